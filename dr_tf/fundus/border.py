@@ -1,0 +1,219 @@
+"""Find the retina on a photograph of any camera: the circle of its border and the rectangle to crop.
+
+The background is black, or the grey or white that corners show. Regions that stand out from it at several levels give
+first guesses of a circle; along the radii of a guess the border is where brightness falls most steeply, which no
+glow, vignette or exposure moves. A circle through most of these points leaves notches, burned-in text, reflections
+and straight cuts outside the fit.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+_SIDE = 256  # pixels on which the search runs: the border is the largest thing on a photograph
+_LEVELS = (5, 9, 16, 28, 45, 65)
+_TOLERANCE = 0.015  # of the radius, between a point of the border and the circle
+_CERTAIN = 0.85  # of the visible arc: no further level is tried
+_ROUND = 0.5  # below this share of the visible arc the outline is no circle
+_ESCAPE = 0.04  # of the region may lie outside its circle: glow, text, notch
+_WHITE = 200  # a corner this bright is paper, never retina
+_RAYS, _STEPS, _SPAN = 180, 64, 4
+_TRIPLES, _POINTS = 192, 240
+
+
+@dataclasses.dataclass(frozen=True)
+class Border:
+    """In pixel-edge coordinates of the photograph it was found on: pixel i reaches from i to i + 1."""
+
+    circle: tuple[float, float, float]  # centre x, centre y, radius
+    rectangle: tuple[int, int, int, int]  # left, top, right, bottom: what the frame shows of the circle
+    roundness: float  # share of the visible arc on which a border was seen; 0 where it was nowhere seen
+
+    def scaled(self, factor):
+        """The same border on a photograph `factor` times as large."""
+        circle = tuple(float(v) * factor for v in self.circle)
+        return Border(circle, tuple(round(v * factor) for v in self.rectangle), self.roundness)
+
+
+def find_border(rgb):
+    """The border of whatever stands out from the background; where nothing does, the frame itself, roundness 0."""
+    small, scale = shrink(rgb)
+    candidates = [c for contrast in _contrasts(small) for c in _candidates(contrast)]
+    if not candidates:
+        return _frame(rgb.shape)
+    roundness, circle, contrast = max(candidates, key=lambda c: c[0])
+    region = _region(contrast, circle)
+    if region is None:
+        return _frame(rgb.shape)
+    disc = inside(circle, region.shape)
+    if roundness < _ROUND or region[~disc].sum() > _ESCAPE * region.sum():
+        # Squeezed or pasted together: no circle, but all of it is kept.
+        circle, roundness = _around(region), min(roundness, _ROUND)
+        disc = inside(circle, region.shape)
+    found = Border(tuple(circle), _rectangle((contrast > _LEVELS[0]) & disc, disc), roundness).scaled(1 / scale)
+    height, width = rgb.shape[:2]
+    left, top, right, bottom = found.rectangle
+    return dataclasses.replace(found, rectangle=(left, top, min(right, width), min(bottom, height)))
+
+
+def shrink(rgb, side=_SIDE):
+    """`rgb` with its longer side at most `side`, and the factor; a small median takes off noise, text and dust."""
+    height, width = rgb.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.medianBlur(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 3), scale
+
+
+def _frame(shape):
+    height, width = shape[:2]
+    return Border((width / 2, height / 2, float(np.hypot(width, height)) / 2), (0, 0, width, height), 0.0)
+
+
+def _contrasts(small):
+    """Difference to black and, where a corner shows another grey or white, to the nearest of both."""
+    n = max(2, round(min(small.shape[:2]) / 50))
+    corners = [np.median(p.reshape(-1, 3), 0) for p in (small[:n, :n], small[:n, -n:], small[-n:, :n], small[-n:, -n:])]
+    to_black = small.max(-1).astype(np.float32)
+    greys = [c for c in corners if np.ptp(c) < 24 and c.max() > _LEVELS[0]]
+    if not greys:
+        return [to_black]
+    grey = np.median(greys, 0)
+    to_both = np.minimum(to_black, np.abs(small.astype(np.float32) - grey).max(-1)).astype(np.float32)
+    return [to_both] if grey.min() > _WHITE else [to_black, to_both]
+
+
+def _candidates(contrast):
+    found = []
+    for level in _LEVELS:
+        region = _largest_region(contrast > level)
+        circle = None if region is None else _ransac(_outline(region), region.shape)
+        for _ in range(2):
+            circle = None if circle is None else _ransac(_rim(contrast, circle), contrast.shape)
+        if circle is not None:
+            found.append((_roundness(circle, _rim(contrast, circle), contrast.shape), circle, contrast))
+            if found[-1][0] > _CERTAIN:
+                break
+    return found
+
+
+def _largest_region(mask):
+    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    if count < 2:
+        return None
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    if stats[largest, cv2.CC_STAT_AREA] < 0.02 * mask.size:
+        return None
+    contours, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros_like(mask), contours, -1, 1, cv2.FILLED).astype(bool)
+
+
+def _outline(region):
+    """Points of a region's outline that are not the frame's edge."""
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    points = np.concatenate(contours)[:, 0].astype(np.float32) + 0.5
+    height, width = region.shape
+    return points[(points > 2).all(1) & (points[:, 0] < width - 2) & (points[:, 1] < height - 2)]
+
+
+def _rim(contrast, circle):
+    """Where each radius of a first guess falls most steeply, if it does anywhere near the guess."""
+    x, y, radius = (np.float32(v) for v in circle)
+    angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False, dtype=np.float32)[:, None]
+    reach = np.linspace(0.7, 1.2, _STEPS, dtype=np.float32) * radius
+    px, py = x + reach * np.cos(angles), y + reach * np.sin(angles)
+    profile = cv2.remap(contrast, px - 0.5, py - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    height, width = contrast.shape
+    in_frame = (px > 1) & (py > 1) & (px < width - 1) & (py < height - 1)
+    fall = np.where(in_frame[:, _SPAN:], profile[:, :-_SPAN] - profile[:, _SPAN:], 0)
+    steepest = fall.argmax(1)
+    rays = np.arange(_RAYS)
+    real = fall[rays, steepest] > max(3.0, 0.08 * float(np.median(profile[:, 0])))
+    at = steepest + _SPAN // 2
+    return np.column_stack([px[rays, at], py[rays, at]])[real]
+
+
+def _ransac(points, shape):
+    """The circle that most points agree on, by least squares through those; the draw is seeded, so it repeats."""
+    if len(points) < 12:
+        return None
+    sample = points[np.linspace(0, len(points) - 1, min(len(points), _POINTS)).astype(int)]
+    triples = np.random.default_rng(0).integers(len(sample), size=(_TRIPLES, 3))
+    circles = _circles_through(*(sample[triples[:, i]] for i in range(3)))
+    circles = circles[np.isfinite(circles).all(1)]
+    circles = circles[(circles[:, 2] > 0.2 * min(shape)) & (circles[:, 2] < 1.2 * max(shape))]
+    if not len(circles):
+        return None
+    distance = np.hypot(sample[:, 0] - circles[:, :1], sample[:, 1] - circles[:, 1:2])
+    agree = np.abs(distance - circles[:, 2:]) < np.maximum(1.2, _TOLERANCE * circles[:, 2:])
+    circle = circles[np.argmax(agree.sum(1))]
+    for _ in range(2):
+        circle = _least_squares(points[_near(circle, points)], circle)
+    return circle
+
+
+def _circles_through(p, q, r):
+    """(centre x, centre y, radius) through rows of three points; not finite where they lie on a line."""
+    a, b = q - p, r - p
+    twice_area = 2 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    aa, bb = (a**2).sum(1), (b**2).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = (b[:, 1] * aa - a[:, 1] * bb) / twice_area
+        y = (a[:, 0] * bb - b[:, 0] * aa) / twice_area
+    return np.stack([p[:, 0] + x, p[:, 1] + y, np.hypot(x, y)], 1)
+
+
+def _near(circle, points):
+    x, y, radius = circle
+    return np.abs(np.hypot(points[:, 0] - x, points[:, 1] - y) - radius) < max(1.2, _TOLERANCE * radius)
+
+
+def _least_squares(points, fallback):
+    """Kasa's fit, linear in (2 x, 2 y, r^2 - x^2 - y^2)."""
+    if len(points) < 8:
+        return fallback
+    design = np.column_stack([points, np.ones(len(points))])
+    (a, b, c), *_ = np.linalg.lstsq(design, (points**2).sum(1), rcond=None)
+    return np.array([a / 2, b / 2, np.sqrt(max(c + a * a / 4 + b * b / 4, 0))])
+
+
+def _roundness(circle, rim, shape):
+    x, y, radius = circle
+    angles = np.linspace(0, 2 * np.pi, _RAYS, endpoint=False)
+    px, py = x + radius * np.cos(angles), y + radius * np.sin(angles)
+    visible = (px > 2) & (py > 2) & (px < shape[1] - 2) & (py < shape[0] - 2)
+    near = rim[_near(circle, rim)]
+    seen = np.zeros(_RAYS, bool)
+    seen[np.round(np.arctan2(near[:, 1] - y, near[:, 0] - x) / (2 * np.pi) * _RAYS).astype(int) % _RAYS] = True
+    seen |= np.roll(seen, 1) | np.roll(seen, -1)
+    return float((seen & visible).sum() / visible.sum()) if visible.sum() >= 8 else 0.0
+
+
+def inside(circle, shape):
+    """Which pixels of a picture have their centre in the circle."""
+    x, y, radius = circle
+    columns, rows = np.arange(shape[1]) + 0.5 - x, np.arange(shape[0])[:, None] + 0.5 - y
+    return columns**2 + rows**2 <= radius**2
+
+
+def _region(contrast, circle):
+    """What stands out by a quarter of the retina's own brightness: glow around it does not."""
+    retina = contrast[inside(circle, contrast.shape)]
+    return _largest_region(contrast > max(_LEVELS[0], 0.25 * float(np.median(retina)))) if retina.size else None
+
+
+def _around(region):
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    (x, y), radius = cv2.minEnclosingCircle(np.concatenate(contours))
+    return np.array([x + 0.5, y + 0.5, radius + 0.5])
+
+
+def _rectangle(shown, disc):
+    """Rows and columns of the circle that show anything on a quarter of their length: behind a straight cut none do."""
+    spans = []
+    for axis in (0, 1):
+        lines = np.flatnonzero(shown.sum(axis) > 0.25 * np.maximum(disc.sum(axis), 1))
+        spans.append((int(lines[0]), int(lines[-1]) + 1) if len(lines) else (0, shown.shape[1 - axis]))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom

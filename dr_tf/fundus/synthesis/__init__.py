@@ -1,0 +1,7 @@
+"""Retinas drawn from a seed: photographs with known grade, labels and lesions. numpy and cv2 only."""
+
+from dr_tf.fundus.synthesis.cameras import CAMERAS, Camera
+from dr_tf.fundus.synthesis.eye import Eye
+from dr_tf.fundus.synthesis.patient import LESIONS, Patient, render_patient
+
+__all__ = ["CAMERAS", "LESIONS", "Camera", "Eye", "Patient", "render_patient"]

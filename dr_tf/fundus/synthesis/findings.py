@@ -1,0 +1,120 @@
+"""The ODIR findings other than diabetic retinopathy, as data: what each changes in an eye, and what it paints."""
+
+import dataclasses
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.synthesis import brushes
+from dr_tf.fundus.synthesis.lesions import BLOOD
+
+DRUSEN = (-0.14, -0.38, -0.35)
+ATROPHY = (-0.3, -0.45, -0.75)
+SCAR_RIM = (0.7, 0.8, 0.6)
+MEMBRANE = (0.1, -0.15, -0.2)
+
+
+def _nothing(rng, scene):
+    return None
+
+
+def drusen(rng, scene):
+    """Many soft yellow deposits in the macula."""
+    unit, count = scene.layout.unit, int(rng.integers(40, 110))
+    points = rng.normal(0, rng.uniform(0.13, 0.25), (count, 2))
+    sizes = np.clip(rng.lognormal(np.log(0.011), 0.45, count), 0.005, 0.035) * unit
+    spots = [brushes.blob(rng, scene.layout.pixels(p), max(0.9, s), roughness=0.2) for p, s in zip(points, sizes, strict=True)]
+    scene.paint(spots, weights=DRUSEN, soft=0.7 + unit / 220, values=rng.uniform(0.4, 1.0, count), name="drusen")
+
+
+def _macular_degeneration(rng, scene):
+    drusen(rng, scene)
+    layout, centre = scene.layout, rng.normal(0, 0.05, 2)
+    outline = brushes.blob(rng, layout.pixels(centre), rng.uniform(0.13, 0.3) * layout.unit, roughness=0.25)
+    soft = 0.6 + layout.unit / 180
+    if rng.random() < 0.5:
+        scene.paint([outline], weights=ATROPHY, soft=soft, values=[rng.uniform(0.6, 0.95)], name="geographic_atrophy")
+        return
+    name = "choroidal_neovascularization"
+    scene.paint([outline], weights=MEMBRANE, soft=4 * soft, values=[0.9], name=name)
+    edge = [layout.pixels(centre + rng.normal(0, 0.14, 2)) for _ in range(int(rng.integers(1, 4)))]
+    pools = [brushes.blob(rng, at, rng.uniform(0.05, 0.12) * layout.unit, roughness=0.35) for at in edge]
+    scene.paint(pools, weights=BLOOD, soft=2 * soft, values=[0.7] * len(pools), name=name)
+
+
+def _crescent(rng, scene):
+    """Bare sclera beside the temporal edge of the disc."""
+    layout = scene.layout
+    width = rng.uniform(0.3, 0.9)
+    centre = layout.pixels(layout.disc - (layout.disc_radius * width * 0.75, 0))
+    outline = brushes.blob(rng, centre, layout.disc_radius * (0.9 + 0.2 * width) * layout.unit, roughness=0.06)
+    layer, mask, disc = scene.layer(), scene.layer(), scene.layer()
+    brushes.fill(layer, outline)
+    cv2.fillPoly(mask, [np.floor(outline).astype(np.int32)], 1)
+    cv2.circle(disc, np.floor(layout.disc_pixels).astype(int).tolist(), int(layout.disc_radius * layout.unit), 1, -1)
+    cover = brushes.soften(layer * (1 - disc), 0.8 + layout.unit / 200)
+    scene.density.add(cover * rng.uniform(0.7, 1.0), (-0.35, -0.6, -1.0))
+    scene.mark("peripapillary_atrophy", mask * (1 - disc))
+
+
+def _nicking(rng, scene):
+    """Marks where an artery crosses a vein; the veins were drawn pinched there."""
+    scene.mark("arteriovenous_nicking", scene.crossings > 0)
+
+
+def _myelinated_fibres(rng, scene):
+    """White feathered nerve fibres that leave the disc upwards or downwards."""
+    layout = scene.layout
+    toward = rng.choice([-1, 1]) * rng.uniform(1.2, 2.0)
+    layer = scene.layer()
+    angles = toward + rng.normal(0, 0.3, 40)
+    starts = layout.disc + 0.95 * layout.disc_radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    for path in brushes.wander(rng, starts, angles, rng.uniform(0.1, 0.45, 40), steps=8, bend=0.06):
+        brushes.stroke(layer, layout.pixels(path), max(1, round(0.02 * layout.unit)), int(rng.uniform(120, 255)))
+    cover = brushes.soften(layer, 0.008 * layout.unit)
+    scene.density.add(cover, (-0.3, -0.7, -1.2))
+    scene.mark("myelinated_fibres", cover > 0.3)
+
+
+def _scar(rng, scene):
+    """A chorioretinal scar: pale centre, dark clumped rim."""
+    layout = scene.layout
+    radius = rng.uniform(0.06, 0.16) * layout.unit
+    placed = scene.place(rng, [radius] * int(rng.integers(1, 4)), where=lambda points: (points**2).sum(1) > 0.1, gap=6)
+    for centre, size in placed:
+        soft = 0.6 + layout.unit / 200
+        outline = brushes.blob(rng, centre, size, roughness=0.25)
+        scene.paint([outline], weights=SCAR_RIM, soft=soft, values=[0.8], name="chorioretinal_scars")
+        inner = (outline - centre) * 0.72 + centre
+        scene.paint([inner], weights=np.array(ATROPHY) * 1.6 - SCAR_RIM, soft=soft, values=[0.85])
+
+
+def _other(rng, scene):
+    _OTHERS[rng.integers(len(_OTHERS))](rng, scene)
+
+
+_OTHERS = (drusen, _myelinated_fibres, _scar)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Ranges that replace or scale an eye's own traits, and a painter that runs once the vessels are drawn."""
+
+    cup: tuple[float, float] | None = None
+    narrowing: tuple[float, float] = (1.0, 1.0)
+    nicking: float = 0.0
+    tilt: tuple[float, float] = (1.0, 1.0)
+    tessellation: tuple[float, float] | None = None
+    haze: tuple[float, float] = (0.0, 0.0)
+    paint: Callable = _nothing
+
+
+FINDINGS = {
+    "G": Finding(cup=(0.7, 0.88)),
+    "C": Finding(haze=(0.3, 0.7)),
+    "A": Finding(paint=_macular_degeneration),
+    "H": Finding(narrowing=(0.5, 0.68), nicking=0.85, paint=_nicking),
+    "M": Finding(tilt=(0.72, 0.88), tessellation=(0.75, 1.2), paint=_crescent),
+    "O": Finding(paint=_other),
+}

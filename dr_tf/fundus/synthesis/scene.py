@@ -1,0 +1,80 @@
+"""One retina while it is being drawn: geometry, densities, vessels, masks, and room for lesions."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.synthesis import brushes
+
+
+@dataclasses.dataclass
+class Scene:
+    """Grows as painters add to it. Every mask is cut to what the camera shows: truth that nobody can see is no truth."""
+
+    layout: object
+    traits: object
+    density: object
+    arteries: list
+    veins: list
+    crossings: np.ndarray | None = None
+    masks: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.ground = self._ground()
+
+    def _ground(self):
+        """Places (pixels) where a lesion may lie: every fourth pixel that is well inside the field and off the disc."""
+        side, margin = self.layout.side, max(2, self.layout.side // 40)
+        framed = cv2.copyMakeBorder(self.layout.visible, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        inside = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1] > margin
+        x, y = self.layout.axes(self.layout.disc)
+        inside &= x * x + y * y > (1.25 * self.layout.disc_radius) ** 2
+        rows, columns = np.nonzero(inside[::4, ::4])
+        return np.minimum(np.stack([columns, rows], 1) * 4 + 0.5, side - 0.5)
+
+    def room(self, where=None):
+        """The ground, or the part of it where `where(points in units)` holds."""
+        if where is None:
+            return self.ground
+        return self.ground[where((self.ground - self.layout.fovea) / self.layout.unit)]
+
+    def place(self, rng, radii, *, where=None, gap=2.5, taken=()):
+        """Centres (pixels) for circles of these radii that keep `gap` pixels between them; may place fewer than asked."""
+        ground, placed = self.room(where), [(*centre, radius) for centre, radius in taken]
+        centres = []
+        if not len(ground):
+            return centres
+        for radius in radii:
+            for candidate in ground[rng.integers(0, len(ground), 30)] + rng.uniform(-2, 2, (30, 2)):
+                others = np.array(placed).reshape(-1, 3)
+                if (np.hypot(*(others[:, :2] - candidate).T) > others[:, 2] + radius + gap).all():
+                    placed.append((*candidate, radius))
+                    centres.append((candidate, radius))
+                    break
+        return centres
+
+    def layer(self):
+        return np.zeros((self.layout.side, self.layout.side), np.uint8)
+
+    def paint(self, outlines, *, weights, soft, values, name=None):
+        """Adds filled outlines (pixels) to the density and, under `name`, to the masks."""
+        if not outlines:
+            return
+        layer, mask = self.layer(), self.layer()
+        for outline, value in zip(outlines, values, strict=True):
+            brushes.fill(layer, outline, int(255 * value))
+            cv2.fillPoly(mask, [np.floor(outline).astype(np.int32)], 1)
+        self.density.add(brushes.soften(layer, soft), weights)
+        if name:
+            self.mark(name, mask)
+
+    def mark(self, name, mask):
+        mask = mask.astype(np.uint8) & self.layout.visible
+        self.masks[name] = self.masks[name] | mask if name in self.masks else mask
+
+
+def quadrant(index):
+    """The test for one of four quadrants around the fovea: 0 upper temporal, 1 upper nasal, 2 lower temporal, 3 lower nasal."""
+    horizontal, vertical = (1 if index % 2 else -1), (1 if index // 2 else -1)
+    return lambda points: (points[:, 0] * horizontal > 0.02) & (points[:, 1] * vertical > 0.02)

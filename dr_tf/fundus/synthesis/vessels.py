@@ -1,0 +1,133 @@
+"""The retinal vessels: grown as two trees (arteries, veins) from the disc, then drawn with tapering width."""
+
+import dataclasses
+import itertools
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.synthesis import brushes
+
+# Control points of the eight trunks in units from the fovea, as in a right eye (+x is nasal, +y is down), and their
+# share of the full calibre.
+_TRUNKS = (
+    (((1.0, 0.0), (1.02, -0.22), (0.93, -0.5), (0.62, -0.76), (0.1, -0.9), (-0.5, -0.84), (-1.1, -0.6), (-1.7, -0.5)), 1.0),
+    (((1.0, 0.0), (1.02, 0.22), (0.93, 0.5), (0.62, 0.78), (0.1, 0.92), (-0.5, 0.86), (-1.1, 0.62), (-1.7, 0.55)), 1.0),
+    (((1.0, 0.0), (1.06, -0.22), (1.22, -0.55), (1.4, -0.9), (1.75, -1.25)), 0.75),
+    (((1.0, 0.0), (1.06, 0.22), (1.22, 0.52), (1.45, 0.85), (1.8, 1.2)), 0.72),
+    (((1.0, 0.0), (1.16, -0.06), (1.45, -0.16), (1.9, -0.3)), 0.42),
+    (((1.0, 0.0), (1.15, 0.08), (1.45, 0.2), (1.9, 0.3)), 0.38),
+    (((1.0, 0.0), (0.85, -0.12), (0.65, -0.22), (0.42, -0.22), (0.2, -0.16)), 0.24),
+    (((1.0, 0.0), (0.85, 0.1), (0.65, 0.2), (0.4, 0.22), (0.18, 0.17)), 0.24),
+)
+_VEIN_WIDTH = 0.031
+_CAPILLARY = 0.0035
+# No vessel enters the foveal avascular zone.
+_AVASCULAR = 0.11
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """A path in units from the fovea, with its width (same unit) at each point."""
+
+    points: np.ndarray
+    widths: np.ndarray
+    level: int
+
+
+def _trunk(rng, traits, controls, width, disc):
+    points = np.array(controls)
+    reach = np.linspace(0, 1, len(points))[:, None]
+    points = (points - (1, 0)) * np.array([1, traits.arcade * rng.normal(1, 0.1)]) + disc
+    points[0] += rng.normal((0.02, 0), 0.02)
+    points[1:] += rng.normal(0, 0.07, (len(points) - 1, 2)) * (0.2 + reach[1:])
+    points = brushes.smooth(points, rounds=4)
+    along = np.linspace(0, 1, len(points))
+    wave = sum(rng.normal() / k * np.sin(2 * np.pi * k * along + rng.uniform(0, 6.3)) for k in (3, 5, 8, 12))
+    normal = np.gradient(points, axis=0)[:, ::-1] * (1, -1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
+    points = points + normal * (0.03 * traits.tortuosity * wave * np.minimum(1, 4 * along))[:, None]
+    return Branch(points, width * (1 - 0.55 * along), 0)
+
+
+def _offspring(rng, parents, *, level, count, length, steps, tortuosity):
+    """Branches leaving random places of the parents on either side, `count` per parent on average per unit of length."""
+    parents = [parent for parent in parents if len(parent.points) > 4]
+    points, calibres = (np.concatenate([getattr(parent, name) for parent in parents]) for name in ("points", "widths"))
+    sizes = np.array([len(parent.points) for parent in parents])
+    first = np.cumsum(sizes) - sizes
+    strides = np.hypot(*np.diff(points, axis=0, prepend=points[:1]).T)
+    strides[first] = 0
+    which = np.repeat(np.arange(len(parents)), rng.poisson(count * np.add.reduceat(strides, first)))
+    number = len(which)
+    at = first[which] + 1 + (sizes[which] * rng.uniform(0.12, 0.98, number) - 1).astype(int)
+    tangent = points[at] - points[at - 1]
+    aside = np.where(np.arange(number) % 2, 1, -1) * rng.uniform(0.45, 1.1, number)
+    starts, angles = points[at], np.arctan2(tangent[:, 1], tangent[:, 0]) + aside
+    widths = calibres[at] * rng.uniform(0.35, 0.68, number)
+
+    def steer(points):
+        # Inside the arcades branches converge on the raphe beside the fovea; outside they fan out to the periphery.
+        inside = (np.abs(points[:, 1]) < 0.8) & (points[:, 0] < 0.85)
+        inward = np.arctan2(-points[:, 1], -0.12 - points[:, 0])
+        return np.where(inside, inward, np.arctan2(points[:, 1], points[:, 0] - 0.6))
+
+    paths = brushes.wander(
+        rng, starts, angles, rng.uniform(*length, number), steps=steps, bend=0.16 * tortuosity, steer=steer, pull=1.2 / steps
+    )
+    tapered = np.maximum(_CAPILLARY, widths[:, None] * np.linspace(1, 0.5, paths.shape[1]))
+    too_near = (paths**2).sum(2) < _AVASCULAR**2
+    ends = np.where(too_near.any(1), too_near.argmax(1), paths.shape[1])
+    return [Branch(path[:end], width[:end], level) for path, width, end in zip(paths, tapered, ends, strict=True) if end > 1]
+
+
+def grow(rng, traits, disc, *, width):
+    """One tree (arteries or veins), thinnest branches first, as they must be drawn."""
+    curl = 0.6 + 0.4 * traits.tortuosity
+    trunks = [_trunk(rng, traits, controls, width * share, disc) for controls, share in _TRUNKS]
+    first = _offspring(rng, trunks, level=1, count=3.6, length=(0.35, 1.2), steps=20, tortuosity=curl)
+    second = _offspring(rng, first, level=2, count=3.5, length=(0.12, 0.55), steps=13, tortuosity=curl * 1.2)
+    third = _offspring(rng, second, level=3, count=2.0, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5)
+    return sorted(trunks + first + second + third, key=lambda branch: branch.widths[0])
+
+
+def grow_pair(rng, traits, disc, *, narrowing=1.0):
+    """Arteries and veins; `narrowing` is the factor on the arterial calibre that hypertension lowers."""
+    width = _VEIN_WIDTH * traits.calibre
+    veins = grow(rng, traits, disc, width=width)
+    return grow(rng, traits, disc, width=width * rng.uniform(0.68, 0.8) * narrowing), veins
+
+
+def draw(layout, branches, *, scale=1.0, least=0.0):
+    """Coverage 0..1 of the branches that are at least `least` pixels wide, at `scale` times their width.
+
+    Drawn at twice the resolution: OpenCV's thickness is a whole number, and a third of all vessels is thinner than a pixel;
+    what remains of the width becomes opacity.
+    """
+    side = layout.side
+    layer = np.zeros((2 * side, 2 * side), np.uint8)
+    chosen = [branch for branch in branches if branch.widths[0] * layout.unit >= least]
+    if chosen:
+        pixels = 2 * layout.pixels(np.concatenate([branch.points for branch in chosen]))
+        widths = 2 * scale * layout.unit * np.concatenate([branch.widths for branch in chosen])
+        starts, ends = _pieces([(len(branch.points), 5 if branch.level else 3) for branch in chosen])
+        middle = (starts + ends) // 2
+        widths, at = widths[middle], pixels[middle]
+        thickness = np.maximum(1, np.round(widths - 0.7)).astype(int)
+        values = 255 * np.minimum(1, widths / (thickness + 0.7)) * np.minimum(1, 0.35 + widths / 9 / scale)
+        near = ((at > -side / 5) & (at < 2.2 * side)).all(1)
+        pixels = brushes.fixed(pixels)
+        for start, end, thick, value in zip(starts[near], ends[near], thickness[near], values[near], strict=True):
+            brushes.stroke_fixed(layer, pixels[start : end + 1], int(thick), value)
+    return brushes.soften(cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA), 0.45 + side / 2500)
+
+
+def _pieces(paths):
+    """First and last index of every run of `piece` segments, over paths (length, piece) laid end to end."""
+    offsets = itertools.accumulate((length for length, _ in paths), initial=0)
+    runs = [
+        (start, min(start + piece, first + length - 1))
+        for first, (length, piece) in zip(offsets, paths, strict=False)
+        for start in range(first, first + length - 1, piece)
+    ]
+    return np.array(runs).T

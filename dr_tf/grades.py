@@ -1,0 +1,68 @@
+"""The ICDR scale, what counts as positive, and the ODIR labels: names that every other room uses.
+
+Higher always means more disease. `ABSENT` (-1) stands wherever a label is not known.
+"""
+
+ABSENT = -1
+
+# International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 2003).
+GRADES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "proliferative DR")
+
+# Risk of diabetic macular edema: hard exudates anywhere (1), within one disc diameter of the fovea (2).
+DME_RISKS = ("no DME", "DME elsewhere", "DME near the fovea")
+
+# ODIR-5K: one letter each, in the order of its label vector.
+ODIR_LABELS = {
+    "N": "normal",
+    "D": "diabetes",
+    "G": "glaucoma",
+    "C": "cataract",
+    "A": "age-related macular degeneration",
+    "H": "hypertension",
+    "M": "pathological myopia",
+    "O": "other",
+}
+
+ANY_DR_GRADE = 1
+REFERABLE_GRADE = 2
+VISION_THREATENING_GRADE = 3
+REFERABLE_DME = 2
+
+
+def _at_least(threshold):
+    return lambda eye: eye["grade"] >= threshold if eye["grade"] != ABSENT else None
+
+
+def _any_dr(eye):
+    return bool(eye["any_dr"]) if eye["any_dr"] != ABSENT else _at_least(ANY_DR_GRADE)(eye)
+
+
+def _referable_or_dme(eye):
+    """Positive as soon as one of the two is; negative only where both are known."""
+    referable = _at_least(REFERABLE_GRADE)(eye)
+    edema = eye["dme"] >= REFERABLE_DME if eye["dme"] != ABSENT else None
+    if referable or edema:
+        return True
+    return None if referable is None or edema is None else False
+
+
+def _odir(index):
+    return lambda eye: bool(eye["labels"][index]) if eye["labels"][index] != ABSENT else None
+
+
+# Name -> function of a record's labels (grade, any_dr, dme, labels) that answers True, False, or None: not known.
+POSITIVE_DEFINITIONS = {
+    "any_dr": _any_dr,
+    "referable": _at_least(REFERABLE_GRADE),
+    "referable_or_dme": _referable_or_dme,
+    "vision_threatening": _at_least(VISION_THREATENING_GRADE),
+    **{f"odir_{letter}": _odir(i) for i, letter in enumerate(ODIR_LABELS)},
+}
+
+
+def is_positive(definition, eye):
+    """Whether `eye` (a mapping with the label fields of a record) is positive; None where its labels cannot say."""
+    if definition not in POSITIVE_DEFINITIONS:
+        known = ", ".join(POSITIVE_DEFINITIONS)
+        raise ValueError(f"unknown positive definition {definition!r}; known: {known}")
+    return POSITIVE_DEFINITIONS[definition](eye)
