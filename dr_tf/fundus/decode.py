@@ -44,7 +44,8 @@ def decode(data, *, side=None, max_pixels=MAX_PIXELS):
     rgb = _eight_bit_rgb(pixels, composite=header.format == "png")
     if header.format == "png":  # the one format whose orientation OpenCV leaves to us where alpha is kept
         rgb = _upright(rgb, header.orientation)
-    return Photograph(rgb, width, height, reduction)
+    # A last, partly filled column or row of a reduced JPEG would reach beyond the original.
+    return Photograph(rgb[: height // reduction, : width // reduction], width, height, reduction)
 
 
 def _reduction(shorter, side):
@@ -65,7 +66,9 @@ def _eight_bit_rgb(pixels, *, composite):
     if pixels.dtype == np.uint16:
         pixels = (pixels.astype(np.float32) * (255 / _full_scale(pixels)) + 0.5).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise BadPhotographError(f"pixels of type {pixels.dtype} are not supported; save it with 8 or 16 bits a channel")
+        raise BadPhotographError(
+            f"pixels of type {pixels.dtype} are not supported; save it with 8 or 16 bits a channel"
+        )
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if pixels.shape[2] == 4:

@@ -29,12 +29,20 @@ def samples():
 
 
 def _sample_files():
-    for package, folder in (("skimage", "data"), ("sklearn", "datasets/images"), ("matplotlib", "mpl-data/sample_data")):
+    for package, folder in (
+        ("skimage", "data"),
+        ("sklearn", "datasets/images"),
+        ("matplotlib", "mpl-data/sample_data"),
+    ):
         try:
             root = pathlib.Path(__import__(package).__file__).parent / folder
         except ImportError:
             continue
-        yield from (p for p in root.iterdir() if p.suffix in (".png", ".jpg") and "retina" not in p.name and "microaneurysms" not in p.name)
+        yield from (
+            p
+            for p in root.iterdir()
+            if p.suffix in (".png", ".jpg") and "retina" not in p.name and "microaneurysms" not in p.name
+        )
 
 
 def _grid():
@@ -57,7 +65,9 @@ def _noise(rng, cell, depth):
 
 def _in_circle(rgb):
     height, width = rgb.shape[:2]
-    mask = cv2.circle(np.zeros((height, width, 1), np.uint8), (width // 2, height // 2), int(0.48 * min(height, width)), 1, -1)
+    mask = cv2.circle(
+        np.zeros((height, width, 1), np.uint8), (width // 2, height // 2), int(0.48 * min(height, width)), 1, -1
+    )
     return rgb * mask.reshape(height, width, 1)
 
 

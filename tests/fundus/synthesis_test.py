@@ -47,7 +47,11 @@ def per_quadrant(eye, name):
 
 
 def is_severe(eye):
-    beaded = sum((eye.masks["venous_beading"] & q).sum() > 20 for q in quadrants(eye)) if "venous_beading" in eye.masks else 0
+    beaded = (
+        sum((eye.masks["venous_beading"] & q).sum() > 20 for q in quadrants(eye))
+        if "venous_beading" in eye.masks
+        else 0
+    )
     return min(per_quadrant(eye, "haemorrhages")) > SEVERE_COUNT or beaded >= 2 or "irma" in eye.masks
 
 
@@ -150,7 +154,12 @@ class SynthesisTest(unittest.TestCase):
 
     def test_lesions_change_the_pixels_under_their_masks(self):
         """Blood is darker and lipid brighter than the same eye's retina without them."""
-        for name, sign in (("haemorrhages", -1), ("hard_exudates", 1), ("microaneurysms", -1), ("cotton_wool_spots", 1)):
+        for name, sign in (
+            ("haemorrhages", -1),
+            ("hard_exudates", 1),
+            ("microaneurysms", -1),
+            ("cotton_wool_spots", 1),
+        ):
             changes = []
             for seed in range(6):
                 pair = [render_patient(seed, grades=(g, g), camera="full_circle").eyes[0] for g in (0, 3)]

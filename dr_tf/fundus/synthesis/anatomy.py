@@ -1,7 +1,7 @@
 """What a patient's two retinas share, and where things lie in one of them.
 
-Everything is laid out as in a right eye, with the fovea at the origin, the nose at +x and the distance from fovea to disc
-as the unit (about 4.8 mm); left eyes are mirrored once, when the retina is finished.
+Everything is laid out as in a right eye, with the fovea at the origin, the nose at +x and the distance from fovea to
+disc as the unit (about 4.8 mm); left eyes are mirrored once, when the retina is finished.
 """
 
 import dataclasses

@@ -87,9 +87,15 @@ def aim(rng, camera, side):
     shift = np.array(camera.offset) * side * rng.choice([-1, 1], 2) if any(camera.offset) else np.zeros(2)
     corner = (round((width - side) / 2 + shift[0]), round((height - side) / 2 + shift[1]))
     return Shot(
-        camera, side, (width, height), corner, rng.uniform(*camera.field), rng.uniform(*camera.gaze),
-        _visible(camera, side, (width, height), corner), int(rng.integers(camera.jpeg_quality[0], camera.jpeg_quality[1] + 1)),
-    )  # fmt: skip
+        camera=camera,
+        side=side,
+        size=(width, height),
+        corner=corner,
+        field=rng.uniform(*camera.field),
+        gaze=rng.uniform(*camera.gaze),
+        visible=_visible(camera, side, (width, height), corner),
+        quality=int(rng.integers(*camera.jpeg_quality, endpoint=True)),
+    )
 
 
 def _visible(camera, side, size, corner):
@@ -113,7 +119,7 @@ def _cast(rng, camera, pigment):
 
 
 def _illuminate(rng, shot, light, colour):
-    """Uneven flash: fall-off to the rim, a tilt, soft clouds, and often a coloured crescent of stray light at the rim."""
+    """Uneven flash: fall-off to the rim, a tilt, soft clouds, often a coloured crescent of stray light."""
     small = 96
     ramp = (np.arange(small, dtype=np.float32) + 0.5) / small * 2 - 1
     x, y = ramp[None, :], ramp[:, None]
@@ -131,8 +137,8 @@ def _illuminate(rng, shot, light, colour):
     shade = 1.0
     if rng.random() < 0.12:
         at = rng.uniform(-0.7, 0.7, 2)
-        spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * rng.uniform(0.08, 0.3) ** 2))
-        shade = 1 - rng.uniform(0.1, 0.5) * spot
+        spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * rng.uniform(0.12, 0.3) ** 2))
+        shade = 1 - rng.uniform(0.1, 0.35) * spot
     wide = [cv2.resize((field * shade).astype(np.float32), (shot.side, shot.side)) for field in fields]
     stray = cv2.resize(stray.astype(np.float32), (shot.side, shot.side))
     return [cv2.scaleAdd(stray, float(t), cv2.multiply(p, gain)) for p, gain, t in zip(light, wide, tint, strict=True)]
@@ -158,10 +164,14 @@ def _optics(rng, shot, light):
     light = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in light]
     if camera.sharpen:
         wide = [cv2.GaussianBlur(plane, (0, 0), shot.side / 250) for plane in light]
-        light = [cv2.addWeighted(a, 1 + camera.sharpen, b, -camera.sharpen, 0) for a, b in zip(light, wide, strict=True)]
+        light = [
+            cv2.addWeighted(a, 1 + camera.sharpen, b, -camera.sharpen, 0) for a, b in zip(light, wide, strict=True)
+        ]
     for _ in range(rng.poisson(0.5)):
         spot = np.zeros((shot.side, shot.side), np.uint8)
-        brushes.fill(spot, brushes.blob(rng, rng.uniform(0.1, 0.9, 2) * shot.side, shot.side * rng.uniform(0.003, 0.009)))
+        brushes.fill(
+            spot, brushes.blob(rng, rng.uniform(0.1, 0.9, 2) * shot.side, shot.side * rng.uniform(0.003, 0.009))
+        )
         shade = 1 - rng.uniform(0.05, 0.2) * brushes.soften(spot, shot.side / 200)
         light = [plane * shade for plane in light]
     return light
@@ -174,7 +184,7 @@ def _opening(shot):
     for degrees in shot.camera.notch:
         out = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
         across = np.array([-out[1], out[0]]) * side * 0.016
-        inner, outer = side / 2 + out * side * 0.48, side / 2 + out * side * 0.515
+        inner, outer = side / 2 + out * side * 0.48, side / 2 + out * side * 0.51
         brushes.fill(mask, [inner - across, outer - across * 0.6, outer + across * 0.6, inner + across])
     return brushes.soften(mask, max(0.5, shot.camera.edge * side / scale))
 
@@ -184,7 +194,7 @@ _SHOULDER = ((90.0, 0.55), (150.0, 0.3))
 
 
 def _grain(rng, height, width):
-    """Sensor noise of deviation 1 for three channels: windows of one plane, each pixel two bytes' sum, as normals cost more."""
+    """Sensor noise of deviation 1 for three channels: windows of one plane of two bytes' sums (normals cost more)."""
     dice = np.frombuffer(rng.bytes(2 * (height + 40) * (width + 40)), np.uint8).reshape(2, height + 40, width + 40)
     plane = (dice.sum(0, dtype=np.float32) - 255) * np.float32(1 / 104.5)
     return [plane[at : at + height, at : at + width] for at in (0, 17, 40)]

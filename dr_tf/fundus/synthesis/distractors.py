@@ -1,4 +1,4 @@
-"""What healthy eyes show as well, at every grade alike: it keeps single dots and bright specks from giving a grade away."""
+"""What healthy eyes show as well, at every grade alike: it keeps single dots and specks from giving a grade away."""
 
 import numpy as np
 
@@ -6,44 +6,50 @@ from dr_tf.fundus.synthesis import brushes
 from dr_tf.fundus.synthesis.findings import DRUSEN
 
 
+def _specks(rng, scene, sizes, *, weights, roughness, values):
+    placed = scene.place(rng, np.maximum(0.8, sizes * scene.layout.unit))
+    spots = brushes.blobs(rng, placed[:, :2], placed[:, 2], roughness=roughness)
+    scene.paint(spots, weights=weights, soft=0.8, values=rng.uniform(*values, len(spots)))
+
+
 def _hard_drusen(rng, scene):
     """A few, as most eyes have; only many make a finding."""
-    count = rng.poisson(2.5 * (scene.traits.age / 60) ** 2)
-    placed = scene.place(rng, rng.uniform(0.005, 0.011, count) * scene.layout.unit)
-    spots = [brushes.blob(rng, centre, max(0.8, radius)) for centre, radius in placed]
-    scene.paint(spots, weights=DRUSEN, soft=0.8, values=rng.uniform(0.3, 0.9, len(spots)))
+    sizes = rng.uniform(0.005, 0.011, rng.poisson(2.5 * (scene.traits.age / 60) ** 2))
+    _specks(rng, scene, sizes, weights=DRUSEN, roughness=0.2, values=(0.3, 0.9))
 
 
 def _pigment_dots(rng, scene):
-    """Brown specks: as dark in red as in green, unlike blood."""
-    placed = scene.place(rng, rng.uniform(0.006, 0.018, rng.poisson(2.5)) * scene.layout.unit)
-    dots = [brushes.blob(rng, centre, max(0.9, radius), roughness=0.3) for centre, radius in placed]
-    scene.paint(dots, weights=(0.45, 0.5, 0.3), soft=0.9, values=rng.uniform(0.2, 0.8, len(dots)))
+    """Brown specks: nearly as dark in red as in green, unlike blood."""
+    sizes = rng.uniform(0.006, 0.018, rng.poisson(2.5))
+    _specks(rng, scene, sizes, weights=(0.45, 0.5, 0.3), roughness=0.3, values=(0.2, 0.8))
 
 
 def _naevus(rng, scene):
     if rng.random() < 0.06:
-        for centre, radius in scene.place(rng, [rng.uniform(0.06, 0.16) * scene.layout.unit]):
-            outline = brushes.blob(rng, centre, radius, roughness=0.1)
-            scene.paint([outline], weights=(0.5, 0.4, 0.1), soft=radius / 5, values=[rng.uniform(0.3, 0.8)])
+        placed = scene.place(rng, [rng.uniform(0.06, 0.16) * scene.layout.unit])
+        outlines, values = brushes.blobs(rng, placed[:, :2], placed[:, 2], roughness=0.1), [rng.uniform(0.3, 0.8)]
+        scene.paint(outlines, weights=(0.5, 0.4, 0.1), soft=scene.layout.unit / 50, values=values[: len(outlines)])
 
 
-def _reflexes(rng, scene):
-    """Young retinas glisten: a point in the fovea and pale streaks beside the vessels."""
-    sheen, layout = scene.traits.sheen, scene.layout
-    if rng.random() < 0.25 + 0.5 * sheen:
-        spot = layout.falloff(rng.normal(0, 0.008, 2), rng.uniform(0.008, 0.02))
+def _foveal_reflex(rng, scene):
+    if rng.random() < 0.25 + 0.5 * scene.traits.sheen:
+        spot = scene.layout.falloff(rng.normal(0, 0.008, 2), rng.uniform(0.008, 0.02))
         scene.density.add(spot * rng.uniform(0.1, 0.5), (-0.4, -0.8, -1.0))
-    count = rng.poisson(14 * sheen)
-    placed = scene.place(rng, rng.uniform(0.02, 0.05, count) * layout.unit, where=lambda points: (points**2).sum(1) > 0.1)
-    streaks = []
-    for centre, radius in placed:
-        away = centre - layout.disc_pixels
-        angle = np.arctan2(away[1], away[0]) + rng.normal(0, 0.4)
-        streaks.append(brushes.blob(rng, centre, radius * 0.5, stretch=3, angle=angle))
-    scene.paint(streaks, weights=(-0.15, -0.3, -0.5), soft=layout.unit / 60, values=rng.uniform(0.2, 0.8, len(streaks)))
+
+
+def _glints(rng, scene):
+    """Young retinas glisten: pale streaks along the nerve fibres."""
+    layout, count = scene.layout, rng.poisson(14 * scene.traits.sheen)
+    radii = rng.uniform(0.02, 0.05, count) * layout.unit
+    placed = scene.place(rng, radii, where=lambda points: (points**2).sum(1) > 0.1)
+    away = placed[:, :2] - layout.disc_pixels
+    angle = np.arctan2(away[:, 1], away[:, 0]) + rng.normal(0, 0.4, len(placed))
+    streaks = brushes.blobs(rng, placed[:, :2], placed[:, 2] * 0.5, stretch=3.0, angle=angle)
+    values = rng.uniform(0.2, 0.8, len(streaks))
+    scene.paint(streaks, weights=(-0.15, -0.3, -0.5), soft=layout.unit / 60, values=values)
 
 
 def paint(rng, scene):
-    for painter in (_hard_drusen, _pigment_dots, _naevus, _reflexes):
+    """All of them; which and how many depends on the traits and on chance, never on the grade."""
+    for painter in (_hard_drusen, _pigment_dots, _naevus, _foveal_reflex, _glints):
         painter(rng, scene)

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dr_tf.fundus.synthesis import anatomy, background, brushes, cameras, distractors, lesions, vessels
+from dr_tf.fundus.synthesis import anatomy, background, cameras, distractors, lesions, vessels
 from dr_tf.fundus.synthesis.findings import FINDINGS
 from dr_tf.fundus.synthesis.scene import Scene, quadrant
 
@@ -106,7 +106,10 @@ class Changes:
 def _changes(rng, letters):
     found = [FINDINGS[letter] for letter in letters]
     draw = lambda pair: None if pair is None else float(rng.uniform(*pair))  # noqa: E731
-    ranges = [{name: draw(getattr(one, name)) for name in ("cup", "narrowing", "tilt", "tessellation", "haze")} for one in found]
+    ranges = [
+        {name: draw(getattr(one, name)) for name in ("cup", "narrowing", "tilt", "tessellation", "haze")}
+        for one in found
+    ]
     last = lambda name: next((values[name] for values in ranges if values[name] is not None), None)  # noqa: E731
     return Changes(
         cup=last("cup"),

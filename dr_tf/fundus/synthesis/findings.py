@@ -22,10 +22,10 @@ def _nothing(rng, scene):
 def drusen(rng, scene):
     """Many soft yellow deposits in the macula."""
     unit, count = scene.layout.unit, int(rng.integers(40, 110))
-    points = rng.normal(0, rng.uniform(0.13, 0.25), (count, 2))
-    sizes = np.clip(rng.lognormal(np.log(0.011), 0.45, count), 0.005, 0.035) * unit
-    spots = [brushes.blob(rng, scene.layout.pixels(p), max(0.9, s), roughness=0.2) for p, s in zip(points, sizes, strict=True)]
-    scene.paint(spots, weights=DRUSEN, soft=0.7 + unit / 220, values=rng.uniform(0.4, 1.0, count), name="drusen")
+    points = scene.layout.pixels(rng.normal(0, rng.uniform(0.13, 0.25), (count, 2)))
+    radii = np.maximum(0.9, np.clip(rng.lognormal(np.log(0.011), 0.45, count), 0.005, 0.035) * unit)
+    spots, values = brushes.blobs(rng, points, radii), rng.uniform(0.4, 1.0, count)
+    scene.paint(spots, weights=DRUSEN, soft=0.7 + unit / 220, values=values, name="drusen")
 
 
 def _macular_degeneration(rng, scene):
@@ -38,9 +38,10 @@ def _macular_degeneration(rng, scene):
         return
     name = "choroidal_neovascularization"
     scene.paint([outline], weights=MEMBRANE, soft=4 * soft, values=[0.9], name=name)
-    edge = [layout.pixels(centre + rng.normal(0, 0.14, 2)) for _ in range(int(rng.integers(1, 4)))]
-    pools = [brushes.blob(rng, at, rng.uniform(0.05, 0.12) * layout.unit, roughness=0.35) for at in edge]
-    scene.paint(pools, weights=BLOOD, soft=2 * soft, values=[0.7] * len(pools), name=name)
+    count = int(rng.integers(1, 4))
+    places = layout.pixels(centre + rng.normal(0, 0.14, (count, 2)))
+    pools = brushes.blobs(rng, places, rng.uniform(0.05, 0.12, count) * layout.unit, roughness=0.35)
+    scene.paint(pools, weights=BLOOD, soft=2 * soft, values=[0.7] * count, name=name)
 
 
 def _crescent(rng, scene):
@@ -68,26 +69,25 @@ def _myelinated_fibres(rng, scene):
     layout = scene.layout
     toward = rng.choice([-1, 1]) * rng.uniform(1.2, 2.0)
     layer = scene.layer()
-    angles = toward + rng.normal(0, 0.3, 40)
+    angles = toward + rng.normal(0, 0.35, 90)
     starts = layout.disc + 0.95 * layout.disc_radius * np.stack([np.cos(angles), np.sin(angles)], 1)
-    for path in brushes.wander(rng, starts, angles, rng.uniform(0.1, 0.45, 40), steps=8, bend=0.06):
-        brushes.stroke(layer, layout.pixels(path), max(1, round(0.02 * layout.unit)), int(rng.uniform(120, 255)))
-    cover = brushes.soften(layer, 0.008 * layout.unit)
+    for path in brushes.wander(rng, starts, angles, rng.uniform(0.08, 0.4, 90), steps=8, bend=0.06):
+        brushes.stroke(layer, layout.pixels(path), max(1, round(0.012 * layout.unit)), int(rng.uniform(60, 240)))
+    cover = brushes.soften(layer, 0.012 * layout.unit)
     scene.density.add(cover, (-0.3, -0.7, -1.2))
     scene.mark("myelinated_fibres", cover > 0.3)
 
 
 def _scar(rng, scene):
     """A chorioretinal scar: pale centre, dark clumped rim."""
-    layout = scene.layout
-    radius = rng.uniform(0.06, 0.16) * layout.unit
-    placed = scene.place(rng, [radius] * int(rng.integers(1, 4)), where=lambda points: (points**2).sum(1) > 0.1, gap=6)
-    for centre, size in placed:
-        soft = 0.6 + layout.unit / 200
-        outline = brushes.blob(rng, centre, size, roughness=0.25)
-        scene.paint([outline], weights=SCAR_RIM, soft=soft, values=[0.8], name="chorioretinal_scars")
-        inner = (outline - centre) * 0.72 + centre
-        scene.paint([inner], weights=np.array(ATROPHY) * 1.6 - SCAR_RIM, soft=soft, values=[0.85])
+    layout, soft = scene.layout, 0.6 + scene.layout.unit / 200
+    radii = rng.uniform(0.06, 0.16, rng.integers(1, 4)) * layout.unit
+    placed = scene.place(rng, radii, where=lambda points: (points**2).sum(1) > 0.1, gap=6)
+    outlines = brushes.blobs(rng, placed[:, :2], placed[:, 2], roughness=0.25)
+    scene.paint(outlines, weights=SCAR_RIM, soft=soft, values=[0.8] * len(placed), name="chorioretinal_scars")
+    centres = placed[:, None, :2]
+    inner = (outlines - centres) * 0.72 + centres
+    scene.paint(inner, weights=np.array(ATROPHY) * 1.6 - SCAR_RIM, soft=soft, values=[0.85] * len(placed))
 
 
 def _other(rng, scene):

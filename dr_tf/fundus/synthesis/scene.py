@@ -10,7 +10,7 @@ from dr_tf.fundus.synthesis import brushes
 
 @dataclasses.dataclass
 class Scene:
-    """Grows as painters add to it. Every mask is cut to what the camera shows: truth that nobody can see is no truth."""
+    """Grows as painters add to it. Every mask is cut to what the camera shows."""
 
     layout: object
     traits: object
@@ -26,12 +26,12 @@ class Scene:
     def _ground(self):
         """Places (pixels) where a lesion may lie: every fourth pixel that is well inside the field and off the disc."""
         side, margin = self.layout.side, max(2, self.layout.side // 40)
-        framed = cv2.copyMakeBorder(self.layout.visible, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        inside = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1] > margin
+        framed = cv2.copyMakeBorder(self.layout.visible[2::4, 2::4], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        inside = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1] * 4 > margin
         x, y = self.layout.axes(self.layout.disc)
-        inside &= x * x + y * y > (1.25 * self.layout.disc_radius) ** 2
-        rows, columns = np.nonzero(inside[::4, ::4])
-        return np.minimum(np.stack([columns, rows], 1) * 4 + 0.5, side - 0.5)
+        inside &= (x[:, 2::4] ** 2 + y[2::4] ** 2) > (1.25 * self.layout.disc_radius) ** 2
+        rows, columns = np.nonzero(inside)
+        return np.minimum(np.stack([columns, rows], 1) * 4 + 2.5, side - 0.5)
 
     def room(self, where=None):
         """The ground, or the part of it where `where(points in units)` holds."""
@@ -39,32 +39,30 @@ class Scene:
             return self.ground
         return self.ground[where((self.ground - self.layout.fovea) / self.layout.unit)]
 
-    def place(self, rng, radii, *, where=None, gap=2.5, taken=()):
-        """Centres (pixels) for circles of these radii that keep `gap` pixels between them; may place fewer than asked."""
-        ground, placed = self.room(where), [(*centre, radius) for centre, radius in taken]
-        centres = []
-        if not len(ground):
-            return centres
-        for radius in radii:
+    def place(self, rng, radii, *, where=None, gap=2.5, taken=None):
+        """Circles (count, 3: x, y, radius; pixels) with `gap` between them and `taken` ones; may be fewer than asked."""
+        ground, old = self.room(where), 0 if taken is None else len(taken)
+        circles = np.zeros((old + len(radii), 3))
+        circles[:old] = taken if old else 0
+        count = old
+        for radius in radii if len(ground) else ():
             for candidate in ground[rng.integers(0, len(ground), 30)] + rng.uniform(-2, 2, (30, 2)):
-                others = np.array(placed).reshape(-1, 3)
-                if (np.hypot(*(others[:, :2] - candidate).T) > others[:, 2] + radius + gap).all():
-                    placed.append((*candidate, radius))
-                    centres.append((candidate, radius))
+                apart = np.hypot(*(circles[:count, :2] - candidate).T) - circles[:count, 2]
+                if count == 0 or apart.min() > radius + gap:
+                    circles[count] = *candidate, radius
+                    count += 1
                     break
-        return centres
+        return circles[old:count]
 
     def layer(self):
         return np.zeros((self.layout.side, self.layout.side), np.uint8)
 
     def paint(self, outlines, *, weights, soft, values, name=None):
-        """Adds filled outlines (pixels) to the density and, under `name`, to the masks."""
-        if not outlines:
+        """Adds filled outlines (count, points, 2; pixels) to the density and, under `name`, to the masks."""
+        if not len(outlines):
             return
         layer, mask = self.layer(), self.layer()
-        for outline, value in zip(outlines, values, strict=True):
-            brushes.fill(layer, outline, int(255 * value))
-            cv2.fillPoly(mask, [np.floor(outline).astype(np.int32)], 1)
+        brushes.fill_all(layer, mask, outlines, 255 * np.asarray(values))
         self.density.add(brushes.soften(layer, soft), weights)
         if name:
             self.mark(name, mask)
@@ -75,6 +73,6 @@ class Scene:
 
 
 def quadrant(index):
-    """The test for one of four quadrants around the fovea: 0 upper temporal, 1 upper nasal, 2 lower temporal, 3 lower nasal."""
+    """The test for one quadrant around the fovea: 0 upper temporal, 1 upper nasal, 2 lower temporal, 3 lower nasal."""
     horizontal, vertical = (1 if index % 2 else -1), (1 if index // 2 else -1)
     return lambda points: (points[:, 0] * horizontal > 0.02) & (points[:, 1] * vertical > 0.02)

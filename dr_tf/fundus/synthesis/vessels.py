@@ -11,10 +11,22 @@ from dr_tf.fundus.synthesis import brushes
 # Control points of the eight trunks in units from the fovea, as in a right eye (+x is nasal, +y is down), and their
 # share of the full calibre.
 _TRUNKS = (
-    (((1.0, 0.0), (1.02, -0.22), (0.93, -0.5), (0.62, -0.76), (0.1, -0.9), (-0.5, -0.84), (-1.1, -0.6), (-1.7, -0.5)), 1.0),
+    (
+        (
+            (1.0, 0.0),
+            (1.02, -0.22),
+            (0.93, -0.5),
+            (0.62, -0.76),
+            (0.1, -0.9),
+            (-0.5, -0.84),
+            (-1.1, -0.6),
+            (-1.7, -0.5),
+        ),
+        1.0,
+    ),
     (((1.0, 0.0), (1.02, 0.22), (0.93, 0.5), (0.62, 0.78), (0.1, 0.92), (-0.5, 0.86), (-1.1, 0.62), (-1.7, 0.55)), 1.0),
-    (((1.0, 0.0), (1.06, -0.22), (1.22, -0.55), (1.4, -0.9), (1.75, -1.25)), 0.75),
-    (((1.0, 0.0), (1.06, 0.22), (1.22, 0.52), (1.45, 0.85), (1.8, 1.2)), 0.72),
+    (((1.0, 0.0), (1.06, -0.22), (1.22, -0.55), (1.4, -0.9), (1.75, -1.25)), 0.66),
+    (((1.0, 0.0), (1.06, 0.22), (1.22, 0.52), (1.45, 0.85), (1.8, 1.2)), 0.62),
     (((1.0, 0.0), (1.16, -0.06), (1.45, -0.16), (1.9, -0.3)), 0.42),
     (((1.0, 0.0), (1.15, 0.08), (1.45, 0.2), (1.9, 0.3)), 0.38),
     (((1.0, 0.0), (0.85, -0.12), (0.65, -0.22), (0.42, -0.22), (0.2, -0.16)), 0.24),
@@ -35,23 +47,41 @@ class Branch:
     level: int
 
 
-def _trunk(rng, traits, controls, width, disc):
-    points = np.array(controls)
-    reach = np.linspace(0, 1, len(points))[:, None]
-    points = (points - (1, 0)) * np.array([1, traits.arcade * rng.normal(1, 0.1)]) + disc
-    points[0] += rng.normal((0.02, 0), 0.02)
-    points[1:] += rng.normal(0, 0.07, (len(points) - 1, 2)) * (0.2 + reach[1:])
+def _controls():
+    """The trunks' control points as one array (trunks, 8, 2), so that all grow at once."""
+    even = np.linspace(0, 1, 8)
+    return np.array(
+        [
+            [np.interp(even, np.linspace(0, 1, len(points)), axis) for axis in np.transpose(points)]
+            for points, _ in _TRUNKS
+        ]
+    ).transpose(0, 2, 1)
+
+
+_CONTROLS, _SHARES = _controls(), np.array([share for _, share in _TRUNKS])
+
+
+def _trunks(rng, traits, width, disc):
+    count, reach = len(_SHARES), np.linspace(0, 1, 8)[:, None]
+    spread = traits.arcade * rng.normal(1, 0.1, (count, 1))
+    points = _CONTROLS - (1, 0)
+    points[..., 1] *= spread
+    points += disc
+    points[:, 0] += rng.normal((0.02, 0), 0.02, (count, 2))
+    points[:, 1:] += rng.normal(0, 0.07, (count, 7, 2)) * (0.2 + reach[1:])
     points = brushes.smooth(points, rounds=4)
-    along = np.linspace(0, 1, len(points))
-    wave = sum(rng.normal() / k * np.sin(2 * np.pi * k * along + rng.uniform(0, 6.3)) for k in (3, 5, 8, 12))
-    normal = np.gradient(points, axis=0)[:, ::-1] * (1, -1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    points = points + normal * (0.03 * traits.tortuosity * wave * np.minimum(1, 4 * along))[:, None]
-    return Branch(points, width * (1 - 0.55 * along), 0)
+    along = np.linspace(0, 1, points.shape[1])
+    waves = np.array([3, 5, 8, 12])[:, None, None]
+    phase, height = rng.uniform(0, 6.3, (4, count, 1)), rng.normal(0, 1 / waves, (4, count, 1))
+    wave = (height * np.sin(2 * np.pi * waves * along + phase)).sum(0) * np.minimum(1, 4 * along)
+    normal = np.gradient(points, axis=1)[..., ::-1] * (1, -1)
+    normal /= np.hypot(normal[..., :1], normal[..., 1:]) + 1e-9
+    points = points + 0.03 * traits.tortuosity * normal * wave[..., None]
+    return [Branch(path, width * share * (1 - 0.55 * along), 0) for path, share in zip(points, _SHARES, strict=True)]
 
 
-def _offspring(rng, parents, *, level, count, length, steps, tortuosity):
-    """Branches leaving random places of the parents on either side, `count` per parent on average per unit of length."""
+def _offspring(rng, parents, *, level, count, nearest, length, steps, tortuosity):
+    """Branches leaving random places of the parents on either side, `count` per unit of length on average."""
     parents = [parent for parent in parents if len(parent.points) > 4]
     points, calibres = (np.concatenate([getattr(parent, name) for parent in parents]) for name in ("points", "widths"))
     sizes = np.array([len(parent.points) for parent in parents])
@@ -60,7 +90,7 @@ def _offspring(rng, parents, *, level, count, length, steps, tortuosity):
     strides[first] = 0
     which = np.repeat(np.arange(len(parents)), rng.poisson(count * np.add.reduceat(strides, first)))
     number = len(which)
-    at = first[which] + 1 + (sizes[which] * rng.uniform(0.12, 0.98, number) - 1).astype(int)
+    at = first[which] + 1 + (sizes[which] * rng.uniform(nearest, 0.98, number) - 1).astype(int)
     tangent = points[at] - points[at - 1]
     aside = np.where(np.arange(number) % 2, 1, -1) * rng.uniform(0.45, 1.1, number)
     starts, angles = points[at], np.arctan2(tangent[:, 1], tangent[:, 0]) + aside
@@ -73,21 +103,35 @@ def _offspring(rng, parents, *, level, count, length, steps, tortuosity):
         return np.where(inside, inward, np.arctan2(points[:, 1], points[:, 0] - 0.6))
 
     paths = brushes.wander(
-        rng, starts, angles, rng.uniform(*length, number), steps=steps, bend=0.16 * tortuosity, steer=steer, pull=1.2 / steps
+        rng,
+        starts,
+        angles,
+        rng.uniform(*length, number),
+        steps=steps,
+        bend=0.24 * tortuosity,
+        stiff=0.22,
+        steer=steer,
+        pull=1.3 / steps,
     )
-    tapered = np.maximum(_CAPILLARY, widths[:, None] * np.linspace(1, 0.5, paths.shape[1]))
+    tapered = np.maximum(_CAPILLARY, widths[:, None] * np.linspace(1, 0.3, paths.shape[1]))
     too_near = (paths**2).sum(2) < _AVASCULAR**2
     ends = np.where(too_near.any(1), too_near.argmax(1), paths.shape[1])
-    return [Branch(path[:end], width[:end], level) for path, width, end in zip(paths, tapered, ends, strict=True) if end > 1]
+    return [
+        Branch(path[:end], width[:end], level) for path, width, end in zip(paths, tapered, ends, strict=True) if end > 1
+    ]
 
 
 def grow(rng, traits, disc, *, width):
     """One tree (arteries or veins), thinnest branches first, as they must be drawn."""
     curl = 0.6 + 0.4 * traits.tortuosity
-    trunks = [_trunk(rng, traits, controls, width * share, disc) for controls, share in _TRUNKS]
-    first = _offspring(rng, trunks, level=1, count=3.6, length=(0.35, 1.2), steps=20, tortuosity=curl)
-    second = _offspring(rng, first, level=2, count=3.5, length=(0.12, 0.55), steps=13, tortuosity=curl * 1.2)
-    third = _offspring(rng, second, level=3, count=2.0, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5)
+    trunks = _trunks(rng, traits, width, disc)
+    first = _offspring(rng, trunks, level=1, count=3.4, nearest=0.16, length=(0.3, 1.2), steps=20, tortuosity=curl)
+    second = _offspring(
+        rng, first, level=2, count=4.0, nearest=0.1, length=(0.12, 0.55), steps=13, tortuosity=curl * 1.2
+    )
+    third = _offspring(
+        rng, second, level=3, count=2.5, nearest=0.1, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5
+    )
     return sorted(trunks + first + second + third, key=lambda branch: branch.widths[0])
 
 
@@ -101,8 +145,8 @@ def grow_pair(rng, traits, disc, *, narrowing=1.0):
 def draw(layout, branches, *, scale=1.0, least=0.0):
     """Coverage 0..1 of the branches that are at least `least` pixels wide, at `scale` times their width.
 
-    Drawn at twice the resolution: OpenCV's thickness is a whole number, and a third of all vessels is thinner than a pixel;
-    what remains of the width becomes opacity.
+    Drawn at twice the resolution: OpenCV's thickness is a whole number, and a third of all vessels is
+    thinner than a pixel; what remains of the width becomes opacity.
     """
     side = layout.side
     layer = np.zeros((2 * side, 2 * side), np.uint8)

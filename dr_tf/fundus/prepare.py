@@ -1,0 +1,85 @@
+"""The one path from a photograph's bytes to the pixels that a model sees.
+
+Records, prediction, explanation and the app all come through here, so that what is measured is what is deployed.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.border import find_border, inside
+from dr_tf.fundus.decode import MAX_PIXELS, decode
+from dr_tf.fundus.enhance import enhance
+from dr_tf.fundus.geometry import Geometry, square_around
+from dr_tf.fundus.gradability import Gradability, gradability
+from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.recognize import why_no_retina
+
+# A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
+_OVERSAMPLING = 1.3
+_SMALLEST = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    image: np.ndarray  # [size, size, 3] RGB, black beyond the retina's border
+    geometry: Geometry
+    gradability: Gradability  # of the photograph as taken, before any enhancement
+    roundness: float  # how much of the border was seen
+
+
+def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
+    """Decode, find the retina, crop, resize, enhance. Raises BadPhotographError with the reason where that fails."""
+    photograph, border = _find(data, math.ceil(size * _OVERSAMPLING), max_pixels)
+    if _side(border) < size and photograph.reduction > 1:  # the retina is a small part of a large photograph
+        photograph, border = _find(data, math.ceil(size * photograph.reduction), max_pixels)
+    geometry = square_around(
+        border, reduction=photograph.reduction, width=photograph.width, height=photograph.height, size=size
+    )
+    image = crop(photograph.rgb, geometry, reduction=photograph.reduction)
+    quality = gradability(image, geometry.circle_on_crop)
+    return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
+
+
+def _find(data, side, max_pixels):
+    photograph = decode(data, side=side, max_pixels=max_pixels)
+    if min(photograph.width, photograph.height) < _SMALLEST:
+        raise BadPhotographError(f"{photograph.width} x {photograph.height} pixels are too few for a retina")
+    border = find_border(photograph.rgb)
+    reason = why_no_retina(photograph.rgb, border)
+    if reason:
+        raise BadPhotographError(f"no retina found: {reason}")
+    return photograph, border
+
+
+def _side(border):
+    left, top, right, bottom = border.rectangle
+    return max(right - left, bottom - top)
+
+
+def crop(rgb, geometry, *, reduction=1):
+    """The geometry's square out of `rgb`, a copy of the original at 1/`reduction`; black where there is no retina.
+
+    Beyond the border everything is blackened: white paper, burned-in names and the camera's own marks tell a model
+    which clinic a photograph is from.
+    """
+    left, top, right, bottom = (v // reduction for v in geometry.rectangle)
+    before_x, before_y, after_x, after_y = (v // reduction for v in geometry.padding)
+    square = cv2.copyMakeBorder(
+        rgb[top:bottom, left:right], before_y, after_y, before_x, after_x, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+    )
+    shrinks = square.shape[0] >= geometry.size
+    image = cv2.resize(
+        square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    x, y, radius = geometry.circle_on_crop
+    image[~inside((x, y, 0.995 * radius), image.shape[:2])] = 0
+    return image
+
+
+def encode_jpeg(image, quality=95):
+    """JPEG bytes with full colour resolution: small red lesions live in the colour channels."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()

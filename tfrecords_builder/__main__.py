@@ -1,0 +1,122 @@
+"""`python -m tfrecords_builder LAYOUT --source DIR --records DIR`: photographs become TFRecords."""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+
+from tfrecords_builder.layouts import known_layouts
+from tfrecords_builder.samples import UserError
+
+_EPILOG = """\
+Records lie in RECORDS/NAME/CONFIG/1.0.0 and are read by any TensorFlow program:
+  tfds.builder_from_directory("records/idrid/512-plain-q95/1.0.0").as_dataset("train")
+Beside them: folds.csv (who is in which fold), rejected.csv (what was left out, and why).
+"""
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfrecords_builder",
+        description="Crops fundus photographs to the retina and writes them as TFRecords (a TFDS dataset).",
+        epilog="python -m tfrecords_builder LAYOUT --help says what a set is, its licence, and how to lay it out.",
+    )
+    commands = parser.add_subparsers(dest="layout", metavar="LAYOUT", required=True)
+    for name, layout in known_layouts().items():
+        command = commands.add_parser(
+            name,
+            help=layout.summary,
+            description=layout.about,
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        layout.add_flags(command)
+        _add_common_flags(command)
+    return parser.parse_args(arguments)
+
+
+def _add_common_flags(parser):
+    parser.add_argument("--source", type=pathlib.Path, required=True, metavar="DIR", help="the folder shown above")
+    parser.add_argument("--records", type=pathlib.Path, required=True, metavar="DIR", help="where records are kept")
+    parser.add_argument("--image_size", type=_between(32, 4096), default=512, help="side of a crop (default: 512)")
+    parser.add_argument(
+        "--enhancement", choices=("plain", "graham", "clahe"), default="plain",
+        help="applied to every crop (default: plain; can also be applied in training)",
+    )  # fmt: skip
+    parser.add_argument("--quality", type=_between(50, 100), default=95, help="of the crop's JPEG (default: 95)")
+    parser.add_argument(
+        "--shares", default="train=70,validation=10,calibration=10,test=10",
+        help="of the splits that were not published (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of splits and folds (default: 0)")
+    parser.add_argument("--folds", type=_between(2, 100), default=5, help="in folds.csv (default: 5)")
+    parser.add_argument(
+        "--workers", type=_between(1, 1024), default=os.cpu_count(), help="processes (default: %(default)s)"
+    )
+    parser.add_argument("--max_megapixels", type=float, default=200, help="refuse larger photographs (default: 200)")
+    parser.add_argument("--sheet", metavar="PNG", help="draw a contact sheet: originals with the border, and crops")
+    parser.add_argument("--sheet_count", type=_between(1, 10000), default=60, help="photographs on it (default: 60)")
+    parser.add_argument("--overwrite", action="store_true", help="replace records that are there")
+
+
+def _between(low, high):
+    def number(text):
+        if not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def run(flags):
+    # Imported here, so that --help answers at once.
+    from tfrecords_builder.build import Plan, build
+    from tfrecords_builder.crops import Options
+    from tfrecords_builder.samples import without_repeats
+    from tfrecords_builder.splits import parse_shares
+    from tfrecords_builder.summary import summarize
+
+    layout = known_layouts()[flags.layout]
+    name = layout.dataset_name(flags)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"--name {name!r}: use small letters, digits and underscores, beginning with a letter")
+    plan = Plan(
+        name=name,
+        source=flags.source,
+        records=flags.records,
+        options=Options(flags.image_size, flags.enhancement, flags.quality, flags.max_megapixels),
+        shares=parse_shares(flags.shares),
+        seed=flags.seed,
+        folds=flags.folds,
+        workers=flags.workers,
+        overwrite=flags.overwrite,
+    )
+    listing = without_repeats(layout.read(flags.source, flags))
+    print(f"{name}: {len(listing.samples)} photographs below {flags.source}", file=sys.stderr)
+    report = build(plan, listing)
+    if report is None:
+        print(f"{plan.target} is done: same options, same {len(listing.samples)} photographs")
+        return
+    print(summarize(report))
+    if flags.sheet:
+        from tfrecords_builder.sheet import write_sheet
+
+        write_sheet(flags.sheet, report, flags.sheet_count)
+        print(flags.sheet)
+
+
+def main(arguments=None):
+    flags = parse(arguments)
+    try:
+        run(flags)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.strerror or error}: {error.filename or flags.records}; nothing half-written was left")
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing half-written was left")
+
+
+if __name__ == "__main__":
+    main()

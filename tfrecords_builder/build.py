@@ -1,0 +1,242 @@
+"""Listing -> crops -> splits -> records, put into place in one rename; or nothing at all."""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import shutil
+import sys
+import time
+
+import tqdm
+
+from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
+from tfrecords_builder.samples import SPLITS, UserError
+from tfrecords_builder.splits import assign_folds, assign_splits
+from tfrecords_builder.workers import map_in_order
+
+VERSION = "1.0.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that a build needs besides the listing. `options` and `shares`, `seed`, `folds` decide what is written."""
+
+    name: str
+    source: object
+    records: object
+    options: object
+    shares: dict
+    seed: int = 0
+    folds: int = 5
+    workers: int = 2
+    overwrite: bool = False
+
+    @property
+    def target(self):
+        return self.records / self.name / self.options.config_name / VERSION
+
+    @property
+    def staging(self):
+        return self.records / f".building-{self.name}-{self.options.config_name}"
+
+    @property
+    def replaced(self):
+        return self.records / f".replaced-{self.name}-{self.options.config_name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a build did, for the summary and the contact sheet."""
+
+    plan: Plan
+    crops: list  # with their splits, without their JPEGs
+    rejections: list
+    bytes_out: int
+    seconds: float
+
+
+def fingerprint(plan, listing):
+    """What the records follow from; two builds with equal fingerprints write equal bytes."""
+    options = {
+        **dataclasses.asdict(plan.options),
+        "shares": {split: round(share, 6) for split, share in plan.shares.items()},
+        "seed": plan.seed,
+        "folds": plan.folds,
+    }
+    digest = hashlib.sha256()
+    for sample in sorted(listing.samples, key=lambda s: s.image_id):
+        labels = dataclasses.astuple(dataclasses.replace(sample, path=None))
+        digest.update(repr((labels, _relative(sample.path, plan.source), _size(sample.path))).encode())
+    return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}
+
+
+def differences(before, now):
+    """One line for each thing in which two fingerprints differ."""
+    lines = [
+        f"{name}: {before['options'].get(name)} before, {value} now"
+        for name, value in now["options"].items()
+        if before["options"].get(name) != value
+    ]
+    if before["photographs"] != now["photographs"]:
+        lines.append(f"source table: {before['photographs']} photographs before, {now['photographs']} now")
+    elif before["source_table"] != now["source_table"]:
+        lines.append("source table: as many photographs, but names, sizes or labels are not the same")
+    return lines
+
+
+def build(plan, listing):
+    """Builds the records; returns a Report, or None where they are there already. UserError where it cannot."""
+    if not listing.samples:
+        raise UserError("no photograph is left to build from" + _main_reasons(listing.rejections))
+    with _alone(plan):
+        _recover(plan)
+        made_from = fingerprint(plan, listing)
+        if plan.target.exists() and not plan.overwrite:
+            _check_same(plan, made_from)
+            return None
+        try:
+            return _build(plan, listing, made_from)
+        finally:
+            shutil.rmtree(plan.staging, ignore_errors=True)
+
+
+def _build(plan, listing, made_from):
+    start = time.monotonic()
+    plan.staging.mkdir(parents=True)
+    with Spool(plan.staging / "crops") as spool:
+        rejections = listing.rejections + _crop_all(plan, listing.samples, spool)
+        crops = spool.crops()
+        if not crops:
+            raise UserError("no photograph is left to build from" + _main_reasons(rejections))
+        samples, torn = assign_splits([c.sample for c in crops], plan.shares, plan.seed)
+        rejections += torn
+        split_of = {s.image_id: s.split for s in samples}
+        indices = {
+            split: [i for i, c in enumerate(crops) if split_of.get(c.sample.image_id) == split] for split in SPLITS
+        }
+        folder = _write(plan, spool, {s: i for s, i in indices.items() if i}, made_from)
+    _write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan))
+    _write_csv(
+        folder / "rejected.csv",
+        ("image_id", "path", "reason"),
+        [(r.image_id, _relative(r.path, plan.source), r.reason) for r in rejections],
+    )
+    _put_in_place(plan, folder)
+    placed = {s.image_id: s for s in samples}
+    crops = [dataclasses.replace(c, sample=placed[c.sample.image_id]) for c in crops if c.sample.image_id in placed]
+    size = sum(path.stat().st_size for path in plan.target.iterdir())
+    return Report(plan, crops, rejections, size, time.monotonic() - start)
+
+
+def _crop_all(plan, samples, spool):
+    crop = functools.partial(crop_sample, options=plan.options)
+    rejections = []
+    results = map_in_order(crop, samples, workers=plan.workers, on_death=died)
+    with contextlib.closing(results), progress(len(samples)) as bar:
+        for result in results:
+            if isinstance(result, Rejection):
+                rejections.append(result)
+                bar.set_postfix_str(f"{len(rejections)} rejected")
+            else:
+                spool.append(result)
+            bar.update()
+    return rejections
+
+
+def progress(total):
+    """A bar on a terminal; a line every half minute where the output goes to a file."""
+    patience = 0.2 if sys.stderr.isatty() else 30
+    return tqdm.tqdm(total=total, unit=" photographs", desc="cropping", mininterval=patience, maxinterval=patience)
+
+
+def _write(plan, spool, splits, made_from):
+    # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
+    from tfrecords_builder.records import write_records
+
+    return write_records(
+        name=plan.name,
+        config=plan.options.config_name,
+        size=plan.options.image_size,
+        spool=spool,
+        splits=splits,
+        metadata={"fingerprint": made_from},
+        data_dir=plan.staging,
+    )
+
+
+def _fold_rows(samples, plan):
+    folds = assign_folds(samples, plan.folds, plan.seed)
+    return [(s.image_id, s.group, s.grade, folds[s.image_id]) for s in samples if s.image_id in folds]
+
+
+def _write_csv(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _put_in_place(plan, folder):
+    """The old records are there until the new ones are; a kill between the two renames is mended by `_recover`."""
+    plan.target.parent.mkdir(parents=True, exist_ok=True)
+    if plan.target.exists():
+        plan.target.rename(plan.replaced)
+    folder.rename(plan.target)
+    shutil.rmtree(plan.replaced, ignore_errors=True)
+
+
+def _recover(plan):
+    shutil.rmtree(plan.staging, ignore_errors=True)
+    if plan.replaced.exists() and not plan.target.exists():
+        plan.replaced.rename(plan.target)
+    shutil.rmtree(plan.replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(plan):
+    plan.records.mkdir(parents=True, exist_ok=True)
+    path = plan.staging.with_name(plan.staging.name + ".lock")
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another build of {plan.target} is under way") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _check_same(plan, made_from):
+    try:
+        before = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{plan.target} was not written by this builder; --overwrite replaces it") from None
+    changed = differences(before, made_from)
+    if changed:
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(f"{plan.target} is there, made from something else:{lines}\n--overwrite builds it anew")
+
+
+def _main_reasons(rejections):
+    reasons = collections.Counter(r.reason for r in rejections).most_common(3)
+    return "".join(f"\n  {count} x {reason}" for reason, count in reasons)
+
+
+def _relative(path, source):
+    try:
+        return str(path.relative_to(source)) if hasattr(path, "relative_to") else str(path).removeprefix(f"{source}/")
+    except ValueError:
+        return str(path)
+
+
+def _size(path):
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

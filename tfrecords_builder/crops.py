@@ -1,0 +1,109 @@
+"""From a sample to the JPEG that its record holds. Runs in worker processes: OpenCV and numpy, never TensorFlow."""
+
+import dataclasses
+import hashlib
+
+import cv2
+
+from dr_tf.fundus.geometry import Geometry
+from dr_tf.fundus.gradability import Gradability
+from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.prepare import encode_jpeg, prepare
+from tfrecords_builder.samples import Rejection, Sample
+
+_LARGEST_FILE = 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """All that decides the bytes of a record."""
+
+    image_size: int = 512
+    enhancement: str = "plain"
+    quality: int = 95
+    max_megapixels: float = 200
+
+    @property
+    def config_name(self):
+        return f"{self.image_size}-{self.enhancement}-q{self.quality}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    sample: Sample
+    jpeg: bytes
+    geometry: Geometry
+    gradability: Gradability
+    roundness: float
+    sha256: str
+    bytes_in: int
+
+
+def crop_sample(sample, options):
+    """The Crop of a sample, or a Rejection that says why there is none."""
+    try:
+        return _crop(sample, options)
+    except BadPhotographError as error:
+        reason = str(error)
+    except FileNotFoundError:
+        reason = "the file is absent"
+    except OSError as error:
+        reason = f"the file cannot be read: {error.strerror}"
+    except MemoryError:
+        reason = "the photograph does not fit into memory"
+    except cv2.error as error:
+        reason = f"the photograph cannot be processed: {error.err}"
+    return Rejection(sample.image_id, str(sample.path), reason)
+
+
+def died(sample):
+    return Rejection(sample.image_id, str(sample.path), "the process that read it died: the file may be malicious")
+
+
+def _crop(sample, options):
+    if sample.path.stat().st_size > _LARGEST_FILE:
+        raise BadPhotographError("the file is over 2 GiB")
+    data = sample.path.read_bytes()
+    prepared = prepare(
+        data,
+        size=options.image_size,
+        enhancement=options.enhancement,
+        max_pixels=round(options.max_megapixels * 1e6),
+    )
+    return Crop(
+        sample=sample,
+        jpeg=encode_jpeg(prepared.image, options.quality),
+        geometry=prepared.geometry,
+        gradability=prepared.gradability,
+        roundness=prepared.roundness,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes_in=len(data),
+    )
+
+
+class Spool:
+    """Crops whose JPEGs wait in one file, so that memory does not grow with the photographs."""
+
+    def __init__(self, path):
+        self._file = open(path, "w+b")  # noqa: SIM115: closed by the context manager
+        self._places = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def append(self, crop):
+        self._file.seek(0, 2)
+        self._places.append((dataclasses.replace(crop, jpeg=b""), self._file.tell(), len(crop.jpeg)))
+        self._file.write(crop.jpeg)
+
+    def crops(self):
+        """All crops without their JPEGs, in the order they came."""
+        return [crop for crop, _, _ in self._places]
+
+    def read(self, index):
+        crop, start, length = self._places[index]
+        self._file.seek(start)
+        return dataclasses.replace(crop, jpeg=self._file.read(length))

@@ -1,0 +1,106 @@
+"""The one TFDS builder behind all layouts, and the schema of a record. The only module here that needs TensorFlow."""
+
+import contextlib
+import io
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dr_tf.grades import ODIR_LABELS
+from tfrecords_builder.build import VERSION
+
+
+def record_features(size):
+    """One photograph. "" and -1 stand for what is not known; boxes are in pixels of the upright original."""
+    integer, number, text = np.int32, np.float32, tfds.features.Text()
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(
+                shape=(size, size, 3), encoding_format="jpeg", doc="the crop, RGB, black beyond the retina's border"
+            ),
+            "image_id": text,
+            "patient_id": tfds.features.Text(doc="the image_id where the patient is not known"),
+            "patient_known": np.bool_,
+            "eye": tfds.features.Text(doc="left, right or empty"),
+            "source": text,
+            "camera": text,
+            "age": integer,
+            "sex": tfds.features.Text(doc="female, male or empty"),
+            "grade": tfds.features.Scalar(integer, doc="ICDR 0-4"),
+            "dme": tfds.features.Scalar(integer, doc="risk of macular edema 0-2"),
+            "any_dr": tfds.features.Scalar(integer, doc="1 where the grade is at least 1"),
+            "labels": tfds.features.Tensor(
+                shape=(len(ODIR_LABELS),), dtype=integer, doc="ODIR: " + " ".join(ODIR_LABELS)
+            ),
+            "circle": tfds.features.Tensor(shape=(3,), dtype=number, doc="border: centre x, centre y, radius"),
+            "crop": tfds.features.Tensor(shape=(4,), dtype=integer, doc="left, top, right, bottom"),
+            "padding": tfds.features.Tensor(
+                shape=(4,), dtype=integer, doc="black added to the crop: left, top, right, bottom"
+            ),
+            "original_size": tfds.features.Tensor(shape=(2,), dtype=integer, doc="width, height"),
+            "gradability": dict.fromkeys(("score", "sharpness", "exposure", "contrast", "field"), number),
+            "sha256": tfds.features.Text(doc="of the original file"),
+            "masks": tfds.features.Sequence(
+                {"lesion": text, "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png")},
+                doc="one per lesion type that is known, aligned with the image",
+            ),
+        }
+    )
+
+
+def to_example(crop):
+    sample, geometry, quality = crop.sample, crop.geometry, crop.gradability
+    return {
+        "image": crop.jpeg,
+        "image_id": sample.image_id,
+        "patient_id": sample.group,
+        "patient_known": bool(sample.patient_id),
+        **{name: getattr(sample, name) for name in ("eye", "source", "camera", "age", "sex", "grade", "dme", "any_dr")},
+        "labels": np.array(sample.labels, np.int32),
+        "circle": np.array(geometry.circle, np.float32),
+        "crop": np.array(geometry.rectangle, np.int32),
+        "padding": np.array(geometry.padding, np.int32),
+        "original_size": np.array((geometry.width, geometry.height), np.int32),
+        "gradability": {
+            part: getattr(quality, part) for part in ("score", "sharpness", "exposure", "contrast", "field")
+        },
+        "sha256": crop.sha256,
+        "masks": [],
+    }
+
+
+class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes crops that were made before: `splits` maps a split's name to the spool's indices."""
+
+    VERSION = tfds.core.Version(VERSION)
+
+    def __init__(self, *, name, config, size, spool, splits, metadata, data_dir):
+        self.name = name
+        self._size, self._spool, self._splits, self._metadata = size, spool, splits, metadata
+        super().__init__(config=tfds.core.BuilderConfig(name=config, version=VERSION), data_dir=data_dir)
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Fundus photographs cropped to the retina's border.",
+            features=record_features(self._size),
+            supervised_keys=None,
+            metadata=tfds.core.MetadataDict(self._metadata),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(indices) for split, indices in self._splits.items()}
+
+    def _generate_examples(self, indices):
+        for index in indices:
+            crop = self._spool.read(index)
+            yield crop.sample.image_id, to_example(crop)
+
+
+def write_records(**arguments):
+    """Writes the splits below data_dir/NAME/CONFIG/VERSION and returns that folder."""
+    tfds.disable_progress_bar()
+    builder = FundusRecords(**arguments)
+    with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; there are none
+        builder.download_and_prepare()
+    return builder.data_path

@@ -1,0 +1,106 @@
+"""The contact sheet: originals with the border that was found, beside their crops; the doubtful ones first."""
+
+import dataclasses
+import pathlib
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.decode import decode
+from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.prepare import crop
+from dr_tf.grades import ABSENT
+from tfrecords_builder.workers import map_in_order
+
+_CELL, _LABEL, _COLUMNS = 150, 34, 4
+_FOUND, _CUT, _REFUSED = (60, 220, 60), (255, 170, 0), (235, 70, 60)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    path: pathlib.Path
+    lines: tuple[str, str]
+    geometry: object = None  # None: rejected
+
+
+def write_sheet(path, report, count):
+    """Draws at most `count` photographs to `path`: rejected ones, then by how little of the border was seen."""
+    items = _choose(report, count)
+    cells = list(map_in_order(_draw, items, workers=report.plan.workers, on_death=_blank))
+    blank = np.full_like(cells[0], 32)
+    cells += [blank] * (-len(cells) % _COLUMNS)
+    rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished.png")
+    cv2.imwrite(str(unfinished), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+    unfinished.rename(path)
+
+
+def _choose(report, count):
+    refused = [
+        Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if pathlib.Path(r.path).is_file()
+    ]
+    crops = sorted(report.crops, key=lambda c: (round(c.roundness, 2), c.gradability.score))
+    found = [Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry) for c in crops]
+    refused = refused[: max(count // 3, count - len(found))]
+    return [*refused, *found][:count]
+
+
+def _caption(crop):
+    grade = f"grade {crop.sample.grade}" if crop.sample.grade != ABSENT else "ungraded"
+    return f"{crop.sample.split}, {grade}, border {crop.roundness:.0%}, gradable {crop.gradability.score:.2f}"
+
+
+def _draw(item):
+    try:
+        photograph = decode(item.path.read_bytes(), side=2 * _CELL)
+    except (BadPhotographError, OSError):
+        return _blank(item)
+    original = _outlined(photograph, item.geometry)
+    if item.geometry is None:
+        return _labelled(original, np.full((_CELL, _CELL, 3), 16, np.uint8), item.lines, _REFUSED)
+    return _labelled(original, _crop(photograph, item.geometry), item.lines, (230, 230, 230))
+
+
+def _outlined(photograph, geometry):
+    height, width = photograph.rgb.shape[:2]
+    scale = _CELL / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    thumbnail = cv2.resize(photograph.rgb, size, interpolation=cv2.INTER_AREA)
+    scale /= photograph.reduction
+    if geometry is not None:
+        left, top, right, bottom = (round(v * scale) for v in geometry.rectangle)
+        cv2.rectangle(thumbnail, (left, top), (right - 1, bottom - 1), _CUT, 1)
+        x, y, radius = (round(v * scale * 16) for v in geometry.circle)
+        cv2.circle(thumbnail, (x - 8, y - 8), radius, _FOUND, 1, cv2.LINE_AA, shift=4)
+    return _centred(thumbnail)
+
+
+def _crop(photograph, geometry):
+    """The record's geometry applied to the thumbnail's decode, which may be coarser than the record's."""
+    reduction = photograph.reduction
+    small = dataclasses.replace(geometry, size=_CELL)
+    return crop(photograph.rgb, small, reduction=reduction)
+
+
+def _centred(picture):
+    cell = np.full((_CELL, _CELL, 3), 32, np.uint8)
+    height, width = picture.shape[:2]
+    top, left = (_CELL - height) // 2, (_CELL - width) // 2
+    cell[top : top + height, left : left + width] = picture
+    return cell
+
+
+def _labelled(left, right, lines, colour):
+    cell = np.full((_CELL + _LABEL, 2 * _CELL + 12, 3), 32, np.uint8)
+    cell[:_CELL, :_CELL], cell[:_CELL, _CELL + 4 : 2 * _CELL + 4] = left, right
+    for i, line in enumerate(lines):
+        text = line if len(line) <= 48 else line[:47] + "…"
+        cv2.putText(cell, text, (4, _CELL + 13 + 15 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
+    return cell
+
+
+def _blank(item):
+    empty = np.full((_CELL, _CELL, 3), 16, np.uint8)
+    return _labelled(empty, empty, item.lines, _REFUSED)

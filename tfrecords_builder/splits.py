@@ -1,0 +1,93 @@
+"""Who goes where: splits and folds by patient, balanced by grade, the same for the same seed."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from tfrecords_builder.samples import SPLITS, Rejection, UserError
+
+
+def parse_shares(text):
+    """'train=70,validation=10,calibration=10,test=10' as {split: share of 1}."""
+    try:
+        shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UserError(f"--shares {text!r} is not of the form train=70,validation=10,calibration=10,test=10") from None
+    unknown = set(shares) - set(SPLITS)
+    if unknown or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+        raise UserError(f"--shares {text!r}: name {', '.join(SPLITS)} with shares of at least 0")
+    total = sum(shares.values())
+    return {split: shares.get(split, 0.0) / total for split in SPLITS}
+
+
+def assign_splits(samples, shares, seed):
+    """Every sample with a split, and the rejections that this needed.
+
+    Published splits stay. Splits that were not published are cut from the published `train`, or from everything where
+    nothing was published. A patient of a published test split is nowhere else.
+    """
+    samples, rejections = _one_role_a_patient(samples)
+    published = {s.split for s in samples if s.split}
+    open_splits = [s for s in SPLITS if s not in published or s == "train"]
+    free = [s for s in samples if s.split in ("", "train")]
+    chosen = _deal(free, {s: shares[s] for s in open_splits}, seed)
+    return [s if s.split not in ("", "train") else _in_split(s, chosen[s.group]) for s in samples], rejections
+
+
+def assign_folds(samples, count, seed):
+    """{image_id: fold} of everything that is not test."""
+    fitted = [s for s in samples if s.split != "test"]
+    fold = _deal(fitted, dict.fromkeys(range(count), 1 / count), seed)
+    return {s.image_id: fold[s.group] for s in fitted}
+
+
+def _in_split(sample, split):
+    return dataclasses.replace(sample, split=split)
+
+
+def _one_role_a_patient(samples):
+    """The role that is looked at last wins: test, then calibration, then validation."""
+    role = {}
+    for sample in samples:
+        if sample.split:
+            role[sample.group] = max(role.get(sample.group, ""), sample.split, key=("", *SPLITS).index)
+    kept, rejections = [], []
+    for sample in samples:
+        own = role.get(sample.group, "")
+        if sample.split == own:
+            kept.append(sample)
+        elif sample.split == "":
+            kept.append(_in_split(sample, own))
+        else:
+            reason = f"published in {sample.split}, but its patient {sample.group} is also in {own}"
+            rejections.append(Rejection(sample.image_id, str(sample.path), reason))
+    return kept, rejections
+
+
+def _deal(samples, shares, seed):
+    """{group: part}: each group goes where its strata are furthest below their share; large and rare groups first."""
+    parts = [part for part, share in shares.items() if share > 0]
+    if not parts:
+        raise UserError("--shares leaves no split for the photographs that have none")
+    weights = np.array([shares[part] for part in parts])
+    weights = weights / weights.sum()
+    strata = {name: i for i, name in enumerate(sorted({s.stratum for s in samples}))}
+    counts = {}
+    for sample in samples:
+        counts.setdefault(sample.group, np.zeros(len(strata)))[strata[sample.stratum]] += 1
+    totals = np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
+    dealt = np.zeros((len(parts), len(strata)))
+    result = {}
+    for group in sorted(counts, key=lambda g: (-counts[g].sum(), min(totals[counts[g] > 0]), _draw(seed, g))):
+        need = weights[:, None] * totals - dealt
+        lack = ((need / weights[:, None]) @ (counts[group] / totals)).round(9)
+        best = int(np.argmax(lack))
+        result[group] = parts[best]
+        dealt[best] += counts[group]
+    return result
+
+
+def _draw(seed, group):
+    """A random order that neither the order of rows nor the Python version moves."""
+    return hashlib.sha256(f"{seed}:{group}".encode()).digest()
