@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from dr_tf.grades import ODIR_LABELS
 from tfrecords_builder.build import VERSION
@@ -100,6 +101,7 @@ class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def write_records(**arguments):
     """Writes the splits below data_dir/NAME/CONFIG/VERSION and returns that folder."""
     tfds.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)  # every config of ours is "custom" to TFDS, which warns of each
     builder = FundusRecords(**arguments)
     with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; there are none
         builder.download_and_prepare()

@@ -66,9 +66,7 @@ def _eight_bit_rgb(pixels, *, composite):
     if pixels.dtype == np.uint16:
         pixels = (pixels.astype(np.float32) * (255 / _full_scale(pixels)) + 0.5).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise BadPhotographError(
-            f"pixels of type {pixels.dtype} are not supported; save it with 8 or 16 bits a channel"
-        )
+        raise BadPhotographError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if pixels.shape[2] == 4:

@@ -27,7 +27,7 @@ class Header:
 
 
 def read_header(data):
-    """Header of the JPEG, PNG, TIFF or BMP in `data`; raises BadPhotographError where there is none or it is cut short."""
+    """Header of the JPEG, PNG, TIFF or BMP in `data`; raises BadPhotographError where it is none, cut or damaged."""
     if not data:
         raise BadPhotographError("the file is empty")
     for signature, read in _READERS.items():
@@ -76,7 +76,7 @@ def _jpeg(data):
 
 
 def _end_of_scan(data, position):
-    """libjpeg only warns of a cut or overwritten scan and paints the rest grey; a grader must not see that as a retina."""
+    """libjpeg only warns of a cut or overwritten scan and paints the rest grey, which must not pass for a retina."""
     found = _SCAN_END.search(data, position)
     if found is None:
         raise BadPhotographError("the JPEG file is cut short")

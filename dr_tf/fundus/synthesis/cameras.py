@@ -109,13 +109,13 @@ def _visible(camera, side, size, corner):
     return mask
 
 
-def _cast(rng, camera, pigment):
-    """The colour that this camera gives this eye."""
-    brightness, green, blue = rng.normal(0, camera.spread)
+def _cast(rng, camera, pigment, visit):
+    """The colour that this camera gives this eye: mostly that of the visit (normal deviates), so fellow eyes match."""
+    brightness, green, blue = camera.spread * (0.92 * np.asarray(visit) + 0.39 * rng.normal(size=3))
     shift = np.array([0.0, green - 0.05 * pigment, blue + 1.5 * green - 0.1 * pigment])
     colour = np.array(camera.colour) * np.exp(brightness - 0.04 * pigment + shift)
     # No retina is purple: blue never comes near green.
-    return np.minimum(colour, (225, 0.62 * colour[0], 0.6 * colour[1]))
+    return np.minimum(colour, (225, 0.6 * colour[0], 0.6 * colour[1]))
 
 
 def _illuminate(rng, shot, light, colour):
@@ -132,7 +132,7 @@ def _illuminate(rng, shot, light, colour):
     if rng.random() < shot.camera.rim_glow:
         toward = rng.uniform(0, 2 * np.pi)
         sector = np.clip((x * np.cos(toward) + y * np.sin(toward)) / (r + 1e-6) - rng.uniform(-0.2, 0.6), 0, 1)
-        tint = np.array([rng.uniform(0.1, 0.6), rng.uniform(0.3, 0.9), rng.uniform(0.2, 2.0)]) * colour
+        tint = np.array([rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.7), rng.uniform(0.2, 2.0)]) * colour
         stray = sector * np.clip((r - rng.uniform(0.6, 0.9)) / 0.35, 0, 1) ** 1.5
     shade = 1.0
     if rng.random() < 0.12:
@@ -200,10 +200,10 @@ def _grain(rng, height, width):
     return [plane[at : at + height, at : at + width] for at in (0, 17, 40)]
 
 
-def develop(rng, shot, light, pigment):
+def develop(rng, shot, light, pigment, visit):
     """The photograph of a retina's light (planes, canvas), as the bytes of a JPEG file."""
     camera, (width, height) = shot.camera, shot.size
-    light = _optics(rng, shot, _illuminate(rng, shot, light, _cast(rng, camera, pigment)))
+    light = _optics(rng, shot, _illuminate(rng, shot, light, _cast(rng, camera, pigment, visit)))
     opening = frame(shot, _opening(shot))
     level = camera.background_noise + opening * (rng.uniform(*camera.noise) - camera.background_noise)
     planes = []

@@ -59,19 +59,26 @@ def _pairs(points, here):
     return points[:-1][both], points[1:][both]
 
 
-def _paint_vessels(rng, scene, *, nicking):
-    """Veins under arteries, each artery with its central reflex."""
+def _pinch(scene, arteries, veins, nicking):
+    """Veins pinched where an artery crosses them, and the mask of those crossings."""
     layout = scene.layout
-    veins, arteries = vessels.draw(layout, scene.veins), vessels.draw(layout, scene.arteries)
-    reflex = vessels.draw(layout, scene.arteries, scale=0.3, least=layout.unit * 0.011)
     near = cv2.dilate(arteries, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(layout.unit / 60) + 1,) * 2))
     x, y = layout.axes(layout.disc)
     off_disc = x * x + y * y > (1.5 * layout.disc_radius) ** 2
-    scene.crossings = ((near > 0.55) & (veins > 0.6) & off_disc).astype(np.uint8)
-    veins *= 1 - nicking * near * off_disc
+    scene.mark("arteriovenous_nicking", (near > 0.55) & (veins > 0.6) & off_disc)
+    return veins * (1 - nicking * near * off_disc)
+
+
+def _paint_vessels(rng, scene, *, nicking):
+    """Veins under arteries, each large artery with its central reflex."""
+    layout = scene.layout
+    veins, arteries = vessels.draw(layout, scene.veins), vessels.draw(layout, scene.arteries)
+    reflex = vessels.draw(layout, scene.arteries, scale=0.3, least=layout.unit * 0.011)
+    if nicking:
+        veins = _pinch(scene, arteries, veins, nicking)
     scene.density.add(veins * (1 - 0.8 * arteries), VEIN)
     scene.density.add(arteries, ARTERY)
-    scene.density.add(reflex * rng.uniform(0.6, 1.3) * (1 + nicking), REFLEX)
+    scene.density.add(reflex, np.array(REFLEX) * rng.uniform(0.6, 1.3) * (1 + nicking))
 
 
 def _paint_lesions(rng, scene, plan):
@@ -162,7 +169,7 @@ def draw_scene(rngs, layout, traits, plan, letters):
     return _veil(finding_rng, scene, density.light(), changes.haze), scene
 
 
-def photograph(rng, *, eye, traits, plan, grade, letters, camera, side, labels):
+def photograph(rng, *, eye, traits, plan, grade, letters, camera, side, visit, labels):
     """Draws one eye and takes its photograph."""
     geometry, anatomy_rng, lesion_rng, finding_rng, camera_rng = rng.spawn(5)
     style = cameras.CAMERAS[camera]
@@ -172,7 +179,7 @@ def photograph(rng, *, eye, traits, plan, grade, letters, camera, side, labels):
         geometry, traits, side=side, field=shot.field, gaze=shot.gaze, visible=mirror(shot.visible)
     )
     light, scene = draw_scene((anatomy_rng, lesion_rng, finding_rng), layout, traits, plan, letters)
-    jpeg = cameras.develop(camera_rng, shot, [mirror(plane) for plane in light], traits.pigment)
+    jpeg = cameras.develop(camera_rng, shot, [mirror(plane) for plane in light], traits.pigment, visit)
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     def locate(point):

@@ -59,11 +59,6 @@ def _crescent(rng, scene):
     scene.mark("peripapillary_atrophy", mask * (1 - disc))
 
 
-def _nicking(rng, scene):
-    """Marks where an artery crosses a vein; the veins were drawn pinched there."""
-    scene.mark("arteriovenous_nicking", scene.crossings > 0)
-
-
 def _myelinated_fibres(rng, scene):
     """White feathered nerve fibres that leave the disc upwards or downwards."""
     layout = scene.layout
@@ -114,7 +109,7 @@ FINDINGS = {
     "G": Finding(cup=(0.7, 0.88)),
     "C": Finding(haze=(0.3, 0.7)),
     "A": Finding(paint=_macular_degeneration),
-    "H": Finding(narrowing=(0.5, 0.68), nicking=0.85, paint=_nicking),
+    "H": Finding(narrowing=(0.5, 0.68), nicking=0.85),
     "M": Finding(tilt=(0.72, 0.88), tessellation=(0.75, 1.2), paint=_crescent),
     "O": Finding(paint=_other),
 }

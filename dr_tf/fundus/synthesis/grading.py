@@ -70,7 +70,7 @@ def _proliferative(rng):
     vessels |= not blood
     on_disc = vessels and rng.random() < 0.5
     elsewhere = int(rng.integers(0 if on_disc else 1, 4)) if vessels else 0
-    boat = blood and rng.random() < 0.6
+    boat = blood and rng.random() < 0.45
     return Plan(
         **_background(rng, load=rng.uniform(2, 11)),
         on_disc=bool(on_disc),

@@ -155,7 +155,9 @@ def _boat(rng, scene):
     unit, room = scene.layout.unit, scene.room(_beyond(0.45))
     width, depth = rng.uniform(0.15, 0.4) * unit, rng.uniform(0.12, 0.35) * unit
     turn = np.linspace(0, np.pi, 24)
-    hull = np.stack([np.cos(turn) * width, np.sin(turn) ** 0.8 * depth], 1) + rng.normal(0, 0.004 * unit, (24, 2))
+    hull = np.stack([np.cos(turn) * width, np.sin(turn) ** rng.uniform(0.6, 1.3) * depth], 1) + rng.normal(
+        0, 0.006 * unit, (24, 2)
+    )
     hull, soft = hull + room[rng.integers(len(room))], 0.8 + unit / 250
     scene.paint([hull], weights=np.array(BLOOD) * 1.7, soft=soft, values=[0.9], name="vitreous_haemorrhage")
 

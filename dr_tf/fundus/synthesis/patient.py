@@ -98,12 +98,13 @@ def render_patient(seed, *, side=512, grades=None, findings=(), camera=None):
     people, choices, plans, *eyes = np.random.default_rng(seed).spawn(5)
     traits = anatomy.draw_traits(people)
     drawn, style = _draw_grades(choices), str(choices.choice(list(cameras.CAMERAS)))
+    visit = choices.normal(size=3)
     grades = tuple(int(grade) for grade in (drawn if grades is None else grades))
     letters = _share_out(choices, tuple(dict.fromkeys(findings)))
     both = tuple(
         photograph(
             rng, eye=name, traits=traits, plan=PLANS[grade](plan_rng), grade=grade, letters=own,
-            camera=camera or style, side=side, labels=_labels(grade, own),
+            camera=camera or style, side=side, visit=visit, labels=_labels(grade, own),
         )
         for name, rng, plan_rng, grade, own in zip(_EYES, eyes, plans.spawn(2), grades, letters, strict=True)
     )  # fmt: skip

@@ -17,7 +17,6 @@ class Scene:
     density: object
     arteries: list
     veins: list
-    crossings: np.ndarray | None = None
     masks: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -40,7 +39,7 @@ class Scene:
         return self.ground[where((self.ground - self.layout.fovea) / self.layout.unit)]
 
     def place(self, rng, radii, *, where=None, gap=2.5, taken=None):
-        """Circles (count, 3: x, y, radius; pixels) with `gap` between them and `taken` ones; may be fewer than asked."""
+        """Circles (count, 3: x, y, radius; pixels) with `gap` between them and the `taken`; at times fewer."""
         ground, old = self.room(where), 0 if taken is None else len(taken)
         circles = np.zeros((old + len(radii), 3))
         circles[:old] = taken if old else 0
