@@ -15,7 +15,7 @@ import time
 import tqdm
 
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
-from tfrecords_builder.samples import SPLITS, UserError
+from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.workers import map_in_order
 
@@ -115,11 +115,8 @@ def _build(plan, listing, made_from):
             raise UserError("no photograph is left to build from" + _main_reasons(rejections))
         samples, torn = assign_splits([c.sample for c in crops], plan.shares, plan.seed)
         rejections += torn
-        split_of = {s.image_id: s.split for s in samples}
-        indices = {
-            split: [i for i, c in enumerate(crops) if split_of.get(c.sample.image_id) == split] for split in SPLITS
-        }
-        folder = _write(plan, spool, {s: i for s, i in indices.items() if i}, made_from)
+        spool.place({s.image_id: s for s in samples})
+        folder = _write(plan, spool, made_from)
     _write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan))
     _write_csv(
         folder / "rejected.csv",
@@ -127,10 +124,8 @@ def _build(plan, listing, made_from):
         [(r.image_id, _relative(r.path, plan.source), r.reason) for r in rejections],
     )
     _put_in_place(plan, folder)
-    placed = {s.image_id: s for s in samples}
-    crops = [dataclasses.replace(c, sample=placed[c.sample.image_id]) for c in crops if c.sample.image_id in placed]
     size = sum(path.stat().st_size for path in plan.target.iterdir())
-    return Report(plan, crops, rejections, size, time.monotonic() - start)
+    return Report(plan, spool.crops(), rejections, size, time.monotonic() - start)
 
 
 def _crop_all(plan, samples, spool):
@@ -154,7 +149,7 @@ def progress(total):
     return tqdm.tqdm(total=total, unit=" photographs", desc="cropping", mininterval=patience, maxinterval=patience)
 
 
-def _write(plan, spool, splits, made_from):
+def _write(plan, spool, made_from):
     # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
     from tfrecords_builder.records import write_records
 
@@ -163,7 +158,6 @@ def _write(plan, spool, splits, made_from):
         config=plan.options.config_name,
         size=plan.options.image_size,
         spool=spool,
-        splits=splits,
         metadata={"fingerprint": made_from},
         data_dir=plan.staging,
     )

@@ -85,7 +85,7 @@ class Spool:
     """Crops whose JPEGs wait in one file, so that memory does not grow with the photographs."""
 
     def __init__(self, path):
-        self._file = open(path, "w+b")  # noqa: SIM115: closed by the context manager
+        self._file = open(path, "w+b")  # noqa: SIM115
         self._places = []
 
     def __enter__(self):
@@ -99,11 +99,21 @@ class Spool:
         self._places.append((dataclasses.replace(crop, jpeg=b""), self._file.tell(), len(crop.jpeg)))
         self._file.write(crop.jpeg)
 
+    def place(self, samples):
+        """Gives each crop the sample, with its split, of that image_id; a crop without one is dropped."""
+        self._places = [
+            (dataclasses.replace(crop, sample=samples[crop.sample.image_id]), start, length)
+            for crop, start, length in self._places
+            if crop.sample.image_id in samples
+        ]
+
     def crops(self):
         """All crops without their JPEGs, in the order they came."""
         return [crop for crop, _, _ in self._places]
 
-    def read(self, index):
-        crop, start, length = self._places[index]
-        self._file.seek(start)
-        return dataclasses.replace(crop, jpeg=self._file.read(length))
+    def read(self, split):
+        """The crops of a split with their JPEGs."""
+        for crop, start, length in self._places:
+            if crop.sample.split == split:
+                self._file.seek(start)
+                yield dataclasses.replace(crop, jpeg=self._file.read(length))

@@ -9,6 +9,7 @@ from absl import logging
 
 from dr_tf.grades import ODIR_LABELS
 from tfrecords_builder.build import VERSION
+from tfrecords_builder.samples import SPLITS
 
 
 def record_features(size):
@@ -71,13 +72,13 @@ def to_example(crop):
 
 
 class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes crops that were made before: `splits` maps a split's name to the spool's indices."""
+    """Writes the crops of a spool, each into the split of its sample."""
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, name, config, size, spool, splits, metadata, data_dir):
+    def __init__(self, *, name, config, size, spool, metadata, data_dir):
         self.name = name
-        self._size, self._spool, self._splits, self._metadata = size, spool, splits, metadata
+        self._size, self._spool, self._metadata = size, spool, metadata
         super().__init__(config=tfds.core.BuilderConfig(name=config, version=VERSION), data_dir=data_dir)
 
     def _info(self):
@@ -90,11 +91,11 @@ class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(indices) for split, indices in self._splits.items()}
+        present = {crop.sample.split for crop in self._spool.crops()}
+        return {split: self._generate_examples(split) for split in SPLITS if split in present}
 
-    def _generate_examples(self, indices):
-        for index in indices:
-            crop = self._spool.read(index)
+    def _generate_examples(self, split):
+        for crop in self._spool.read(split):
             yield crop.sample.image_id, to_example(crop)
 
 

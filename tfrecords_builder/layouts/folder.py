@@ -65,20 +65,14 @@ def _classes(flags, found):
     if not found:
         raise UserError(f"no class folders were found\nexpected:\n{TREE}")
     if not flags.classes:
-        raise UserError(
-            f"found the classes {', '.join(found)}; state their order, least disease first: --classes A,B,…"
-        )
+        raise UserError(f"found the classes {', '.join(found)}; state their order, least disease first: --classes …")
     classes = [name.strip() for name in flags.classes.split(",")]
-    if len(classes) != _CLASSES[flags.label]:
-        other = next((label for label, n in _CLASSES.items() if n == len(classes)), None)
-        hint = f"; did you mean --label {other}?" if other else ""
-        raise UserError(
-            f"--label {flags.label} has {_CLASSES[flags.label]} classes, --classes names {len(classes)}{hint}"
-        )
-    if set(found) - set(classes):
-        raise UserError(
-            f"--classes names {', '.join(classes)}; the folder also holds {', '.join(sorted(set(found) - set(classes)))}"
-        )
+    count = _CLASSES[flags.label]
+    if len(classes) != count:
+        other = next((f"; did you mean --label {k}?" for k, n in _CLASSES.items() if n == len(classes)), "")
+        raise UserError(f"--label {flags.label} has {count} classes, --classes names {len(classes)}{other}")
+    if strange := sorted(set(found) - set(classes)):
+        raise UserError(f"--classes names {', '.join(classes)}; the folder also holds {', '.join(strange)}")
     return classes
 
 
