@@ -4,6 +4,7 @@ import contextlib
 import io
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
@@ -71,6 +72,17 @@ def to_example(crop):
     }
 
 
+class SortedFieldsWriter(tfds.core.ExampleWriter):
+    """A proto's map is serialized in an order that changes from process to process; sorted, equal builds are equal."""
+
+    def write(self, path, examples):
+        return super().write(path, ((key, _sorted_fields(serialized)) for key, serialized in examples))
+
+
+def _sorted_fields(serialized):
+    return tf.train.Example.FromString(serialized).SerializeToString(deterministic=True)
+
+
 class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Writes the crops of a spool, each into the split of its sample."""
 
@@ -93,6 +105,9 @@ class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         present = {crop.sample.split for crop in self._spool.crops()}
         return {split: self._generate_examples(split) for split in SPLITS if split in present}
+
+    def _example_writer(self):
+        return SortedFieldsWriter(self.info.file_format)
 
     def _generate_examples(self, split):
         for crop in self._spool.read(split):
