@@ -39,11 +39,12 @@ def _macula(rng, layout, traits):
 
 def _fibres(rng, layout, traits):
     """The sheen of the nerve fibres: brightest around the disc and under the arcades, finely striped away from it."""
-    side, radius = layout.side, 1.6 * layout.unit
+    half = layout.side // 2
     stripes = cv2.resize(rng.standard_normal((220, 6), dtype=np.float32), (64, 440), interpolation=cv2.INTER_CUBIC)
-    centre = (float(layout.disc_pixels[0]), float(layout.disc_pixels[1]))
+    centre = (float(layout.disc_pixels[0]) / 2, float(layout.disc_pixels[1]) / 2)
     flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR | cv2.WARP_FILL_OUTLIERS
-    striped = cv2.warpPolar(stripes, (side, side), centre, radius, flags)
+    striped = cv2.warpPolar(stripes, (half, half), centre, 0.8 * layout.unit, flags)
+    striped = cv2.resize(striped, (layout.side, layout.side))
     glow = layout.falloff(layout.disc, 0.42)
     x, y = layout.disc - (0.35, 0)
     arcs = layout.falloff((x, y - 0.55), 0.33) + layout.falloff((x, y + 0.55), 0.33)

@@ -18,7 +18,7 @@ class Camera:
 
     frame: tuple[float, float]
     colour: tuple[float, float, float]
-    spread: tuple[float, float, float] = (0.17, 0.13, 0.6)
+    spread: tuple[float, float, float] = (0.18, 0.17, 0.6)
     field: tuple[float, float] = (45.0, 50.0)
     gaze: tuple[float, float] = (0.1, 0.55)
     offset: tuple[float, float] = (0.0, 0.0)
@@ -27,7 +27,7 @@ class Camera:
     background: tuple[float, float, float] = (2.0, 1.0, 1.0)
     background_noise: float = 0.8
     edge: float = 0.002
-    vignette: tuple[float, float] = (0.0, 0.35)
+    vignette: tuple[float, float] = (0.0, 0.5)
     rim_glow: float = 0.4
     fringe: float = 0.0008
     defocus: tuple[float, float] = (0.0008, 0.002)
@@ -43,15 +43,15 @@ CAMERAS = {
         background=(3, 1, 2), jpeg_quality=(92, 97),
     ),
     "full_circle": Camera(
-        frame=(1.04, 1.04), colour=(150, 78, 42), spread=(0.18, 0.12, 0.35), field=(43, 47), gaze=(0.2, 0.5),
+        frame=(1.04, 1.04), colour=(150, 78, 42), spread=(0.18, 0.17, 0.35), field=(43, 47), gaze=(0.2, 0.5),
         notch=(45.0,), jpeg_quality=(85, 93),
     ),
     "all_cut": Camera(
-        frame=(0.96, 0.9), colour=(178, 88, 38), spread=(0.12, 0.12, 0.4), field=(44, 50), cut=(0.02, 0.02, 0.01, 0.01),
+        frame=(0.96, 0.9), colour=(178, 88, 38), spread=(0.16, 0.16, 0.4), field=(44, 50), cut=(0.02, 0.02, 0.01, 0.01),
         edge=0.006, vignette=(0.1, 0.4), sharpen=0.5, noise=(0.5, 1.5), jpeg_quality=(75, 90),
     ),
     "grey_noise": Camera(
-        frame=(1.3, 0.98), colour=(138, 70, 30), spread=(0.2, 0.14, 0.5), field=(40, 46), gaze=(0.25, 0.5),
+        frame=(1.3, 0.98), colour=(138, 70, 30), spread=(0.2, 0.17, 0.5), field=(40, 46), gaze=(0.25, 0.5),
         background=(26, 24, 25), background_noise=4.0, edge=0.004, defocus=(0.0014, 0.0032), noise=(2.5, 5.0),
         jpeg_quality=(70, 85),
     ),
@@ -61,7 +61,7 @@ CAMERAS = {
         fringe=0.002, defocus=(0.0016, 0.0036), noise=(2.0, 4.5), jpeg_quality=(60, 80),
     ),
     "white_page": Camera(
-        frame=(1.1, 1.06), colour=(160, 76, 34), spread=(0.14, 0.12, 0.4), field=(44, 48), background=(252, 252, 252),
+        frame=(1.1, 1.06), colour=(160, 76, 34), spread=(0.17, 0.16, 0.4), field=(44, 48), background=(252, 252, 252),
         background_noise=0.4, edge=0.003, sharpen=0.3, noise=(0.8, 2.0), jpeg_quality=(80, 92),
     ),
 }  # fmt: skip
@@ -124,9 +124,9 @@ def _illuminate(rng, shot, light, colour):
     ramp = (np.arange(small, dtype=np.float32) + 0.5) / small * 2 - 1
     x, y = ramp[None, :], ramp[:, None]
     r = np.sqrt(x * x + y * y)
-    level = 1 - rng.uniform(*shot.camera.vignette) * r**2 + rng.normal(0, 0.1) * x + rng.normal(0, 0.1) * y
+    level = 1 - rng.uniform(*shot.camera.vignette) * r**2 + rng.normal(0, 0.14) * x + rng.normal(0, 0.14) * y
     level += brushes.pyramid_noise(rng, small, (0.05, 0.05, 0.03), finest=24)
-    level = np.clip(level, 0.15, None)
+    level = np.clip(level / level.mean(), 0.15, None)
     fields = [colour[i] * level**power for i, power in enumerate((1.0, rng.uniform(0.8, 1.4), rng.uniform(0.7, 1.5)))]
     stray, tint = np.zeros_like(level), colour
     if rng.random() < shot.camera.rim_glow:
@@ -135,9 +135,9 @@ def _illuminate(rng, shot, light, colour):
         tint = np.array([rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.7), rng.uniform(0.2, 2.0)]) * colour
         stray = sector * np.clip((r - rng.uniform(0.6, 0.9)) / 0.35, 0, 1) ** 1.5
     shade = 1.0
-    if rng.random() < 0.12:
+    if rng.random() < 0.25:
         at = rng.uniform(-0.7, 0.7, 2)
-        spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * rng.uniform(0.12, 0.3) ** 2))
+        spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * rng.uniform(0.15, 0.5) ** 2))
         shade = 1 - rng.uniform(0.1, 0.35) * spot
     wide = [cv2.resize((field * shade).astype(np.float32), (shot.side, shot.side)) for field in fields]
     stray = cv2.resize(stray.astype(np.float32), (shot.side, shot.side))

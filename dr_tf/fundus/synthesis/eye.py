@@ -180,7 +180,7 @@ def photograph(rng, *, eye, traits, plan, grade, letters, camera, side, visit, l
     )
     light, scene = draw_scene((anatomy_rng, lesion_rng, finding_rng), layout, traits, plan, letters)
     jpeg = cameras.develop(camera_rng, shot, [mirror(plane) for plane in light], traits.pigment, visit)
-    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
 
     def locate(point):
         x, y = point

@@ -30,7 +30,7 @@ def microaneurysms(rng, scene, count):
 
 def _place_haemorrhages(rng, scene, counts):
     """Circles for `counts` haemorrhages per quadrant, none touching another."""
-    unit, median = scene.layout.unit, 0.015 * rng.uniform(0.8, 1.2)
+    unit, median = scene.layout.unit, 0.0145 * rng.uniform(0.8, 1.2)
     taken = np.zeros((0, 3))
     for index, count in enumerate(counts):
         radii = np.sort(np.clip(rng.lognormal(np.log(median), 0.55, count), 0.008, 0.09) * unit)[::-1]
@@ -167,8 +167,8 @@ def _cloud(rng, scene):
     side = scene.layout.side
     noise = brushes.pyramid_noise(rng, side, (0.5, 0.4, 0.3, 0.22, 0.12), finest=max(1, side // 64))
     at = (rng.uniform(-0.6, 0.8), rng.uniform(0.2, 0.8))
-    cloud = scene.layout.falloff(at, rng.uniform(0.2, 0.4)) * np.clip(0.8 + noise, 0, 2)
-    scene.density.add(cloud, np.array(BLOOD) * rng.uniform(0.8, 1.4))
+    cloud = scene.layout.falloff(at, rng.uniform(0.18, 0.36)) * np.clip(0.8 + noise, 0, 2)
+    scene.density.add(cloud, np.array(BLOOD) * rng.uniform(0.5, 1.2))
     scene.mark("vitreous_haemorrhage", cloud > 0.3)
 
 

@@ -130,7 +130,7 @@ def grow(rng, traits, disc, *, width):
         rng, first, level=2, count=4.0, nearest=0.1, length=(0.12, 0.55), steps=13, tortuosity=curl * 1.2
     )
     third = _offspring(
-        rng, second, level=3, count=2.5, nearest=0.1, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5
+        rng, second, level=3, count=2.0, nearest=0.1, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5
     )
     return sorted(trunks + first + second + third, key=lambda branch: branch.widths[0])
 

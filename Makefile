@@ -1,0 +1,34 @@
+# Only Python 3.11 or later and make are needed; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?= tests
+INSTALLED := .venv/installed
+
+.PHONY: quickstart test slow lint bench clean
+
+quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a contact sheet
+	@$(BIN)/python quickstart.py
+
+test: $(INSTALLED)  ## the whole suite
+	$(BIN)/python -m pytest $(TESTS)
+
+slow: $(INSTALLED)  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)  ## every benchmark, one after the other
+	@if [ -f benchmarks/requirements.txt ]; then $(BIN)/pip install -q -r benchmarks/requirements.txt; fi
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:
+	rm -rf .venv quickstart build *.egg-info
+
+$(INSTALLED): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	@echo "Installing TensorFlow and the rest into .venv (about 3 GB, two to four minutes; only the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
+	@touch $@

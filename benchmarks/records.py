@@ -1,0 +1,193 @@
+"""How fast do photographs become crops, beside the plain TensorFlow way, and at what loss?
+
+The plain way decodes a photograph in full, crops it, pads it to a square, resizes with `tf.image.resize(antialias=True)`
+and encodes a JPEG. It is handed the rectangle for nothing; ours also finds the border, recognizes a retina and
+measures gradability. Both read the same files from memory and encode at quality 95.
+
+The limit is reading the entropy-coded data once: the time of a decode at 1/8 scale, given as the last row.
+One core each: one thread of OpenCV, one of TensorFlow. Then whole builds of the record set with one worker and with
+two, and the peak memory of a build over N and over 4 N photographs.
+
+Needs IDRiD's disease grading below $DR_TF_SHARED/data/idrid (default ../shared): 4288 x 2848 JPEGs.
+  python benchmarks/records.py [--count 60] [--image_size 256]
+"""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+from dr_tf.fundus.decode import decode  # noqa: E402
+from dr_tf.fundus.prepare import crop, encode_jpeg, prepare  # noqa: E402
+
+SOURCE = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data" / "idrid"
+
+
+def plain_tensorflow():
+    """A function of (bytes, geometry) -> JPEG bytes, traced once."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((), tf.string),
+            tf.TensorSpec((4,), tf.int32),
+            tf.TensorSpec((4,), tf.int32),
+            tf.TensorSpec((), tf.int32),
+        ]
+    )
+    def run(data, box, padding, size):
+        image = tf.io.decode_jpeg(data, channels=3)
+        image = image[box[1] : box[3], box[0] : box[2]]
+        image = tf.pad(image, [[padding[1], padding[3]], [padding[0], padding[2]], [0, 0]])
+        image = tf.image.resize(image, (size, size), antialias=True)
+        return tf.io.encode_jpeg(tf.cast(tf.round(image), tf.uint8), quality=95)
+
+    return lambda data, g: run(
+        tf.constant(data), tf.constant(g.rectangle), tf.constant(g.padding), tf.constant(g.size)
+    ).numpy()
+
+
+def seconds_each(photographs, ways):
+    """Seconds per photograph of each way, taken in turn so that a drifting machine is fair to all."""
+    took = {name: [] for name in ways}
+    for photograph in photographs:
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(*photograph)
+            took[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def psnr(one, other):
+    return 10 * math.log10(255**2 / max(np.mean((one.astype(np.float64) - other) ** 2), 1e-9))
+
+
+def loss_of_reduced_decoding(photographs, size):
+    """PSNR of our crops against crops of full decodes by the same geometry, before the JPEG."""
+    return [psnr(prepare(data, size=size).image, crop(decode(data).rgb, geometry)) for data, geometry in photographs]
+
+
+def build_seconds(source, size, workers):
+    """(seconds of cropping, seconds in all, peak MiB of the largest process) of a whole build in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = (
+            "import resource, sys, time\n"
+            "from tfrecords_builder import build\n"
+            "from tfrecords_builder.__main__ import main\n"
+            "crop_all = build._crop_all\n"
+            "def timed(*a):\n"
+            "    start = time.monotonic()\n"
+            "    try: return crop_all(*a)\n"
+            "    finally: print('cropping', time.monotonic() - start)\n"
+            "build._crop_all = timed\n"
+            "if __name__ == '__main__':\n"
+            "    main(sys.argv[1:])\n"
+            "    peak = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
+            "    print('peak', *peak)\n"
+        )
+        script = pathlib.Path(folder) / "timed_build.py"
+        script.write_text(code)
+        flags = ["idrid", "--source", source, "--records", folder, "--image_size", size, "--workers", workers]
+        start = time.monotonic()
+        output = subprocess.run(
+            [sys.executable, script, *map(str, flags)],
+            check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).stdout  # fmt: skip
+        whole = time.monotonic() - start
+    words = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.startswith(("cropping", "peak"))}
+    return float(words["cropping"][0]), whole, [int(v) / 1024 for v in words["peak"]]
+
+
+def part_of(source, count, folder):
+    """A source tree with the first `count` training photographs and 4 test ones, linked."""
+    root, part = source / "B. Disease Grading", pathlib.Path(folder) / "B. Disease Grading"
+    for split, n in (("a. Training Set", count), ("b. Testing Set", 4)):
+        target = part / "1. Original Images" / split
+        target.mkdir(parents=True)
+        for path in sorted((root / "1. Original Images" / split).glob("*.jpg"))[:n]:
+            (target / path.name).symlink_to(path)
+    tables = part / "2. Groundtruths"
+    tables.mkdir()
+    for path, n in zip(sorted((root / "2. Groundtruths").glob("*.csv")), (count, 4), strict=True):
+        (tables / path.name).write_text("\n".join(path.read_text().splitlines()[: n + 1]))
+    return pathlib.Path(folder)
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--count", type=int, default=60, help="photographs for the comparison on one core")
+    flags.add_argument("--image_size", type=int, default=256)
+    flags = flags.parse_args()
+    if not SOURCE.is_dir():
+        sys.exit(f"no photographs: looked for {SOURCE}")
+    cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {0})
+    files = sorted(SOURCE.glob("*/1*/a*/*.jpg"))
+    files = files[:: max(1, len(files) // flags.count)][: flags.count]
+    size = flags.image_size
+    photographs = [(data, prepare(data, size=size).geometry) for data in (f.read_bytes() for f in files)]
+    tensorflow_way = plain_tensorflow()
+    ways = {
+        "plain TensorFlow": tensorflow_way,
+        "dr_tf, all of it": lambda data, _: encode_jpeg(prepare(data, size=size).image),
+        "limit: 1/8 decode": lambda data, _: decode(data, side=1),
+    }
+    tensorflow_way(*photographs[0])
+    seconds = seconds_each(photographs, ways)
+    quality = loss_of_reduced_decoding(photographs, size)
+    os.sched_setaffinity(0, set(range(os.cpu_count())))
+
+    print(f"\n{len(photographs)} photographs of 4288 x 2848 -> {size} px, one core, median")
+    base = seconds["plain TensorFlow"]
+    for name, value in seconds.items():
+        print(f"  {name:20s} {value * 1e3:7.1f} ms   {base / value:5.1f} x")
+    print(f"  PSNR against a full decode: least {min(quality):.1f} dB, median {statistics.median(quality):.1f} dB")
+
+    builds = {w: [build_seconds(SOURCE, size, w) for _ in range(2)] for w in (1, 2)}
+    best = {w: min(b) for w, b in builds.items()}
+    print("\nbuild of all 516 photographs (best of 2)")
+    for workers, (cropping, whole, _) in best.items():
+        print(f"  {workers} worker(s): cropping {cropping:5.1f} s, in all {whole:5.1f} s")
+    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+        few = build_seconds(part_of(SOURCE, 100, a), size, 2)[2]
+        many = build_seconds(part_of(SOURCE, 400, b), size, 2)[2]
+    print("\npeak memory, MiB (builder, largest worker)")
+    print(f"  104 photographs {few[0]:6.0f} {few[1]:6.0f}\n  404 photographs {many[0]:6.0f} {many[1]:6.0f}")
+    print(json.dumps({
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "tensorflow": tf_version()},
+        "image_size": size, "photographs": len(photographs),
+        "ms": {name: round(value * 1e3, 2) for name, value in seconds.items()},
+        "speed_up": round(base / seconds["dr_tf, all of it"], 2),
+        "psnr_db": {"least": round(min(quality), 2), "median": round(statistics.median(quality), 2)},
+        "build_seconds": {w: {"cropping": round(b[0], 2), "all": round(b[1], 2)} for w, b in best.items()},
+        "two_workers": {"cropping": round(best[1][0] / best[2][0], 2), "all": round(best[1][1] / best[2][1], 2)},
+        "peak_mib": {"104": [round(v) for v in few], "404": [round(v) for v in many]},
+    }))  # fmt: skip
+
+
+def tf_version():
+    import tensorflow as tf
+
+    return tf.__version__
+
+
+if __name__ == "__main__":
+    main()

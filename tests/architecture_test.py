@@ -1,0 +1,116 @@
+"""Imports point downward, TensorFlow stays where it is needed, and starting is cheap."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Room -> layer; packages on one layer do not import each other.
+LAYERS = {
+    "dr_tf.grades": 0,
+    "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
+    "dr_tf.models": 2, "dr_tf.data": 2,
+    "dr_tf.inference": 3,
+    "dr_tf.explain": 4,
+    "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
+    "dr_tf.configuration": 6, "dr_tf.app": 6,
+    "train": 7, "evaluate": 7,
+}  # fmt: skip
+# Rooms that may import less than all below them.
+ONLY = {
+    "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades"},
+    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference"},
+}
+# Rooms that need nothing but these, besides the standard library.
+LIGHT = {"dr_tf.grades": set(), "dr_tf.fundus": {"numpy", "cv2"}}
+HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
+MAY_USE_TENSORFLOW = ("dr_tf.losses", "dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.inference", "dr_tf.explain",
+                      "dr_tf.training", "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
+                      "tfrecords_builder.records", "train", "evaluate")  # fmt: skip
+
+
+def _modules():
+    files = [*ROOT.glob("dr_tf/**/*.py"), *ROOT.glob("tfrecords_builder/**/*.py")]
+    files += [p for p in (ROOT / "train.py", ROOT / "evaluate.py") if p.exists()]
+    for path in files:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        yield name, _imports(path)
+
+
+def _imports(path):
+    """Absolute names of everything a file imports, at its top or in a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _room(name):
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "dr_tf" else parts[0]
+
+
+def _run(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+class LayersTest(unittest.TestCase):
+    def test_every_room_has_a_layer(self):
+        rooms = {_room(name) for name, _ in _modules()} - {"dr_tf", "dr_tf.__main__"}
+        self.assertLessEqual(rooms, set(LAYERS) | set(ONLY))
+
+    def test_imports_point_downward(self):
+        for name, imports in _modules():
+            own = _room(name)
+            for other in {_room(i) for i in imports if i.startswith("dr_tf.")} & set(LAYERS):
+                if own in LAYERS and own != other:
+                    self.assertLess(LAYERS[other], LAYERS[own], f"{name} imports {other}")
+
+    def test_rooms_keep_to_what_they_may_import(self):
+        for name, imports in _modules():
+            if own := ONLY.get(_room(name)):
+                used = {_room(i) for i in imports if i.startswith(("dr_tf.", "tfrecords_builder"))}
+                self.assertLessEqual(used, own, name)
+
+    def test_light_rooms_need_only_what_they_say(self):
+        for name, imports in _modules():
+            if (allowed := LIGHT.get(_room(name))) is not None:
+                used = {i.split(".")[0] for i in imports} - set(sys.stdlib_module_names) - {"dr_tf"}
+                self.assertLessEqual(used, allowed, name)
+
+    def test_tensorflow_is_imported_only_where_it_may_be(self):
+        for name, imports in _modules():
+            if HEAVY & {i.split(".")[0] for i in imports}:
+                self.assertTrue(name.startswith(MAY_USE_TENSORFLOW), f"{name} imports TensorFlow")
+
+
+class StartTest(unittest.TestCase):
+    def test_import_is_cheap(self):
+        _run("import dr_tf")  # fills the byte code cache
+        took = min(float(_run("import time; t = time.time(); import dr_tf; print(time.time() - t)")) for _ in range(3))
+        self.assertLess(took, 0.2)
+
+    def test_fundus_does_not_load_tensorflow(self):
+        code = (
+            "import pkgutil, importlib, sys, dr_tf.fundus as f\n"
+            "for m in pkgutil.walk_packages(f.__path__, 'dr_tf.fundus.'): importlib.import_module(m.name)\n"
+            "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'PIL'}))"
+        )
+        self.assertEqual(_run(code).strip(), "[]")
+
+    def test_help_answers_at_once(self):
+        for command in (["-m", "tfrecords_builder"],):
+            with self.subTest(command=command):
+                self.assertLess(min(_seconds([*command, "--help"]) for _ in range(3)), 1)
+
+
+def _seconds(command):
+    start = time.monotonic()
+    subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
+    return time.monotonic() - start

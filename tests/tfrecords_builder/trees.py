@@ -1,0 +1,115 @@
+"""Small source trees with drawn photographs: what the builder's tests crop, break and count."""
+
+import csv
+import functools
+import io
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+WIDTH, HEIGHT = 384, 300
+
+
+@functools.cache
+def photograph(seed=0, width=WIDTH, height=HEIGHT):
+    """RGB: a round, shaded, orange field with a disc and vessels on black. `recognize` takes it for a retina."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    cx, cy = width / 2 + rng.uniform(-6, 6), height / 2 + rng.uniform(-6, 6)
+    radius = 0.44 * min(height, width)
+    far = np.hypot(x - cx, y - cy) / radius
+    picture = np.array([190, 95, 45]) * rng.uniform(0.85, 1.1) * (1.05 - 0.4 * far**2)[..., None]
+    picture += cv2.GaussianBlur(rng.normal(0, 12, (height, width, 1)).astype(np.float32), (0, 0), 3)[..., None]
+    _draw_disc_and_vessels(picture, rng, (cx, cy), radius)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.2)
+    picture = np.where((far < 1)[..., None], np.clip(picture, 0, 255), 0).astype(np.uint8)
+    picture.setflags(write=False)  # it is shared between tests
+    return picture
+
+
+def _draw_disc_and_vessels(picture, rng, centre, radius):
+    cx, cy = centre
+    side = 1 if rng.random() < 0.5 else -1
+    disc = np.array([cx + side * 0.5 * radius, cy])
+    cv2.circle(picture, [round(v) for v in disc], round(radius / 7), (230, 160, 95), -1, cv2.LINE_AA)
+    for up in (-1, 1):
+        for bend in (0.35, 0.6, 0.85):
+            t = np.linspace(0, 1, 30)
+            points = np.stack(
+                [disc[0] - side * 1.4 * radius * t, disc[1] + up * bend * radius * np.sin(2.4 * t) + 3 * rng.normal()], 1
+            )
+            cv2.polylines(picture, [points.astype(np.int32)], False, (140, 58, 30), max(1, round(radius / 60)))
+
+
+def jpeg(rgb, **options):
+    return encoded(rgb, "jpeg", quality=95, **options)
+
+
+def encoded(rgb, kind, **options):
+    """`rgb`, or any picture that Pillow knows, as the bytes of a file."""
+    picture = rgb if isinstance(rgb, Image.Image) else Image.fromarray(np.ascontiguousarray(rgb))
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def write(path, data):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def write_photographs(folder, names, first_seed=0):
+    """A JPEG for each name, each with a seed of its own."""
+    return [
+        write(pathlib.Path(folder) / name, jpeg(photograph(first_seed + i))) for i, name in enumerate(names)
+    ]
+
+
+def write_table(path, header, rows, separator=","):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+IDRID_TRAIN = ((0, 0), (3, 2), (2, 1), (4, 2), (1, 0), (0, 0))  # grade, risk of macular edema
+IDRID_TEST = ((2, 1), (0, 0))
+
+
+def write_idrid(parent, *, draw=True):
+    """IDRiD's grading part as published, with its oddities: names in both parts, odd header, empty columns."""
+    root = pathlib.Path(parent) / "B. Disease Grading"
+    parts = (("a. Training", IDRID_TRAIN, 10), ("b. Testing", IDRID_TEST, 20))
+    for part, labels, seed in parts:
+        names = [f"IDRiD_{i + 1:03d}" for i in range(len(labels))]
+        folder = root / "1. Original Images" / f"{part} Set"
+        for i, name in enumerate(names):
+            write(folder / f"{name}.jpg", jpeg(photograph(seed + i)) if draw else b"")
+        write_table(
+            root / "2. Groundtruths" / f"{part[:3]}IDRiD_Disease Grading_{part[3:]} Labels.csv",
+            ("Image name", "Retinopathy grade", "Risk of macular edema ", "", "", ""),
+            [(name, grade, dme, "", "", "") for name, (grade, dme) in zip(names, labels, strict=True)],
+        )
+    return root
+
+
+def write_folder(source, splits=("",), classes=("none", "mild", "moderate", "severe", "proliferative"), each=1):
+    """SPLIT/CLASS/NN.jpg, or CLASS/NN.jpg where the split is ""."""
+    seed = 0
+    for split in splits:
+        for name in classes:
+            write_photographs(pathlib.Path(source) / split / name, [f"{i:02d}.jpg" for i in range(each)], seed)
+            seed += each
+    return pathlib.Path(source)
