@@ -54,7 +54,9 @@ def _add_common_flags(parser):
     parser.add_argument(
         "--workers", type=_between(1, 1024), default=os.cpu_count(), help="processes (default: %(default)s)"
     )
-    parser.add_argument("--max_megapixels", type=float, default=200, help="refuse larger photographs (default: 200)")
+    parser.add_argument(
+        "--max_megapixels", type=_between(1, 10000), default=200, help="refuse larger photographs (default: 200)"
+    )
     parser.add_argument("--sheet", metavar="PNG", help="draw a contact sheet: originals with the border, and crops")
     parser.add_argument("--sheet_count", type=_between(1, 10000), default=60, help="photographs on it (default: 60)")
     parser.add_argument("--overwrite", action="store_true", help="replace records that are there")

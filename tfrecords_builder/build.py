@@ -8,6 +8,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -71,7 +72,7 @@ def fingerprint(plan, listing):
     digest = hashlib.sha256()
     for sample in sorted(listing.samples, key=lambda s: s.image_id):
         labels = dataclasses.astuple(dataclasses.replace(sample, path=None))
-        digest.update(repr((labels, _relative(sample.path, plan.source), _size(sample.path))).encode())
+        digest.update(repr((labels, _size(sample.path))).encode())
     return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}
 
 
@@ -102,7 +103,7 @@ def build(plan, listing):
         try:
             return _build(plan, listing, made_from)
         finally:
-            shutil.rmtree(plan.staging, ignore_errors=True)
+            _recover(plan)
 
 
 def _build(plan, listing, made_from):
@@ -136,7 +137,7 @@ def _crop_all(plan, samples, spool):
         for result in results:
             if isinstance(result, Rejection):
                 rejections.append(result)
-                bar.set_postfix_str(f"{len(rejections)} rejected")
+                bar.set_postfix_str(f"{len(rejections)} rejected", refresh=False)
             else:
                 spool.append(result)
             bar.update()
@@ -169,7 +170,8 @@ def _fold_rows(samples, plan):
 
 
 def _write_csv(path, header, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    # A file's name may hold bytes that are no UTF-8.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -198,6 +200,10 @@ def _alone(plan):
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or not os.path.samestat(
+                path.stat(), os.fstat(lock.fileno())
+            ):  # a build that ended just now took it away
+                raise BlockingIOError
         except BlockingIOError:
             raise UserError(f"another build of {plan.target} is under way") from None
         try:
@@ -209,9 +215,9 @@ def _alone(plan):
 def _check_same(plan, made_from):
     try:
         before = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError):
+        changed = differences(before, made_from)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{plan.target} was not written by this builder; --overwrite replaces it") from None
-    changed = differences(before, made_from)
     if changed:
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(f"{plan.target} is there, made from something else:{lines}\n--overwrite builds it anew")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import stat
 
 import cv2
 
@@ -61,7 +62,10 @@ def died(sample):
 
 
 def _crop(sample, options):
-    if sample.path.stat().st_size > _LARGEST_FILE:
+    status = sample.path.stat()
+    if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
+        raise BadPhotographError("not a file")
+    if status.st_size > _LARGEST_FILE:
         raise BadPhotographError("the file is over 2 GiB")
     data = sample.path.read_bytes()
     prepared = prepare(

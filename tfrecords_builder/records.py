@@ -10,7 +10,7 @@ from absl import logging
 
 from dr_tf.grades import ODIR_LABELS
 from tfrecords_builder.build import VERSION
-from tfrecords_builder.samples import SPLITS
+from tfrecords_builder.samples import SPLITS, UserError
 
 
 def record_features(size):
@@ -120,5 +120,20 @@ def write_records(**arguments):
     logging.set_verbosity(logging.ERROR)  # every config of ours is "custom" to TFDS, which warns of each
     builder = FundusRecords(**arguments)
     with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads; there are none
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except Exception as error:
+            raise _plainly(error) from error
     return builder.data_path
+
+
+def _plainly(error):
+    """A full disk is a TensorFlow error inside a RuntimeError of TFDS; people need the line at its root."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    for cause in reversed(causes):
+        if isinstance(cause, (OSError, tf.errors.OpError)):
+            text = getattr(cause, "message", None) or cause
+            return UserError(f"the records cannot be written: {text}; nothing half-written was left")
+    return error

@@ -9,6 +9,8 @@ SPLITS = ("train", "validation", "calibration", "test")
 EYES = ("left", "right")
 SEXES = ("female", "male")
 
+_OLDEST = 130
+
 UNKNOWN_LABELS = (ABSENT,) * len(ODIR_LABELS)
 
 
@@ -66,6 +68,7 @@ def make_sample(*, image_id, path, **fields):
     _check_range("grade", grade, len(GRADES))
     _check_range("DME risk", fields.get("dme", ABSENT), len(DME_RISKS))
     _check_range("any_dr", any_dr, 2)
+    _check_range("age", fields.get("age", ABSENT), _OLDEST + 1)
     if grade != ABSENT:
         implied = int(grade >= ANY_DR_GRADE)
         if any_dr not in (ABSENT, implied):

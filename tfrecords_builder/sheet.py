@@ -55,7 +55,7 @@ def _caption(crop):
 def _draw(item):
     try:
         photograph = decode(item.path.read_bytes(), side=2 * _CELL)
-    except (BadPhotographError, OSError):
+    except (BadPhotographError, OSError, MemoryError, cv2.error):
         return _blank(item)
     original = _outlined(photograph, item.geometry)
     if item.geometry is None:

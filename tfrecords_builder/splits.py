@@ -2,20 +2,27 @@
 
 import dataclasses
 import hashlib
+import math
 
 import numpy as np
 
 from tfrecords_builder.samples import SPLITS, Rejection, UserError
 
+_OVERALL = 2  # what the whole of a split weighs beside a grade: both then keep to their share within two or three
+
 
 def parse_shares(text):
     """'train=70,validation=10,calibration=10,test=10' as {split: share of 1}."""
     try:
-        shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+        pairs = [(name.strip(), float(value)) for name, value in (part.split("=") for part in text.split(","))]
     except ValueError:
         raise UserError(f"--shares {text!r} is not of the form train=70,validation=10,calibration=10,test=10") from None
+    shares = dict(pairs)
+    if len(shares) < len(pairs):
+        raise UserError(f"--shares {text!r} names a split twice")
     unknown = set(shares) - set(SPLITS)
-    if unknown or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+    # Written so that "nan" and "inf", which float() understands, are refused too.
+    if unknown or not all(0 <= share < math.inf for share in shares.values()) or not any(shares.values()):
         raise UserError(f"--shares {text!r}: name {', '.join(SPLITS)} with shares of at least 0")
     total = sum(shares.values())
     return {split: shares.get(split, 0.0) / total for split in SPLITS}
@@ -66,7 +73,12 @@ def _one_role_a_patient(samples):
 
 
 def _deal(samples, shares, seed):
-    """{group: part}: each group goes where its strata are furthest below their share; large and rare groups first."""
+    """{group: part}: each group goes where its strata are emptiest for their share; large and rare groups first.
+
+    How full a part is counts half of the group to come, as Webster's rule for seats does: without it each small part
+    gets a photograph of every rare grade before `train` gets its second. The sum over all grades has a say, too, as
+    else what is left over of each grade lies in the same part.
+    """
     parts = [part for part, share in shares.items() if share > 0]
     if not parts:
         raise UserError("--shares leaves no split for the photographs that have none")
@@ -80,11 +92,12 @@ def _deal(samples, shares, seed):
     dealt = np.zeros((len(parts), len(strata)))
     result = {}
     for group in sorted(counts, key=lambda g: (-counts[g].sum(), min(totals[counts[g] > 0]), _draw(seed, g))):
-        need = weights[:, None] * totals - dealt
-        lack = ((need / weights[:, None]) @ (counts[group] / totals)).round(9)
-        best = int(np.argmax(lack))
+        count = counts[group]
+        fill = (dealt + count / 2) / weights[:, None]
+        fullness = fill @ (count / totals) + _OVERALL * fill.sum(1) * (count.sum() / totals.sum())
+        best = int(np.argmin(fullness.round(9)))
         result[group] = parts[best]
-        dealt[best] += counts[group]
+        dealt[best] += count
     return result
 
 

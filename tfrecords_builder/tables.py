@@ -1,7 +1,9 @@
 """Read a label table as people save it: any common separator, byte-order mark, odd spaces, empty columns and rows."""
 
 import csv
+import io
 import pathlib
+import re
 
 from tfrecords_builder.samples import UserError
 
@@ -10,23 +12,48 @@ _SEPARATORS = ",;\t"
 
 def read_table(path, *, required=()):
     """The rows of a csv file as dicts of stripped text; `required` columns are checked, in any case of letters."""
+    return [row for _, row in numbered_rows(path, required=required)]
+
+
+def numbered_rows(path, *, required=()):
+    """(number, row) pairs; the number is the one that a spreadsheet shows, where the header is row 1."""
     path = pathlib.Path(path)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(_text(path).splitlines(), delimiter=_separator(path))]
-    rows = [row for row in rows if any(row)]
+    rows = _cells(path)
     if not rows:
         raise UserError(f"{path} is empty")
-    names = rows[0]
+    _, names = rows[0]
     if len({n for n in names if n}) < len([n for n in names if n]):
         raise UserError(f"{path} names a column twice: {', '.join(names)}")
-    known = {name.lower(): name for name in names if name}
-    for column in required:
-        if column.lower() not in known:
-            raise UserError(f"{path} has no column {column!r}; it has: {', '.join(known.values())}")
+    places = {column: _place(path, names, column) for column in required}
     if len(rows) == 1:
         raise UserError(f"{path} has a header but no rows")
-    renamed = {known[column.lower()]: column for column in required}
-    names = [renamed.get(name, name) for name in names]
-    return [dict(zip(names, row + [""] * (len(names) - len(row)), strict=False)) for row in rows[1:]]
+    return [(number, _row(names, places, row)) for number, row in rows[1:]]
+
+
+def _cells(path):
+    text = _text(path)
+    # Not splitlines(): it also cuts at characters that stand inside cells, and joins the lines of a quoted cell.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    try:
+        rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, start=1)]
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read as a table: line {reader.line_num}: {error}") from None
+    return [(number, row) for number, row in rows if any(row)]
+
+
+def _place(path, names, column):
+    """Where `column` stands: as it is written, or else in any case of letters."""
+    lower = [name.lower() for name in names]
+    if column in names:
+        return names.index(column)
+    if column and column.lower() in lower:
+        return lower.index(column.lower())
+    raise UserError(f"{path} has no column {column!r}; it has: {', '.join(name for name in names if name)}")
+
+
+def _row(names, places, cells):
+    cells = cells + [""] * (len(names) - len(cells))
+    return dict(zip(names, cells, strict=False)) | {column: cells[place] for column, place in places.items()}
 
 
 def _text(path):
@@ -46,8 +73,9 @@ def _text(path):
     raise UserError(f"{path} is not a text table")
 
 
-def _separator(path):
-    header = next((line for line in _text(path).splitlines() if line.strip()), "")
+def _separator(text):
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = re.sub(r'"[^"]*"', "", header)  # a quoted name may hold any of them
     return max(_SEPARATORS, key=header.count)
 
 

@@ -2,8 +2,10 @@
 
 import collections
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
 
@@ -17,29 +19,45 @@ def map_in_order(function, items, *, workers, on_death):
     pool = _pool(workers)
     try:
         while True:
-            while len(pending) < workers * _AHEAD and (item := next(items, pending)) is not pending:
-                pending.append((item, pool.submit(function, item)))
+            for item in itertools.islice(items, workers * _AHEAD - len(pending)):
+                pending.append((item, _submit(pool, function, item)))
             if not pending:
                 return
             item, future = pending.popleft()
             try:
                 yield future.result()
             except BrokenProcessPool:
-                # Any item in flight may be the culprit: each is tried again in a process of its own.
-                for suspect in (item, *(waiting for waiting, _ in pending)):
-                    yield _alone(function, suspect, on_death)
+                # Any item in flight may be the culprit.
+                yield from _one_by_one(function, [(item, future), *pending], on_death)
                 pending.clear()
                 pool = _pool(workers)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(function, item, on_death):
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool:
-            return on_death(item)
+def _submit(pool, function, item):
+    """A pool that broke since the last result refuses calls; the future says so when its turn comes."""
+    try:
+        return pool.submit(function, item)
+    except BrokenProcessPool as error:
+        future = concurrent.futures.Future()
+        future.set_exception(error)
+        return future
+
+
+def _one_by_one(function, calls, on_death):
+    """Results that are there, and those of the other calls, tried again with one process that has nothing else to do."""
+    pool = _pool(1)
+    try:
+        for item, call in calls:
+            done = call.done() and not call.cancelled() and call.exception() is None
+            try:
+                yield call.result() if done else pool.submit(function, item).result()
+            except BrokenProcessPool:
+                yield on_death(item)
+                pool = _pool(1)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _pool(workers):
@@ -53,5 +71,6 @@ def _start():
     import cv2
 
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

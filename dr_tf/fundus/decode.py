@@ -10,10 +10,10 @@ from dr_tf.fundus.header import BadPhotographError, read_header
 MAX_PIXELS = 200_000_000
 
 _JPEG_FLAGS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+    1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
+    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
+    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
 
 
@@ -41,11 +41,14 @@ def decode(data, *, side=None, max_pixels=MAX_PIXELS):
     width, height = header.size
     reduction = _reduction(min(width, height), side) if header.format == "jpeg" else 1
     pixels = _pixels(data, _JPEG_FLAGS[reduction] if header.format in ("jpeg", "bmp") else cv2.IMREAD_UNCHANGED)
+    # A last, partly filled column or row of a reduced JPEG would reach beyond the original; turned, it would be first.
+    pixels = pixels[: header.height // reduction, : header.width // reduction] if reduction > 1 else pixels
     rgb = _eight_bit_rgb(pixels, composite=header.format == "png")
-    if header.format == "png":  # the one format whose orientation OpenCV leaves to us where alpha is kept
+    if header.format != "tiff":  # which OpenCV turns itself
         rgb = _upright(rgb, header.orientation)
-    # A last, partly filled column or row of a reduced JPEG would reach beyond the original.
-    return Photograph(rgb[: height // reduction, : width // reduction], width, height, reduction)
+    if rgb.shape[:2] != (height // reduction, width // reduction):
+        raise BadPhotographError("the file states a size that is not its picture's")
+    return Photograph(rgb, width, height, reduction)
 
 
 def _reduction(shorter, side):

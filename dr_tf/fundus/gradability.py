@@ -68,12 +68,23 @@ def _exposures(image, lit):
     return [float(counts @ table / total) for table in (_DARK_TABLE, _BRIGHT_TABLE, _DARK_TABLE * _BRIGHT_TABLE)]
 
 
+def _blurs(plane, unit):
+    """`plane` blurred by each of _SIGMAS: each blur continues the one before, and the widest needs every other pixel."""
+    done, sigma = [plane], 0.0
+    for wanted in _SIGMAS[:-1]:
+        done.append(cv2.GaussianBlur(done[-1], (0, 0), unit * (wanted**2 - sigma**2) ** 0.5))
+        sigma = wanted
+    half = cv2.resize(done[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half = cv2.GaussianBlur(half, (0, 0), unit * (_SIGMAS[-1] ** 2 - sigma**2) ** 0.5 / 2)
+    return [*done[1:], cv2.resize(half, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)]
+
+
 def _detail(green, visible, unit):
     """(fine over coarse detail, medium detail relative to the local mean), means over the visible retina."""
     weight = visible.astype(np.float32)
     # Blurs of the visible pixels alone: the edges of the field, of a lid or of a band of padding are no detail.
-    pair = cv2.merge([green * weight, weight])
-    means = [cv2.divide(*cv2.split(cv2.GaussianBlur(pair, (0, 0), sigma * unit))) for sigma in _SIGMAS]
+    blurs = zip(_blurs(green * weight, unit), _blurs(weight, unit), strict=True)
+    means = [cv2.divide(total, share) for total, share in blurs]
     # The soft edge of a shadow is no coarse detail either.
     light = visible & (green > _SHADE * cv2.mean(green, visible.view(np.uint8))[0])
     inner = cv2.erode(light.view(np.uint8), np.ones((9, 9), np.uint8))

@@ -109,11 +109,12 @@ def _png(data):
 
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274
 _OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
+_READ = frozenset({_WIDTH, _HEIGHT, _ORIENTATION, *_OFFSETS_AND_SIZES[0], *_OFFSETS_AND_SIZES[1]})
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def _tags(data):
-    """{tag: values} of the first directory of a TIFF or BigTIFF."""
+    """{tag: values} of the first directory of a TIFF or BigTIFF; of a repeated tag the first, as libtiff has it."""
     order = "<" if data[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -123,7 +124,7 @@ def _tags(data):
     tags = {}
     for position in range(start + (8 if big else 2), start + (8 if big else 2) + min(count, 4096) * entry, entry):
         tag, kind, number = struct.unpack_from(order + head, data, position)
-        if kind not in _TYPES or number > len(data):
+        if tag not in _READ or tag in tags or kind not in _TYPES or number > len(data):
             continue
         values, at = f"{order}{number}{_TYPES[kind]}", position + struct.calcsize("<" + head)
         if struct.calcsize(values) > struct.calcsize("<" + word):

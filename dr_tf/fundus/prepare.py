@@ -9,7 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from dr_tf.fundus.border import find_border, inside
+from dr_tf.fundus.border import find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, decode
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
@@ -47,8 +47,9 @@ def _find(data, side, max_pixels):
     photograph = decode(data, side=side, max_pixels=max_pixels)
     if min(photograph.width, photograph.height) < _SMALLEST:
         raise BadPhotographError(f"{photograph.width} x {photograph.height} pixels are too few for a retina")
-    border = find_border(photograph.rgb)
-    reason = why_no_retina(photograph.rgb, border)
+    working_copy = shrink(photograph.rgb)
+    border = find_border(photograph.rgb, working_copy)
+    reason = why_no_retina(photograph.rgb, border, working_copy)
     if reason:
         raise BadPhotographError(f"no retina found: {reason}")
     return photograph, border
@@ -75,8 +76,7 @@ def crop(rgb, geometry, *, reduction=1):
         square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
     x, y, radius = geometry.circle_on_crop
-    image[~inside((x, y, 0.995 * radius), image.shape[:2])] = 0
-    return image
+    return cv2.copyTo(image, inside((x, y, 0.995 * radius), image.shape[:2]).view(np.uint8))
 
 
 def encode_jpeg(image, quality=95):

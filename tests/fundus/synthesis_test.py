@@ -154,6 +154,10 @@ class SynthesisTest(unittest.TestCase):
 
     def test_lesions_change_the_pixels_under_their_masks(self):
         """Blood is darker and lipid brighter than the same eye's retina without them."""
+        pairs = [
+            [render_patient(seed, grades=(grade, grade), camera="full_circle").eyes[0] for grade in (0, 3)]
+            for seed in range(6)
+        ]
         for name, sign in (
             ("haemorrhages", -1),
             ("hard_exudates", 1),
@@ -161,11 +165,12 @@ class SynthesisTest(unittest.TestCase):
             ("cotton_wool_spots", 1),
         ):
             changes = []
-            for seed in range(6):
-                pair = [render_patient(seed, grades=(g, g), camera="full_circle").eyes[0] for g in (0, 3)]
-                if name in pair[1].masks:
-                    mask = pair[1].masks[name] > 0
-                    changes.append(np.subtract(*(eye.image[..., 1][mask].astype(float) for eye in pair[::-1])).mean())
+            for plain, sick in pairs:
+                if name in sick.masks:
+                    mask = sick.masks[name] > 0
+                    changes.append(
+                        np.subtract(*(eye.image[..., 1][mask].astype(float) for eye in (sick, plain))).mean()
+                    )
             self.assertGreater(sign * np.mean(changes), 3, name)
 
     def test_masks(self):
@@ -230,14 +235,14 @@ class SynthesisTest(unittest.TestCase):
         self.assertEqual(render_patient(2, grades=(0, 0), side=128).labels, (1, 0, 0, 0, 0, 0, 0, 0))
 
     def test_drawn_grades_vary_and_fellow_eyes_agree(self):
-        drawn = np.array([[eye.grade for eye in render_patient(seed, side=64).eyes] for seed in range(80)])
+        drawn = np.array([[eye.grade for eye in render_patient(seed, side=64).eyes] for seed in range(50)])
         self.assertEqual(set(drawn.ravel()), {0, 1, 2, 3, 4})
         self.assertGreater(np.corrcoef(drawn.T)[0, 1], 0.6)
 
     def test_brightness_does_not_tell_the_grade(self):
         """The same patient at two grades differs far less in brightness than patients do."""
         means = np.array(
-            [[render_patient(seed, grades=(g, g), side=128).eyes[0].image.mean() for g in (0, 3)] for seed in range(30)]
+            [[render_patient(seed, grades=(g, g), side=128).eyes[0].image.mean() for g in (0, 3)] for seed in range(20)]
         )
         self.assertLess(abs((means[:, 1] - means[:, 0]).mean()), 0.4 * means[:, 0].std())
 
@@ -251,6 +256,7 @@ class SynthesisTest(unittest.TestCase):
         bad = (
             ({"grades": (0, 5)}, "ICDR"),
             ({"grades": (1,)}, "ICDR"),
+            ({"grades": 3}, "ICDR"),
             ({"grades": (-1, 0)}, "ICDR"),
             ({"findings": "X"}, "G, C, A, H, M, O"),
             ({"findings": ("N",)}, "finding"),

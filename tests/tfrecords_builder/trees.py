@@ -38,7 +38,8 @@ def _draw_disc_and_vessels(picture, rng, centre, radius):
         for bend in (0.35, 0.6, 0.85):
             t = np.linspace(0, 1, 30)
             points = np.stack(
-                [disc[0] - side * 1.4 * radius * t, disc[1] + up * bend * radius * np.sin(2.4 * t) + 3 * rng.normal()], 1
+                [disc[0] - side * 1.4 * radius * t, disc[1] + up * bend * radius * np.sin(2.4 * t) + 3 * rng.normal()],
+                1,
             )
             cv2.polylines(picture, [points.astype(np.int32)], False, (140, 58, 30), max(1, round(radius / 60)))
 
@@ -64,9 +65,7 @@ def write(path, data):
 
 def write_photographs(folder, names, first_seed=0):
     """A JPEG for each name, each with a seed of its own."""
-    return [
-        write(pathlib.Path(folder) / name, jpeg(photograph(first_seed + i))) for i, name in enumerate(names)
-    ]
+    return [write(pathlib.Path(folder) / name, jpeg(photograph(first_seed + i))) for i, name in enumerate(names)]
 
 
 def write_table(path, header, rows, separator=","):

@@ -2,9 +2,11 @@
 
 import pathlib
 
+from dr_tf.grades import GRADES
 from tfrecords_builder.samples import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+CLASS_COUNTS = {"grade": len(GRADES), "any_dr": 2}
 
 # Names that publishers give to the four roles.
 SPLIT_NAMES = {
@@ -31,12 +33,33 @@ def _found_instead(path):
 
 
 def photographs_in(folder):
-    """Files below `folder` that are named like photographs, in a fixed order; hidden ones are not meant."""
+    """What is named like a photograph below `folder`, in a fixed order; hidden files are not meant.
+
+    Folders and broken links of such a name are among them, so that cropping says what is wrong with each.
+    """
     return sorted(
         path
         for path in pathlib.Path(folder).rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
     )
+
+
+def image_id(source, path):
+    """The path below `source`; bytes that are no UTF-8, as old archives have them in names, are written out."""
+    return path.relative_to(source).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def class_order(text, label):
+    """The names in a --classes flag, one for each value of `label`, least disease first."""
+    classes = [name.strip() for name in text.split(",")]
+    count = CLASS_COUNTS[label]
+    if len(classes) != count:
+        other = next((k for k, n in CLASS_COUNTS.items() if n == len(classes)), None)
+        hint = f"; are they {other}?" if other else ""
+        raise UserError(f"{label} has {count} classes, --classes names {len(classes)}{hint}")
+    if len({name.lower() for name in classes}) < count:
+        raise UserError(f"--classes names a class twice: {', '.join(classes)}")
+    return classes
 
 
 def split_named(text):

@@ -1,7 +1,7 @@
 """One folder a class, with or without folders for the splits above them."""
 
 from tfrecords_builder.layouts import Layout
-from tfrecords_builder.layouts.common import SPLIT_NAMES, photographs_in, require
+from tfrecords_builder.layouts.common import CLASS_COUNTS, SPLIT_NAMES, class_order, image_id, photographs_in, require
 from tfrecords_builder.samples import Listing, Rejection, UserError, make_sample
 
 TREE = """\
@@ -18,12 +18,10 @@ upside down. State it, least disease first:
   --classes No_DR,DR --label any_dr
   --classes none,mild,moderate,severe,proliferative --label grade"""
 
-_CLASSES = {"grade": 5, "any_dr": 2}
-
 
 def add_flags(parser):
     parser.add_argument("--classes", help="class folders, least disease first, with commas between", metavar="A,B,…")
-    parser.add_argument("--label", choices=_CLASSES, default="grade", help="what the classes are (default: grade)")
+    parser.add_argument("--label", choices=CLASS_COUNTS, default="grade", help="what the classes are (default: grade)")
     parser.add_argument("--name", default="folder", help="name of the record set (default: folder)")
 
 
@@ -38,9 +36,9 @@ def read(source, flags):
                 Rejection(str(folder.relative_to(source)), str(folder), "the folder holds no photographs")
             )
         for path in paths:
-            image_id = path.relative_to(source).as_posix()
             label = {flags.label: classes.index(folder.name)}
-            samples.append(make_sample(image_id=image_id, path=path, split=split, source=flags.name, **label))
+            name = image_id(source, path)
+            samples.append(make_sample(image_id=name, path=path, split=split, source=flags.name, **label))
     return Listing(samples, rejections)
 
 
@@ -66,11 +64,7 @@ def _classes(flags, found):
         raise UserError(f"no class folders were found\nexpected:\n{TREE}")
     if not flags.classes:
         raise UserError(f"found the classes {', '.join(found)}; state their order, least disease first: --classes …")
-    classes = [name.strip() for name in flags.classes.split(",")]
-    count = _CLASSES[flags.label]
-    if len(classes) != count:
-        other = next((f"; did you mean --label {k}?" for k, n in _CLASSES.items() if n == len(classes)), "")
-        raise UserError(f"--label {flags.label} has {count} classes, --classes names {len(classes)}{other}")
+    classes = class_order(flags.classes, flags.label)
     if strange := sorted(set(found) - set(classes)):
         raise UserError(f"--classes names {', '.join(classes)}; the folder also holds {', '.join(strange)}")
     return classes

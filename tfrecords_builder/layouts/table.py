@@ -1,9 +1,12 @@
 """Any label table beside a folder of photographs, its columns named by flags."""
 
+import pathlib
+import unicodedata
+
 from tfrecords_builder.layouts import Layout
-from tfrecords_builder.layouts.common import EXTENSIONS, photographs_in, require, split_named
+from tfrecords_builder.layouts.common import EXTENSIONS, class_order, image_id, photographs_in, require, split_named
 from tfrecords_builder.samples import EYES, SEXES, Listing, Rejection, UserError, make_sample
-from tfrecords_builder.tables import read_table, whole_number
+from tfrecords_builder.tables import numbered_rows, whole_number
 
 TREE = """\
   SOURCE/…/*.jpg          photographs, in folders of any depth
@@ -34,7 +37,7 @@ def add_flags(parser):
     for field in (*_NUMBERS, *_TEXTS):
         parser.add_argument(f"--{field}_column", metavar="COLUMN")
     parser.add_argument(
-        "--classes", help="texts of the grade column that mean grade 0, 1, …, with commas between", metavar="A,B,…"
+        "--classes", help="texts of the grade column that mean grade 0 to 4, with commas between", metavar="A,B,…"
     )
 
 
@@ -44,48 +47,53 @@ def read(source, flags):
     columns = {field: column for field, column in columns.items() if column}
     if not {"grade", "any_dr", "dme"} & set(columns):
         raise UserError("name at least one label: --grade_column, --any_dr_column or --dme_column")
-    rows = read_table(flags.labels, required=tuple(columns.values()))
+    rows = numbered_rows(flags.labels, required=tuple(columns.values()))
+    classes = [name.lower() for name in class_order(flags.classes, "grade")] if flags.classes else None
     find = _finder(source)
     samples, rejections = [], []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         cells = {field: row[column] for field, column in columns.items()}
-        image_id = cells.pop("image") or f"row {number}"
+        named = cells.pop("image") or f"row {number}"
         try:
-            path = find(image_id)
-            samples.append(make_sample(image_id=_id(source, path), path=path, **_parse(cells, flags)))
+            path = find(named)
+            samples.append(make_sample(image_id=image_id(source, path), path=path, **_parse(cells, classes)))
         except ValueError as error:
-            rejections.append(Rejection(image_id, f"{flags.labels}, row {number}", str(error)))
+            rejections.append(Rejection(named, f"{pathlib.Path(flags.labels).name}, row {number}", str(error)))
     return Listing(samples, rejections)
-
-
-def _id(source, path):
-    return path.relative_to(source).as_posix()
 
 
 def _finder(source):
     """A function from a cell to a file: its path below the source, or the only file of that name."""
-    by_name = {}
+    by_path, by_name = {}, {}
     for path in photographs_in(source):
         whole = path.relative_to(source)
+        by_path[_composed(whole.as_posix())] = path
         for name in {whole.as_posix(), whole.with_suffix("").as_posix(), path.name, path.stem}:
-            by_name.setdefault(name.lower(), set()).add(path)
+            by_name.setdefault(_composed(name).lower(), set()).add(path)
 
     def find(cell):
-        found = by_name.get(cell.replace("\\", "/").removeprefix("./").lower(), ())
+        name = _composed(cell.replace("\\", "/").removeprefix("./"))
+        found = {by_path[name]} if name in by_path else by_name.get(name.lower(), ())
         if len(found) == 1:
             return next(iter(found))
         if found:
-            raise ValueError(f"{len(found)} files are named so: {', '.join(sorted(_id(source, p) for p in found)[:3])}")
+            names = sorted(image_id(source, path) for path in found)
+            raise ValueError(f"{len(found)} files are named so: {', '.join(names[:3])}")
         raise ValueError(f"no such photograph below the source (looked for {', '.join(EXTENSIONS)})")
 
     return find
 
 
-def _parse(cells, flags):
+def _composed(name):
+    """A Mac writes "é" as two characters where a table has one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _parse(cells, classes):
     fields = {}
     for field, text in cells.items():
-        if field == "grade" and flags.classes:
-            fields[field] = _class(text, [name.strip().lower() for name in flags.classes.split(",")])
+        if field == "grade" and classes:
+            fields[field] = _class(text, classes)
         elif field in _NUMBERS:
             fields[field] = whole_number(text, field, absent=-1)
         elif field == "split":

@@ -99,7 +99,7 @@ def aim(rng, camera, side):
 
 
 def _visible(camera, side, size, corner):
-    """uint8 mask of the canvas: the circle, less what the camera or the frame cuts off, plus its tabs."""
+    """uint8 mask of the canvas: the circle, less what the camera or the frame cuts off."""
     mask = np.zeros((side, side), np.uint8)
     cv2.circle(mask, (side * 8 - 8, side * 8 - 8), side * 8, 1, -1, cv2.LINE_8, 4)
     top, bottom, left, right = (round(side * share) for share in camera.cut)
@@ -118,30 +118,39 @@ def _cast(rng, camera, pigment, visit):
     return np.minimum(colour, (225, 0.6 * colour[0], 0.6 * colour[1]))
 
 
-def _illuminate(rng, shot, light, colour):
-    """Uneven flash: fall-off to the rim, a tilt, soft clouds, often a coloured crescent of stray light."""
-    small = 96
-    ramp = (np.arange(small, dtype=np.float32) + 0.5) / small * 2 - 1
-    x, y = ramp[None, :], ramp[:, None]
-    r = np.sqrt(x * x + y * y)
-    level = 1 - rng.uniform(*shot.camera.vignette) * r**2 + rng.normal(0, 0.14) * x + rng.normal(0, 0.14) * y
-    level += brushes.pyramid_noise(rng, small, (0.05, 0.05, 0.03), finest=24)
+def _stray(rng, camera, x, y):
+    """Often there is a crescent of stray light at the rim; returns it and its colour as shares of the fundus' own."""
+    if rng.random() >= camera.rim_glow:
+        return np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32), (0.0, 0.0, 0.0)
+    r, toward = np.sqrt(x * x + y * y), rng.uniform(0, 2 * np.pi)
+    sector = np.clip((x * np.cos(toward) + y * np.sin(toward)) / (r + 1e-6) - rng.uniform(-0.2, 0.6), 0, 1)
+    tint = (rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.7), rng.uniform(0.2, 2.0))
+    return sector * np.clip((r - rng.uniform(0.6, 0.9)) / 0.35, 0, 1) ** 1.5, tint
+
+
+def _flash(rng, camera, x, y):
+    """Uneven light of mean 1: fall-off to the rim, a tilt, soft clouds, at times a shadow."""
+    level = 1 - rng.uniform(*camera.vignette) * (x * x + y * y) + rng.normal(0, 0.14) * x + rng.normal(0, 0.14) * y
+    level += brushes.pyramid_noise(rng, len(level), (0.05, 0.05, 0.03), finest=len(level) // 4)
     level = np.clip(level / level.mean(), 0.15, None)
-    fields = [colour[i] * level**power for i, power in enumerate((1.0, rng.uniform(0.8, 1.4), rng.uniform(0.7, 1.5)))]
-    stray, tint = np.zeros_like(level), colour
-    if rng.random() < shot.camera.rim_glow:
-        toward = rng.uniform(0, 2 * np.pi)
-        sector = np.clip((x * np.cos(toward) + y * np.sin(toward)) / (r + 1e-6) - rng.uniform(-0.2, 0.6), 0, 1)
-        tint = np.array([rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.7), rng.uniform(0.2, 2.0)]) * colour
-        stray = sector * np.clip((r - rng.uniform(0.6, 0.9)) / 0.35, 0, 1) ** 1.5
-    shade = 1.0
     if rng.random() < 0.25:
         at = rng.uniform(-0.7, 0.7, 2)
         spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * rng.uniform(0.15, 0.5) ** 2))
-        shade = 1 - rng.uniform(0.1, 0.35) * spot
-    wide = [cv2.resize((field * shade).astype(np.float32), (shot.side, shot.side)) for field in fields]
-    stray = cv2.resize(stray.astype(np.float32), (shot.side, shot.side))
-    return [cv2.scaleAdd(stray, float(t), cv2.multiply(p, gain)) for p, gain, t in zip(light, wide, tint, strict=True)]
+        level *= 1 - rng.uniform(0.1, 0.35) * spot
+    return level
+
+
+def _illuminate(rng, shot, light, colour):
+    """Light of the retina under this flash; all that is smooth is computed small and enlarged."""
+    ramp = np.linspace(-1, 1, 96, dtype=np.float32)
+    x, y = ramp[None, :], ramp[:, None]
+    level, (stray, tint) = _flash(rng, shot.camera, x, y), _stray(rng, shot.camera, x, y)
+    enlarge = lambda field: cv2.resize(field.astype(np.float32), (shot.side, shot.side))  # noqa: E731
+    stray, lit = enlarge(stray), []
+    powers = (1.0, rng.uniform(0.8, 1.4), rng.uniform(0.7, 1.5))
+    for plane, own, share, power in zip(light, colour, tint, powers, strict=True):
+        lit.append(cv2.scaleAdd(stray, float(own * share), cv2.multiply(plane, enlarge(own * level**power))))
+    return lit
 
 
 def _fringe(light, share):
@@ -179,14 +188,14 @@ def _optics(rng, shot, light):
 
 def _opening(shot):
     """The field stop as soft coverage 0..1 of the canvas, tabs included."""
-    side, scale = shot.side, 2
+    side = shot.side
     mask = shot.visible * np.uint8(255)
     for degrees in shot.camera.notch:
         out = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
         across = np.array([-out[1], out[0]]) * side * 0.016
         inner, outer = side / 2 + out * side * 0.48, side / 2 + out * side * 0.51
         brushes.fill(mask, [inner - across, outer - across * 0.6, outer + across * 0.6, inner + across])
-    return brushes.soften(mask, max(0.5, shot.camera.edge * side / scale))
+    return brushes.soften(mask, max(0.5, shot.camera.edge * side / 2))
 
 
 # Straight up to 200, then flatter in two steps: highlights roll off on film and in firmware.

@@ -93,23 +93,36 @@ _OTHERS = (drusen, _myelinated_fibres, _scar)
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """Ranges that replace or scale an eye's own traits, and a painter that runs once the vessels are drawn."""
+class Changes:
+    """What findings change in an eye's anatomy; None leaves the patient's own trait. All but `haze` act while drawing."""
 
-    cup: tuple[float, float] | None = None
-    narrowing: tuple[float, float] = (1.0, 1.0)
+    cup: float | None = None
+    tessellation: float | None = None
+    narrowing: float = 1.0
     nicking: float = 0.0
-    tilt: tuple[float, float] = (1.0, 1.0)
-    tessellation: tuple[float, float] | None = None
-    haze: tuple[float, float] = (0.0, 0.0)
+    tilt: float = 1.0
+    haze: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Ranges of the `Changes` it brings, and a painter that runs once the vessels are drawn."""
+
+    ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     paint: Callable = _nothing
 
 
 FINDINGS = {
-    "G": Finding(cup=(0.7, 0.88)),
-    "C": Finding(haze=(0.3, 0.7)),
+    "G": Finding({"cup": (0.7, 0.88)}),
+    "C": Finding({"haze": (0.3, 0.7)}),
     "A": Finding(paint=_macular_degeneration),
-    "H": Finding(narrowing=(0.5, 0.68), nicking=0.85),
-    "M": Finding(tilt=(0.72, 0.88), tessellation=(0.75, 1.2), paint=_crescent),
+    "H": Finding({"narrowing": (0.5, 0.68), "nicking": (0.8, 0.9)}),
+    "M": Finding({"tilt": (0.72, 0.88), "tessellation": (0.75, 1.2)}, _crescent),
     "O": Finding(paint=_other),
 }
+
+
+def draw_changes(rng, letters):
+    """The changes of all findings together; no two of them change the same thing."""
+    ranges = {name: span for letter in letters for name, span in FINDINGS[letter].ranges.items()}
+    return Changes(**{name: float(rng.uniform(*span)) for name, span in ranges.items()})

@@ -73,7 +73,7 @@ def _share_out(rng, findings):
 def _check(side, grades, findings, camera):
     if side < _SMALLEST_SIDE:
         raise ValueError(f"side must be at least {_SMALLEST_SIDE} pixels, got {side}")
-    if grades is not None and (len(grades) != 2 or any(grade not in range(len(PLANS)) for grade in grades)):
+    if grades is not None and (np.shape(grades) != (2,) or any(grade not in range(len(PLANS)) for grade in grades)):
         raise ValueError(f"grades must be two ICDR grades from 0 to {len(PLANS) - 1} (left, right), got {grades!r}")
     unknown = [letter for letter in findings if letter not in FINDINGS]
     if unknown:

@@ -6,17 +6,20 @@ import cv2
 import numpy as np
 
 from dr_tf.fundus.synthesis import brushes
+from dr_tf.fundus.synthesis.anatomy import Layout, Traits
+from dr_tf.fundus.synthesis.background import Density
+from dr_tf.fundus.synthesis.vessels import Branch
 
 
 @dataclasses.dataclass
 class Scene:
     """Grows as painters add to it. Every mask is cut to what the camera shows."""
 
-    layout: object
-    traits: object
-    density: object
-    arteries: list
-    veins: list
+    layout: Layout
+    traits: Traits
+    density: Density
+    arteries: list[Branch]
+    veins: list[Branch]
     masks: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -11,26 +11,14 @@ from dr_tf.fundus.synthesis import brushes
 # Control points of the eight trunks in units from the fovea, as in a right eye (+x is nasal, +y is down), and their
 # share of the full calibre.
 _TRUNKS = (
-    (
-        (
-            (1.0, 0.0),
-            (1.02, -0.22),
-            (0.93, -0.5),
-            (0.62, -0.76),
-            (0.1, -0.9),
-            (-0.5, -0.84),
-            (-1.1, -0.6),
-            (-1.7, -0.5),
-        ),
-        1.0,
-    ),
-    (((1.0, 0.0), (1.02, 0.22), (0.93, 0.5), (0.62, 0.78), (0.1, 0.92), (-0.5, 0.86), (-1.1, 0.62), (-1.7, 0.55)), 1.0),
-    (((1.0, 0.0), (1.06, -0.22), (1.22, -0.55), (1.4, -0.9), (1.75, -1.25)), 0.66),
-    (((1.0, 0.0), (1.06, 0.22), (1.22, 0.52), (1.45, 0.85), (1.8, 1.2)), 0.62),
-    (((1.0, 0.0), (1.16, -0.06), (1.45, -0.16), (1.9, -0.3)), 0.42),
-    (((1.0, 0.0), (1.15, 0.08), (1.45, 0.2), (1.9, 0.3)), 0.38),
-    (((1.0, 0.0), (0.85, -0.12), (0.65, -0.22), (0.42, -0.22), (0.2, -0.16)), 0.24),
-    (((1.0, 0.0), (0.85, 0.1), (0.65, 0.2), (0.4, 0.22), (0.18, 0.17)), 0.24),
+    (((1, 0), (1.02, -0.22), (0.93, -0.5), (0.62, -0.76), (0.1, -0.9), (-0.5, -0.84), (-1.1, -0.6), (-1.7, -0.5)), 1.0),
+    (((1, 0), (1.02, 0.22), (0.93, 0.5), (0.62, 0.78), (0.1, 0.92), (-0.5, 0.86), (-1.1, 0.62), (-1.7, 0.55)), 1.0),
+    (((1, 0), (1.06, -0.22), (1.22, -0.55), (1.4, -0.9), (1.75, -1.25)), 0.66),
+    (((1, 0), (1.06, 0.22), (1.22, 0.52), (1.45, 0.85), (1.8, 1.2)), 0.62),
+    (((1, 0), (1.16, -0.06), (1.45, -0.16), (1.9, -0.3)), 0.42),
+    (((1, 0), (1.15, 0.08), (1.45, 0.2), (1.9, 0.3)), 0.38),
+    (((1, 0), (0.85, -0.12), (0.65, -0.22), (0.42, -0.22), (0.2, -0.16)), 0.24),
+    (((1, 0), (0.85, 0.1), (0.65, 0.2), (0.4, 0.22), (0.18, 0.17)), 0.24),
 )
 _VEIN_WIDTH = 0.031
 _CAPILLARY = 0.0035
@@ -47,18 +35,33 @@ class Branch:
     level: int
 
 
-def _controls():
-    """The trunks' control points as one array (trunks, 8, 2), so that all grow at once."""
-    even = np.linspace(0, 1, 8)
-    return np.array(
-        [
-            [np.interp(even, np.linspace(0, 1, len(points)), axis) for axis in np.transpose(points)]
-            for points, _ in _TRUNKS
-        ]
-    ).transpose(0, 2, 1)
+@dataclasses.dataclass(frozen=True)
+class _Generation:
+    """Branches of one level: how many per unit of the parents' length, from which share of it on, how long and wavy."""
+
+    level: int
+    count: float
+    nearest: float
+    length: tuple[float, float]
+    steps: int
+    curl: float
 
 
-_CONTROLS, _SHARES = _controls(), np.array([share for _, share in _TRUNKS])
+_GENERATIONS = (
+    _Generation(1, 3.4, 0.16, (0.3, 1.2), 20, 1.0),
+    _Generation(2, 4.0, 0.1, (0.12, 0.55), 13, 1.2),
+    _Generation(3, 2.0, 0.1, (0.06, 0.25), 8, 1.5),
+)
+
+
+def _even(points):
+    """Eight control points along a course of any number, so that all trunks grow as one array."""
+    old, new = np.linspace(0, 1, len(points)), np.linspace(0, 1, 8)
+    return np.stack([np.interp(new, old, axis) for axis in np.transpose(points)], 1)
+
+
+_CONTROLS = np.stack([_even(points) for points, _ in _TRUNKS])
+_SHARES = np.array([share for _, share in _TRUNKS])
 
 
 def _trunks(rng, traits, width, disc):
@@ -80,8 +83,15 @@ def _trunks(rng, traits, width, disc):
     return [Branch(path, width * share * (1 - 0.55 * along), 0) for path, share in zip(points, _SHARES, strict=True)]
 
 
-def _offspring(rng, parents, *, level, count, nearest, length, steps, tortuosity):
-    """Branches leaving random places of the parents on either side, `count` per unit of length on average."""
+def _steer(points):
+    """Inside the arcades branches converge on the raphe beside the fovea; outside they fan out to the periphery."""
+    inside = (np.abs(points[:, 1]) < 0.8) & (points[:, 0] < 0.85)
+    inward = np.arctan2(-points[:, 1], -0.12 - points[:, 0])
+    return np.where(inside, inward, np.arctan2(points[:, 1], points[:, 0] - 0.6))
+
+
+def _forks(rng, parents, count, nearest):
+    """Places, headings and widths of branches that leave the parents, `count` per unit of length on average."""
     parents = [parent for parent in parents if len(parent.points) > 4]
     points, calibres = (np.concatenate([getattr(parent, name) for parent in parents]) for name in ("points", "widths"))
     sizes = np.array([len(parent.points) for parent in parents])
@@ -93,46 +103,30 @@ def _offspring(rng, parents, *, level, count, nearest, length, steps, tortuosity
     at = first[which] + 1 + (sizes[which] * rng.uniform(nearest, 0.98, number) - 1).astype(int)
     tangent = points[at] - points[at - 1]
     aside = np.where(np.arange(number) % 2, 1, -1) * rng.uniform(0.45, 1.1, number)
-    starts, angles = points[at], np.arctan2(tangent[:, 1], tangent[:, 0]) + aside
-    widths = calibres[at] * rng.uniform(0.35, 0.68, number)
+    return points[at], np.arctan2(tangent[:, 1], tangent[:, 0]) + aside, calibres[at] * rng.uniform(0.35, 0.68, number)
 
-    def steer(points):
-        # Inside the arcades branches converge on the raphe beside the fovea; outside they fan out to the periphery.
-        inside = (np.abs(points[:, 1]) < 0.8) & (points[:, 0] < 0.85)
-        inward = np.arctan2(-points[:, 1], -0.12 - points[:, 0])
-        return np.where(inside, inward, np.arctan2(points[:, 1], points[:, 0] - 0.6))
 
-    paths = brushes.wander(
-        rng,
-        starts,
-        angles,
-        rng.uniform(*length, number),
-        steps=steps,
-        bend=0.24 * tortuosity,
-        stiff=0.22,
-        steer=steer,
-        pull=1.3 / steps,
-    )
-    tapered = np.maximum(_CAPILLARY, widths[:, None] * np.linspace(1, 0.3, paths.shape[1]))
+def _offspring(rng, parents, generation, curl):
+    """The next generation of branches, each ending where it would enter the foveal avascular zone."""
+    starts, angles, widths = _forks(rng, parents, generation.count, generation.nearest)
+    lengths, steps = rng.uniform(*generation.length, len(starts)), generation.steps
+    bends = {"bend": 0.24 * curl * generation.curl, "stiff": 0.22, "steer": _steer, "pull": 1.3 / steps}
+    paths = brushes.wander(rng, starts, angles, lengths, steps=steps, **bends)
+    tapered = np.maximum(_CAPILLARY, widths[:, None] * np.linspace(1, 0.3, steps + 1))
     too_near = (paths**2).sum(2) < _AVASCULAR**2
-    ends = np.where(too_near.any(1), too_near.argmax(1), paths.shape[1])
-    return [
-        Branch(path[:end], width[:end], level) for path, width, end in zip(paths, tapered, ends, strict=True) if end > 1
-    ]
+    ends = np.where(too_near.any(1), too_near.argmax(1), steps + 1)
+    whole = zip(paths, tapered, ends, strict=True)
+    return [Branch(path[:end], width[:end], generation.level) for path, width, end in whole if end > 1]
 
 
 def grow(rng, traits, disc, *, width):
     """One tree (arteries or veins), thinnest branches first, as they must be drawn."""
-    curl = 0.6 + 0.4 * traits.tortuosity
-    trunks = _trunks(rng, traits, width, disc)
-    first = _offspring(rng, trunks, level=1, count=3.4, nearest=0.16, length=(0.3, 1.2), steps=20, tortuosity=curl)
-    second = _offspring(
-        rng, first, level=2, count=4.0, nearest=0.1, length=(0.12, 0.55), steps=13, tortuosity=curl * 1.2
-    )
-    third = _offspring(
-        rng, second, level=3, count=2.0, nearest=0.1, length=(0.06, 0.25), steps=8, tortuosity=curl * 1.5
-    )
-    return sorted(trunks + first + second + third, key=lambda branch: branch.widths[0])
+    newest = _trunks(rng, traits, width, disc)
+    branches = list(newest)
+    for generation in _GENERATIONS:
+        newest = _offspring(rng, newest, generation, 0.6 + 0.4 * traits.tortuosity)
+        branches += newest
+    return sorted(branches, key=lambda branch: branch.widths[0])
 
 
 def grow_pair(rng, traits, disc, *, narrowing=1.0):
