@@ -30,7 +30,14 @@ REFERABLE_DME = 2
 
 
 def _at_least(threshold):
-    return lambda eye: eye["grade"] >= threshold if eye["grade"] != ABSENT else None
+    """Where the grade is unknown, `any_dr` of 0 still says that it is below every threshold."""
+
+    def positive(eye):
+        if eye["grade"] != ABSENT:
+            return bool(eye["grade"] >= threshold)
+        return False if eye["any_dr"] == 0 else None
+
+    return positive
 
 
 def _any_dr(eye):
@@ -40,7 +47,7 @@ def _any_dr(eye):
 def _referable_or_dme(eye):
     """Positive as soon as one of the two is; negative only where both are known."""
     referable = _at_least(REFERABLE_GRADE)(eye)
-    edema = eye["dme"] >= REFERABLE_DME if eye["dme"] != ABSENT else None
+    edema = bool(eye["dme"] >= REFERABLE_DME) if eye["dme"] != ABSENT else None
     if referable or edema:
         return True
     return None if referable is None or edema is None else False

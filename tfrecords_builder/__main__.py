@@ -57,6 +57,7 @@ def _add_common_flags(parser):
     parser.add_argument(
         "--max_megapixels", type=_between(1, 10000), default=200, help="refuse larger photographs (default: 200)"
     )
+    parser.add_argument("--paired", action="store_true", help="one record a patient, with both eyes")
     parser.add_argument("--sheet", metavar="PNG", help="draw a contact sheet: originals with the border, and crops")
     parser.add_argument("--sheet_count", type=_between(1, 10000), default=60, help="photographs on it (default: 60)")
     parser.add_argument("--overwrite", action="store_true", help="replace records that are there")
@@ -87,7 +88,7 @@ def run(flags):
         name=name,
         source=flags.source,
         records=flags.records,
-        options=Options(flags.image_size, flags.enhancement, flags.quality, flags.max_megapixels),
+        options=Options(flags.image_size, flags.enhancement, flags.quality, flags.max_megapixels, flags.paired),
         shares=parse_shares(flags.shares),
         seed=flags.seed,
         folds=flags.folds,

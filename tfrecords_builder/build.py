@@ -16,6 +16,7 @@ import time
 import tqdm
 
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
+from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.workers import map_in_order
@@ -114,8 +115,11 @@ def _build(plan, listing, made_from):
         crops = spool.crops()
         if not crops:
             raise UserError("no photograph is left to build from" + _main_reasons(rejections))
-        samples, torn = assign_splits([c.sample for c in crops], plan.shares, plan.seed)
-        rejections += torn
+        samples, surplus = one_an_eye(crops) if plan.options.paired else ([c.sample for c in crops], [])
+        samples, torn = assign_splits(samples, plan.shares, plan.seed)
+        rejections += surplus + torn
+        if not samples:
+            raise UserError("no photograph is left to build from" + _main_reasons(rejections))
         spool.place({s.image_id: s for s in samples})
         folder = _write(plan, spool, made_from)
     _write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan))
@@ -156,8 +160,7 @@ def _write(plan, spool, made_from):
 
     return write_records(
         name=plan.name,
-        config=plan.options.config_name,
-        size=plan.options.image_size,
+        options=plan.options,
         spool=spool,
         metadata={"fingerprint": made_from},
         data_dir=plan.staging,
@@ -165,6 +168,7 @@ def _write(plan, spool, made_from):
 
 
 def _fold_rows(samples, plan):
+    """One row a photograph; paired records are found by their patient_id."""
     folds = assign_folds(samples, plan.folds, plan.seed)
     return [(s.image_id, s.group, s.grade, folds[s.image_id]) for s in samples if s.image_id in folds]
 

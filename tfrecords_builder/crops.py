@@ -2,14 +2,16 @@
 
 import dataclasses
 import hashlib
+import pickle
 import stat
 
 import cv2
+import numpy as np
 
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
-from dr_tf.fundus.prepare import encode_jpeg, prepare
+from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare
 from tfrecords_builder.samples import Rejection, Sample
 
 _LARGEST_FILE = 2**31
@@ -23,10 +25,11 @@ class Options:
     enhancement: str = "plain"
     quality: int = 95
     max_megapixels: float = 200
+    paired: bool = False
 
     @property
     def config_name(self):
-        return f"{self.image_size}-{self.enhancement}-q{self.quality}"
+        return f"{self.image_size}-{self.enhancement}-q{self.quality}" + ("-paired" if self.paired else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Crop:
     roundness: float
     sha256: str
     bytes_in: int
+    masks: tuple[tuple[str, bytes], ...] = ()  # lesion type and PNG
 
 
 def crop_sample(sample, options):
@@ -82,11 +86,19 @@ def _crop(sample, options):
         roundness=prepared.roundness,
         sha256=hashlib.sha256(data).hexdigest(),
         bytes_in=len(data),
+        masks=tuple((lesion, _mask(path, prepared.geometry)) for lesion, path in sample.masks),
     )
 
 
+def _mask(path, geometry):
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if pixels is None:
+        raise BadPhotographError(f"its mask {path.name} cannot be decoded")
+    return cv2.imencode(".png", crop_mask(pixels, geometry))[1].tobytes()
+
+
 class Spool:
-    """Crops whose JPEGs wait in one file, so that memory does not grow with the photographs."""
+    """Crops whose pixels wait in one file, so that memory does not grow with the photographs."""
 
     def __init__(self, path):
         self._file = open(path, "w+b")  # noqa: SIM115
@@ -99,25 +111,37 @@ class Spool:
         self._file.close()
 
     def append(self, crop):
-        self._file.seek(0, 2)
-        self._places.append((dataclasses.replace(crop, jpeg=b""), self._file.tell(), len(crop.jpeg)))
-        self._file.write(crop.jpeg)
+        start = self._file.seek(0, 2)
+        pickle.dump((crop.jpeg, crop.masks), self._file)
+        self._places.append((dataclasses.replace(crop, jpeg=b"", masks=()), start))
 
     def place(self, samples):
         """Gives each crop the sample, with its split, of that image_id; a crop without one is dropped."""
         self._places = [
-            (dataclasses.replace(crop, sample=samples[crop.sample.image_id]), start, length)
-            for crop, start, length in self._places
+            (dataclasses.replace(crop, sample=samples[crop.sample.image_id]), start)
+            for crop, start in self._places
             if crop.sample.image_id in samples
         ]
 
     def crops(self):
-        """All crops without their JPEGs, in the order they came."""
-        return [crop for crop, _, _ in self._places]
+        """All crops without their pixels, in the order they came."""
+        return [crop for crop, _ in self._places]
 
     def read(self, split):
-        """The crops of a split with their JPEGs."""
-        for crop, start, length in self._places:
+        """The crops of a split with their pixels."""
+        yield from (self._read(place) for place in self._places if place[0].sample.split == split)
+
+    def read_pairs(self, split):
+        """{eye: crop} with their pixels, for each patient of a split."""
+        patients = {}
+        for crop, start in self._places:
             if crop.sample.split == split:
-                self._file.seek(start)
-                yield dataclasses.replace(crop, jpeg=self._file.read(length))
+                patients.setdefault(crop.sample.group, {})[crop.sample.eye] = crop, start
+        for places in patients.values():
+            yield {eye: self._read(place) for eye, place in places.items()}
+
+    def _read(self, place):
+        crop, start = place
+        self._file.seek(start)
+        jpeg, masks = pickle.load(self._file)  # this process wrote it
+        return dataclasses.replace(crop, jpeg=jpeg, masks=masks)

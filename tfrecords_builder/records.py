@@ -8,9 +8,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from dr_tf.fundus.geometry import Geometry
+from dr_tf.fundus.gradability import Gradability
+from dr_tf.fundus.prepare import encode_jpeg
 from dr_tf.grades import ODIR_LABELS
 from tfrecords_builder.build import VERSION
-from tfrecords_builder.samples import SPLITS, UserError
+from tfrecords_builder.crops import Crop
+from tfrecords_builder.samples import EYES, SPLITS, Sample, UserError
 
 
 def record_features(size):
@@ -68,8 +72,53 @@ def to_example(crop):
             part: getattr(quality, part) for part in ("score", "sharpness", "exposure", "contrast", "field")
         },
         "sha256": crop.sha256,
-        "masks": [],
+        "masks": [{"lesion": lesion, "mask": png} for lesion, png in crop.masks],
     }
+
+
+def pair_features(size):
+    """Both eyes of a patient, each as in `record_features`; an eye that is not there is black, its fields unknown."""
+    return tfds.features.FeaturesDict(
+        {
+            "patient_id": tfds.features.Text(),
+            "age": np.int32,
+            "sex": tfds.features.Text(),
+            "labels": tfds.features.Tensor(shape=(len(ODIR_LABELS),), dtype=np.int32, doc="of the patient"),
+            "left_present": np.bool_,
+            "right_present": np.bool_,
+            "left": record_features(size),
+            "right": record_features(size),
+        }
+    )
+
+
+def to_pair(eyes, size):
+    """`eyes` maps left and right to their crops; one may be absent."""
+    either = next(iter(eyes.values())).sample
+    sides = {eye: to_example(eyes[eye]) if eye in eyes else _absent(either, eye, size) for eye in EYES}
+    return {
+        "patient_id": either.group,
+        "age": either.age,
+        "sex": either.sex,
+        "labels": np.array(either.labels, np.int32),
+        **{f"{eye}_present": eye in eyes for eye in EYES},
+        **sides,
+    }
+
+
+def _absent(fellow, eye, size):
+    nowhere = Geometry(width=0, height=0, circle=(0.0,) * 3, rectangle=(0,) * 4, padding=(0,) * 4, size=size)
+    return to_example(
+        Crop(
+            sample=Sample(image_id="", path=None, patient_id=fellow.patient_id, eye=eye),
+            jpeg=encode_jpeg(np.zeros((size, size, 3), np.uint8)),
+            geometry=nowhere,
+            gradability=Gradability(0.0, 0.0, 0.0, 0.0, 0.0, "absent"),
+            roundness=0.0,
+            sha256="",
+            bytes_in=0,
+        )
+    )
 
 
 class SortedFieldsWriter(tfds.core.ExampleWriter):
@@ -84,20 +133,22 @@ def _sorted_fields(serialized):
 
 
 class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes the crops of a spool, each into the split of its sample."""
+    """Writes the crops of a spool, one record a photograph or a patient, each into the split of its sample."""
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, name, config, size, spool, metadata, data_dir):
+    def __init__(self, *, name, options, spool, metadata, data_dir):
         self.name = name
-        self._size, self._spool, self._metadata = size, spool, metadata
-        super().__init__(config=tfds.core.BuilderConfig(name=config, version=VERSION), data_dir=data_dir)
+        self._options, self._spool, self._metadata = options, spool, metadata
+        config = tfds.core.BuilderConfig(name=options.config_name, version=VERSION)
+        super().__init__(config=config, data_dir=data_dir)
 
     def _info(self):
+        features = pair_features if self._options.paired else record_features
         return tfds.core.DatasetInfo(
             builder=self,
             description="Fundus photographs cropped to the retina's border.",
-            features=record_features(self._size),
+            features=features(self._options.image_size),
             supervised_keys=None,
             metadata=tfds.core.MetadataDict(self._metadata),
         )
@@ -110,8 +161,13 @@ class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return SortedFieldsWriter(self.info.file_format)
 
     def _generate_examples(self, split):
-        for crop in self._spool.read(split):
-            yield crop.sample.image_id, to_example(crop)
+        if not self._options.paired:
+            for crop in self._spool.read(split):
+                yield crop.sample.image_id, to_example(crop)
+            return
+        for eyes in self._spool.read_pairs(split):
+            pair = to_pair(eyes, self._options.image_size)
+            yield pair["patient_id"], pair
 
 
 def write_records(**arguments):

@@ -35,6 +35,7 @@ class Sample:
     dme: int = ABSENT
     any_dr: int = ABSENT
     labels: tuple[int, ...] = UNKNOWN_LABELS
+    masks: tuple[tuple[str, pathlib.Path], ...] = ()  # lesion type and picture, as large as the photograph
 
     @property
     def group(self):

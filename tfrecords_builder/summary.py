@@ -44,6 +44,9 @@ def _notes(report):
     if not all(c.sample.patient_id for c in crops):
         unknown = sum(not c.sample.patient_id for c in crops)
         yield f"note: the patient of {unknown} photographs is not known; each counts as its own patient"
+    if report.plan.options.paired:
+        eyes = collections.Counter(c.sample.group for c in crops).values()
+        yield f"note: {len(eyes)} patients, {sum(n == 1 for n in eyes)} of them with one eye"
     if low := sum(bool(c.gradability.reason) for c in crops):
         yield f"note: {low} photographs are hard to grade (gradability below 0.5); they are kept"
     side = report.plan.options.image_size

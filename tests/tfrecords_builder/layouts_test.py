@@ -177,7 +177,7 @@ class CsvTest(TreeTest):
         return listing.samples[0] if listing.samples else listing.rejections[0].reason
 
     def test_every_column(self):
-        fields = "grade dme any_dr age patient eye sex source camera split".split()
+        fields = ["grade", "dme", "any_dr", "age", "patient", "eye", "sex", "source", "camera", "split"]
         flags = [part for field in fields for part in (f"--{field}_column", f"the {field}")]
         header = ",".join(f"The {field}" for field in fields)
         sample = self.one(header, "3,2,1,61,p 7,OD,F,Nanded,Kowa,val", *flags)

@@ -1,13 +1,19 @@
 """Small source trees with drawn photographs: what the builder's tests crop, break and count."""
 
+import contextlib
 import csv
 import functools
 import io
+import os
 import pathlib
+import sys
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from tfrecords_builder.__main__ import main
+from tfrecords_builder.crops import crop_sample
 
 WIDTH, HEIGHT = 384, 300
 
@@ -112,3 +118,34 @@ def write_folder(source, splits=("",), classes=("none", "mild", "moderate", "sev
             write_photographs(pathlib.Path(source) / split / name, [f"{i:02d}.jpg" for i in range(each)], seed)
             seed += each
     return pathlib.Path(source)
+
+
+def contents(folder):
+    """{path below `folder`: bytes} of all files, to compare two record sets by."""
+    folder = pathlib.Path(folder)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def run_builder(*arguments):
+    """(exit status, standard output, standard error) of the command, run in this process."""
+    output, errors, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, str):  # as the interpreter does
+                print(end.code, file=sys.stderr)
+    return status, output.getvalue(), errors.getvalue()
+
+
+class Deadly:
+    """crop_sample, but for one photograph."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, sample, options):
+        if sample.path == self.path:
+            os._exit(11)
+        return crop_sample(sample, options)

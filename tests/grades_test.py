@@ -1,0 +1,99 @@
+import unittest
+
+import numpy as np
+
+from dr_tf import grades
+from dr_tf.grades import is_positive
+
+
+def eye(**labels):
+    return {"grade": -1, "any_dr": -1, "dme": -1, "labels": [-1] * 8, **labels}
+
+
+def answers(definition, field, values):
+    return [is_positive(definition, eye(**{field: value})) for value in values]
+
+
+class PositiveTest(unittest.TestCase):
+    def test_grades_from_the_threshold_on_are_positive(self):
+        for definition, expected in {
+            "any_dr": [False, True, True, True, True],
+            "referable": [False, False, True, True, True],
+            "vision_threatening": [False, False, False, True, True],
+        }.items():
+            with self.subTest(definition):
+                self.assertEqual(answers(definition, "grade", range(5)), expected)
+
+    def test_nothing_known_gives_no_answer(self):
+        for definition in grades.POSITIVE_DEFINITIONS:
+            with self.subTest(definition):
+                self.assertIsNone(is_positive(definition, eye()))
+
+    def test_without_a_grade_no_dr_at_all_is_below_every_threshold(self):
+        for definition in ("any_dr", "referable", "vision_threatening"):
+            with self.subTest(definition):
+                self.assertIs(is_positive(definition, eye(any_dr=0)), False)
+
+    def test_without_a_grade_some_dr_says_nothing_of_how_much(self):
+        self.assertEqual(
+            [is_positive(name, eye(any_dr=1)) for name in ("any_dr", "referable", "vision_threatening")],
+            [True, None, None],
+        )
+
+    def test_referable_or_dme_is_positive_as_soon_as_one_is_and_negative_once_both_are_known(self):
+        table = {
+            # (grade, dme): expected; DME elsewhere (1) is not referable
+            (0, 0): False,
+            (1, 1): False,
+            (0, 2): True,
+            (2, 0): True,
+            (4, 2): True,
+            (2, -1): True,
+            (-1, 2): True,
+            (1, -1): None,
+            (-1, 1): None,
+            (-1, -1): None,
+        }
+        for (grade, dme), expected in table.items():
+            with self.subTest(grade=grade, dme=dme):
+                self.assertIs(is_positive("referable_or_dme", eye(grade=grade, dme=dme)), expected)
+
+    def test_no_dr_at_all_leaves_referable_or_dme_to_the_edema(self):
+        expected = {-1: None, 0: False, 1: False, 2: True}
+        for dme, answer in expected.items():
+            with self.subTest(dme=dme):
+                self.assertIs(is_positive("referable_or_dme", eye(any_dr=0, dme=dme)), answer)
+
+    def test_each_odir_letter_reads_its_own_label(self):
+        for index, letter in enumerate("NDGCAHMO"):
+            with self.subTest(letter):
+                labels = [-1] * 8
+                labels[index] = 1
+                self.assertIs(is_positive(f"odir_{letter}", eye(labels=labels)), True)
+                labels[index] = 0
+                self.assertIs(is_positive(f"odir_{letter}", eye(labels=labels)), False)
+                labels = [1] * 8
+                labels[index] = -1
+                self.assertIsNone(is_positive(f"odir_{letter}", eye(labels=labels)))
+
+    def test_labels_read_from_records_give_plain_answers(self):
+        record = {"grade": np.int64(2), "any_dr": np.int64(1), "dme": np.int64(0), "labels": np.full(8, 1, np.int64)}
+        for definition in grades.POSITIVE_DEFINITIONS:
+            with self.subTest(definition):
+                self.assertIsInstance(is_positive(definition, record), bool)
+
+    def test_unknown_name_lists_the_known(self):
+        with self.assertRaisesRegex(ValueError, "^unknown positive definition 'severe'; known: any_dr, referable, .*$"):
+            is_positive("severe", eye(grade=3))
+
+
+class ScaleTest(unittest.TestCase):
+    def test_names_stand_in_the_order_of_their_values(self):
+        self.assertEqual(len(grades.GRADES), 5)
+        self.assertEqual((grades.GRADES[0], grades.GRADES[4]), ("no DR", "proliferative DR"))
+        self.assertEqual(len(grades.DME_RISKS), 3)
+        self.assertEqual("".join(grades.ODIR_LABELS), "NDGCAHMO")
+
+
+if __name__ == "__main__":
+    unittest.main()
