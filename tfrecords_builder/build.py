@@ -10,16 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
-
-import tqdm
 
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
-from tfrecords_builder.workers import map_in_order
+from tfrecords_builder.workers import map_in_order, progress
 
 VERSION = "1.0.0"
 
@@ -137,7 +134,7 @@ def _crop_all(plan, samples, spool):
     crop = functools.partial(crop_sample, options=plan.options)
     rejections = []
     results = map_in_order(crop, samples, workers=plan.workers, on_death=died)
-    with contextlib.closing(results), progress(len(samples)) as bar:
+    with contextlib.closing(results), progress(len(samples), "cropping", "photographs") as bar:
         for result in results:
             if isinstance(result, Rejection):
                 rejections.append(result)
@@ -146,12 +143,6 @@ def _crop_all(plan, samples, spool):
                 spool.append(result)
             bar.update()
     return rejections
-
-
-def progress(total):
-    """A bar on a terminal; a line every half minute where the output goes to a file."""
-    patience = 0.2 if sys.stderr.isatty() else 30
-    return tqdm.tqdm(total=total, unit=" photographs", desc="cropping", mininterval=patience, maxinterval=patience)
 
 
 def _write(plan, spool, made_from):

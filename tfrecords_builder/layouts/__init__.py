@@ -19,6 +19,6 @@ class Layout:
 
 
 def known_layouts():
-    from tfrecords_builder.layouts import folder, idrid, table
+    from tfrecords_builder.layouts import folder, idrid, synthetic, table
 
-    return {"idrid": idrid.LAYOUT, "folder": folder.LAYOUT, "csv": table.LAYOUT}
+    return {"idrid": idrid.LAYOUT, "folder": folder.LAYOUT, "csv": table.LAYOUT, "synthetic": synthetic.LAYOUT}

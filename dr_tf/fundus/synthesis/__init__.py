@@ -2,6 +2,6 @@
 
 from dr_tf.fundus.synthesis.cameras import CAMERAS, Camera
 from dr_tf.fundus.synthesis.eye import Eye
-from dr_tf.fundus.synthesis.patient import LESIONS, Patient, render_patient
+from dr_tf.fundus.synthesis.patient import LESIONS, Patient, draw_grades, render_patient
 
-__all__ = ["CAMERAS", "LESIONS", "Camera", "Eye", "Patient", "render_patient"]
+__all__ = ["CAMERAS", "LESIONS", "Camera", "Eye", "Patient", "draw_grades", "render_patient"]

@@ -31,7 +31,7 @@ LESIONS = (
 )
 
 # As in IDRiD's training photographs, rounded.
-_GRADE_SHARES = (0.33, 0.05, 0.33, 0.17, 0.12)
+GRADE_SHARES = (0.33, 0.05, 0.33, 0.17, 0.12)
 _EYES = ("left", "right")
 _BOTH_EYES = 0.6
 _SMALLEST_SIDE = 64
@@ -53,9 +53,9 @@ def _labels(grade, letters):
     return tuple(int(letter in found if letter != "N" else not found) for letter in scale.ODIR_LABELS)
 
 
-def _draw_grades(rng):
-    """Grades of (left, right): the fellow eye mostly has the same or a neighbouring grade."""
-    first = int(rng.choice(5, p=_GRADE_SHARES))
+def draw_grades(rng, shares=GRADE_SHARES):
+    """Grades of (left, right): one eye by `shares`, the fellow eye mostly the same or a neighbouring grade."""
+    first = int(rng.choice(5, p=shares))
     second = int(np.clip(first + rng.choice([-1, 0, 1], p=[0.15, 0.7, 0.15]), 0, 4))
     return (first, second) if rng.random() < 0.5 else (second, first)
 
@@ -97,7 +97,7 @@ def render_patient(seed, *, side=512, grades=None, findings=(), camera=None):
     _check(side, grades, findings, camera)
     people, choices, plans, *eyes = np.random.default_rng(seed).spawn(5)
     traits = anatomy.draw_traits(people)
-    drawn, style = _draw_grades(choices), str(choices.choice(list(cameras.CAMERAS)))
+    drawn, style = draw_grades(choices), str(choices.choice(list(cameras.CAMERAS)))
     visit = choices.normal(size=3)
     grades = tuple(int(grade) for grade in (drawn if grades is None else grades))
     letters = _share_out(choices, tuple(dict.fromkeys(findings)))
