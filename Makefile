@@ -7,7 +7,10 @@ INSTALLED := .venv/installed
 .PHONY: quickstart test slow lint bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a contact sheet
-	@$(BIN)/python quickstart.py
+	@echo "Drawing 60 patients, then cropping their 120 photographs into records (about half a minute)"
+	@$(BIN)/python -m tfrecords_builder synthetic --patients 60 --image_size 256 --grade_shares 1,1,1,1,1 \
+	  --source quickstart/photographs --records quickstart/records --sheet quickstart/sheet.png --sheet_count 32
+	@echo "Look at quickstart/sheet.png: originals with the border that was found, crops with their lesions outlined"
 
 test: $(INSTALLED)  ## the whole suite
 	$(BIN)/python -m pytest $(TESTS)

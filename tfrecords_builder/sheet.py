@@ -1,6 +1,7 @@
-"""The contact sheet: originals with the border that was found, beside their crops; the doubtful ones first."""
+"""The contact sheet: originals with the border that was found, beside their crops and lesions; the doubtful ones first."""
 
 import dataclasses
+import functools
 import pathlib
 
 import cv2
@@ -8,11 +9,11 @@ import numpy as np
 
 from dr_tf.fundus.decode import decode
 from dr_tf.fundus.header import BadPhotographError
-from dr_tf.fundus.prepare import crop
+from dr_tf.fundus.prepare import crop, crop_mask
 from dr_tf.grades import ABSENT
 from tfrecords_builder.workers import map_in_order
 
-_CELL, _LABEL, _COLUMNS = 150, 34, 4
+_CELL, _LABEL, _COLUMNS = 180, 34, 4
 _FOUND, _CUT, _REFUSED = (60, 220, 60), (255, 170, 0), (235, 70, 60)
 
 
@@ -21,15 +22,20 @@ class Item:
     path: pathlib.Path
     lines: tuple[str, str]
     geometry: object = None  # None: rejected
+    masks: tuple = ()
 
 
 def write_sheet(path, report, count):
     """Draws at most `count` photographs to `path`: rejected ones, then by how little of the border was seen."""
     items = _choose(report, count)
-    cells = list(map_in_order(_draw, items, workers=report.plan.workers, on_death=_blank))
+    colours = _colours({lesion for item in items for lesion, _ in item.masks})
+    cells = list(
+        map_in_order(functools.partial(_draw, colours=colours), items, workers=report.plan.workers, on_death=_blank)
+    )
     blank = np.full_like(cells[0], 32)
     cells += [blank] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
+    rows += _legend(colours, rows[0].shape[1])
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished.png")
@@ -42,7 +48,7 @@ def _choose(report, count):
         Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if pathlib.Path(r.path).is_file()
     ]
     crops = sorted(report.crops, key=lambda c: (round(c.roundness, 2), c.gradability.score))
-    found = [Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry) for c in crops]
+    found = [Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks) for c in crops]
     refused = refused[: max(count // 3, count - len(found))]
     return [*refused, *found][:count]
 
@@ -52,7 +58,7 @@ def _caption(crop):
     return f"{crop.sample.split}, {grade}, border {crop.roundness:.0%}, gradable {crop.gradability.score:.2f}"
 
 
-def _draw(item):
+def _draw(item, colours):
     try:
         photograph = decode(item.path.read_bytes(), side=2 * _CELL)
     except (BadPhotographError, OSError, MemoryError, cv2.error):
@@ -60,7 +66,10 @@ def _draw(item):
     original = _outlined(photograph, item.geometry)
     if item.geometry is None:
         return _labelled(original, np.full((_CELL, _CELL, 3), 16, np.uint8), item.lines, _REFUSED)
-    return _labelled(original, _crop(photograph, item.geometry), item.lines, (230, 230, 230))
+    cropped = _crop(photograph, item.geometry)
+    for lesion, path in item.masks:
+        _outline(cropped, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), item.geometry, colours[lesion])
+    return _labelled(original, cropped, item.lines, (230, 230, 230))
 
 
 def _outlined(photograph, geometry):
@@ -82,6 +91,30 @@ def _crop(photograph, geometry):
     reduction = photograph.reduction
     small = dataclasses.replace(geometry, size=_CELL)
     return crop(photograph.rgb, small, reduction=reduction)
+
+
+def _outline(cropped, mask, geometry, colour):
+    shown = crop_mask(mask, dataclasses.replace(geometry, size=_CELL))
+    contours, _ = cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(cropped, contours, -1, colour, 1)
+
+
+def _colours(lesions):
+    """Hues as far apart as their number allows, from green on: red and orange are the retina's own."""
+    hues = np.linspace(40, 165, len(lesions)).astype(np.uint8)
+    rgb = cv2.cvtColor(np.stack([hues, np.full_like(hues, 170), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB)
+    return {lesion: tuple(map(int, colour)) for lesion, colour in zip(sorted(lesions), rgb[0], strict=True)}
+
+
+def _legend(colours, width):
+    if not colours:
+        return []
+    row, x = np.full((24, width, 3), 32, np.uint8), 4
+    for lesion, colour in colours.items():
+        text = lesion.replace("_", " ")
+        cv2.putText(row, text, (x, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
+        x += 14 + 7 * len(text)
+    return [row]
 
 
 def _centred(picture):

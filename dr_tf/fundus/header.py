@@ -34,7 +34,7 @@ def read_header(data):
         if data.startswith(signature):
             try:
                 header = read(data)
-            except (struct.error, IndexError, zlib.error):
+            except (struct.error, IndexError, OverflowError, zlib.error):
                 raise BadPhotographError("the file is cut short or damaged") from None
             if not (header.width > 0 and header.height > 0):
                 raise BadPhotographError("the file states a size of zero")
@@ -46,8 +46,9 @@ def read_header(data):
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
-# Inside entropy-coded data 0xFF is followed by a stuffed zero, a restart marker or a fill byte; all else ends the scan.
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Inside entropy-coded data 0xFF is followed by a stuffed zero, a restart marker or a fill byte; all else ends the scan,
+# as does a stuffed zero after a fill byte, which no encoder writes but libjpeg swallows.
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]|(?<=\xff)\xff\x00")
 
 
 def _jpeg(data):
@@ -124,7 +125,10 @@ def _tags(data):
     tags = {}
     for position in range(start + (8 if big else 2), start + (8 if big else 2) + min(count, 4096) * entry, entry):
         tag, kind, number = struct.unpack_from(order + head, data, position)
-        if tag not in _READ or tag in tags or kind not in _TYPES or number > len(data):
+        if tag not in _READ or tag in tags:
+            continue
+        tags[tag] = ()
+        if kind not in _TYPES or number > len(data):
             continue
         values, at = f"{order}{number}{_TYPES[kind]}", position + struct.calcsize("<" + head)
         if struct.calcsize(values) > struct.calcsize("<" + word):
@@ -141,15 +145,15 @@ def _tiff(data):
         ends = [offset + size for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)]
         if ends and max(ends) > len(data):
             raise BadPhotographError("the TIFF file is cut short")
-    orientation = tags.get(_ORIENTATION, (1,))[0]
+    orientation = (tags.get(_ORIENTATION) or (1,))[0]
     return Header("tiff", tags[_WIDTH][0], tags[_HEIGHT][0], orientation if 1 <= orientation <= 8 else 1)
 
 
 def _orientation(exif):
     """A camera's broken EXIF block is no reason to lose the photograph."""
     try:
-        value = _tags(exif).get(_ORIENTATION, (1,))[0]
-    except (struct.error, IndexError):
+        value = (_tags(exif).get(_ORIENTATION) or (1,))[0]
+    except (struct.error, IndexError, OverflowError):
         return 1
     return value if 1 <= value <= 8 else 1
 

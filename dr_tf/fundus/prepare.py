@@ -20,6 +20,7 @@ from dr_tf.fundus.recognize import why_no_retina
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
 _OVERSAMPLING = 1.3
 _SMALLEST = 32
+_KEPT = 0.985  # of the radius: white paper shines into the outermost pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ def crop(rgb, geometry, *, reduction=1):
         square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
     x, y, radius = geometry.circle_on_crop
-    return cv2.copyTo(image, inside((x, y, 0.995 * radius), image.shape[:2]).view(np.uint8))
+    return cv2.copyTo(image, inside((x, y, _KEPT * radius), image.shape[:2]).view(np.uint8))
 
 
 def crop_mask(mask, geometry):

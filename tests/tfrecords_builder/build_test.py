@@ -206,13 +206,19 @@ class RecordsTest(TemporaryTest):
     def test_contact_sheet_shows_good_and_rejected_photographs(self):
         sheet = cv2.imread(str(self.tree / "sheets" / "sheet.png"))
         shown = len(GOOD) + 4  # torn, broken, black, and the repeat of a.jpg
-        self.assertEqual(sheet.shape, (-(-shown // 4) * 184, 4 * 312, 3))
-        red = np.all(np.abs(sheet.astype(int) - (60, 70, 235)) < 40, -1).reshape(-1, 184, 4, 312)
-        cells = red[:, 150:].any((1, 3)).ravel()
-        self.assertEqual(cells.sum(), 4, "the captions of what was rejected are red, and come first")
-        self.assertTrue(cells[:4].all())
-        green = np.all(np.abs(sheet.astype(int) - (60, 220, 60)) < 40, -1).reshape(-1, 184, 4, 312).any((1, 3)).ravel()
-        self.assertEqual(green.sum(), len(GOOD), "the border that was found is drawn on each original")
+        rows, columns, caption = -(-shown // 4), 4, 34
+        self.assertEqual((sheet.shape[0] % rows, sheet.shape[1] % columns), (0, 0))
+        height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+        self.assertTrue(300 <= width <= 400 and width / 2 < height < width, "two squares and a caption in each cell")
+
+        def cells_with(rgb, part):
+            found = np.all(np.abs(sheet[..., ::-1].astype(int) - rgb) < 40, -1).reshape(rows, height, columns, width)
+            return found[:, part].any((1, 3)).ravel().tolist()
+
+        refused = cells_with((235, 70, 60), slice(height - caption, None))
+        self.assertEqual(refused, [True] * 4 + [False] * 12, "captions of what was rejected are red and come first")
+        bordered = cells_with((60, 220, 60), slice(0, height - caption))
+        self.assertEqual(bordered, [False] * 4 + [True] * len(GOOD) + [False] * 2, "the border is drawn on originals")
 
     def test_nothing_else_is_left_in_the_records_folder(self):
         self.records = self.built
@@ -509,7 +515,7 @@ class SpoolTest(TemporaryTest):
                 spool.append(crop)
             self.assertEqual([crop.jpeg for crop in spool.crops()], [b""] * 3, "memory holds no JPEG")
             self.assertEqual(list(spool.read("train")), expected)
-            self.assertEqual((self.folder / "crops").stat().st_size, sum(len(crop.jpeg) for crop in expected))
+            self.assertGreaterEqual((self.folder / "crops").stat().st_size, sum(len(crop.jpeg) for crop in expected))
 
     def test_only_what_is_placed_is_read(self):
         with Spool(self.folder / "crops") as spool:

@@ -1,0 +1,240 @@
+import os
+import pathlib
+import unittest
+
+import cv2
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dr_tf.fundus.border import inside
+from dr_tf.fundus.decode import decode
+from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.prepare import crop, encode_jpeg, prepare
+from tests.fundus.drawn import draw_fundus, encode, jpeg
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = (ROOT / os.environ.get("DR_TF_SHARED", "../shared")).resolve()
+IDRID = SHARED / "data/idrid/B. Disease Grading/1. Original Images"
+SIZE = 128
+FRAME = {"size": (640, 480), "radius": 210.0}
+
+
+def photograph(**condition):
+    return draw_fundus(**{**FRAME, **condition})
+
+
+def psnr_inside(a, b, circle):
+    seen = inside(circle, a.shape)
+    return 10 * np.log10(255**2 / np.mean((a[seen].astype(float) - b[seen]) ** 2))
+
+
+def beyond(prepared):
+    """Pixels of the crop outside the border."""
+    return prepared.image[~inside(prepared.geometry.circle_on_crop, prepared.image.shape)]
+
+
+class CropTest(unittest.TestCase):
+    def test_is_a_square_of_the_asked_size(self):
+        data = jpeg(photograph())
+        for size in (32, 65, 128, 300, 512, 700):
+            with self.subTest(size=size):
+                image = prepare(data, size=size).image
+                self.assertEqual((image.shape, image.dtype), ((size, size, 3), np.uint8))
+
+    def test_beyond_the_border_it_is_black(self):
+        for name, condition in {
+            "grey background": {"background": 28, "noise": 6.0},
+            "white background": {"background": 250},
+            "burned-in text": {"text": "OD 1962-04-01 DOE J."},
+            "text on white": {"text": "OD 1962-04-01 DOE J.", "background": 250},
+            "notch": {"notch": 20},
+            "glow": {"glow": 0.6},
+        }.items():
+            for enhancement in ("plain", "clahe"):
+                with self.subTest(name, enhancement=enhancement):
+                    prepared = prepare(encode(photograph(**condition), "PNG"), size=SIZE, enhancement=enhancement)
+                    self.assertEqual(beyond(prepared).max(), 0)
+
+    def test_a_white_background_leaves_nothing_bright_at_the_rim(self):
+        for name, condition in {"full": {}, "cut": {"shown": (0, 80, 640, 400)}}.items():
+            with self.subTest(name):
+                black = prepare(encode(photograph(**condition), "PNG"), size=SIZE).image
+                white = prepare(encode(photograph(background=255, **condition), "PNG"), size=SIZE).image
+                brightest = black.max()
+                self.assertLess((white.max(-1) > brightest).mean(), 0.001)
+                self.assertGreater(cv2.PSNR(black, white), 25)
+
+    def test_the_circle_is_centred(self):
+        for name, condition in {
+            "full": {},
+            "off-centre": {"centre": (260.0, 250.0)},
+            "cut at top and bottom": {"shown": (0, 70, 640, 410)},
+            "cut at the bottom": {"shown": (0, 0, 640, 400)},
+            "beyond the frame's left": {"centre": (150.0, 240.0)},
+        }.items():
+            with self.subTest(name):
+                x, y, radius = prepare(encode(photograph(**condition), "PNG"), size=SIZE).geometry.circle_on_crop
+                np.testing.assert_allclose((x, y, radius), (64, 64, 64), atol=1.5)
+
+    def test_a_mark_on_the_photograph_lies_where_the_geometry_says(self):
+        for reduction, scale in ((1, 1), (2, 3), (8, 10)):
+            image = draw_fundus(size=(640 * scale, 480 * scale), radius=210.0 * scale, vessels=False)
+            marks = [(260 * scale, 200 * scale), (400 * scale, 330 * scale)]
+            for x, y in marks:
+                cv2.circle(image, (x, y), 8 * scale, (20, 60, 255), -1)
+            prepared = prepare(jpeg(image), size=SIZE)
+            bluest = prepared.image[..., 2].astype(int) - prepared.image[..., 0] > 60
+            count, _, _, centres = cv2.connectedComponentsWithStats(bluest.astype(np.uint8))
+            with self.subTest(reduction=reduction):
+                self.assertEqual(count, 3)
+                found = prepared.geometry.to_original(centres[1:] + 0.5)
+                pixel = prepared.geometry.square[2] / SIZE
+                np.testing.assert_allclose(sorted(found.tolist()), sorted(marks), atol=0.5 * pixel)
+
+    def test_exif_turns_the_photograph_before_it_is_cropped(self):
+        image = photograph(centre=(260.0, 250.0))
+        upright = prepare(jpeg(image, 98), size=SIZE)
+        # how a camera held the other way stores the same view: 6 says "turn a quarter clockwise to show it"
+        exif = Image.Exif()
+        exif[274] = 6
+        turned = prepare(jpeg(np.ascontiguousarray(np.rot90(image)), 98, exif=exif), size=SIZE)
+        self.assertEqual((turned.geometry.width, turned.geometry.height), (640, 480))
+        self.assertGreater(cv2.PSNR(upright.image, turned.image), 33)
+
+    def test_original_size_and_roundness_are_told(self):
+        prepared = prepare(jpeg(photograph()), size=SIZE)
+        self.assertEqual((prepared.geometry.width, prepared.geometry.height), (640, 480))
+        np.testing.assert_allclose(prepared.geometry.circle, (320, 240, 210), atol=3)
+        self.assertGreater(prepared.roundness, 0.95)
+
+    def test_enhancement_comes_after_quality_is_measured(self):
+        data = jpeg(photograph())
+        plain, graham = prepare(data, size=SIZE), prepare(data, size=SIZE, enhancement="graham")
+        self.assertEqual(plain.gradability, graham.gradability)
+        self.assertGreater(np.abs(plain.image.astype(int) - graham.image).mean(), 5)
+
+
+class ScaleTest(unittest.TestCase):
+    def test_a_small_retina_on_a_large_frame_is_decoded_finer(self):
+        # decoded for the frame, each of these would have fewer pixels than the crop, and cost its detail
+        for width, height, radius in ((2000, 1500, 260.0), (1280, 960, 190.0), (640, 576, 115.0)):
+            with self.subTest(radius=radius):
+                image = draw_fundus(size=(width, height), radius=radius)
+                whole = prepare(encode(image, "PNG"), size=SIZE)
+                reduced = prepare(jpeg(image, 100, subsampling=0), size=SIZE)
+                self.assertGreater(psnr_inside(whole.image, reduced.image, whole.geometry.circle_on_crop), 35)
+
+    def test_the_finer_scale_has_a_pixel_for_each_of_the_crop_s(self):
+        # 4.5 * 128 = 576 high: half of it suffices for the frame, but not for a retina of 230
+        image = draw_fundus(size=(640, 576), radius=115.0)
+        geometry = prepare(jpeg(image), size=SIZE).geometry
+        self.assertIn(1, {edge % 2 for edge in (*geometry.rectangle, *geometry.padding)})
+
+    def test_enlarges_a_small_photograph(self):
+        image = photograph()
+        small = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
+        large, enlarged = (prepare(encode(i, "PNG"), size=SIZE) for i in (image, small))
+        self.assertEqual(enlarged.image.shape, (SIZE, SIZE, 3))
+        self.assertGreater(psnr_inside(large.image, enlarged.image, (64, 64, 60)), 26)
+        self.assertEqual(beyond(enlarged).max(), 0)
+
+    def test_formats_give_nearly_the_same_crop(self):
+        image = photograph()
+        first = prepare(encode(image, "PNG"), size=SIZE)
+        for name, data, least in (
+            ("TIFF", encode(image, "TIFF"), 99),
+            ("BMP", encode(image, "BMP"), 99),
+            ("16-bit PNG", cv2.imencode(".png", image[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), 99),
+            ("JPEG", encode(image, "JPEG", quality=100), 38),
+            ("JPEG, full colour", encode(image, "JPEG", quality=100, subsampling=0), 40),
+        ):
+            with self.subTest(name):
+                other = prepare(data, size=SIZE)
+                self.assertGreater(cv2.PSNR(first.image, other.image), least)
+                np.testing.assert_allclose(first.geometry.circle, other.geometry.circle, atol=1)
+
+    def test_jpeg_of_a_crop_is_close_to_it(self):
+        image = prepare(encode(photograph(), "PNG"), size=SIZE).image
+        data = encode_jpeg(image)
+        self.assertTrue(data.startswith(b"\xff\xd8\xff"))
+        self.assertGreater(cv2.PSNR(decode(data).rgb, image), 36)
+
+
+class BadPhotographTest(unittest.TestCase):
+    def assert_refused(self, data, message):
+        with self.assertRaisesRegex(BadPhotographError, f"^{message}$"):
+            prepare(data, size=SIZE)
+
+    def test_says_what_is_wrong(self):
+        black, white = np.zeros((300, 400, 3), np.uint8), np.full((300, 400, 3), 255, np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+        whole = jpeg(photograph())
+        for name, data, message in (
+            ("empty", b"", "the file is empty"),
+            ("text", b"left eye", "not a JPEG, PNG, TIFF or BMP file"),
+            ("cut", whole[: len(whole) // 2], "the JPEG file is cut short"),
+            ("all black", encode(black, "PNG"), "no retina found: .+"),
+            ("all white", jpeg(white), "no retina found: .+"),
+            ("noise", encode(noise, "BMP"), "no retina found: .+"),
+            ("one pixel", encode(black[:1, :1], "PNG"), "1 x 1 pixels are too few for a retina"),
+            ("a strip", encode(black[:31], "PNG"), "400 x 31 pixels are too few for a retina"),
+            ("transparent", encode(np.dstack([photograph(), np.zeros((480, 640), np.uint8)]), "PNG"), "no retina found: .+"),
+        ):
+            with self.subTest(name):
+                self.assert_refused(data, message)
+
+    def test_unusual_files_of_a_retina_are_taken(self):
+        image = photograph()
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+        for name, data in {
+            "16-bit": cv2.imencode(".png", image[..., ::-1].astype(np.uint16) * 16)[1].tobytes(),
+            "grey": jpeg(grey),
+            "16-bit grey": cv2.imencode(".tiff", grey.astype(np.uint16) * 257)[1].tobytes(),
+            "alpha": encode(opaque, "PNG"),
+            "very dark": jpeg(photograph(brightness=0.08)),
+        }.items():
+            with self.subTest(name):
+                np.testing.assert_allclose(prepare(data, size=SIZE).geometry.circle, (320, 240, 210), atol=3)
+
+    def test_the_limit_of_pixels_is_an_argument(self):
+        with self.assertRaisesRegex(BadPhotographError, "^640 x 480 is over the limit of 0.3 megapixels$"):
+            prepare(jpeg(photograph()), size=SIZE, max_pixels=300_000)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_damage_gives_a_crop_or_bad_photograph(self, data):
+        whole = bytearray(SMALL[data.draw(st.sampled_from(sorted(SMALL)))])
+        patch = data.draw(st.binary(min_size=1, max_size=200))
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole[at : at + len(patch)] = patch
+        try:
+            image = prepare(bytes(whole), size=32).image
+        except BadPhotographError as error:
+            self.assertRegex(str(error), "^[^\n]+$")
+        else:
+            self.assertEqual(image.shape, (32, 32, 3))
+
+
+SMALL = {kind: encode(draw_fundus(size=(120, 90), radius=40.0), kind) for kind in ("JPEG", "PNG", "TIFF", "BMP")}
+
+
+@unittest.skipUnless(IDRID.is_dir(), f"no photographs in {IDRID}")
+class IdridTest(unittest.TestCase):
+    def test_the_reduced_decode_is_as_good_as_a_whole_one(self):
+        for path in sorted(IDRID.rglob("*.jpg"))[::50]:
+            data = path.read_bytes()
+            whole = decode(data).rgb
+            for size in (300, 512):
+                with self.subTest(path.name, size=size):
+                    prepared = prepare(data, size=size)
+                    expected = crop(whole, prepared.geometry)
+                    self.assertGreaterEqual(
+                        psnr_inside(prepared.image, expected, prepared.geometry.circle_on_crop), 45
+                    )
+
+
+if __name__ == "__main__":
+    unittest.main()
