@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Room -> layer; packages on one layer do not import each other.
 LAYERS = {
-    "dr_tf.grades": 0,
+    "dr_tf.grades": 0, "dr_tf.console": 0,
     "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2, "dr_tf.data": 2,
     "dr_tf.inference": 3,
@@ -22,8 +22,8 @@ LAYERS = {
 }  # fmt: skip
 # Rooms that may import less than all below them.
 ONLY = {
-    "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades"},
-    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference"},
+    "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades", "dr_tf.console"},
+    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console"},
 }
 # Rooms that need nothing but these, besides the standard library.
 LIGHT = {"dr_tf.grades": set(), "dr_tf.fundus": {"numpy", "cv2"}}

@@ -110,7 +110,6 @@ def run(flags):
 
 
 def main(arguments=None):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets each start with its build flags
     flags = parse(arguments)
     try:
         run(flags)

@@ -12,11 +12,12 @@ import os
 import shutil
 import time
 
+from dr_tf.console import progress, without_greetings
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
-from tfrecords_builder.workers import map_in_order, progress
+from tfrecords_builder.workers import map_in_order
 
 VERSION = "1.0.0"
 
@@ -147,7 +148,8 @@ def _crop_all(plan, samples, spool):
 
 def _write(plan, spool, made_from):
     # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
-    from tfrecords_builder.records import write_records
+    with without_greetings():
+        from tfrecords_builder.records import write_records
 
     return write_records(
         name=plan.name,

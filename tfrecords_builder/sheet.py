@@ -101,6 +101,8 @@ def _outline(cropped, mask, geometry, colour):
 
 def _colours(lesions):
     """Hues as far apart as their number allows, from green on: red and orange are the retina's own."""
+    if not lesions:  # OpenCV converts no empty picture
+        return {}
     hues = np.linspace(40, 165, len(lesions)).astype(np.uint8)
     rgb = cv2.cvtColor(np.stack([hues, np.full_like(hues, 170), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB)
     return {lesion: tuple(map(int, colour)) for lesion, colour in zip(sorted(lesions), rgb[0], strict=True)}

@@ -6,11 +6,8 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from concurrent.futures.process import BrokenProcessPool
-
-import tqdm
 
 _AHEAD = 8  # items in flight per worker
 
@@ -36,12 +33,6 @@ def map_in_order(function, items, *, workers, on_death):
                 pool = _pool(workers)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def progress(total, doing, what):
-    """A bar with a rate on a terminal; a line every half minute where the output goes to a file."""
-    patience = 0.2 if sys.stderr.isatty() else 30
-    return tqdm.tqdm(total=total, unit=f" {what}", desc=doing, mininterval=patience, maxinterval=patience)
 
 
 def _submit(pool, function, item):

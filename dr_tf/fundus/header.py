@@ -46,13 +46,16 @@ def read_header(data):
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
-# Inside entropy-coded data 0xFF is followed by a stuffed zero, a restart marker or a fill byte; all else ends the scan,
-# as does a stuffed zero after a fill byte, which no encoder writes but libjpeg swallows.
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]|(?<=\xff)\xff\x00")
+# Inside entropy-coded data 0xFF is followed by a stuffed zero, a fill byte or, where an interval for them was defined, a
+# restart marker; all else ends the scan, as does a zero stuffed after a fill byte: libjpeg swallows it, none writes it.
+_SCAN_END = {
+    False: re.compile(rb"\xff[^\x00\xff]|(?<=\xff)\xff\x00"),
+    True: re.compile(rb"\xff[^\x00\xd0-\xd7\xff]|(?<=\xff)\xff\x00"),
+}
 
 
 def _jpeg(data):
-    position, frame, orientation = 2, None, 1
+    position, frame, orientation, restarts = 2, None, 1, False
     while True:
         position = data.find(b"\xff", position)
         if position < 0:
@@ -68,17 +71,19 @@ def _jpeg(data):
             frame = Header("jpeg", width, height)
         elif marker == 0xE1 and data[position + 3 : position + 9] == b"Exif\0\0":
             orientation = _orientation(data[position + 9 : position + 1 + length])
+        elif marker == 0xDD:
+            restarts = True
         position += 1 + length
         if marker == 0xDA:
-            position = _end_of_scan(data, position)
+            position = _end_of_scan(data, position, restarts)
     if frame is None:
         raise BadPhotographError("the JPEG file holds no picture")
     return dataclasses.replace(frame, orientation=orientation)
 
 
-def _end_of_scan(data, position):
+def _end_of_scan(data, position, restarts):
     """libjpeg only warns of a cut or overwritten scan and paints the rest grey, which must not pass for a retina."""
-    found = _SCAN_END.search(data, position)
+    found = _SCAN_END[restarts].search(data, position)
     if found is None:
         raise BadPhotographError("the JPEG file is cut short")
     marker = data[found.start() + 1]

@@ -149,7 +149,18 @@ class OrientationTest(unittest.TestCase):
 class ReductionTest(unittest.TestCase):
     def test_is_the_greatest_that_leaves_the_wanted_side(self):
         data = jpeg(draw_fundus(size=(1200, 800), radius=300.0))
-        for side, reduction in ((None, 1), (801, 1), (800, 1), (401, 1), (400, 2), (201, 2), (200, 4), (101, 4), (100, 8), (1, 8)):
+        for side, reduction in (
+            (None, 1),
+            (801, 1),
+            (800, 1),
+            (401, 1),
+            (400, 2),
+            (201, 2),
+            (200, 4),
+            (101, 4),
+            (100, 8),
+            (1, 8),
+        ):
             with self.subTest(side=side):
                 photograph = decode(data, side=side)
                 self.assertEqual(photograph.reduction, reduction)
@@ -185,9 +196,7 @@ class BombTest(unittest.TestCase):
         }.items():
             with self.subTest(name):
                 start = time.perf_counter()
-                with self.assertRaisesRegex(
-                    BadPhotographError, "^60000 x 60000 is over the limit of 200 megapixels$"
-                ):
+                with self.assertRaisesRegex(BadPhotographError, "^60000 x 60000 is over the limit of 200 megapixels$"):
                     decode(data)
                 self.assertLess(time.perf_counter() - start, 0.02)
 

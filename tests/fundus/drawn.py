@@ -90,7 +90,7 @@ def _vessels(rng, shape, centre, radius):
         for _ in range(8):
             angle += rng.normal(0, 0.12)
             ahead = at + 0.07 * radius * np.array([np.cos(angle), np.sin(angle)])
-            ends = [tuple(int(round(16 * v)) for v in p) for p in (at, ahead)]
+            ends = [tuple(round(16 * v) for v in p) for p in (at, ahead)]
             cv2.line(blood, *ends, 15 * thickness + 0.1, max(1, round(thickness * radius)), cv2.LINE_8, 4)
             at = ahead
         if thickness > 0.006:

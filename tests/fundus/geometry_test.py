@@ -18,7 +18,7 @@ def geometries(draw):
     width, height = (draw(st.integers(16, 2000)) for _ in range(2))
     left, top = draw(st.integers(0, width - 8)), draw(st.integers(0, height - 8))
     rectangle = (left, top, draw(st.integers(left + 8, width)), draw(st.integers(top + 8, height)))
-    circle = tuple(draw(st.floats(-500, 2500)) for _ in range(2)) + (draw(st.floats(4, 2000)),)
+    circle = (draw(st.floats(-500, 2500)), draw(st.floats(-500, 2500)), draw(st.floats(4, 2000)))
     extra = draw(st.integers(0, reduction - 1))
     return square_around(
         Border(circle, rectangle, 1.0),

@@ -150,9 +150,11 @@ class BadFileTest(unittest.TestCase):
     def test_an_overwritten_scan_is_damaged(self):
         whole = encode(RGB, "JPEG")
         middle = len(whole) // 2 + 100
-        for fill in (b"\xff" * 40, b"\xff\xc0" * 20, b"\xff\x01" * 20):
+        for fill in (b"\xff" * 40, b"\xff\xc0" * 20, b"\xff\x01" * 20, b"\xff\xd3" * 20, b"\xff\xff\0\0" * 10):
             with self.subTest(fill[:2]):
-                self.assert_refused(whole[:middle] + fill + whole[middle + 40 :], "the JPEG file is (damaged|cut short)")
+                self.assert_refused(
+                    whole[:middle] + fill + whole[middle + 40 :], "the JPEG file is (damaged|cut short)"
+                )
 
     def test_cut_anywhere_it_is_refused_in_one_line(self):
         for kind in KINDS:

@@ -29,7 +29,9 @@ class OneAnEyeTest(unittest.TestCase):
         crops = [_crop("a", score=0.5), _crop("b", score=0.8), _crop("c", eye="right", score=0.1)]
         samples, rejections = one_an_eye(crops)
         self.assertEqual([s.image_id for s in samples], ["b", "c"])
-        self.assertEqual([(r.image_id, r.reason) for r in rejections], [("a", "b shows the same eye and is more gradable")])
+        self.assertEqual(
+            [(r.image_id, r.reason) for r in rejections], [("a", "b shows the same eye and is more gradable")]
+        )
 
     def test_without_patient_or_eye_there_is_no_pair(self):
         samples, rejections = one_an_eye([_crop("a", patient=""), _crop("b", eye="")])

@@ -7,10 +7,11 @@ import json
 import cv2
 import numpy as np
 
+from dr_tf.console import progress
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.samples import Listing, UserError, make_sample
 from tfrecords_builder.tables import read_table
-from tfrecords_builder.workers import map_in_order, progress
+from tfrecords_builder.workers import map_in_order
 
 TREE = """\
   SOURCE/labels.csv                  grade, DME risk, ODIR labels, camera of every photograph

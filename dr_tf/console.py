@@ -1,0 +1,35 @@
+"""Manners at a terminal, shared by all commands."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+def progress(total, doing, what):
+    """A bar with a rate on a terminal; a line every half minute where the output goes to a file."""
+    import tqdm
+
+    patience = 0.2 if sys.stderr.isatty() else 30
+    return tqdm.tqdm(total=total, unit=f" {what}", desc=doing, mininterval=patience, maxinterval=patience)
+
+
+@contextlib.contextmanager
+def without_greetings():
+    """Around the first import of TensorFlow: holds back what its libraries say of themselves, unless the import fails.
+
+    They write to the descriptor before their own log level is read, so no setting of theirs helps.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
