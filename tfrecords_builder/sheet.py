@@ -111,12 +111,14 @@ def _colours(lesions):
 def _legend(colours, width):
     if not colours:
         return []
-    row, x = np.full((24, width, 3), 32, np.uint8), 4
+    rows, x = [np.full((20, width, 3), 32, np.uint8)], 4
     for lesion, colour in colours.items():
         text = lesion.replace("_", " ")
-        cv2.putText(row, text, (x, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
+        if x + 7 * len(text) > width:
+            rows, x = [*rows, np.full_like(rows[0], 32)], 4
+        cv2.putText(rows[-1], text, (x, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
         x += 14 + 7 * len(text)
-    return [row]
+    return rows
 
 
 def _centred(picture):

@@ -1,0 +1,75 @@
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+from tfrecords_builder.layouts import known_layouts
+
+ROOT = pathlib.Path(__file__).parents[2]
+SECONDS = 1.5  # one on an idle machine
+
+
+def help_of(*arguments):
+    """(seconds, text): the best of three, as the machine may have other work."""
+    best = None
+    for _ in range(3):
+        start = time.monotonic()
+        result = subprocess.run(
+            [sys.executable, "-m", "tfrecords_builder", *arguments, "--help"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        best = min(best or 60, time.monotonic() - start)
+        if best < SECONDS:
+            break
+    return best, result.stdout
+
+
+class CommandTest(unittest.TestCase):
+    def test_help_answers_at_once_and_names_the_layouts(self):
+        seconds, text = help_of()
+        self.assertLess(seconds, SECONDS)
+        for name, layout in known_layouts().items():
+            self.assertIn(name, text)
+            self.assertIn(layout.summary, text)
+
+    def test_help_of_each_layout_shows_its_tree_and_flags(self):
+        for name in known_layouts():
+            with self.subTest(name):
+                seconds, text = help_of(name)
+                self.assertLess(seconds, SECONDS)
+                for part in ("SOURCE/", "--source", "--records", "--workers", "--overwrite", "builder_from_directory"):
+                    self.assertIn(part, text)
+
+    def test_help_of_idrid_says_licence_origin_tree_and_counts(self):
+        _, text = help_of("idrid")
+        for part in (
+            "Licence: CC BY 4.0",
+            "IEEE DataPort",
+            "a. Training Set/IDRiD_001.jpg",
+            "a. IDRiD_Disease Grading_Training Labels.csv",
+            "134, 20, 136, 74, 49; test 34, 5, 32, 19, 13",
+        ):
+            self.assertIn(part, text)
+
+    def test_unknown_layout_lists_the_known_ones(self):
+        result = subprocess.run(
+            [sys.executable, "-m", "tfrecords_builder", "messidor"], cwd=ROOT, capture_output=True, text=True
+        )
+        self.assertEqual(result.returncode, 2)
+        self.assertNotIn("Traceback", result.stderr)
+        for name in known_layouts():
+            self.assertIn(name, result.stderr)
+
+    def test_tensorflow_is_not_imported_before_it_writes(self):
+        # Nor in the worker processes, which import crops.
+        modules = ["__main__", "build", "crops", "layouts", "sheet", "splits", "summary", "tables", "workers"]
+        code = "import sys\n" + "".join(f"import tfrecords_builder.{module}\n" for module in modules)
+        code += "from tfrecords_builder.layouts import known_layouts\nknown_layouts()\n"
+        code += "print([m for m in ('tensorflow', 'keras', 'tensorflow_datasets') if m in sys.modules])"
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "[]")
+
+
+if __name__ == "__main__":
+    unittest.main()
