@@ -70,7 +70,9 @@ def fingerprint(plan, listing):
     }
     digest = hashlib.sha256()
     for sample in sorted(listing.samples, key=lambda s: s.image_id):
-        labels = dataclasses.astuple(dataclasses.replace(sample, path=None))
+        # Sizes stand for the files: where they lie decides nothing that is written.
+        lesions = tuple((lesion, _size(path)) for lesion, path in sample.masks)
+        labels = dataclasses.astuple(dataclasses.replace(sample, path=None, masks=lesions))
         digest.update(repr((labels, _size(sample.path))).encode())
     return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}
 

@@ -20,8 +20,9 @@ import tensorflow as tf
 from dr_tf.fundus.prepare import prepare
 from tests.tfrecords_builder import trees
 from tfrecords_builder import records as writer
+from tfrecords_builder.build import Plan, fingerprint
 from tfrecords_builder.crops import Options, Spool, crop_sample
-from tfrecords_builder.samples import make_sample
+from tfrecords_builder.samples import Listing, make_sample
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = 64
@@ -71,10 +72,13 @@ def write_source(source):
     return source
 
 
+def csv_flags(source, records):
+    flags = ["csv", "--source", source, "--records", records, "--image_size", SIZE, "--workers", 2]
+    return [*flags, "--labels", source / "labels.csv", "--name", "clinic", "--image_column", "file", *COLUMN_FLAGS]
+
+
 def build_csv(source, records, *arguments):
-    flags = ["--labels", source / "labels.csv", "--name", "clinic", "--image_column", "file", *COLUMN_FLAGS]
-    flags += ["--image_size", SIZE, "--workers", 2]
-    return trees.run_builder("csv", "--source", source, "--records", records, *flags, *arguments)
+    return trees.run_builder(*csv_flags(source, records), *arguments)
 
 
 def build_folder(source, records, *arguments):
@@ -225,24 +229,31 @@ class RecordsTest(TemporaryTest):
         self.assert_only_finished(self.target)
 
     def test_same_bytes_whatever_the_number_of_workers_and_wherever_the_source_lies(self):
-        expected = trees.contents(self.target)
+        expected = trees.digests(self.target)
         moved = self.folder / "elsewhere" / "photographs"
         shutil.copytree(self.original, moved)
         for workers, source in ((1, self.original), (3, moved)):
             with self.subTest(workers=workers):
                 records = self.folder / f"records{workers}"
                 self.assertEqual(build_csv(source, records, "--workers", workers)[0], 0)
-                self.assertEqual(trees.contents(records / self.target.relative_to(self.built)), expected)
+                self.assertEqual(trees.digests(records / self.target.relative_to(self.built)), expected)
+
+    def test_same_bytes_in_another_process(self):
+        # The order of a proto's fields once followed each process's own hash seed.
+        flags = csv_flags(self.original, self.records)
+        command = [sys.executable, "-m", "tfrecords_builder", *map(str, flags)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        self.assertEqual(trees.digests(self.records / self.target.relative_to(self.built)), trees.digests(self.target))
 
     def test_second_run_says_that_it_is_done(self):
-        before = trees.contents(self.built)
+        before = trees.digests(self.built)
         status, output, _ = build_csv(self.original, self.built)
         self.assertEqual(status, 0)
         self.assertIn(f"{self.target} is done: same options, same 13 photographs", output)
-        self.assertEqual(trees.contents(self.built), before)
+        self.assertEqual(trees.digests(self.built), before)
 
     def test_what_differs_is_named_and_nothing_is_touched(self):
-        before = trees.contents(self.built)
+        before = trees.digests(self.built)
         for arguments, expected in (
             (("--seed", "7"), "seed: 0 before, 7 now"),
             (("--folds", "3"), "folds: 5 before, 3 now"),
@@ -253,7 +264,7 @@ class RecordsTest(TemporaryTest):
                 self.assert_refused(
                     build_csv(self.original, self.built, *arguments), expected, "--overwrite builds it anew"
                 )
-        self.assertEqual(trees.contents(self.built), before)
+        self.assertEqual(trees.digests(self.built), before)
 
     def test_changed_source_is_named(self):
         def relabel(source):
@@ -308,11 +319,11 @@ class OverwriteTest(FolderTreeTest):
     def setUp(self):
         super().setUp()
         self.assertEqual(build_folder(self.source, self.records)[0], 0)
-        self.before = trees.contents(self.target)
+        self.before = trees.digests(self.target)
 
     def test_replaces_records_that_are_there(self):
         self.assertEqual(build_folder(self.source, self.records, "--seed", 5, "--overwrite")[0], 0)
-        after = trees.contents(self.target)
+        after = trees.digests(self.target)
         self.assertEqual(set(after) >= {"folds.csv", "metadata.json"}, True)
         self.assertNotEqual(after["metadata.json"], self.before["metadata.json"])
         self.assert_only_finished(self.target)
@@ -334,7 +345,7 @@ class OverwriteTest(FolderTreeTest):
             source = self.all_bad() if "photograph" in expected else self.source
             with self.subTest(expected), failure:
                 self.assert_refused(build_folder(source, self.records, "--overwrite"), expected)
-            self.assertEqual(trees.contents(self.target), self.before)
+            self.assertEqual(trees.digests(self.target), self.before)
             self.assert_only_finished(self.target)
 
     def test_kill_between_the_two_renames_is_mended(self):
@@ -344,13 +355,13 @@ class OverwriteTest(FolderTreeTest):
         status, output, _ = build_folder(self.source, self.records)
         self.assertEqual(status, 0)
         self.assertIn("is done", output)
-        self.assertEqual(trees.contents(self.target), self.before)
+        self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
     def test_kill_after_both_renames_leaves_the_new_ones(self):
         shutil.copytree(self.target, self.records / f".replaced-folder-{SIZE}-plain-q95")
         self.assertIn("is done", build_folder(self.source, self.records)[1])
-        self.assertEqual(trees.contents(self.target), self.before)
+        self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
     def test_records_of_another_make_are_not_taken_for_done(self):
@@ -489,6 +500,7 @@ class KilledTest(FolderTreeTest):
 
     def test_the_interrupt_key_ends_in_one_line(self):
         process = self.start("cropping")
+        time.sleep(1)  # the other worker may still be starting, when the interpreter itself answers the key
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=30)
         self.assertNotEqual(process.returncode, 0)
@@ -500,6 +512,23 @@ class KilledTest(FolderTreeTest):
         process = self.start("renaming")
         self.assert_refused(build_folder(self.source, self.records), "another build of", "is under way")
         self.assertIsNone(process.poll(), "the first is not disturbed")
+
+
+class FingerprintTest(TemporaryTest):
+    def of(self, source, mask=b"mask", grade=2):
+        photograph = trees.write(self.folder / source / "a.jpg", b"photograph")
+        masks = (("exudates", trees.write(self.folder / source / "a.png", mask)),)
+        sample = make_sample(image_id="a.jpg", path=photograph, grade=grade, masks=masks)
+        plan = Plan(name="x", source=self.folder / source, records=self.records, options=Options(), shares={"train": 1})
+        return fingerprint(plan, Listing([sample], []))
+
+    def test_where_the_files_lie_is_not_in_it(self):
+        self.assertEqual(self.of("here"), self.of("there"))
+
+    def test_labels_and_sizes_of_photographs_and_masks_are(self):
+        same = self.of("here")
+        self.assertNotEqual(same, self.of("here", grade=3))
+        self.assertNotEqual(same, self.of("here", mask=b"another mask"))
 
 
 class SpoolTest(TemporaryTest):

@@ -121,7 +121,7 @@ def write_folder(source, splits=("",), classes=("none", "mild", "moderate", "sev
     return pathlib.Path(source)
 
 
-def contents(folder):
+def digests(folder):
     """{path below `folder`: digest} of all files, to compare two record sets by; bytes make messages without end."""
     paths = [path for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()]
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in paths}
