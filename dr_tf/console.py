@@ -15,21 +15,32 @@ def progress(total, doing, what):
 
 
 @contextlib.contextmanager
-def without_greetings():
-    """Around the first import of TensorFlow: holds back what its libraries say of themselves, unless the import fails.
-
-    They write to the descriptor before their own log level is read, so no setting of theirs helps.
-    """
+def captured_stderr():
+    """Yields a function that tells, as bytes, what this process wrote to descriptor 2 since: C libraries, too."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
+            yield lambda: os.pread(held.fileno(), 1 << 20, 0)
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextlib.contextmanager
+def without_greetings():
+    """Around the first import of TensorFlow: holds back what its libraries say of themselves, unless the import fails.
+
+    They write to the descriptor before their own log level is read, so no setting of theirs helps.
+    """
+    said = b""
+    try:
+        with captured_stderr() as captured:
+            try:
+                yield
+            finally:
+                said = captured()
+    except BaseException:
+        os.write(2, said)
+        raise

@@ -8,6 +8,7 @@ import stat
 import cv2
 import numpy as np
 
+from dr_tf.console import captured_stderr
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
@@ -72,12 +73,16 @@ def _crop(sample, options):
     if status.st_size > _LARGEST_FILE:
         raise BadPhotographError("the file is over 2 GiB")
     data = sample.path.read_bytes()
-    prepared = prepare(
-        data,
-        size=options.image_size,
-        enhancement=options.enhancement,
-        max_pixels=round(options.max_megapixels * 1e6),
-    )
+    with captured_stderr() as said:
+        prepared = prepare(
+            data,
+            size=options.image_size,
+            enhancement=options.enhancement,
+            max_pixels=round(options.max_megapixels * 1e6),
+        )
+        # Overwritten data still decodes, to a wrong picture: libjpeg only warns, and OpenCV tells nobody.
+        if b"Corrupt JPEG data" in said():
+            raise BadPhotographError("the JPEG file is damaged")
     return Crop(
         sample=sample,
         jpeg=encode_jpeg(prepared.image, options.quality),

@@ -49,8 +49,8 @@ _BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0x
 # Inside entropy-coded data 0xFF is followed by a stuffed zero, a fill byte or, where an interval for them was defined, a
 # restart marker; all else ends the scan, as does a zero stuffed after a fill byte: libjpeg swallows it, none writes it.
 _SCAN_END = {
-    False: re.compile(rb"\xff[^\x00\xff]|(?<=\xff)\xff\x00"),
-    True: re.compile(rb"\xff[^\x00\xd0-\xd7\xff]|(?<=\xff)\xff\x00"),
+    False: re.compile(rb"\xff(?:[^\x00\xff]|\xff\x00)"),
+    True: re.compile(rb"\xff(?:[^\x00\xd0-\xd7\xff]|\xff\x00)"),
 }
 
 
