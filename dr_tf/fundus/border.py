@@ -7,7 +7,7 @@ and straight cuts outside the fit.
 """
 
 import dataclasses
-import functools
+import typing
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ _SIDE = 256  # pixels on which the search runs: the border is the largest thing 
 _LEVELS = (5, 9, 16, 28, 45, 65)
 _TOLERANCE = 0.015  # of the radius, between a point of the border and the circle
 _CERTAIN = 0.85  # of the visible arc: no further level is tried
+_WHOLE = 0.97  # of the visible arc: nothing that matters can lie outside
 _ROUND = 0.5  # below this share of the visible arc the outline is no circle
 _LARGEST = 0.9  # of the longer side: larger circles are straight cuts
 _ESCAPE = 0.04  # of the region may lie outside its circle: glow, text, notch
@@ -38,20 +39,12 @@ class Border:
         return Border(circle, tuple(round(v * factor) for v in self.rectangle), self.roundness)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Candidate:
+class _Candidate(typing.NamedTuple):
     circle: np.ndarray
     roundness: float
     contrast: np.ndarray
     region: np.ndarray | None
-
-    @functools.cached_property
-    def holds(self):
-        """Whether hardly anything of the region lies outside the circle."""
-        if self.region is None:
-            return False
-        within = np.count_nonzero(self.region & inside(self.circle, self.region.shape))
-        return np.count_nonzero(self.region) - within <= _ESCAPE * np.count_nonzero(self.region)
+    holds: bool  # hardly anything of the region lies outside the circle
 
 
 def find_border(rgb, working_copy=None):
@@ -61,7 +54,7 @@ def find_border(rgb, working_copy=None):
     """
     small, scale = working_copy or shrink(rgb)
     contrasts = _contrasts(small)
-    candidates = [c for contrast in contrasts for c in _candidates(contrast)]
+    candidates = [c for contrast in contrasts for c in _candidates(contrast, alone=len(contrasts) == 1)]
     if not candidates:
         return _frame(rgb.shape)
     # Where a background's own grey tells nearly as much as black does, it is right: it shows the straight cuts, too.
@@ -113,21 +106,32 @@ def _brightest(picture):
     return cv2.max(red, cv2.max(green, blue)).astype(np.float32)
 
 
-def _candidates(contrast):
+def _candidates(contrast, alone):
+    """A circle for each level, with what stands out around it; a whole one on black needs no second look at that."""
     found = []
     for level in _LEVELS:
         region = _largest_region(contrast > level)
         guess = None if region is None else _ransac(_outline(region), region.shape)
         circle = None if guess is None else _ransac(_rim(contrast, guess), contrast.shape)
-        if circle is not None:
-            rim = _rim(contrast, circle)
-            circle = _least_squares(rim[_near(circle, rim)], circle)
-            found.append(
-                _Candidate(circle, _roundness(circle, rim, contrast.shape), contrast, _region(contrast, circle))
-            )
-            if found[-1].roundness > _CERTAIN:
-                break
+        if circle is None:
+            continue
+        rim = _rim(contrast, circle)
+        circle = _least_squares(rim[_near(circle, rim)], circle)
+        roundness = _roundness(circle, rim, contrast.shape)
+        if alone and roundness > _WHOLE:
+            return [_Candidate(circle, roundness, contrast, region, holds=True)]
+        region = _region(contrast, circle)
+        found.append(_Candidate(circle, roundness, contrast, region, _holds(circle, region)))
+        if roundness > _CERTAIN:
+            break
     return found
+
+
+def _holds(circle, region):
+    if region is None:
+        return False
+    size = np.count_nonzero(region)
+    return size - np.count_nonzero(region & inside(circle, region.shape)) <= _ESCAPE * size
 
 
 def _largest_region(mask):

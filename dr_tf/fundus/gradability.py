@@ -63,7 +63,8 @@ def _working_copy(image, circle):
 
 def _exposures(image, lit):
     """Mean worth of the brightness of the lit pixels: as not too dark, as not too bright, as both."""
-    counts = np.bincount(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[lit], minlength=256)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    counts = cv2.calcHist([grey], [0], lit.view(np.uint8), [256], [0, 256]).ravel()
     total = max(1, counts.sum())
     return [float(counts @ table / total) for table in (_DARK_TABLE, _BRIGHT_TABLE, _DARK_TABLE * _BRIGHT_TABLE)]
 

@@ -47,7 +47,9 @@ def appearance(small, scale, border):
     if mask.sum() < 200:
         return None
     channels = cv2.split(small)
-    red, green, blue = (channel[mask].astype(np.float32) + _DARKEST for channel in channels)
+    # A quarter of the pixels tells colours as well as all.
+    some = np.ascontiguousarray(mask[::2, ::2])
+    red, green, blue = (channel[::2, ::2][some].astype(np.float32) + _DARKEST for channel in channels)
     log_red, log_green, log_blue = np.log(red), np.log(green), np.log(blue)
     light = cv2.transform(small.astype(np.float32), np.full((1, 3), 1 / 3)) + _DARKEST / 2
     slope = cv2.magnitude(cv2.Sobel(light, -1, 1, 0), cv2.Sobel(light, -1, 0, 1))
@@ -57,7 +59,7 @@ def appearance(small, scale, border):
         colour=float((np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)).mean()),
         warm=float(np.mean((red >= green - 6) & (green >= blue - 6))),
         spread=(float((log_red - log_green).std()), float((log_green - log_blue).std())),
-        shading=float(np.log(light[mask]).std()),
+        shading=float(np.log(light[::2, ::2][some]).std()),
         edges=tuple(float(v) for v in np.percentile(gradient, (50, 90, 99))),
         vessels=_vessels(channels[1].astype(np.float32), mask),
     )
