@@ -39,6 +39,7 @@ def record_features(size):
             "labels": tfds.features.Tensor(
                 shape=(len(ODIR_LABELS),), dtype=integer, doc="ODIR: " + " ".join(ODIR_LABELS)
             ),
+            "keywords": tfds.features.Text(doc="what the publisher's doctors wrote of this eye"),
             "circle": tfds.features.Tensor(shape=(3,), dtype=number, doc="border: centre x, centre y, radius"),
             "crop": tfds.features.Tensor(shape=(4,), dtype=integer, doc="left, top, right, bottom"),
             "padding": tfds.features.Tensor(
@@ -64,6 +65,7 @@ def to_example(crop):
         "patient_known": bool(sample.patient_id),
         **{name: getattr(sample, name) for name in ("eye", "source", "camera", "age", "sex", "grade", "dme", "any_dr")},
         "labels": np.array(sample.labels, np.int32),
+        "keywords": sample.keywords,
         "circle": np.array(geometry.circle, np.float32),
         "crop": np.array(geometry.rectangle, np.int32),
         "padding": np.array(geometry.padding, np.int32),

@@ -35,6 +35,7 @@ class Sample:
     dme: int = ABSENT
     any_dr: int = ABSENT
     labels: tuple[int, ...] = UNKNOWN_LABELS
+    keywords: str = ""  # what the publisher's doctors wrote of this eye, as they wrote it
     masks: tuple[tuple[str, pathlib.Path], ...] = ()  # lesion type and picture, as large as the photograph
 
     @property
@@ -42,10 +43,10 @@ class Sample:
         """What must not be torn apart by a split: the patient, or the photograph alone where no patient is known."""
         return self.patient_id or self.image_id
 
-    @property
-    def stratum(self):
-        """What splits are balanced by."""
-        return f"grade {self.grade}" if self.grade != ABSENT else f"any_dr {self.any_dr}"
+    def strata(self, several_sources=False):
+        """What splits are balanced by: the grade, and where sources are several, the grade within this one, too."""
+        grade = f"grade {self.grade}" if self.grade != ABSENT else f"any_dr {self.any_dr}"
+        return (grade, f"{self.source}: {grade}") if several_sources else (grade,)
 
 
 @dataclasses.dataclass(frozen=True)

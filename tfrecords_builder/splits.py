@@ -77,17 +77,20 @@ def _deal(samples, shares, seed):
 
     How full a part is counts half of the group to come, as Webster's rule for seats does: without it each small part
     gets a photograph of every rare grade before `train` gets its second. The sum over all grades has a say, too, as
-    else what is left over of each grade lies in the same part.
+    else what is left over of each grade lies in the same part. Where there are several sources, each source's grades
+    are strata beside those of all: every source is dealt by the shares, and so is every grade.
     """
     parts = [part for part, share in shares.items() if share > 0]
     if not parts:
         raise UserError("--shares leaves no split for the photographs that have none")
     weights = np.array([shares[part] for part in parts])
     weights = weights / weights.sum()
-    strata = {name: i for i, name in enumerate(sorted({s.stratum for s in samples}))}
+    several = len({s.source for s in samples}) > 1
+    strata = {name: i for i, name in enumerate(sorted({name for s in samples for name in s.strata(several)}))}
     counts = {}
     for sample in samples:
-        counts.setdefault(sample.group, np.zeros(len(strata)))[strata[sample.stratum]] += 1
+        count = counts.setdefault(sample.group, np.zeros(len(strata)))
+        count[[strata[name] for name in sample.strata(several)]] += 1
     totals = np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
     dealt = np.zeros((len(parts), len(strata)))
     result = {}

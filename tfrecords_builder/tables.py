@@ -1,4 +1,7 @@
-"""Read a label table as people save it: any common separator, byte-order mark, odd spaces, empty columns and rows."""
+"""Read a label table as people save it: any common separator, byte-order mark, odd spaces, empty columns and rows.
+
+Tables of Excel (.xlsx) are read, too, where openpyxl is there.
+"""
 
 import csv
 import io
@@ -13,6 +16,14 @@ _SEPARATORS = ",;\t"
 def read_table(path, *, required=()):
     """The rows of a csv file as dicts of stripped text; `required` columns are checked, in any case of letters."""
     return [row for _, row in numbered_rows(path, required=required)]
+
+
+def labelled_lines(path):
+    """(number, name, label) of a text of "NAME LABEL" lines; a name may hold spaces, a label that is not there is ""."""
+    lines = [(number, line.strip()) for number, line in enumerate(_text(pathlib.Path(path)).splitlines(), start=1)]
+    if not any(line for _, line in lines):
+        raise UserError(f"{path} is empty")
+    return [(number, *[*line.rsplit(maxsplit=1), ""][:2]) for number, line in lines if line]
 
 
 def numbered_rows(path, *, required=()):
@@ -31,14 +42,40 @@ def numbered_rows(path, *, required=()):
 
 
 def _cells(path):
+    rows = _excel_cells(path) if path.suffix.lower() == ".xlsx" else _text_cells(path)
+    return [(number, row) for number, row in rows if any(row)]
+
+
+def _text_cells(path):
     text = _text(path)
     # Not splitlines(): it also cuts at characters that stand inside cells, and joins the lines of a quoted cell.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
     try:
-        rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, start=1)]
+        return [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, start=1)]
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as a table: line {reader.line_num}: {error}") from None
-    return [(number, row) for number, row in rows if any(row)]
+
+
+def _excel_cells(path):
+    """The first sheet, each cell as the text that it would be in a csv file."""
+    data = _bytes(path)
+    try:
+        import openpyxl
+    except ImportError:
+        raise UserError(f"{path} is a table of Excel; to read it: pip install 'dr_tf[excel]'") from None
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # some programs store too small ones, and rows beyond them would be left out
+        return [(i, [_plain_text(v) for v in row]) for i, row in enumerate(sheet.iter_rows(values_only=True), start=1)]
+    except Exception as error:  # a damaged one fails in many ways: zip, XML, missing parts
+        raise UserError(f"{path} cannot be read as a table of Excel: {error}") from None
+
+
+def _plain_text(value):
+    if value is None:
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _place(path, names, column):
@@ -56,13 +93,17 @@ def _row(names, places, cells):
     return dict(zip(names, cells, strict=False)) | {column: cells[place] for column, place in places.items()}
 
 
-def _text(path):
+def _bytes(path):
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _text(path):
+    data = _bytes(path)
     if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path} is not a text table")
     for encoding in ("utf-16",) if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig", "cp1252"):

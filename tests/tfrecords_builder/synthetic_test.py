@@ -22,8 +22,18 @@ def _build(folder, *flags):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         main(
-            ["synthetic", "--source", f"{folder}/photographs", "--records", f"{folder}/records"]
-            + ["--image_size", "128", "--workers", "2", *flags]
+            [
+                "synthetic",
+                "--source",
+                f"{folder}/photographs",
+                "--records",
+                f"{folder}/records",
+                "--image_size",
+                "128",
+                "--workers",
+                "2",
+                *flags,
+            ]
         )
     return out.getvalue()
 

@@ -19,6 +19,32 @@ class Layout:
 
 
 def known_layouts():
-    from tfrecords_builder.layouts import folder, idrid, synthetic, table
+    from tfrecords_builder.layouts import (
+        aptos,
+        ddr,
+        deepdrid,
+        eyepacs,
+        folder,
+        gdrbench,
+        idrid,
+        idrid_lesions,
+        messidor2,
+        odir,
+        synthetic,
+        table,
+    )
 
-    return {"idrid": idrid.LAYOUT, "folder": folder.LAYOUT, "csv": table.LAYOUT, "synthetic": synthetic.LAYOUT}
+    return {
+        "idrid": idrid.LAYOUT,
+        "idrid_lesions": idrid_lesions.LAYOUT,
+        "aptos": aptos.LAYOUT,
+        "ddr": ddr.LAYOUT,
+        "deepdrid": deepdrid.LAYOUT,
+        "eyepacs": eyepacs.LAYOUT,
+        "gdrbench": gdrbench.LAYOUT,
+        "messidor2": messidor2.LAYOUT,
+        "odir": odir.LAYOUT,
+        "folder": folder.LAYOUT,
+        "csv": table.LAYOUT,
+        "synthetic": synthetic.LAYOUT,
+    }

@@ -3,7 +3,7 @@
 import pathlib
 
 from dr_tf.grades import GRADES
-from tfrecords_builder.samples import UserError
+from tfrecords_builder.samples import Listing, Rejection, UserError, make_sample
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 CLASS_COUNTS = {"grade": len(GRADES), "any_dr": 2}
@@ -30,6 +30,24 @@ def _found_instead(path):
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in parent.iterdir()) if parent.is_dir() else []
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"{parent} holds {shown or 'nothing'}"
+
+
+def first_folder(*folders):
+    """The first that is there, else the last: archives unpack with and without the folder that their name says."""
+    return next(
+        (pathlib.Path(folder) for folder in folders if pathlib.Path(folder).is_dir()), pathlib.Path(folders[-1])
+    )
+
+
+def collect(entries):
+    """A Listing of (image_id, path, function that makes the sample's fields); its ValueError is a rejection's reason."""
+    samples, rejections = [], []
+    for name, path, make_fields in entries:
+        try:
+            samples.append(make_sample(image_id=name, path=path, **make_fields()))
+        except ValueError as error:
+            rejections.append(Rejection(name, str(path), str(error)))
+    return Listing(samples, rejections)
 
 
 def photographs_in(folder):
