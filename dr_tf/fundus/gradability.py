@@ -17,10 +17,10 @@ WORKING_SIDE = 256
 # Blurs between which detail is measured, at a radius of 128 pixels: thin vessels lie in the first band, arcades in the
 # last. A first blur below one pixel would make the figure depend on how the crop was resized.
 _SIGMAS = (1.0, 1.7, 2.8, 5.6)
-_VISIBLE, _BLOWN, _SHADE = 20, 250, 0.5
+_VISIBLE, _BLOWN, _SHADE, _STRONG = 20, 250, 0.5, 2.0
 # (value worth one half, steepness), set on IDRiD's training photographs, as they are and as benchmarks/gradability.py
 # degrades them.
-_SHARP, _CONTRAST, _DARK, _BRIGHT = (0.38, 8), (0.0044, 4), (36, 5), (180, -12)
+_SHARP, _CONTRAST, _DARK, _BRIGHT = (0.545, 8), (0.0044, 4), (36, 5), (180, -12)
 _FIELD = (0.3, 0.9)
 
 
@@ -90,9 +90,11 @@ def _detail(green, visible, unit):
     light = visible & (green > _SHADE * cv2.mean(green, visible.view(np.uint8))[0])
     inner = cv2.erode(light.view(np.uint8), np.ones((9, 9), np.uint8))
     fine, medium, coarse = (cv2.absdiff(one, other) for one, other in itertools.pairwise(means))
-    relative = medium / np.maximum(means[-1], 8)
-    fine, coarse, relative = (cv2.mean(band, inner)[0] for band in (fine, coarse, relative))
-    return fine / (coarse + 0.03), relative
+    relative = cv2.mean(medium / np.maximum(means[-1], 8), inner)[0]
+    # Large lesions are all coarse detail: with them, the eyes most in need of a look would count as out of focus.
+    some = coarse[inner.view(bool)][::4]
+    inner &= (coarse <= _STRONG * (np.median(some) if some.size else 0)).view(np.uint8)
+    return cv2.mean(fine, inner)[0] / (cv2.mean(coarse, inner)[0] + 0.03), relative
 
 
 def _field_worth(share):
