@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 
 _SIDE = 256  # pixels on which the search runs: the border is the largest thing on a photograph
-_LEVELS = (5, 9, 16, 28, 45, 65)
+_DIMMEST = 5  # grey levels above the background that may be retina
+_LEVELS = (16, 9, 5, 28, 45, 65)  # 16 first: glow rarely reaches it, so the first guess is mostly the last
 _TOLERANCE = 0.015  # of the radius, between a point of the border and the circle
 _CERTAIN = 0.85  # of the visible arc: no further level is tried
 _WHOLE = 0.97  # of the visible arc: nothing that matters can lie outside
 _ROUND = 0.5  # below this share of the visible arc the outline is no circle
 _LARGEST = 0.9  # of the longer side: larger circles are straight cuts
+_AGREE = 0.6  # of the rim lies where the guess has it
 _ESCAPE = 0.04  # of the region may lie outside its circle: glow, text, notch
 _WHITE = 200  # a corner this bright is paper, never retina
 _RAYS, _STEPS, _SPAN = 180, 64, 4
@@ -66,7 +68,7 @@ def find_border(rgb, working_copy=None):
         # Squeezed or pasted together: no circle, but all of it is kept.
         circle, roundness = _around(best.region), min(roundness, _ROUND)
     disc = inside(circle, contrast.shape)
-    found = Border(tuple(circle), _rectangle((contrast > _LEVELS[0]) & disc, disc), roundness).scaled(1 / scale)
+    found = Border(tuple(circle), _rectangle((contrast > _DIMMEST) & disc, disc), roundness).scaled(1 / scale)
     height, width = rgb.shape[:2]
     left, top, right, bottom = found.rectangle
     return dataclasses.replace(found, rectangle=(left, top, min(right, width), min(bottom, height)))
@@ -92,7 +94,7 @@ def _contrasts(small):
     n = max(2, round(min(small.shape[:2]) / 50))
     corners = [np.median(p.reshape(-1, 3), 0) for p in (small[:n, :n], small[:n, -n:], small[-n:, :n], small[-n:, -n:])]
     to_black = _brightest(small)
-    greys = [c for c in corners if np.ptp(c) < 24 and c.max() > _LEVELS[0]]
+    greys = [c for c in corners if np.ptp(c) < 24 and c.max() > _DIMMEST]
     if not greys:
         return [to_black]
     grey = np.median(greys, 0)
@@ -112,11 +114,9 @@ def _candidates(contrast, alone):
     for level in _LEVELS:
         region = _largest_region(contrast > level)
         guess = None if region is None else _ransac(_outline(region), region.shape)
-        circle = None if guess is None else _ransac(_rim(contrast, guess), contrast.shape)
+        circle, rim = _refined(contrast, guess)
         if circle is None:
             continue
-        rim = _rim(contrast, circle)
-        circle = _least_squares(rim[_near(circle, rim)], circle)
         roundness = _roundness(circle, rim, contrast.shape)
         if alone and roundness > _WHOLE:
             return [_Candidate(circle, roundness, contrast, region, holds=True)]
@@ -125,6 +125,15 @@ def _candidates(contrast, alone):
         if roundness > _CERTAIN:
             break
     return found
+
+
+def _refined(contrast, guess):
+    """(circle, points of the rim); a guess that the rim disagrees with, as glow around it makes, is found anew."""
+    rim = np.zeros((0, 2)) if guess is None else _rim(contrast, guess)
+    if guess is not None and (len(rim) < 12 or _near(guess, rim).mean() < _AGREE):
+        guess = _ransac(rim, contrast.shape)
+        rim = rim if guess is None else _rim(contrast, guess)
+    return (None if guess is None else _least_squares(rim[_near(guess, rim)], guess)), rim
 
 
 def _holds(circle, region):
@@ -239,7 +248,7 @@ def inside(circle, shape):
 def _region(contrast, circle):
     """What stands out by a quarter of the retina's own brightness: glow around it does not."""
     retina = contrast[inside(circle, contrast.shape)]
-    return _largest_region(contrast > max(_LEVELS[0], 0.25 * float(np.median(retina)))) if retina.size else None
+    return _largest_region(contrast > max(_DIMMEST, 0.25 * float(np.median(retina)))) if retina.size else None
 
 
 def _around(region):

@@ -6,6 +6,7 @@ moves it, and in means over the field, so that neither a few lesions nor their a
 
 import dataclasses
 import itertools
+import math
 
 import cv2
 import numpy as np
@@ -73,11 +74,16 @@ def _blurs(plane, unit):
     """`plane` blurred by each of _SIGMAS: each blur continues the one before, and the widest needs every other pixel."""
     done, sigma = [plane], 0.0
     for wanted in _SIGMAS[:-1]:
-        done.append(cv2.GaussianBlur(done[-1], (0, 0), unit * (wanted**2 - sigma**2) ** 0.5))
+        done.append(_blur(done[-1], unit * (wanted**2 - sigma**2) ** 0.5))
         sigma = wanted
     half = cv2.resize(done[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    half = cv2.GaussianBlur(half, (0, 0), unit * (_SIGMAS[-1] ** 2 - sigma**2) ** 0.5 / 2)
+    half = _blur(half, unit * (_SIGMAS[-1] ** 2 - sigma**2) ** 0.5 / 2)
     return [*done[1:], cv2.resize(half, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)]
+
+
+def _blur(plane, sigma):
+    side = 2 * math.ceil(3 * sigma) + 1  # OpenCV reaches to 4 sigma, for a third more time
+    return cv2.GaussianBlur(plane, (side, side), sigma)
 
 
 def _detail(green, visible, unit):

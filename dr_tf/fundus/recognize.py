@@ -61,7 +61,7 @@ def appearance(small, scale, border):
         spread=(float((log_red - log_green).std()), float((log_green - log_blue).std())),
         shading=float(np.log(light[::2, ::2][some]).std()),
         edges=tuple(float(v) for v in np.percentile(gradient, (50, 90, 99))),
-        vessels=_vessels(channels[1].astype(np.float32), mask),
+        vessels=_vessels(channels[1], mask),
     )
 
 
@@ -77,9 +77,10 @@ def _interior(border, shape):
 
 def _vessels(green, mask):
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-    thin = cv2.morphologyEx(green, cv2.MORPH_BLACKHAT, kernel) / (green + _DARKEST)
-    core = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    return float(np.percentile(thin[core][::3], 99)) if core.any() else 0.0
+    thin = cv2.morphologyEx(green, cv2.MORPH_BLACKHAT, kernel)
+    core = cv2.erode(mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
+    relative = thin[core][::3] / (green[core][::3].astype(np.float32) + _DARKEST)
+    return float(np.percentile(relative, 99)) if relative.size else 0.0
 
 
 _ROUND, _UNSEEN = 0.8, 0.05  # roundness from which the outline is itself evidence; below which there is no outline
