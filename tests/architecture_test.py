@@ -30,7 +30,7 @@ LIGHT = {"dr_tf.grades": set(), "dr_tf.fundus": {"numpy", "cv2"}}
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.losses", "dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.inference", "dr_tf.explain",
                       "dr_tf.training", "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
-                      "tfrecords_builder.records", "train", "evaluate")  # fmt: skip
+                      "tfrecords_builder.records", "tfrecords_builder.stored", "train", "evaluate")  # fmt: skip
 
 
 def _modules():

@@ -33,7 +33,21 @@ def parse(arguments):
         )
         layout.add_flags(command)
         _add_common_flags(command)
+    _add_audit(commands)
     return parser.parse_args(arguments)
+
+
+def _add_audit(commands):
+    parser = commands.add_parser(
+        "audit",
+        help="do record sets share photographs, or eyes?",
+        description="Compares record sets with each other: copies (rescaled, recompressed, re-cropped, mirrored, turned, "
+        "brighter or darker) and likely second photographs of an eye. External validation must not share photographs.",
+    )
+    parser.add_argument("sets", nargs="+", type=pathlib.Path, metavar="RECORDS/NAME/CONFIG/VERSION")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("audit.csv"), metavar="CSV",
+                        help="every pair, with its sets, splits and labels (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--workers", type=_between(1, 1024), default=os.cpu_count(), help="(default: %(default)s)")
 
 
 def _add_common_flags(parser):
@@ -57,6 +71,10 @@ def _add_common_flags(parser):
     parser.add_argument(
         "--max_megapixels", type=_between(1, 10000), default=200, help="refuse larger photographs (default: 200)"
     )
+    parser.add_argument(
+        "--audit", choices=("on", "strict", "off"), default="on",
+        help="for copies: on drops and flags them, strict refuses if any cross published splits (default: on)",
+    )  # fmt: skip
     parser.add_argument("--paired", action="store_true", help="one record a patient, with both eyes")
     parser.add_argument("--sheet", metavar="PNG", help="draw a contact sheet: originals with the border, and crops")
     parser.add_argument("--sheet_count", type=_between(1, 10000), default=60, help="photographs on it (default: 60)")
@@ -74,6 +92,11 @@ def _between(low, high):
 
 def run(flags):
     # Imported here, so that --help answers at once.
+    if flags.layout == "audit":
+        from tfrecords_builder.audit_sets import audit_sets
+
+        print("\n".join(audit_sets(flags.sets, flags.output, workers=flags.workers)))
+        return
     from tfrecords_builder.build import Plan, build
     from tfrecords_builder.crops import Options
     from tfrecords_builder.samples import without_repeats
@@ -88,7 +111,9 @@ def run(flags):
         name=name,
         source=flags.source,
         records=flags.records,
-        options=Options(flags.image_size, flags.enhancement, flags.quality, flags.max_megapixels, flags.paired),
+        options=Options(
+            flags.image_size, flags.enhancement, flags.quality, flags.max_megapixels, flags.paired, flags.audit
+        ),
         shares=parse_shares(flags.shares),
         seed=flags.seed,
         folds=flags.folds,
@@ -116,7 +141,9 @@ def main(arguments=None):
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.strerror or error}: {error.filename or flags.records}; nothing half-written was left")
+        sys.exit(
+            f"error: {error.strerror or error}: {error.filename or getattr(flags, 'records', '')}; nothing half-written was left"
+        )
     except KeyboardInterrupt:
         sys.exit("stopped; nothing half-written was left")
 

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import functools
@@ -13,10 +12,13 @@ import shutil
 import time
 
 from dr_tf.console import progress, without_greetings
+from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
+from tfrecords_builder.tables import write_csv
+from tfrecords_builder.traces import Traces
 from tfrecords_builder.workers import map_in_order
 
 VERSION = "1.0.0"
@@ -58,6 +60,7 @@ class Report:
     rejections: list
     bytes_out: int
     seconds: float
+    verdict: Verdict
 
 
 def fingerprint(plan, listing):
@@ -110,30 +113,44 @@ def build(plan, listing):
 def _build(plan, listing, made_from):
     start = time.monotonic()
     plan.staging.mkdir(parents=True)
-    with Spool(plan.staging / "crops") as spool:
-        rejections = listing.rejections + _crop_all(plan, listing.samples, spool)
-        crops = spool.crops()
-        if not crops:
+    with Spool(plan.staging / "crops") as spool, Traces(plan.staging / "views") as traces:
+        rejections = listing.rejections + _crop_all(plan, listing.samples, spool, traces)
+        if not spool.crops():
             raise UserError("no photograph is left to build from" + _main_reasons(rejections))
+        verdict = _audit(plan, spool, traces)
+        crops = spool.crops()
         samples, surplus = one_an_eye(crops) if plan.options.paired else ([c.sample for c in crops], [])
-        samples, torn = assign_splits(samples, plan.shares, plan.seed)
-        rejections += surplus + torn
+        samples, torn = assign_splits(samples, plan.shares, plan.seed, verdict.groups)
+        rejections += verdict.rejections + surplus + torn
         if not samples:
             raise UserError("no photograph is left to build from" + _main_reasons(rejections))
         spool.place({s.image_id: s for s in samples})
         folder = _write(plan, spool, made_from)
-    _write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan))
-    _write_csv(
+    write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan, verdict))
+    write_csv(
         folder / "rejected.csv",
         ("image_id", "path", "reason"),
         [(r.image_id, _relative(r.path, plan.source), r.reason) for r in rejections],
     )
+    if plan.options.audit != "off":
+        write_csv(folder / "audit.csv", COLUMNS, verdict.rows)
     _put_in_place(plan, folder)
     size = sum(path.stat().st_size for path in plan.target.iterdir())
-    return Report(plan, spool.crops(), rejections, size, time.monotonic() - start)
+    return Report(plan, spool.crops(), rejections, size, time.monotonic() - start, verdict)
 
 
-def _crop_all(plan, samples, spool):
+def _audit(plan, spool, traces):
+    """The Verdict on what was cropped; the spool keeps what stays."""
+    crops = spool.crops()
+    scores = {c.sample.image_id: c.gradability.score for c in crops}
+    verdict = judge([c.sample for c in crops], scores, traces.pairs(workers=plan.workers))
+    if plan.options.audit == "strict":
+        refuse_crossing(verdict)
+    spool.place({s.image_id: s for s in verdict.samples})
+    return verdict
+
+
+def _crop_all(plan, samples, spool, traces):
     crop = functools.partial(crop_sample, options=plan.options)
     rejections = []
     results = map_in_order(crop, samples, workers=plan.workers, on_death=died)
@@ -144,6 +161,8 @@ def _crop_all(plan, samples, spool):
                 bar.set_postfix_str(f"{len(rejections)} rejected", refresh=False)
             else:
                 spool.append(result)
+                if result.trace:
+                    traces.append(result.sample.image_id, result.trace)
             bar.update()
     return rejections
 
@@ -162,18 +181,10 @@ def _write(plan, spool, made_from):
     )
 
 
-def _fold_rows(samples, plan):
+def _fold_rows(samples, plan, verdict):
     """One row a photograph; paired records are found by their patient_id."""
-    folds = assign_folds(samples, plan.folds, plan.seed)
+    folds = assign_folds(samples, plan.folds, plan.seed, verdict.groups)
     return [(s.image_id, s.group, s.grade, folds[s.image_id]) for s in samples if s.image_id in folds]
-
-
-def _write_csv(path, header, rows):
-    # A file's name may hold bytes that are no UTF-8.
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _put_in_place(plan, folder):

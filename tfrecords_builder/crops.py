@@ -13,6 +13,7 @@ from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare
+from tfrecords_builder.copies import Trace, trace
 from tfrecords_builder.samples import Rejection, Sample
 
 _LARGEST_FILE = 2**31
@@ -27,6 +28,7 @@ class Options:
     quality: int = 95
     max_megapixels: float = 200
     paired: bool = False
+    audit: str = "on"
 
     @property
     def config_name(self):
@@ -43,6 +45,7 @@ class Crop:
     sha256: str
     bytes_in: int
     masks: tuple[tuple[str, bytes], ...] = ()  # lesion type and PNG
+    trace: Trace | None = None  # for the leak audit
 
 
 def crop_sample(sample, options):
@@ -83,15 +86,17 @@ def _crop(sample, options):
         # Overwritten data still decodes, to a wrong picture: libjpeg only warns, and OpenCV tells nobody.
         if b"Corrupt JPEG data" in said():
             raise BadPhotographError("the JPEG file is damaged")
+    sha256 = hashlib.sha256(data).hexdigest()
     return Crop(
         sample=sample,
         jpeg=encode_jpeg(prepared.image, options.quality),
         geometry=prepared.geometry,
         gradability=prepared.gradability,
         roundness=prepared.roundness,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         bytes_in=len(data),
         masks=tuple((lesion, _mask(path, prepared.geometry)) for lesion, path in sample.masks),
+        trace=None if options.audit == "off" else trace(prepared.image, prepared.geometry, sha256),
     )
 
 
@@ -118,7 +123,7 @@ class Spool:
     def append(self, crop):
         start = self._file.seek(0, 2)
         pickle.dump((crop.jpeg, crop.masks), self._file)
-        self._places.append((dataclasses.replace(crop, jpeg=b"", masks=()), start))
+        self._places.append((dataclasses.replace(crop, jpeg=b"", masks=(), trace=None), start))
 
     def place(self, samples):
         """Gives each crop the sample, with its split, of that image_id; a crop without one is dropped."""

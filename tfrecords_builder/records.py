@@ -48,6 +48,9 @@ def record_features(size):
             "original_size": tfds.features.Tensor(shape=(2,), dtype=integer, doc="width, height"),
             "gradability": dict.fromkeys(("score", "sharpness", "exposure", "contrast", "field"), number),
             "sha256": tfds.features.Text(doc="of the original file"),
+            "test_copy": tfds.features.Text(
+                doc="of a published test split: the image_id of a photograph that this one copies, or empty"
+            ),
             "masks": tfds.features.Sequence(
                 {"lesion": text, "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png")},
                 doc="one per lesion type that is known, aligned with the image",
@@ -74,6 +77,7 @@ def to_example(crop):
             part: getattr(quality, part) for part in ("score", "sharpness", "exposure", "contrast", "field")
         },
         "sha256": crop.sha256,
+        "test_copy": sample.test_copy,
         "masks": [{"lesion": lesion, "mask": png} for lesion, png in crop.masks],
     }
 

@@ -37,6 +37,7 @@ class Sample:
     labels: tuple[int, ...] = UNKNOWN_LABELS
     keywords: str = ""  # what the publisher's doctors wrote of this eye, as they wrote it
     masks: tuple[tuple[str, pathlib.Path], ...] = ()  # lesion type and picture, as large as the photograph
+    test_copy: str = ""  # the leak audit says it: what a photograph of a published test split is a copy of
 
     @property
     def group(self):

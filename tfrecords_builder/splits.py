@@ -28,25 +28,41 @@ def parse_shares(text):
     return {split: shares.get(split, 0.0) / total for split in SPLITS}
 
 
-def assign_splits(samples, shares, seed):
+def assign_splits(samples, shares, seed, groups=None):
     """Every sample with a split, and the rejections that this needed.
+
+    `groups` maps image_id to what must stay together; where it says nothing, a patient does.
 
     Published splits stay. Splits that were not published are cut from the published `train`, or from everything where
     nothing was published. A patient of a published test split is nowhere else.
     """
     samples, rejections = _one_role_a_patient(samples)
+    group = _grouping(groups)
+    samples = _beside_published(samples, group)
     published = {s.split for s in samples if s.split}
     open_splits = [s for s in SPLITS if s not in published or s == "train"]
     free = [s for s in samples if s.split in ("", "train")]
-    chosen = _deal(free, {s: shares[s] for s in open_splits}, seed)
-    return [s if s.split not in ("", "train") else _in_split(s, chosen[s.group]) for s in samples], rejections
+    chosen = _deal(free, {s: shares[s] for s in open_splits}, seed, group)
+    return [s if s.split not in ("", "train") else _in_split(s, chosen[group(s)]) for s in samples], rejections
 
 
-def assign_folds(samples, count, seed):
+def assign_folds(samples, count, seed, groups=None):
     """{image_id: fold} of everything that is not test."""
     fitted = [s for s in samples if s.split != "test"]
-    fold = _deal(fitted, dict.fromkeys(range(count), 1 / count), seed)
-    return {s.image_id: fold[s.group] for s in fitted}
+    group = _grouping(groups)
+    fold = _deal(fitted, dict.fromkeys(range(count), 1 / count), seed, group)
+    return {s.image_id: fold[group(s)] for s in fitted}
+
+
+def _grouping(groups):
+    groups = groups or {}
+    return lambda sample: groups.get(sample.image_id, sample.group)
+
+
+def _beside_published(samples, group):
+    """A sample without a split goes where its group was published, were it not for training."""
+    role = {group(s): s.split for s in samples if s.split in ("validation", "calibration")}
+    return [_in_split(s, role[group(s)]) if s.split == "" and group(s) in role else s for s in samples]
 
 
 def _in_split(sample, split):
@@ -72,7 +88,7 @@ def _one_role_a_patient(samples):
     return kept, rejections
 
 
-def _deal(samples, shares, seed):
+def _deal(samples, shares, seed, group_of):
     """{group: part}: each group goes where its strata are emptiest for their share; large and rare groups first.
 
     How full a part is counts half of the group to come, as Webster's rule for seats does: without it each small part
@@ -89,7 +105,7 @@ def _deal(samples, shares, seed):
     strata = {name: i for i, name in enumerate(sorted({name for s in samples for name in s.strata(several)}))}
     counts = {}
     for sample in samples:
-        count = counts.setdefault(sample.group, np.zeros(len(strata)))
+        count = counts.setdefault(group_of(sample), np.zeros(len(strata)))
         count[[strata[name] for name in sample.strata(several)]] += 1
     totals = np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
     dealt = np.zeros((len(parts), len(strata)))

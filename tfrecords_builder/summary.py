@@ -28,12 +28,18 @@ def _counts(crops):
 
 
 def _rejected(rejections):
-    reasons = collections.Counter(r.reason for r in rejections)
+    reasons = collections.Counter(_in_short(r.reason) for r in rejections)
     lines = [f"rejected: {len(rejections)}" + (" (each named in rejected.csv)" if rejections else "")]
     lines += [f"  {count:6d}  {reason}" for reason, count in reasons.most_common(8)]
     if len(reasons) > 8:
         lines.append(f"  {sum(reasons.values()) - sum(n for _, n in reasons.most_common(8)):6d}  other reasons")
     return lines
+
+
+def _in_short(reason):
+    if not reason.startswith("a copy of "):
+        return reason
+    return "copies of other photographs" + (", with different labels" if "label" in reason else "")
 
 
 def _notes(report):
@@ -50,8 +56,22 @@ def _notes(report):
     if low := sum(bool(c.gradability.reason) for c in crops):
         yield f"note: {low} photographs are hard to grade (gradability below 0.5); they are kept"
     side = report.plan.options.image_size
+    yield _audited(report)
     if small := sum(c.geometry.square[2] < side for c in crops):
         yield f"note: {small} retinas are smaller than {side} pixels and were enlarged"
+
+
+def _audited(report):
+    if report.plan.options.audit == "off":
+        return "note: no leak audit was made (--audit off)"
+    counts = report.verdict.counts
+    if not counts["exact"] + counts["near"] + counts["same eye"]:
+        return "leak audit: no copies, no second photographs of an eye"
+    return (
+        f"leak audit, pairs: {counts['exact']} exact copies, {counts['near']} near copies, {counts['same eye']} likely of "
+        f"one eye; {counts['across splits']} across splits, {counts['label conflicts']} with different labels "
+        f"(each named in {report.plan.target / 'audit.csv'})"
+    )
 
 
 def _sizes(report):

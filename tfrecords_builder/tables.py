@@ -120,6 +120,14 @@ def _separator(text):
     return max(_SEPARATORS, key=header.count)
 
 
+def write_csv(path, header, rows):
+    # A file's name may hold bytes that are no UTF-8.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
 def whole_number(text, name, *, absent):
     """`text` as an int; "" is `absent`, "2.0" is 2, anything else is a ValueError that names the column."""
     if text == "":

@@ -189,7 +189,8 @@ class BadPhotographsTest(tf.test.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         source, records = write_all(cls.folder / "source"), cls.folder / "records"
         cls.sheet = cls.folder / "sheet.png"
-        flags = ("--source", source, "--records", records, "--sheet", cls.sheet, *FLAGS)
+        # Most files are one photograph in another encoding: the leak audit would find them all.
+        flags = ("--source", source, "--records", records, "--sheet", cls.sheet, "--audit", "off", *FLAGS)
         cls.result = command("folder", *flags)
         cls.target = records / "folder" / f"{SIZE}-plain-q95" / "1.0.0"
 

@@ -1,0 +1,68 @@
+"""Which photographs might be copies: nearest descriptors by blocked matrix products, all eight variants of each."""
+
+import numpy as np
+
+from tfrecords_builder.copies import VARIANTS, varied_descriptors
+
+_LIKELY = 0.8  # cosine from which every pair is looked at
+_POSSIBLE = 0.65  # cosine from which the nearest few of each photograph are looked at: second photographs of an eye
+_NEAREST = 4
+_ROWS, _COLUMNS = 1024, 8192  # a block of 32 MB stays in the cache better than larger ones
+
+
+def candidates(descriptors, owners, *, sets=None):
+    """Rows (view a, view b, index of variant) of pairs worth a closer look, best view and variant of each pair only.
+
+    `owners` says whose each descriptor is, in ascending order. Where `sets` says which set each owner is of, only pairs
+    across sets count.
+    """
+    if not len(descriptors):
+        return np.zeros((0, 3), np.int64)
+    descriptors, owners = _whitened(np.asarray(descriptors, np.float32)), np.asarray(owners, np.int64)
+    a, b, variant, cosine = (np.concatenate(parts) for parts in zip(*_pairs(descriptors), strict=True))
+    keep = owners[a] < owners[b]
+    if sets is not None:
+        sets = np.asarray(sets)
+        keep &= sets[owners[a]] != sets[owners[b]]
+    a, b, variant, cosine = a[keep], b[keep], variant[keep], cosine[keep]
+    pair = owners[a] * (owners.max() + 1) + owners[b]
+    # Rounded, so that the last bits of a product in another block do not choose between equals.
+    order = np.lexsort((variant, b, a, -cosine.round(4), pair))
+    best = order[np.r_[True, np.diff(pair[order]) != 0]] if len(order) else order
+    a, b, variant, cosine = a[best], b[best], variant[best], cosine[best].round(4)
+    near = (cosine >= _LIKELY) | _nearest(owners[a], cosine) | _nearest(owners[b], cosine)
+    return np.stack([a[near], b[near], variant[near]], 1)
+
+
+def _whitened(descriptors):
+    """Each coefficient by its spread: what all retinas share counts less. A small set knows little of its spread."""
+    spread = np.mean([np.square(varied_descriptors(descriptors, v)).mean(0) for v in VARIANTS], 0)
+    count = len(descriptors)
+    spread = (count * spread + 50 * spread.mean()) / (count + 50)
+    descriptors = descriptors / np.sqrt(spread + 1e-12).astype(np.float32)
+    return descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-6)
+
+
+def _pairs(descriptors):
+    """(a, b, variant, cosine) arrays of all a < b that are possible, block by block."""
+    for start in range(0, len(descriptors), _COLUMNS):
+        columns = descriptors[start : start + _COLUMNS]
+        for index, variant in enumerate(VARIANTS):
+            turned = np.ascontiguousarray(varied_descriptors(columns, variant).T)
+            for first in range(0, start + len(columns), _ROWS):
+                cosine = descriptors[first : first + _ROWS] @ turned
+                place = np.flatnonzero(cosine >= _POSSIBLE)
+                row, column = np.divmod(place, cosine.shape[1])
+                above = row + first < column + start
+                place, row, column = place[above], row[above], column[above]
+                yield row + first, column + start, np.full(len(place), index, np.int8), cosine.ravel()[place]
+
+
+def _nearest(owner, cosine):
+    """Which pairs are among the nearest few of their owner."""
+    order = np.lexsort((-cosine, owner))
+    starts = np.r_[True, np.diff(owner[order]) != 0] if len(order) else np.zeros(0, bool)
+    rank = np.arange(len(order)) - np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
+    near = np.zeros(len(order), bool)
+    near[order] = rank < _NEAREST
+    return near

@@ -1,0 +1,60 @@
+"""Photographs out of record sets that are there already: what `python -m tfrecords_builder audit` compares."""
+
+import dataclasses
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dr_tf.fundus.geometry import Geometry
+from tfrecords_builder.samples import EYES, Sample, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    sample: Sample
+    sha256: str
+    geometry: Geometry
+    jpeg: bytes
+
+
+def read_stored(folder):
+    """Each photograph of a record set, with its split and labels; paired records are two."""
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+        features = builder.info.features
+        paired = "left" in features
+        keep = _undecoded(features)
+        for split in sorted(builder.info.splits):
+            for example in tfds.as_numpy(builder.as_dataset(split, decoders=keep)):
+                eyes = [example[eye] for eye in EYES if example[f"{eye}_present"]] if paired else [example]
+                yield from (_stored(eye, split) for eye in eyes)
+    except (FileNotFoundError, tfds.core.registered.DatasetNotFoundError, tf.errors.OpError):
+        raise UserError(f"{folder} is no record set: it must be a folder RECORDS/NAME/CONFIG/VERSION") from None
+    except KeyError as error:
+        raise UserError(f"{folder} was not written by this builder: its records have no {error}") from None
+
+
+def _undecoded(features):
+    """JPEGs stay bytes: worker processes decode them."""
+    eyes = [{"image": tfds.decode.SkipDecoding()}, {}]
+    return dict.fromkeys(EYES, eyes[0]) if "left" in features else eyes[0]
+
+
+def _stored(example, split):
+    left, top, right, bottom = (int(v) for v in example["padding"])
+    width, height = (int(v) for v in example["original_size"])
+    geometry = Geometry(
+        width=width,
+        height=height,
+        circle=tuple(float(v) for v in example["circle"]),
+        rectangle=tuple(int(v) for v in example["crop"]),
+        padding=(left, top, right, bottom),
+        size=_side(example["image"]),
+    )
+    labels = {name: int(example[name]) for name in ("grade", "dme", "any_dr")}
+    sample = Sample(image_id=example["image_id"].decode(), path=None, split=split, **labels)
+    return Stored(sample, example["sha256"].decode(), geometry, example["image"])
+
+
+def _side(jpeg):
+    return int(tf.io.extract_jpeg_shape(jpeg)[0])
