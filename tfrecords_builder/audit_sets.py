@@ -1,6 +1,7 @@
 """`python -m tfrecords_builder audit A B …`: do record sets share photographs, or eyes?"""
 
 import collections
+import os
 import pathlib
 import tempfile
 
@@ -43,8 +44,11 @@ def _names(folders):
 
 
 def _traced(names, workers):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with without_greetings():
-        from tfrecords_builder.stored import read_stored
+        from tfrecords_builder.stored import read_stored, start
+
+        start()
 
     keys = []
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
 
 from dr_tf.fundus.geometry import Geometry
 from tfrecords_builder.samples import EYES, Sample, UserError
@@ -17,27 +18,35 @@ class Stored:
     jpeg: bytes
 
 
+def start():
+    """Finds TensorFlow's devices now, while somebody holds back what it says of them."""
+    logging.set_verbosity(logging.ERROR)
+    tf.config.list_physical_devices()
+    tf.constant(0)
+
+
 def read_stored(folder):
     """Each photograph of a record set, with its split and labels; paired records are two."""
+    if not (folder / "dataset_info.json").is_file():
+        raise UserError(f"{folder} is no record set: name a folder RECORDS/NAME/CONFIG/VERSION")
     try:
         builder = tfds.builder_from_directory(str(folder))
         features = builder.info.features
-        paired = "left" in features
         keep = _undecoded(features)
         for split in sorted(builder.info.splits):
             for example in tfds.as_numpy(builder.as_dataset(split, decoders=keep)):
-                eyes = [example[eye] for eye in EYES if example[f"{eye}_present"]] if paired else [example]
+                eyes = [example[eye] for eye in EYES if example[f"{eye}_present"]] if "left" in features else [example]
                 yield from (_stored(eye, split) for eye in eyes)
-    except (FileNotFoundError, tfds.core.registered.DatasetNotFoundError, tf.errors.OpError):
-        raise UserError(f"{folder} is no record set: it must be a folder RECORDS/NAME/CONFIG/VERSION") from None
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"{folder} cannot be read as a record set: {str(error).splitlines()[0]}") from None
     except KeyError as error:
         raise UserError(f"{folder} was not written by this builder: its records have no {error}") from None
 
 
 def _undecoded(features):
     """JPEGs stay bytes: worker processes decode them."""
-    eyes = [{"image": tfds.decode.SkipDecoding()}, {}]
-    return dict.fromkeys(EYES, eyes[0]) if "left" in features else eyes[0]
+    image = {"image": tfds.decode.SkipDecoding()}
+    return dict.fromkeys(EYES, image) if "left" in features else image
 
 
 def _stored(example, split):
