@@ -12,7 +12,8 @@ from tfrecords_builder.samples import UserError
 _EPILOG = """\
 Records lie in RECORDS/NAME/CONFIG/1.0.0 and are read by any TensorFlow program:
   tfds.builder_from_directory("records/idrid/512-plain-q95/1.0.0").as_dataset("train")
-Beside them: folds.csv (who is in which fold), rejected.csv (what was left out, and why).
+Beside them: folds.csv (who is in which fold), rejected.csv (what was left out, and why), audit.csv (copies, and likely
+second photographs of an eye).
 """
 
 

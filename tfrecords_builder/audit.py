@@ -196,6 +196,12 @@ def _row(pair, by_id, fates):
     return (*describe(pair, a, b), _action(pair, a, b, fates))
 
 
+def with_splits(rows, samples):
+    """Rows whose photographs, where they stayed, are in the split that they were dealt into."""
+    dealt = {s.image_id: s.split for s in samples}
+    return [(*r[:5], dealt.get(r[0], r[5]), dealt.get(r[1], r[6]), *r[7:]) for r in rows]
+
+
 def describe(pair, a, b):
     """The columns of a pair, but for what is done about it."""
     labels = (" ".join(f"{n}={getattr(s, n)}" for n in _LABELS if getattr(s, n) != ABSENT) for s in (a, b))

@@ -39,6 +39,9 @@ def _names(folders):
     paths = [pathlib.Path(folder).resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise UserError("audit: a record set is named twice")
+    for path in paths:
+        if not (path / "dataset_info.json").is_file():
+            raise UserError(f"{path} is no record set: name a folder RECORDS/NAME/CONFIG/VERSION")
     names = ["/".join(path.parts[-3:]) for path in paths]
     return {str(path) if names.count(name) > 1 else name: path for name, path in zip(names, paths, strict=True)}
 

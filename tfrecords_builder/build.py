@@ -12,7 +12,7 @@ import shutil
 import time
 
 from dr_tf.console import progress, without_greetings
-from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing
+from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.samples import UserError
@@ -115,11 +115,8 @@ def _build(plan, listing, made_from):
     plan.staging.mkdir(parents=True)
     with Spool(plan.staging / "crops") as spool, Traces(plan.staging / "views") as traces:
         rejections = listing.rejections + _crop_all(plan, listing.samples, spool, traces)
-        if not spool.crops():
-            raise UserError("no photograph is left to build from" + _main_reasons(rejections))
         verdict = _audit(plan, spool, traces)
-        crops = spool.crops()
-        samples, surplus = one_an_eye(crops) if plan.options.paired else ([c.sample for c in crops], [])
+        samples, surplus = one_an_eye(spool.crops()) if plan.options.paired else (verdict.samples, [])
         samples, torn = assign_splits(samples, plan.shares, plan.seed, verdict.groups)
         rejections += verdict.rejections + surplus + torn
         if not samples:
@@ -133,7 +130,7 @@ def _build(plan, listing, made_from):
         [(r.image_id, _relative(r.path, plan.source), r.reason) for r in rejections],
     )
     if plan.options.audit != "off":
-        write_csv(folder / "audit.csv", COLUMNS, verdict.rows)
+        write_csv(folder / "audit.csv", COLUMNS, with_splits(verdict.rows, samples))
     _put_in_place(plan, folder)
     size = sum(path.stat().st_size for path in plan.target.iterdir())
     return Report(plan, spool.crops(), rejections, size, time.monotonic() - start, verdict)

@@ -16,22 +16,30 @@ def candidates(descriptors, owners, *, sets=None):
     `owners` says whose each descriptor is, in ascending order. Where `sets` says which set each owner is of, only pairs
     across sets count.
     """
-    if not len(descriptors):
-        return np.zeros((0, 3), np.int64)
-    descriptors, owners = _whitened(np.asarray(descriptors, np.float32)), np.asarray(owners, np.int64)
-    a, b, variant, cosine = (np.concatenate(parts) for parts in zip(*_pairs(descriptors), strict=True))
-    keep = owners[a] < owners[b]
-    if sets is not None:
-        sets = np.asarray(sets)
-        keep &= sets[owners[a]] != sets[owners[b]]
-    a, b, variant, cosine = a[keep], b[keep], variant[keep], cosine[keep]
-    pair = owners[a] * (owners.max() + 1) + owners[b]
-    # Rounded, so that the last bits of a product in another block do not choose between equals.
-    order = np.lexsort((variant, b, a, -cosine.round(4), pair))
-    best = order[np.r_[True, np.diff(pair[order]) != 0]] if len(order) else order
-    a, b, variant, cosine = a[best], b[best], variant[best], cosine[best].round(4)
+    owners = np.asarray(owners, np.int64)
+    sets = None if sets is None else np.unique(np.asarray(sets), return_inverse=True)[1][owners]
+    chosen = (np.zeros(0, np.int64),) * 3 + (np.zeros(0, np.float32),)
+    for found in _pairs(_whitened(np.asarray(descriptors, np.float32))):
+        a, b, *_ = found
+        keep = owners[a] < owners[b]
+        if sets is not None:
+            keep &= sets[a] != sets[b]
+        found = [part[keep] for part in found]
+        # Chosen from after each block: of what lies near each other in a set of one camera, memory could not hold all.
+        chosen = _choose(*(np.concatenate(parts) for parts in zip(chosen, found, strict=True)), owners)
+    return np.stack(chosen[:3], 1)
+
+
+def _choose(a, b, variant, cosine, owners):
+    """The best view and variant of each pair, of pairs that are likely or among the nearest few of one of their two."""
+    if not len(a):
+        return a, b, variant, cosine
+    pair = owners[a] * (owners[-1] + 1) + owners[b]
+    order = np.lexsort((variant, b, a, -cosine, pair))
+    best = order[np.r_[True, np.diff(pair[order]) != 0]]
+    a, b, variant, cosine = a[best], b[best], variant[best], cosine[best]
     near = (cosine >= _LIKELY) | _nearest(owners[a], cosine) | _nearest(owners[b], cosine)
-    return np.stack([a[near], b[near], variant[near]], 1)
+    return a[near], b[near], variant[near], cosine[near]
 
 
 def _whitened(descriptors):
@@ -44,18 +52,22 @@ def _whitened(descriptors):
 
 
 def _pairs(descriptors):
-    """(a, b, variant, cosine) arrays of all a < b that are possible, block by block."""
+    """For each block of columns (a, b, variant, cosine) arrays of all a < b that are possible."""
     for start in range(0, len(descriptors), _COLUMNS):
         columns = descriptors[start : start + _COLUMNS]
+        found = []
         for index, variant in enumerate(VARIANTS):
             turned = np.ascontiguousarray(varied_descriptors(columns, variant).T)
             for first in range(0, start + len(columns), _ROWS):
                 cosine = descriptors[first : first + _ROWS] @ turned
                 place = np.flatnonzero(cosine >= _POSSIBLE)
                 row, column = np.divmod(place, cosine.shape[1])
+                # Rounded, so that the last bits of a product in another block do not choose between equals.
+                values = cosine.ravel()[place].round(4)
                 above = row + first < column + start
-                place, row, column = place[above], row[above], column[above]
-                yield row + first, column + start, np.full(len(place), index, np.int8), cosine.ravel()[place]
+                row, column, values = row[above] + first, column[above] + start, values[above]
+                found.append((row, column, np.full(len(row), index), values))
+        yield [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def _nearest(owner, cosine):

@@ -27,8 +27,6 @@ def start():
 
 def read_stored(folder):
     """Each photograph of a record set, with its split and labels; paired records are two."""
-    if not (folder / "dataset_info.json").is_file():
-        raise UserError(f"{folder} is no record set: name a folder RECORDS/NAME/CONFIG/VERSION")
     try:
         builder = tfds.builder_from_directory(str(folder))
         features = builder.info.features
