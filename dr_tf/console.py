@@ -6,6 +6,21 @@ import sys
 import tempfile
 
 
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend: one line, no traceback."""
+
+
+@contextlib.contextmanager
+def mistakes_in_one_line():
+    """Around a command: a person's mistake ends it with one line and a status that is not zero."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
 def progress(total, doing, what):
     """A bar with a rate on a terminal; a line every half minute where the output goes to a file."""
     import tqdm

@@ -6,8 +6,8 @@ import pathlib
 import re
 import sys
 
+from dr_tf.console import UserError
 from tfrecords_builder.layouts import known_layouts
-from tfrecords_builder.samples import UserError
 
 _EPILOG = """\
 Records lie in RECORDS/NAME/CONFIG/1.0.0 and are read by any TensorFlow program:

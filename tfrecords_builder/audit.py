@@ -8,8 +8,9 @@ import collections
 import dataclasses
 import itertools
 
+from dr_tf.console import UserError
 from dr_tf.grades import ABSENT
-from tfrecords_builder.samples import SPLITS, Rejection, UserError
+from tfrecords_builder.samples import SPLITS, Rejection
 
 COLUMNS = ("image_a", "image_b", "kind", "distance", "transform", "split_a", "split_b", "label_a", "label_b", "action")
 MODES = ("on", "strict", "off")

@@ -8,10 +8,9 @@ import tempfile
 import cv2
 import numpy as np
 
-from dr_tf.console import progress, without_greetings
+from dr_tf.console import UserError, progress, without_greetings
 from tfrecords_builder.audit import COLUMNS, conflict, describe
 from tfrecords_builder.copies import trace
-from tfrecords_builder.samples import UserError
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.traces import Traces
 from tfrecords_builder.workers import map_in_order

@@ -11,11 +11,10 @@ import os
 import shutil
 import time
 
-from dr_tf.console import progress, without_greetings
+from dr_tf.console import UserError, progress, without_greetings
 from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.pairs import one_an_eye
-from tfrecords_builder.samples import UserError
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.traces import Traces

@@ -14,10 +14,6 @@ _OLDEST = 130
 UNKNOWN_LABELS = (ABSENT,) * len(ODIR_LABELS)
 
 
-class UserError(Exception):
-    """A mistake that the person at the keyboard can mend: one line, no traceback."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """A photograph and what its publisher says of it. Empty text and -1 stand for what is not known."""

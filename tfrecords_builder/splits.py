@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from tfrecords_builder.samples import SPLITS, Rejection, UserError
+from dr_tf.console import UserError
+from tfrecords_builder.samples import SPLITS, Rejection
 
 _OVERALL = 2  # what the whole of a split weighs beside a grade: both then keep to their share within two or three
 

@@ -6,8 +6,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from dr_tf.console import UserError
 from dr_tf.fundus.geometry import Geometry
-from tfrecords_builder.samples import EYES, Sample, UserError
+from tfrecords_builder.samples import EYES, Sample
 
 
 @dataclasses.dataclass(frozen=True)

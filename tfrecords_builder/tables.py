@@ -8,7 +8,7 @@ import io
 import pathlib
 import re
 
-from tfrecords_builder.samples import UserError
+from dr_tf.console import UserError
 
 _SEPARATORS = ",;\t"
 

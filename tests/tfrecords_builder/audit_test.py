@@ -2,8 +2,9 @@
 
 import unittest
 
+from dr_tf.console import UserError
 from tfrecords_builder.audit import Groups, Pair, count, judge, refuse_crossing, with_splits
-from tfrecords_builder.samples import UserError, make_sample
+from tfrecords_builder.samples import make_sample
 from tfrecords_builder.splits import assign_folds, assign_splits, parse_shares
 
 

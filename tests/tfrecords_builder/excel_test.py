@@ -7,8 +7,8 @@ from unittest import mock
 
 import openpyxl
 
+from dr_tf.console import UserError
 from tests.tfrecords_builder import published_trees
-from tfrecords_builder.samples import UserError
 from tfrecords_builder.tables import numbered_rows, read_table
 
 

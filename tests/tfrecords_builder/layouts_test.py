@@ -5,10 +5,11 @@ import tempfile
 import unicodedata
 import unittest
 
+from dr_tf.console import UserError
 from tests.tfrecords_builder import trees
 from tfrecords_builder.__main__ import parse
 from tfrecords_builder.layouts import known_layouts
-from tfrecords_builder.samples import UserError, without_repeats
+from tfrecords_builder.samples import without_repeats
 
 SHARED = pathlib.Path(os.environ.get("DR_TF_SHARED", pathlib.Path(__file__).parents[3] / "shared"))
 IDRID = SHARED / "data" / "idrid"

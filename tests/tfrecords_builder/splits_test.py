@@ -5,7 +5,8 @@ import unittest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrecords_builder.samples import SPLITS, UserError, make_sample
+from dr_tf.console import UserError
+from tfrecords_builder.samples import SPLITS, make_sample
 from tfrecords_builder.splits import assign_folds, assign_splits, parse_shares
 
 SHARES = parse_shares("train=70,validation=10,calibration=10,test=10")

@@ -2,7 +2,7 @@ import pathlib
 import tempfile
 import unittest
 
-from tfrecords_builder.samples import UserError
+from dr_tf.console import UserError
 from tfrecords_builder.tables import numbered_rows, read_table, whole_number
 
 ROWS = [{"name": "a", "grade": "0"}, {"name": "b", "grade": "4"}]

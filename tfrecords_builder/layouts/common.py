@@ -2,8 +2,9 @@
 
 import pathlib
 
+from dr_tf.console import UserError
 from dr_tf.grades import GRADES
-from tfrecords_builder.samples import Listing, Rejection, UserError, make_sample
+from tfrecords_builder.samples import Listing, Rejection, make_sample
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 CLASS_COUNTS = {"grade": len(GRADES), "any_dr": 2}

@@ -1,8 +1,9 @@
 """One folder a class, with or without folders for the splits above them."""
 
+from dr_tf.console import UserError
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import CLASS_COUNTS, SPLIT_NAMES, class_order, image_id, photographs_in, require
-from tfrecords_builder.samples import Listing, Rejection, UserError, make_sample
+from tfrecords_builder.samples import Listing, Rejection, make_sample
 
 TREE = """\
   SOURCE/train|valid|test/CLASS/*.jpg        (validation, val, testing, … are understood)

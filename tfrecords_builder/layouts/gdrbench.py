@@ -3,9 +3,10 @@
 import functools
 import re
 
+from dr_tf.console import UserError
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import SPLIT_NAMES, collect, image_id, photographs_in, require
-from tfrecords_builder.samples import Listing, Rejection, UserError
+from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.tables import labelled_lines, whole_number
 
 TREE = """\

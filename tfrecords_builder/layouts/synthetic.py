@@ -7,9 +7,9 @@ import json
 import cv2
 import numpy as np
 
-from dr_tf.console import progress
+from dr_tf.console import UserError, progress
 from tfrecords_builder.layouts import Layout
-from tfrecords_builder.samples import Listing, UserError, make_sample
+from tfrecords_builder.samples import Listing, make_sample
 from tfrecords_builder.tables import read_table
 from tfrecords_builder.workers import map_in_order
 

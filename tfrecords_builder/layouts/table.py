@@ -3,9 +3,10 @@
 import pathlib
 import unicodedata
 
+from dr_tf.console import UserError
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import EXTENSIONS, class_order, image_id, photographs_in, require, split_named
-from tfrecords_builder.samples import EYES, SEXES, Listing, Rejection, UserError, make_sample
+from tfrecords_builder.samples import EYES, SEXES, Listing, Rejection, make_sample
 from tfrecords_builder.tables import numbered_rows, whole_number
 
 TREE = """\
