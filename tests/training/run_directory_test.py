@@ -1,0 +1,70 @@
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from dr_tf import files
+from dr_tf.console import UserError
+from dr_tf.training.run_directory import RunDirectory
+
+HOLD = "import sys; from dr_tf.training.run_directory import RunDirectory as R; r = R(sys.argv[1]); print(1, flush=True); input()"
+
+
+class RunDirectoryTest(unittest.TestCase):
+    def setUp(self):
+        self.path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "run"
+
+    def test_another_config_is_refused_with_the_line_that_differs(self):
+        with RunDirectory(self.path) as run:
+            run.keep_config("# head\na.x = 1\na.y = 2\n")
+        with RunDirectory(self.path) as run:
+            run.keep_config("# head\na.x = 1\na.y = 2\n")
+            with self.assertRaisesRegex(UserError, r"there: a.y = 2; here: a.y = 3"):
+                run.keep_config("# head\na.x = 1\na.y = 3\n")
+
+    def test_a_folder_of_something_else_is_refused(self):
+        self.path.mkdir()
+        (self.path / "thesis.txt").write_text("mine")
+        with self.assertRaisesRegex(UserError, "not a run's folder"):
+            RunDirectory(self.path)
+
+    def test_one_process_at_a_time(self):
+        other = subprocess.Popen([sys.executable, "-c", HOLD, str(self.path)], stdin=-1, stdout=-1)
+        other.stdout.readline()
+        with self.assertRaisesRegex(UserError, "another process"):
+            RunDirectory(self.path)
+        other.kill()
+        other.communicate()
+        RunDirectory(self.path).__exit__()
+
+    def test_a_file_in_the_way(self):
+        self.path.write_text("")
+        with self.assertRaisesRegex(UserError, "cannot be used"):
+            RunDirectory(self.path)
+
+
+class FilesTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def test_whole_or_not_at_all(self):
+        path = self.folder / "a" / "b.json"
+        with self.assertRaises(RuntimeError), files.appearing(path) as unfinished:
+            unfinished.write_text("half")
+            raise RuntimeError
+        self.assertEqual(list(path.parent.iterdir()), [])
+        files.write_json(path, {"x": 1})
+        self.assertEqual(path.read_text(), '{\n  "x": 1\n}\n')
+
+    def test_a_folder_takes_the_place_of_a_folder(self):
+        for text in ("old", "new"):
+            with files.appearing(self.folder / "f") as unfinished:
+                unfinished.mkdir()
+                (unfinished / text).write_text(text)
+        self.assertEqual([p.name for p in (self.folder / "f").iterdir()], ["new"])
+
+    def test_no_room_or_no_right_is_one_line(self):
+        (self.folder / "file").write_text("")
+        with self.assertRaisesRegex(UserError, "cannot be written"):
+            files.write_text(self.folder / "file" / "below", "x")
