@@ -1,0 +1,158 @@
+import unittest
+
+import numpy as np
+import pytest
+from scipy.stats import beta, norm
+
+from dr_tf.inference.operating_points import (
+    guaranteed_rank,
+    name_of,
+    operating_point,
+    patients_needed,
+    per_patient,
+)
+
+
+def point(criterion, target, positives, negatives):
+    scores = np.concatenate([positives, negatives])
+    return operating_point(criterion, target, scores, np.repeat([1, 0], [len(positives), len(negatives)]))
+
+
+class RankTest(unittest.TestCase):
+    def test_29_patients_are_the_fewest_for_a_sensitivity_of_90(self):
+        self.assertEqual(guaranteed_rank(28, 0.9), 0)  # 0.9 ** 28 = 0.0523
+        self.assertEqual(guaranteed_rank(29, 0.9), 1)  # 0.9 ** 29 = 0.0471
+        self.assertEqual(patients_needed(0.9), 29)
+        self.assertEqual(patients_needed(0.95), 59)
+        self.assertEqual(guaranteed_rank(0, 0.9), 0)
+
+    def test_it_is_the_largest_that_holds(self):
+        for n in (29, 46, 60, 100, 1000):
+            for share in (0.8, 0.9, 0.95):
+                m = guaranteed_rank(n, share)
+                if m:
+                    self.assertLessEqual(beta.sf(1 - share, m, n + 1 - m), 0.05 + 1e-12)
+                self.assertGreater(beta.sf(1 - share, m + 1, n - m), 0.05)
+
+
+class PointTest(unittest.TestCase):
+    def test_sensitivity_by_hand(self):
+        positives = np.arange(1, 101) / 100
+        # Bin(100, 0.1): P(X <= 4) = 0.024, P(X <= 5) = 0.058. The fifth smallest.
+        found = point("sensitivity", 0.9, positives, np.array([0.01, 0.045, 0.05, 0.5]))
+        self.assertEqual((found.threshold, found.guaranteed), (0.05, True))
+        self.assertEqual((found.sensitivity, found.specificity), (0.96, 0.5))
+
+    def test_specificity_by_hand(self):
+        negatives = np.arange(1, 101) / 100
+        found = point("specificity", 0.9, np.array([0.95, 0.96, 0.97]), negatives)
+        self.assertTrue(found.guaranteed)
+        self.assertEqual(found.threshold, np.nextafter(0.96, 1))
+        self.assertEqual((found.specificity, round(found.sensitivity, 3)), (0.96, 0.333))
+
+    def test_too_few_patients_get_the_plain_threshold_and_are_told(self):
+        found = point("sensitivity", 0.9, np.arange(1, 21) / 20, np.zeros(3))
+        self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.15, False, 0.9))
+        self.assertEqual(
+            found.note, "not guaranteed: sensitivity at least 0.9 takes 29 patients, the calibration split has 20"
+        )
+        self.assertFalse(point("specificity", 0.9, np.ones(3), np.arange(28) / 28).guaranteed)
+
+    def test_without_a_patient_half_stands_in(self):
+        for criterion, target in (("sensitivity", 0.9), ("youden", None)):
+            found = point(criterion, target, np.array([]), np.array([0.2]))
+            self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.5, False, None))
+            self.assertIn("0.5 stands in", found.note)
+
+    def test_youden_by_hand(self):
+        found = point("youden", None, np.array([0.4, 0.6, 0.8]), np.array([0.1, 0.2, 0.5, 0.7]))
+        # At 0.4: 1 + 2/4 - 1. At 0.6: 2/3 + 3/4 - 1. At 0.8: 1/3 + 1 - 1.
+        self.assertEqual((found.threshold, found.sensitivity, found.specificity), (0.4, 1.0, 0.5))
+
+    def test_scores_that_are_all_equal_refer_everybody(self):
+        found = point("sensitivity", 0.9, np.full(40, 0.3), np.full(5, 0.3))
+        self.assertEqual((found.sensitivity, found.specificity), (1, 0))
+
+    def test_a_patient_of_unknown_truth_is_left_out(self):
+        scores, truth = np.array([0.9, 0.1, 0.5]), np.array([1, 0, -1])
+        self.assertEqual(operating_point("youden", None, scores, truth).threshold, 0.9)
+
+    def test_names_and_what_is_unknown(self):
+        self.assertEqual((name_of("sensitivity", 0.9), name_of("youden")), ("sensitivity_0.9", "youden"))
+        with self.assertRaisesRegex(ValueError, "known: sensitivity, specificity, youden"):
+            point("recall", 0.9, np.ones(1), np.ones(1))
+        with self.assertRaisesRegex(ValueError, "between 0 and 1"):
+            point("sensitivity", 90, np.ones(1), np.ones(1))
+
+
+class PatientTest(unittest.TestCase):
+    def test_the_worse_eye_counts_once(self):
+        scores, truth = per_patient([0.2, 0.9, 0.1, 0.3, 0.4, 0.6], [0, 1, 0, 0, 0, -1], list("aabbcc"))
+        np.testing.assert_array_equal(scores, [0.9, 0.3, 0.6])
+        np.testing.assert_array_equal(truth, [1, 0, -1])
+
+    def test_a_positive_eye_settles_what_an_unknown_one_leaves_open(self):
+        np.testing.assert_array_equal(per_patient([0.2, 0.9], [-1, 1], ["a", "a"])[1], [1])
+
+
+def broken(criterion, target, n, draws, rng):
+    """How often the promise is broken, its truth known: negatives score N(0, 1), positives N(1, 1)."""
+    few = 0
+    for _ in range(draws):
+        found = point(criterion, target, rng.normal(1, 1, n), rng.normal(0, 1, n))
+        true = norm.sf(found.threshold, 1) if criterion == "sensitivity" else norm.cdf(found.threshold)
+        few += true < target
+    return few / draws
+
+
+class GuaranteeTest(unittest.TestCase):
+    """A promise at 95 % may be broken in 5 % of calibration splits; here over what chance allows in so many draws."""
+
+    def test_it_holds(self):
+        rng = np.random.default_rng(0)
+        for criterion in ("sensitivity", "specificity"):
+            for n in (29, 60, 200):
+                with self.subTest(criterion=criterion, n=n):
+                    self.assertLess(broken(criterion, 0.9, n, 1000, rng), 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5)
+
+    def test_the_plain_threshold_breaks_it_about_every_other_time(self):
+        rng, few = np.random.default_rng(0), 0
+        for _ in range(1000):
+            positives = np.sort(rng.normal(1, 1, 100))
+            few += norm.sf(positives[10], 1) < 0.9
+        self.assertGreater(few / 1000, 0.4)
+
+    def test_counting_photographs_of_few_patients_would_break_it(self):
+        """Both eyes of a patient score nearly alike: 120 photographs tell little more than 60 patients."""
+        rng = np.random.default_rng(1)
+
+        def eyes_of(patients):
+            return rng.normal(1, 1, (patients, 1)) + rng.normal(0, 0.05, (patients, 2))
+
+        everybody = eyes_of(200_000)
+        eyes, whole = np.sort(everybody.ravel()), np.sort(everybody.max(axis=1))
+        low = {"photographs": 0, "patients": 0}
+        for _ in range(1000):
+            seen = eyes_of(60)
+            threshold = np.sort(seen.ravel())[guaranteed_rank(120, 0.9) - 1]
+            low["photographs"] += np.searchsorted(eyes, threshold) / len(eyes) > 0.1
+            scores, _ = per_patient(seen.ravel(), np.ones(120, int), np.arange(60).repeat(2))
+            threshold = np.sort(scores)[guaranteed_rank(60, 0.9) - 1]
+            low["patients"] += np.searchsorted(whole, threshold) / len(whole) > 0.1
+        self.assertGreater(low["photographs"] / 1000, 0.08)
+        self.assertLess(low["patients"] / 1000, 0.05 + 0.021)
+
+    @pytest.mark.slow
+    def test_it_holds_in_many_draws(self):
+        rng = np.random.default_rng(2)
+        for criterion in ("sensitivity", "specificity"):
+            for target in (0.8, 0.9, 0.95):
+                for n in (patients_needed(target), 100, 300):
+                    with self.subTest(criterion=criterion, target=target, n=n):
+                        share = broken(criterion, target, n, 10000, rng)
+                        print(f"{criterion} {target} n={n}: broken in {share:.2%}")
+                        self.assertLess(share, 0.05 + 3 * (0.05 * 0.95 / 10000) ** 0.5)
+
+
+if __name__ == "__main__":
+    unittest.main()
