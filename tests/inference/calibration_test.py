@@ -133,7 +133,7 @@ class ApplyTest(unittest.TestCase):
         self.assertLessEqual(np.diff(heads.Corn().above(fitted.apply(logits)), axis=1).max(), 0)
 
     @given(st.integers(0, 2**32 - 1))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     def test_every_fit_of_coral_descends(self, seed):
         rng = np.random.default_rng(seed)
         found = fit("coral", rng.normal(0, 5, (30, 1)) + rng.normal(0, 3, 4), rng.integers(0, 5, 30))

@@ -1,0 +1,139 @@
+"""How fast are the ten nearest of 100,000 training photographs found, and are they the right ones?
+
+Compared with a float64 search over the same stored features (what must be found), with the same in float32 with no
+re-ranking, and with scikit-learn's brute force. The limit for one query is reading the resident bank once, measured as
+the fastest of three ways to read it; a single query may take twice that. In batches of 32 a query may take 5 ms.
+
+  python benchmarks/neighbours.py [--rows 100000] [--features 512] [--repeats 15]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from dr_tf.inference.neighbours import K, build_bank, load_bank  # noqa: E402
+
+BATCH = 32
+
+
+def drawn(rows, features, queries, seed=0):
+    """Features like a network's: rectified, about many centres, of uneven spread; queries are near some of them."""
+    rng = np.random.default_rng(seed)
+    centres = rng.gamma(1.0, 1.0, (64, features)).astype(np.float32)
+    spread = rng.gamma(2.0, 0.2, features).astype(np.float32)
+
+    def some(n):
+        noise = rng.standard_normal((n, features), dtype=np.float32) * spread
+        return np.maximum(centres[rng.integers(0, len(centres), n)] + noise, 0)
+
+    return some(rows), rng.integers(0, 5, rows), some(queries)
+
+
+def readings(stored):
+    flat = stored.reshape(-1)
+    ones = np.ones(stored.shape[1], np.float32)
+    words = flat.view(np.uint64)
+    return {
+        "sum": lambda: flat.sum(),
+        "or": lambda: np.bitwise_or.reduce(words),
+        "times a vector": lambda: stored @ ones,
+    }
+
+
+def float64_search(stored, queries):
+    rows = []
+    for query in queries:
+        squared = np.concatenate([((part - query) ** 2).sum(axis=1) for part in np.array_split(stored, 16)])
+        rows.append(np.argsort(squared, kind="stable")[:K])
+    return np.array(rows)
+
+
+def float32_search(stored, squares, queries):
+    rough = squares - 2 * (queries.astype(np.float32) @ stored.T)
+    return np.argsort(rough, axis=1, kind="stable")[:, :K]
+
+
+def in_turn(ways, repeats):
+    """Milliseconds of each way, median, taken in turn so that a drifting machine is fair to all."""
+    took = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if repeat:  # the first warms up
+                took[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def stored_and_loaded(bank):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "bank.npz"
+        bank.save(path)
+        return path.stat().st_size, load_bank(path)
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rows", type=int, default=100_000)
+    flags.add_argument("--features", type=int, default=512)
+    flags.add_argument("--repeats", type=int, default=15)
+    flags = flags.parse_args()
+    import sklearn
+    from sklearn.neighbors import NearestNeighbors
+
+    features, classes, queries = drawn(flags.rows, flags.features, BATCH)
+    on_disk, bank = stored_and_loaded(build_bank(features, classes, 5))
+    stored, squares = bank._stored, bank._squares
+    inside = (queries.astype(np.float64) - bank.mean) * bank.scale
+    right = float64_search(stored, inside)
+    same = int((bank.nearest(queries)[1] == right).all(axis=1).sum())
+    plain = int((float32_search(stored, squares, inside) == right).all(axis=1).sum())
+    peer = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(stored)
+    few = inside.astype(np.float32)
+
+    read = in_turn(readings(stored), flags.repeats)
+    limit = min(read.values())
+    ways = {
+        "one query": lambda: bank.nearest(queries[:1]),
+        "one query, scikit-learn": lambda: peer.kneighbors(few[:1]),
+        f"batch of {BATCH}": lambda: bank.nearest(queries),
+        f"batch of {BATCH}, scikit-learn": lambda: peer.kneighbors(few),
+        "limit: read the bank": lambda: readings(stored)[min(read, key=read.get)](),
+    }
+    ms = in_turn(ways, flags.repeats)
+    limit = min(limit, ms["limit: read the bank"])
+    each = {name: ms[name] / BATCH for name in ms if name.startswith("batch")}
+    cells = flags.rows * flags.features
+
+    print(f"\n{flags.rows} x {flags.features}, the {K} nearest, median of {flags.repeats}")
+    for name, value in ms.items():
+        print(f"  {name:28s} {value:8.1f} ms {f'{each[name]:8.2f} ms a query' if name in each else ''}")
+    print(f"  one query: {ms['one query'] / limit:.2f} x reading the bank once (limit 2)")
+    print(f"  bytes a feature: {on_disk / cells:.3f} on disk, {bank.resident_bytes / cells:.3f} in memory")
+    print(f"  the same {K} as in float64: {same} of {BATCH} queries (float32 alone: {plain})")
+    print(json.dumps({
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
+        "rows": flags.rows, "features": flags.features, "k": K,
+        "read_ms": {name: round(value, 2) for name, value in read.items()},
+        "ms": {name: round(value, 2) for name, value in ms.items()},
+        "ms_a_query": {name: round(value, 3) for name, value in each.items()},
+        "one_query_over_limit": round(ms["one query"] / limit, 2),
+        "bytes_a_feature": {"disk": round(on_disk / cells, 3), "memory": round(bank.resident_bytes / cells, 3)},
+        "same_as_float64": {"ours": same, "float32": plain, "queries": BATCH},
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Is this photograph like those that the network learned from? If not, its answer is not to be relied on.
+
+The distance to the nearest training photographs (Sun et al., ICML 2022) takes the feature bank along. A normal
+distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smaller, and goes with an export.
+"""
+
+import dataclasses
+
+import numpy as np
+
+KEPT = 0.99  # of photographs like the calibration split's
+
+
+def neighbour_distance(distances):
+    """From `Bank.nearest`: the mean over the neighbours."""
+    return np.asarray(distances).mean(axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """Where training features lie: their mean, and the matrix that makes them uncorrelated with variance one."""
+
+    mean: np.ndarray
+    whitening: np.ndarray
+
+    def distance(self, features):
+        return np.linalg.norm((np.asarray(features, np.float64) - self.mean) @ self.whitening, axis=1)
+
+
+def fit_cloud(features):
+    """Ledoit and Wolf's covariance: also where there are fewer photographs than features."""
+    from sklearn.covariance import LedoitWolf  # only who fits needs it
+
+    estimate = LedoitWolf().fit(np.asarray(features, np.float64))
+    values, vectors = np.linalg.eigh(estimate.covariance_)
+    keep = values > values[-1] * 1e-12
+    return Cloud(estimate.location_, vectors[:, keep] / np.sqrt(values[keep]))
+
+
+def distance_limit(distances, kept=KEPT):
+    """The distance within which `kept` of photographs like these lie, as split-conformal prediction has it.
+
+    Beyond the largest distance seen no limit can promise so much: with fewer than kept / (1 - kept) photographs it is that.
+    """
+    distances = np.sort(np.asarray(distances, np.float64))
+    if not len(distances):
+        return None
+    rank = int(np.ceil(kept * (len(distances) + 1)))
+    return float(distances[min(rank, len(distances)) - 1])

@@ -1,0 +1,38 @@
+import unittest
+
+import numpy as np
+
+from dr_tf.inference.gate import distance_limit, fit_cloud, neighbour_distance
+
+
+class LimitTest(unittest.TestCase):
+    def test_by_hand(self):
+        self.assertEqual(distance_limit(np.arange(1, 100), kept=0.9), 90)  # rank 0.9 * 100
+        self.assertEqual(distance_limit([3, 1, 2]), 3)
+        self.assertIsNone(distance_limit([]))
+
+    def test_it_keeps_the_share_that_it_says(self):
+        rng = np.random.default_rng(0)
+        kept = [(rng.exponential(size=50) <= distance_limit(rng.exponential(size=150))).mean() for _ in range(500)]
+        self.assertGreater(np.mean(kept), 0.99 - 0.002)
+
+    def test_neighbour_distance(self):
+        np.testing.assert_allclose(neighbour_distance([[1, 3], [0, 0]]), [2, 0])
+
+
+class CloudTest(unittest.TestCase):
+    def test_distance_is_in_standard_deviations(self):
+        rng = np.random.default_rng(0)
+        cloud = fit_cloud(rng.normal(size=(20000, 2)) * [1, 10] + [5, 5])
+        np.testing.assert_allclose(cloud.distance([[5, 5], [8, 5], [5, 35]]), [0, 3, 3], atol=0.15)
+
+    def test_fewer_photographs_than_features_and_a_dead_feature(self):
+        features = np.random.default_rng(0).normal(size=(20, 64))
+        features[:, 3] = 0
+        cloud = fit_cloud(features)
+        self.assertTrue(np.isfinite(cloud.distance(features)).all())
+        self.assertGreater(cloud.distance(features + 10).min(), cloud.distance(features).max())
+
+
+if __name__ == "__main__":
+    unittest.main()
