@@ -1,0 +1,161 @@
+"""Photographs, targets and an order of rows become batches in a `tf.data.Dataset`.
+
+A batch is one call into Python, in which a few threads decode and change its photographs with OpenCV (which runs
+without Python's lock) straight into the batch. That leaves almost nothing of a photograph's time to TensorFlow and
+Python, and what waits in memory is two batches, however many threads there are.
+"""
+
+import concurrent.futures
+import functools
+import os
+
+import cv2
+import numpy as np
+
+_AHEAD = 2  # batches made while the model is busy
+_ALIGNMENT = 64  # bytes: TensorFlow copies an array that does not begin at such an address
+
+
+def training_batches(
+    photographs,
+    targets,
+    *,
+    rows,
+    order,
+    first_epoch=0,
+    epochs=1,
+    seed=0,
+    augmentation=None,
+    weights=None,
+    shard=(0, 1),
+    threads=None,
+):
+    """Epochs first_epoch..epochs-1 as one dataset, so that nothing is built anew between them.
+
+    `order` gives positions in `rows`; `targets` and `weights` have an entry an example of the record set. Of each batch
+    shard (i, n) takes every n-th example from i on: n workers together see the batches that one would see.
+    Elements are (x, y) or (x, y, weight); x is uint8 [batch, size, size, 3], for pairs a dict of left, right,
+    left_present and right_present. What an example looks like follows from (seed, epoch, example, how often it came
+    before in the epoch), whatever the number of threads.
+    """
+    fill = _Filling(photographs, targets, weights, augmentation, threads)
+    rows, (worker, workers) = np.asarray(rows), shard
+
+    @functools.lru_cache(maxsize=2)
+    def epoch_of(number):
+        drawn = rows[order.epoch(number)]
+        return drawn, _times_before(drawn.ravel()).reshape(drawn.shape)
+
+    def batch(step):
+        epoch, place = divmod(int(step), order.steps)
+        drawn, before = (part[place, worker::workers] for part in epoch_of(epoch))
+        return fill(drawn, lambda i, side: _stream(seed, epoch, int(drawn[i]), int(before[i]), side))
+
+    size = len(range(worker, order.batch_size, workers))
+    return _dataset(range(first_epoch * order.steps, epochs * order.steps), batch, fill, size)
+
+
+def ordered_batches(photographs, targets, *, rows, batch_size, weights=None, threads=None):
+    """Every row once, in order, unchanged; the last batch holds what is left."""
+    fill = _Filling(photographs, targets, weights, None, threads)
+    rows = np.asarray(rows)
+
+    def batch(step):
+        return fill(rows[int(step) * batch_size : (int(step) + 1) * batch_size], None)
+
+    size = batch_size if len(rows) % batch_size == 0 else None
+    return _dataset(range(-(-len(rows) // batch_size)), batch, fill, size)
+
+
+def _dataset(steps, batch, fill, size):
+    import tensorflow as tf
+
+    signature = fill.signature(size)
+    types = [spec.dtype for spec in tf.nest.flatten(signature)]
+
+    def element(step):
+        # "stateful" would make TensorFlow run it alone and in sequence wherever it is asked to be deterministic.
+        flat = tf.numpy_function(batch, [step], types, stateful=False)
+        flat = [tf.ensure_shape(part, spec.shape) for part, spec in zip(flat, tf.nest.flatten(signature), strict=True)]
+        return tf.nest.pack_sequence_as(signature, flat)
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` does it
+    options.autotune.enabled = False  # there is nothing to tune, and its thread costs
+    dataset = tf.data.Dataset.range(steps.start, max(steps.start, steps.stop)).map(element).prefetch(_AHEAD)
+    return dataset.with_options(options)
+
+
+class _Filling:
+    """Rows -> the arrays of a batch, in the order of `signature` flattened."""
+
+    def __init__(self, photographs, targets, weights, augmentation, threads):
+        cv2.setNumThreads(
+            1
+        )  # a photograph is one thread's work; OpenCV's own threads would only get in each other's way
+        self._photographs, self._augmentation = photographs, augmentation
+        self._targets, self._weights = np.asarray(targets), None if weights is None else np.asarray(weights, np.float32)
+        self._pool = _pool(threads or _cores())
+        self._paired = len(photographs.eyes) > 1
+        self._shared = augmentation is not None and augmentation.same_for_both_eyes
+
+    def signature(self, size):
+        import tensorflow as tf
+
+        side = self._photographs.image_size
+        x = tf.TensorSpec((size, side, side, 3), tf.uint8)
+        if self._paired:
+            eyes = self._photographs.eyes
+            x = dict.fromkeys(eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in eyes}
+        y = tf.TensorSpec((size, *self._targets.shape[1:]), tf.as_dtype(self._targets.dtype))
+        return (x, y) if self._weights is None else (x, y, tf.TensorSpec((size,), tf.float32))
+
+    def __call__(self, rows, stream):
+        eyes, side = self._photographs.eyes, self._photographs.image_size
+        images = {eye: _aligned((len(rows), side, side, 3)) for eye in eyes}
+        present = {eye: self._photographs.present(eye)[rows] for eye in eyes}
+
+        def work(task):
+            i, eye = task
+            rng = stream and stream(i, 0 if self._shared else eyes.index(eye))
+            images[eye][i] = self._image(int(rows[i]), eye, rng) if present[eye][i] else 0
+
+        for _ in self._pool.map(work, [(i, eye) for i in range(len(rows)) for eye in eyes]):
+            pass  # a worker's exception is raised here
+        x = images | {f"{eye}_present": present[eye] for eye in eyes if self._paired}
+        x = [x[name] for name in (sorted(x) if self._paired else x)]  # as TensorFlow flattens a dict
+        return [*x, self._targets[rows], *([] if self._weights is None else [self._weights[rows]])]
+
+    def _image(self, row, eye, rng):
+        pixels = self._photographs.read(row, eye)
+        return pixels if self._augmentation is None or rng is None else self._augmentation.augment(pixels, rng)
+
+
+def _stream(seed, epoch, row, before, side):
+    """Random numbers of one photograph: a counter of its own in the generator of (seed, epoch)."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, side, before, row]))
+
+
+def _times_before(rows):
+    """[2, 5, 2, 2] -> [0, 0, 1, 2]"""
+    by_row = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[by_row], prepend=-1))
+    result = np.empty(len(rows), int)
+    result[by_row] = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    return result
+
+
+def _aligned(shape):
+    size = int(np.prod(shape))
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
+
+
+@functools.cache
+def _pool(threads):
+    return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="photographs")
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

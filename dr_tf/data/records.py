@@ -1,0 +1,133 @@
+"""A record set on disk, read by example number.
+
+An epoch can then be a list of numbers: shuffling is over the whole set, every sampling is exact, and a run that resumes
+at any epoch starts at once. The columns are in memory, the photographs stay in the files until they are asked for.
+"""
+
+import csv
+import dataclasses
+import pathlib
+
+import cv2
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.data.scan import scan
+
+EYES = ("left", "right")
+SPLITS = ("train", "validation", "calibration", "test")
+NO_FOLD = -1
+
+_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """`columns` holds every field but pictures, "split" and "fold" besides; a field of an eye is "left/grade"."""
+
+    name: str
+    directory: str
+    image_size: int
+    paired: bool
+    columns: dict[str, np.ndarray]
+    fingerprint: str  # of the records' content
+    _files: list[np.ndarray]
+    _places: dict[str | None, np.ndarray]  # of an eye: [n, (file, first byte, bytes)]
+
+    def __len__(self):
+        return len(self.columns["split"])
+
+    @property
+    def eyes(self):
+        return EYES if self.paired else (None,)
+
+    def rows(self, split):
+        """Numbers of a split's examples."""
+        known = list(dict.fromkeys(self.columns["split"].tolist()))
+        if split not in known:
+            raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(known)}")
+        return np.flatnonzero(self.columns["split"] == split)
+
+    def fold(self, number):
+        """(rows outside of the fold, rows of the fold), of everything that has one: a test split has none."""
+        known = np.unique(self.columns["fold"][self.columns["fold"] != NO_FOLD]).tolist()
+        if number not in known:
+            what = f"folds {', '.join(map(str, known))}" if known else "no folds: there is no folds.csv beside it"
+            raise UserError(f"{self.name} has no fold {number}; it has {what}")
+        folds = self.columns["fold"]
+        return np.flatnonzero((folds != number) & (folds != NO_FOLD)), np.flatnonzero(folds == number)
+
+    def present(self, eye=None):
+        """Bool [n]: whether there is a photograph. Only an eye of a pair can be absent."""
+        return self.columns[f"{eye}_present"] if eye else np.ones(len(self), bool)
+
+    def encoded(self, row, eye=None):
+        """The JPEG as stored."""
+        return self._bytes(row, eye).tobytes()
+
+    def photograph(self, row, eye=None):
+        """uint8 RGB [image_size, image_size, 3]."""
+        pixels = cv2.imdecode(self._bytes(row, eye), _RGB)
+        if pixels is None:
+            raise UserError(f"{self.directory}: the photograph of example {row} cannot be decoded")
+        return pixels
+
+    def _bytes(self, row, eye):
+        file, start, length = self._places[eye][row]
+        return self._files[file][start : start + length]
+
+
+def open_records(root, dataset):
+    """The newest version of RECORDS/NAME/CONFIG, where `dataset` is NAME/CONFIG; NAME is enough if it has one CONFIG."""
+    folder = _newest(_config(pathlib.Path(root), dataset))
+    found = scan(folder, SPLITS)
+    columns = found.columns
+    columns["fold"] = _folds(folder, columns)
+    return Records(
+        name="/".join(folder.parts[-3:-1]),
+        directory=str(folder),
+        image_size=found.image_size,
+        paired=found.paired,
+        columns=columns,
+        fingerprint=found.fingerprint,
+        _files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in found.paths],
+        _places=found.places,
+    )
+
+
+def _config(root, dataset):
+    if not root.is_dir():
+        raise UserError(f"there is no folder of records {root}")
+    folder = root / dataset
+    if not dataset or not folder.is_dir():
+        there = sorted("/".join(p.parts[-4:-2]) for p in root.glob("*/*/*/dataset_info.json"))
+        raise UserError(f"no records {dataset!r} in {root}; there are: {', '.join(dict.fromkeys(there)) or 'none'}")
+    if _versions(folder):
+        return folder
+    configs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _versions(path)]
+    if len(configs) != 1:
+        names = ", ".join(f"{dataset}/{path.name}" for path in configs)
+        raise UserError(f"{folder} holds {'several record sets; name one of: ' + names if configs else 'no records'}")
+    return configs[0]
+
+
+def _versions(folder):
+    return [path.parent for path in folder.glob("*/dataset_info.json")]
+
+
+def _newest(folder):
+    return max(_versions(folder), key=lambda path: [(part.isdigit(), part.zfill(9)) for part in path.name.split(".")])
+
+
+def _folds(folder, columns):
+    """Of pairs a fold holds patients, else photographs."""
+    name = "image_id" if "image_id" in columns else "patient_id"
+    path = folder / "folds.csv"
+    if not path.exists():
+        return np.full(len(columns[name]), NO_FOLD)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            fold = {line[name]: int(line["fold"]) for line in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+    return np.array([fold.get(key, NO_FOLD) for key in columns[name].tolist()])

@@ -1,0 +1,160 @@
+"""Record sets opened, read by number, and refused in one line."""
+
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from tests.data.sets import SIZE, drawn_root, eye_fields, red_of, scratch, write_set
+
+
+class RecordsTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.records = open_records(drawn_root(), "drawn/plain")
+
+    def test_what_a_set_is(self):
+        records = self.records
+        self.assertEqual(
+            (records.name, records.image_size, records.paired, len(records)), ("drawn/plain", SIZE, False, 30)
+        )
+        self.assertEqual(list(dict.fromkeys(records.columns["split"])), ["train", "validation", "test"])
+        self.assertLen(records.rows("validation"), 5)
+        self.assertNotIn("image", records.columns)
+        self.assertEqual(records.columns["labels"].shape, (30, 8))
+
+    def test_columns_and_photographs_belong_together(self):
+        for row in range(30):
+            number = int(self.records.columns["image_id"][row][1:])
+            self.assertEqual(self.records.columns["grade"][row], number % 5)
+            self.assertAlmostEqual(float(self.records.columns["gradability/score"][row]), number / 100, places=5)
+            self.assertNear(_red(self.records.photograph(row)), red_of(number), 2)
+
+    def test_it_reads_what_tensorflow_reads(self):
+        stored = tfds.as_numpy(
+            tfds.builder_from_directory(self.records.directory).as_dataset(
+                "train", decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        )
+        rows = dict(zip(self.records.columns["image_id"], range(30), strict=True))
+        for example in stored:
+            row = rows[example["image_id"].decode()]
+            self.assertEqual(self.records.encoded(row), example["image"])
+            pixels = tf.io.decode_jpeg(example["image"], dct_method="INTEGER_ACCURATE")
+            self.assertAllEqual(self.records.photograph(row), pixels)
+
+    def test_splits_and_folds(self):
+        with self.assertRaisesRegex(UserError, "no split 'trian'; it has train, validation, test"):
+            self.records.rows("trian")
+        rest, held_out = self.records.fold(1)
+        self.assertEqual((len(rest), len(held_out)), (13, 12))
+        self.assertTrue(all(int(i[1:]) % 2 == 1 for i in self.records.columns["image_id"][held_out]))
+        self.assertNotIn("test", self.records.columns["split"][np.concatenate([rest, held_out])])
+        with self.assertRaisesRegex(UserError, "no fold 2; it has folds 0, 1"):
+            self.records.fold(2)
+
+    def test_a_name_is_enough_where_it_has_one_config(self):
+        self.assertEqual(open_records(drawn_root(), "drawn").directory, self.records.directory)
+
+    def test_pairs(self):
+        pairs = open_records(drawn_root(), "paired/plain")
+        self.assertTrue(pairs.paired)
+        self.assertAllEqual(pairs.columns["age"], 50 + np.array([int(p[1:]) for p in pairs.columns["patient_id"]]))
+        self.assertEqual(pairs.columns["left/gradability/score"].shape, (12,))
+        row = pairs.columns["patient_id"].tolist().index("p003")
+        self.assertFalse(pairs.present("left")[row])
+        self.assertEqual(pairs.photograph(row, "left").max(), 0)
+        self.assertNear(_red(pairs.photograph(row, "right")), red_of(7), 2)
+        self.assertAllEqual(pairs.columns["fold"], [int(p[1:]) % 3 for p in pairs.columns["patient_id"]])
+
+    def test_the_same_content_has_the_same_fingerprint(self):
+        one, same, other = (self._one(eye_fields(0)), self._one(eye_fields(0)), self._one(eye_fields(0, grade=3)))
+        self.assertEqual(one.fingerprint, same.fingerprint)
+        self.assertNotEqual(one.fingerprint, other.fingerprint)
+
+    def _one(self, example):
+        root = scratch(self)
+        write_set(root, {"train": [example]})
+        return open_records(root, "drawn")
+
+
+class BadRecordsTest(tf.test.TestCase):
+    def test_absent_records_are_answered_with_those_that_are_there(self):
+        with self.assertRaisesRegex(UserError, "no folder of records /nowhere"):
+            open_records("/nowhere", "idrid/512")
+        with self.assertRaisesRegex(UserError, "no records 'idrid/512' in .*; there are: drawn/plain, paired/plain"):
+            open_records(drawn_root(), "idrid/512")
+
+    def test_several_configs_are_named(self):
+        root = scratch(self)
+        for config in ("one", "two"):
+            write_set(root, {"train": [eye_fields(0)]}, config=config)
+        with self.assertRaisesRegex(UserError, "name one of: drawn/one, drawn/two"):
+            open_records(root, "drawn")
+
+    def test_the_newest_version_is_opened(self):
+        root = pathlib.Path(scratch(self))
+        folder = write_set(root, {"train": [eye_fields(0)]})
+        for version in ("1.2.0", "1.10.0"):
+            shutil.copytree(folder, folder.with_name(version))
+            info = folder.with_name(version) / "dataset_info.json"
+            info.write_text(info.read_text().replace('"1.0.0"', f'"{version}"'))
+        self.assertEndsWith(open_records(root, "drawn/plain").directory, "1.10.0")
+
+    def test_damage_is_named_by_file(self):
+        for name, damage in {"flipped": _flip, "cut": _cut, "absent": os.unlink, "fewer": _fewer}.items():
+            with self.subTest(name):
+                root = scratch(self)
+                folder = write_set(root, {"train": [eye_fields(i) for i in range(3)]})
+                (path,) = folder.glob("*.tfrecord*")
+                damage(path)
+                with self.assertRaisesRegex(
+                    UserError, f"{path.name}.*(cannot be read|holds 2 records, not 3)"
+                ) as raised:
+                    open_records(root, "drawn")
+                self.assertNotIn("\n", str(raised.exception))
+
+    def test_records_of_others_are_refused_by_what_they_lack(self):
+        root = scratch(self)
+        features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3)), "label": np.int32})
+        write_set(root, {"train": [{"image": np.zeros((8, 8, 3), np.uint8), "label": 1}]}, features=features)
+        with self.assertRaisesRegex(UserError, "no image_id, patient_id, grade"):
+            open_records(root, "drawn")
+
+    def test_a_description_that_cannot_be_read(self):
+        root = scratch(self)
+        folder = write_set(root, {"train": [eye_fields(0)]})
+        (folder / "features.json").write_text("{")
+        with self.assertRaisesRegex(UserError, "cannot be read as a record set"):
+            open_records(root, "drawn")
+
+
+def _red(image):
+    return image[SIZE * 5 // 8 : SIZE * 7 // 8, SIZE * 3 // 8 : SIZE * 5 // 8, 0].mean()
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _fewer(path):
+    records = [r.numpy() for r in tf.data.TFRecordDataset(str(path))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records[:-1]:
+            writer.write(record)
+
+
+if __name__ == "__main__":
+    tf.test.main()

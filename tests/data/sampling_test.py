@@ -1,0 +1,113 @@
+"""What each way of sampling draws, counted."""
+
+import unittest
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.data.sampling import ExactlyEach, Shuffled, Weighted
+
+GRADES = np.repeat([0, 1, 2], [12, 6, 2])
+
+
+class ShuffledTest(unittest.TestCase):
+    def test_each_once_an_epoch_in_another_order_the_rest_dropped(self):
+        order = Shuffled().plan(GRADES, batch_size=6, seed=1)
+        self.assertEqual((order.steps, order.epoch(0).shape), (3, (3, 6)))
+        self.assertEqual(len(set(order.epoch(0).ravel())), 18)
+        self.assertNotEqual(order.epoch(0).tolist(), order.epoch(1).tolist())
+        np.testing.assert_allclose(order.prior, [0.6, 0.3, 0.1])
+
+    def test_every_photograph_has_its_turn(self):
+        order = Shuffled().plan(GRADES, batch_size=6, seed=1)
+        self.assertEqual(set(np.concatenate([order.epoch(e).ravel() for e in range(5)])), set(range(20)))
+
+    def test_a_small_set_is_one_batch(self):
+        order = Shuffled().plan(GRADES, batch_size=64, seed=1)
+        self.assertEqual(sorted(order.epoch(3).ravel()), list(range(20)))
+
+    def test_an_epoch_follows_from_the_seed_and_its_number_alone(self):
+        one, other = (Shuffled().plan(GRADES, batch_size=4, seed=7) for _ in range(2))
+        one.epoch(0)
+        np.testing.assert_array_equal(one.epoch(5), other.epoch(5))
+        self.assertNotEqual(Shuffled().plan(GRADES, batch_size=4, seed=8).epoch(5).tolist(), other.epoch(5).tolist())
+
+    def test_the_prior_of_labels_is_their_frequency(self):
+        labels = np.array([[1, 0], [1, 1], [0, 0], [1, 0]])
+        np.testing.assert_allclose(Shuffled().plan(labels, batch_size=2, seed=0).prior, [0.75, 0.25])
+
+
+class WeightedTest(unittest.TestCase):
+    def test_classes_come_equally_often(self):
+        order = Weighted().plan(GRADES, batch_size=20, seed=3)
+        np.testing.assert_allclose(order.prior, [1 / 3] * 3)
+        counts = sum(np.bincount(GRADES[order.epoch(e).ravel()], minlength=3) for e in range(300))
+        np.testing.assert_allclose(counts / counts.sum(), [1 / 3] * 3, atol=0.01)
+
+    def test_counts_of_a_photograph_in_an_epoch_differ_by_one_at_most(self):
+        order = Weighted().plan(GRADES, batch_size=5, seed=3)
+        for epoch in range(20):
+            counts = np.bincount(order.epoch(epoch).ravel(), minlength=20)
+            self.assertLessEqual(set(counts[:12]), {0, 1})  # due 20 / 3 / 12 = 0.56 times
+            self.assertLessEqual(set(counts[12:18]), {1, 2})  # due 1.1 times
+            self.assertLessEqual(set(counts[18:]), {3, 4})  # due 3.3 times
+
+    def test_strength_nought_leaves_the_classes_as_they_are(self):
+        np.testing.assert_allclose(Weighted(strength=0).plan(GRADES, batch_size=4, seed=0).prior, [0.6, 0.3, 0.1])
+
+    def test_labels_by_their_frequency(self):
+        labels = np.array([[1, 0], [1, 0], [1, 0], [1, 1]])
+        order = Weighted().plan(labels, batch_size=4, seed=0)
+        # Weights: 1 for the first three, (1 + 4) / 2 = 2.5 for the last.
+        np.testing.assert_allclose(order.prior, [1, 2.5 / 5.5])
+
+    def test_photographs_without_a_label_are_drawn_too(self):
+        labels = np.array([[0, 0], [0, 0], [1, 0], [0, 1]])
+        drawn = np.concatenate([Weighted().plan(labels, batch_size=4, seed=s).epoch(0).ravel() for s in range(20)])
+        self.assertEqual(set(drawn), {0, 1, 2, 3})
+
+
+class ExactlyEachTest(unittest.TestCase):
+    def test_each_batch_holds_as_many_of_each(self):
+        order = ExactlyEach(per_class=2).plan(GRADES, batch_size=6, seed=0)
+        self.assertEqual(order.steps, 3)
+        for batch in order.epoch(4):
+            np.testing.assert_array_equal(np.bincount(GRADES[batch]), [2, 2, 2])
+        np.testing.assert_allclose(order.prior, [1 / 3] * 3)
+
+    def test_a_class_is_used_up_before_one_comes_again(self):
+        order = ExactlyEach(per_class=2).plan(GRADES, batch_size=None, seed=0)
+        seen = np.concatenate([order.epoch(e).ravel() for e in range(4)])  # 24 draws a class
+        counts = np.bincount(seen, minlength=20)
+        np.testing.assert_array_equal(counts, np.repeat([2, 4, 12], [12, 6, 2]))
+
+    def test_batches_differ_in_the_order_of_classes(self):
+        batches = ExactlyEach(per_class=3).plan(GRADES, batch_size=None, seed=0).epoch(0)
+        self.assertGreater(len({tuple(GRADES[batch]) for batch in batches}), 1)
+
+    def test_a_class_without_photographs_is_named(self):
+        with self.assertRaisesRegex(UserError, "class severe"):
+            ExactlyEach(per_class=2).plan(GRADES, seed=0, classes=("no", "mild", "moderate", "severe"))
+        with self.assertRaisesRegex(UserError, "class 1"):
+            Weighted().plan(np.array([0, 2]), batch_size=1, seed=0)
+        without = Shuffled().plan(np.array([0, 2]), batch_size=1, seed=0, classes=("no", "mild", "moderate", "severe"))
+        np.testing.assert_allclose(without.prior, [0.5, 0, 0.5, 0])
+
+    def test_a_batch_size_that_does_not_fit_is_refused(self):
+        with self.assertRaisesRegex(UserError, "make batches of 6, not 8"):
+            ExactlyEach(per_class=2).plan(GRADES, batch_size=8, seed=0)
+
+    def test_labels_are_refused(self):
+        with self.assertRaisesRegex(UserError, "Weighted"):
+            ExactlyEach(per_class=1).plan(np.eye(3), batch_size=3, seed=0)
+
+
+class NothingTest(unittest.TestCase):
+    def test_nothing_to_train_on(self):
+        for sampling in (Shuffled(), Weighted(), ExactlyEach(per_class=1)):
+            with self.subTest(sampling), self.assertRaisesRegex(UserError, "no photograph"):
+                sampling.plan(np.zeros(0, int), batch_size=2, seed=0)
+
+
+if __name__ == "__main__":
+    unittest.main()
