@@ -1,0 +1,6 @@
+"""The heads by name: `HEADS[head.name](**head.get_config())` is the same head."""
+
+from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.softmax import Softmax
+
+HEADS = {head.name: head for head in (Softmax, Binary)}

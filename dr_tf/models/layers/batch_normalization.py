@@ -1,0 +1,66 @@
+"""Keras' batch normalization through TensorFlow's fused op.
+
+Keras 3 puts it together from moments, a multiplication and an addition. The fused op reads the map fewer times.
+"""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Calls the fused op while it is trained on channels-last maps, and Keras' own code for all else.
+
+    Same variables, same config, same gradients. An instance is never made: `fuse_batch_norm` turns the layers of a
+    network into it.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable and self._fusible(inputs, mask)):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.ones(channels) if self.gamma is None else ops.cast(self.gamma, "float32"),
+            offset=tf.zeros(channels) if self.beta is None else ops.cast(self.beta, "float32"),
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        self._move_statistics(inputs, mean, variance)
+        return output
+
+    def _move_statistics(self, inputs, mean, variance):
+        """The fused op divides the squares by n - 1, Keras by n."""
+        n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+        variance *= (n - 1) / n
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+
+    def _fusible(self, inputs, mask):
+        return (
+            mask is None
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and not (self.synchronized or self.renorm)
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "float16", "bfloat16")
+            and keras.backend.standardize_dtype(self.moving_mean.dtype) == "float32"
+        )
+
+
+# What Keras writes down of a layer's class; by these names it finds its own.
+FusedBatchNormalization.__module__ = "keras.layers"
+FusedBatchNormalization.__name__ = FusedBatchNormalization.__qualname__ = "BatchNormalization"
+
+
+def fuse_batch_norm(model):
+    """Makes every batch normalization of a built network use the fused op, also those inside of layers and inner networks.
+
+    Only the class of the layers changes: for Keras they are what they were, so the network is saved as before and opens
+    without this code. A network that was loaded must be fused again. To be called before `compile`.
+    """
+    for layer in model._flatten_layers():
+        if type(layer) is keras.layers.BatchNormalization:
+            layer.__class__ = FusedBatchNormalization
+    return model
