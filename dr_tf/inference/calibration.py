@@ -175,5 +175,6 @@ def _descend(kind, x, answers, weights, own):
     least = [None, *[_LEAST_GAP] * (len(own) - 1)] if kind.latent else [None] * len(own)
     bounds = [(-5, 5)] * slopes + [(low, None) for low in least]
     start = np.concatenate([np.zeros(slopes), np.linalg.solve(matrix, own)])
-    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-8}
-    return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    # L-BFGS-B solves its tiny systems by threaded BLAS, which takes seconds where other processes hold the cores.
+    options = {"maxfun": 5000, "ftol": 1e-12, "gtol": 1e-8, "xtol": 1e-10}
+    return minimize(objective, start, jac=True, method="TNC", bounds=bounds, options=options).x
