@@ -68,9 +68,9 @@ class Weighted:
 
 @dataclasses.dataclass(frozen=True)
 class ExactlyEach:
-    """Batches of exactly `per_class` photographs of each class; an epoch is as long as without balance.
+    """Batches of exactly `per_class` photographs of each class, whatever batch size is asked for.
 
-    All of a class are used up, over epochs, before one comes again.
+    An epoch is as long as without balance. All of a class are used up, over epochs, before one comes again.
     """
 
     per_class: int
@@ -81,8 +81,6 @@ class ExactlyEach:
             raise UserError("batches with as many of each class need one class a photograph; labels want Weighted()")
         members = [np.flatnonzero(column) for column in _memberships(strata, classes).T]
         each, whole = _whole(self.per_class), _whole(self.per_class) * len(members)
-        if batch_size not in (None, whole):
-            raise UserError(f"{each} of each of {len(members)} classes make batches of {whole}, not {batch_size}")
         steps = max(1, len(strata) // whole)
         prior = (1 / len(members),) * len(members)
         return Order(steps, whole, prior, lambda epoch: _each(members, steps, each, seed, epoch))

@@ -93,9 +93,8 @@ class ExactlyEachTest(unittest.TestCase):
         without = Shuffled().plan(np.array([0, 2]), batch_size=1, seed=0, classes=("no", "mild", "moderate", "severe"))
         np.testing.assert_allclose(without.prior, [0.5, 0, 0.5, 0])
 
-    def test_a_batch_size_that_does_not_fit_is_refused(self):
-        with self.assertRaisesRegex(UserError, "make batches of 6, not 8"):
-            ExactlyEach(per_class=2).plan(GRADES, batch_size=8, seed=0)
+    def test_the_batch_size_follows_from_the_classes(self):
+        self.assertEqual(ExactlyEach(per_class=2).plan(GRADES, batch_size=16, seed=0).batch_size, 6)
 
     def test_labels_are_refused(self):
         with self.assertRaisesRegex(UserError, "Weighted"):

@@ -22,7 +22,7 @@ def photograph(number, size=SIZE):
     """A disc on black; its red says which photograph it is."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     image = np.zeros((size, size, 3), np.uint8)
-    image[np.hypot(x, y) < 0.95 * size / 2] = (red_of(number), 100, 60)
+    image[np.hypot(x, y) < 0.985 * size / 2] = (red_of(number), 100, 60)
     image[size // 4 : size // 2, size // 4 : size // 2] = (220, 180, 90)  # so that a flip shows
     return image
 
