@@ -1,0 +1,127 @@
+"""What a run predicted on a set of photographs (or of patients, where a record is a patient), beside the truth."""
+
+import dataclasses
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.grades import ABSENT, GRADES, ODIR_LABELS, is_positive
+
+# Field -> (type, dimensions; 0: one or two, as for a class or for one answer a label). The rest is checked by hand.
+_COLUMNS = {
+    "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "decided": (int, 0),
+    "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "refer": (bool, 1),
+    "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """One row a photograph; -1 stands for a truth that is not known.
+
+    `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
+    with `threshold` on `p_positive`. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
+    maps a property's name to texts, empty where it is not known.
+    """
+
+    dataset: str
+    split: str
+    ids: np.ndarray
+    patients: np.ndarray
+    patient_known: np.ndarray
+    classes: tuple[str, ...]
+    truth: np.ndarray
+    decided: np.ndarray
+    probabilities: np.ndarray
+    positive: str
+    truth_positive: np.ndarray
+    p_positive: np.ndarray
+    threshold: float
+    refer: np.ndarray
+    uncalibrated: np.ndarray | None = None
+    p_positive_uncalibrated: np.ndarray | None = None
+    intervals: np.ndarray | None = None
+    uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, (kind, dimensions) in _COLUMNS.items():
+            if (values := getattr(self, name)) is not None:
+                self._set(name, _column(name, values, kind, (len(self.ids), dimensions)))
+        for name, kind in (("uncertainty", float), ("slices", str)):
+            columns = getattr(self, name).items()
+            self._set(name, {key: _column(key, values, kind, (len(self.ids), 1)) for key, values in columns})
+        self._set("classes", tuple(self.classes))
+        self._set("threshold", float(self.threshold))
+        self._check()
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
+
+    def _check(self):
+        if not len(self):
+            raise UserError(f"{self.dataset}, {self.split}: no predictions")
+        if len(np.unique(self.ids)) < len(self):
+            raise UserError(f"{self.dataset}, {self.split}: some ids stand for more than one prediction")
+        for name in ("probabilities", "uncalibrated"):
+            values = getattr(self, name)
+            if values is not None and values.shape[1] != len(self.classes):
+                raise ValueError(f"{name} has {values.shape[1]} columns for {len(self.classes)} classes")
+        if self.truth.shape != self.decided.shape:
+            raise ValueError(f"truth {self.truth.shape} and decided {self.decided.shape} differ in shape")
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def multi_label(self):
+        return self.truth.ndim == 2
+
+    @property
+    def graded(self):
+        """Whether the classes are the ICDR grades."""
+        return self.classes == GRADES
+
+    @property
+    def labelled(self):
+        """Rows whose class, or whose every label, is known."""
+        return (self.truth != ABSENT).all(axis=1) if self.multi_label else self.truth != ABSENT
+
+    @property
+    def known_positive(self):
+        return self.truth_positive != ABSENT
+
+    @property
+    def patient_codes(self):
+        """Each row's patient as a number from 0."""
+        return np.unique(self.patients, return_inverse=True)[1]
+
+    @property
+    def clustered(self):
+        """Whether some patient has several photographs."""
+        return len(np.unique(self.patients)) < len(self)
+
+    def take(self, rows):
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None}
+        for name in ("uncertainty", "slices"):
+            columns[name] = {key: values[rows] for key, values in getattr(self, name).items()}
+        return dataclasses.replace(self, **columns)
+
+    def class_is_positive(self):
+        """For each class whether it counts as positive (True, False, or None: the class does not say)."""
+        if self.graded:
+            unknown = {"any_dr": ABSENT, "dme": ABSENT, "labels": (ABSENT,) * len(ODIR_LABELS)}
+            return [is_positive(self.positive, {"grade": grade, **unknown}) for grade in range(len(GRADES))]
+        return [False, True] if len(self.classes) == 2 and not self.multi_label else [None] * len(self.classes)
+
+
+def _column(name, values, kind, shape):
+    rows, dimensions = shape
+    values = np.asarray(values)
+    values = values.astype(kind if kind is not int else np.int64)
+    if len(values) != rows or values.ndim not in ((dimensions,) if dimensions else (1, 2)):
+        raise ValueError(f"{name} has the shape {values.shape} beside {rows} ids")
+    if kind is float and not np.isfinite(values).all():
+        bad = int((~np.isfinite(values.reshape(rows, -1)).all(axis=1)).sum())
+        raise UserError(f"{name}: not a number for {bad} of {rows} predictions; the model has diverged or is damaged")
+    return values
