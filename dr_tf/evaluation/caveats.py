@@ -1,0 +1,61 @@
+"""What a reader of figures must be told: one sentence each."""
+
+import numpy as np
+
+from dr_tf.evaluation.figures import patients_unknown
+
+
+def caveats(predictions):
+    return [sentence for check in CHECKS for sentence in check(predictions)]
+
+
+def _never_decided(p):
+    if p.multi_label:
+        counts = zip(p.classes, (p.truth == 1).sum(axis=0), (p.decided == 1).sum(axis=0), strict=True)
+    else:
+        counts = ((name, (p.truth == i).sum(), (p.decided == i).sum()) for i, name in enumerate(p.classes))
+    for name, true, decided in counts:
+        if true and not decided:
+            yield f"“{name}” is never predicted, though it is the truth of {_count(true)}."
+
+
+def _disagreements(p):
+    """Where the class that was decided says one thing and the decision to refer another."""
+    if (apart := disagreements(p)) is None or not apart.any():
+        return
+    referred, cleared = int((apart & p.refer).sum()), int((apart & ~p.refer).sum())
+    yield (
+        f"The class and the decision disagree on {p.positive} for {int(apart.sum())} of {_count(len(p))}: "
+        f"{referred} referred below it, {cleared} not referred at or above it."
+    )
+
+
+def disagreements(p):
+    """For each row whether its class and its decision contradict each other; None where classes do not say."""
+    says = p.class_is_positive()
+    if p.multi_label or all(answer is None for answer in says):
+        return None
+    known = np.array([answer is not None for answer in says])[p.decided]
+    return known & (np.array([bool(answer) for answer in says])[p.decided] != p.refer)
+
+
+def _patients(p):
+    if unknown := patients_unknown(p):
+        yield f"{unknown[0].upper()}{unknown[1:].replace(':', ': intervals')}."
+
+
+def _small_classes(p):
+    if p.multi_label:
+        counts = dict(zip(p.classes, (p.truth == 1).sum(axis=0), strict=True))
+    else:
+        counts = {name: (p.truth == i).sum() for i, name in enumerate(p.classes)}
+    few = [f"“{name}” {count}" for name, count in counts.items() if count < 10]
+    if few and p.labelled.any():
+        yield f"Fewer than 10 to judge by: {', '.join(few)}."
+
+
+CHECKS = (_never_decided, _disagreements, _small_classes, _patients)
+
+
+def _count(n):
+    return f"{n} photograph{'s' if n != 1 else ''}"
