@@ -7,7 +7,9 @@ that photographs can be read later in any order, without parsing anything.
 import contextlib
 import dataclasses
 import hashlib
+import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -37,17 +39,16 @@ def scan(folder, order):
     _check(info.features, paired, folder)
     splits = sorted(info.splits, key=lambda split: (order.index(split) if split in order else len(order), split))
     files = [(split, *file) for split in splits for file in _files(info.splits[split])]
-    total = info.splits.total_num_examples
-    with progress(total, "opening", "records") if total >= _MANY else contextlib.nullcontext() as bar:
-        parts = [_scan_file(number, *file, info.features, bar) for number, file in enumerate(files)]
-    columns = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    paths, lengths = [path for _, path, _ in files], [length for *_, length in files]
+    columns, places, sums = _read(paths, lengths, info.features)
+    columns["split"] = np.repeat([split for split, *_ in files], lengths)
     return Scan(
-        paths=[path for _, path, _ in files],
+        paths=paths,
         columns=columns,
-        places={eye: np.concatenate([part[1][eye] for part in parts]) for eye in parts[0][1]},
+        places=places,
         image_size=(info.features["left"] if paired else info.features)["image"].shape[0],
         paired=paired,
-        fingerprint=hashlib.sha256(b"".join(part[2] for part in parts)).hexdigest(),
+        fingerprint=hashlib.sha256(sums).hexdigest(),
     )
 
 
@@ -84,50 +85,85 @@ def _files(split):
     return list(zip((str(path) for path in split.filepaths), lengths, strict=True))
 
 
-def _scan_file(number, split, path, length, features, bar):
-    """(columns, {eye: [n, (file, first byte, bytes)]}, the sums that the file keeps of its records)."""
+def _read(paths, lengths, features):
+    """(columns, {eye: [n, (file, first byte, bytes)]}, the sums that the files keep of their records)."""
     import tensorflow as tf
 
-    batches, at, places, sums = [], 0, [], []
-    parse = _parser(features)
+    many = sum(lengths) >= _MANY
+    batches = []
     try:
-        data = np.memmap(path, np.uint8, "r").view(np.ndarray)
-        for serialized, fields in tf.data.TFRecordDataset(path).map(parse).batch(_AT_ONCE).as_numpy_iterator():
-            columns = dict(_flat(fields))
-            pictures = {name: columns.pop(name) for name in list(columns) if name.split("/")[-1] == "image"}
-            for i, record in enumerate(serialized):
-                start = at + _HEADER
-                places.append([(number, start + record.find(p[i]), len(p[i])) for p in pictures.values()])
-                at = start + len(record) + _FOOTER
-                sums.append(data[at - _FOOTER : at].tobytes())
-            batches.append(columns)
-            if bar:
-                bar.update(len(serialized))
+        walk = _Walk(paths)
+        dataset = tf.data.TFRecordDataset(paths).map(_parser(features)).batch(_AT_ONCE)
+        with progress(sum(lengths), "opening", "records") if many else contextlib.nullcontext() as bar:
+            for serialized, fields in dataset.as_numpy_iterator():
+                columns = dict(_flat(fields))
+                pictures = {name: columns.pop(name) for name in list(columns) if name.split("/")[-1] == "image"}
+                for record in zip(serialized, *pictures.values(), strict=True):
+                    walk.step(*record)
+                batches.append(columns)
+                if bar:
+                    bar.update(len(serialized))
     except (OSError, ValueError, tf.errors.OpError) as error:
-        text = (getattr(error, "message", None) or str(error)).splitlines()[0]
-        raise UserError(f"{pathlib.Path(path)} cannot be read: {text}") from None
-    if len(places) != length:
-        raise UserError(f"{path} holds {len(places)} records, not {length} as dataset_info.json says")
+        raise _unreadable(paths, error) from None
+    for path, found, stated in zip(paths, walk.counts, lengths, strict=True):
+        if found != stated:
+            raise UserError(f"{path} holds {found} records, not {stated} as dataset_info.json says")
     columns = {name: _text(np.concatenate([batch[name] for batch in batches])) for name in batches[0]}
-    columns["split"] = np.full(length, split)
-    places = np.array(places).transpose(1, 0, 2)
-    return columns, dict(zip(map(_eye, pictures), places, strict=True)), b"".join(sums)
+    places = np.array(walk.places).transpose(1, 0, 2)
+    return columns, dict(zip(map(_eye, pictures), places, strict=True)), b"".join(walk.sums)
+
+
+class _Walk:
+    """Where one record after another lies in the files."""
+
+    def __init__(self, paths):
+        self._data = [np.memmap(path, np.uint8, "r").view(np.ndarray) for path in paths]
+        self._file, self._at = 0, 0
+        self.counts, self.places, self.sums = [0] * len(paths), [], []
+
+    def step(self, record, *pictures):
+        if self._at == len(self._data[self._file]):
+            self._file, self._at = self._file + 1, 0
+        start = self._at + _HEADER
+        self.places.append([(self._file, start + record.find(picture), len(picture)) for picture in pictures])
+        self._at = start + len(record) + _FOOTER
+        self.sums.append(self._data[self._file][self._at - _FOOTER : self._at].tobytes())
+        self.counts[self._file] += 1
+
+
+def _unreadable(paths, error):
+    """TensorFlow does not say in which of the files it found the damage."""
+    import tensorflow as tf
+
+    for path in paths:
+        try:
+            if not os.path.getsize(path):
+                return UserError(f"{path} is empty")
+            for _ in tf.data.TFRecordDataset(path):
+                pass
+        except (OSError, tf.errors.OpError) as found:
+            return UserError(f"{path} cannot be read: {_line(found)}")
+    return UserError(f"{pathlib.Path(paths[0]).parent} cannot be read: {_line(error)}")
+
+
+def _line(error):
+    """Without what TensorFlow adds of its operations."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    return re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", text.splitlines()[0])
 
 
 def _parser(features):
     """Serialized -> (serialized, fields): pictures stay bytes, lesion masks (of varying number) are left out."""
     import tensorflow_datasets as tfds
 
+    def but_masks(features):
+        return {name: features[name] for name in features if name != "masks"}
+
     eyes = [eye for eye in ("left", "right") if eye in features]
-    fields = {name: _but_masks(features[name]) if name in eyes else True for name in features if name != "masks"}
+    kept = tfds.features.FeaturesDict(but_masks(features) | {eye: but_masks(features[eye]) for eye in eyes})
     stored = {"image": tfds.decode.SkipDecoding()}
-    partial = tfds.decode.PartialDecoding(fields, decoders=dict.fromkeys(eyes, stored) if eyes else stored)
-    kept = partial.extract_features(features)
-    return lambda serialized: (serialized, kept.deserialize_example(serialized, decoders=partial.decoders))
-
-
-def _but_masks(features):
-    return {name: True for name in features if name != "masks"}
+    decoders = dict.fromkeys(eyes, stored) if eyes else stored
+    return lambda serialized: (serialized, kept.deserialize_example(serialized, decoders=decoders))
 
 
 def _flat(fields, prefix=""):

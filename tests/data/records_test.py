@@ -108,14 +108,20 @@ class BadRecordsTest(tf.test.TestCase):
         self.assertEndsWith(open_records(root, "drawn/plain").directory, "1.10.0")
 
     def test_damage_is_named_by_file(self):
-        for name, damage in {"flipped": _flip, "cut": _cut, "absent": os.unlink, "fewer": _fewer}.items():
+        for name, damage in {
+            "flipped": _flip,
+            "cut": _cut,
+            "absent": os.unlink,
+            "fewer": _fewer,
+            "empty": _empty,
+        }.items():
             with self.subTest(name):
                 root = scratch(self)
                 folder = write_set(root, {"train": [eye_fields(i) for i in range(3)]})
                 (path,) = folder.glob("*.tfrecord*")
                 damage(path)
                 with self.assertRaisesRegex(
-                    UserError, f"{path.name}.*(cannot be read|holds 2 records, not 3)"
+                    UserError, f"{path.name}.*(cannot be read: [^{{]+$|holds 2 records, not 3|is empty)"
                 ) as raised:
                     open_records(root, "drawn")
                 self.assertNotIn("\n", str(raised.exception))
@@ -147,6 +153,10 @@ def _flip(path):
 
 def _cut(path):
     path.write_bytes(path.read_bytes()[:-10])
+
+
+def _empty(path):
+    path.write_bytes(b"")
 
 
 def _fewer(path):
