@@ -48,13 +48,15 @@ NOTHING = Likeness(255.0, 0.0, 0.0, 0.0)
 
 
 def compare(a, b):
-    """The Likeness of two views, laid on each other as exactly as possible, or straight where that shows a copy."""
+    """The Likeness of two views, laid on each other as exactly as possible, or straight where the vessels say so.
+
+    The straight map alone says of a second photograph of an eye that it is not turned: IDRiD's 013 and 397.
+    """
     found = NOTHING
     for warp, refine in _rough_maps(a, b):
-        likeness = _likeness(a, b, warp, refine)
-        if likeness.kind == "copy":
-            return likeness
-        found = max(found, likeness, key=lambda one: one.vessels)
+        found = max(found, _likeness(a, b, warp, refine), key=lambda one: one.vessels)
+        if found.kind == "copy":
+            break
     return found
 
 

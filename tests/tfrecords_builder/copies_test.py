@@ -133,6 +133,17 @@ class SecondPhotographTest(unittest.TestCase):
                 found = pairs({"first": traced(first), "second": traced(_second(first))})
                 self.assertEqual([p.kind for p in found], ["same_eye"])
 
+    def test_a_turn_by_less_than_a_degree_is_enough(self):
+        """As between IDRiD's 013 and 397: laid straight on each other, they look like copies."""
+        for seed in range(2):
+            with self.subTest(seed=seed):
+                first = trees.photograph(seed, 600, 480)
+                move = cv2.getRotationMatrix2D((300, 240), 0.9, 1.0)
+                turned = cv2.warpAffine(first, move, (600, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                darker = (turned * np.linspace(0.7, 0.8, 600)[:, None]).astype(np.uint8)
+                found = pairs({"first": traced(first), "second": traced(darker)})
+                self.assertEqual([p.kind for p in found], ["same_eye"])
+
 
 def _second(rgb):
     """The same eye a moment later: turned by two degrees and shifted, lit from the side, with the border where it was."""

@@ -88,6 +88,8 @@ class IdridTest(unittest.TestCase):
         self.assertEqual(len(exact), 6)
         crossing = [(r["image_a"], r["image_b"]) for r in exact if r["split_a"] != r["split_b"]]
         self.assertEqual(crossing, [("train/IDRiD_118", "test/IDRiD_064")])
+        second = [(r["image_a"], r["image_b"], r["kind"]) for r in rows if r not in exact]
+        self.assertEqual(second, [("train/IDRiD_013", "train/IDRiD_397", "same_eye")])
         self.assertIn("train/IDRiD_118", rejected)
         self.assertFalse(any(name.startswith("test/") for name in rejected))
 
