@@ -76,6 +76,14 @@ def _add_common_flags(parser):
         "--audit", choices=("on", "strict", "off"), default="on",
         help="for copies: on drops and flags them, strict refuses if any cross published splits (default: on)",
     )  # fmt: skip
+    parser.add_argument(
+        "--beam_runner", default="", metavar="NAME",
+        help="crop and write on Apache Beam (DirectRunner, FlinkRunner, DataflowRunner, ...), whose workers see SOURCE and "
+        "RECORDS under the same paths; the records are the same",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam_option", action="append", default=[], metavar="NAME=VALUE", help="for the runner; may be repeated"
+    )
     parser.add_argument("--paired", action="store_true", help="one record a patient, with both eyes")
     parser.add_argument("--sheet", metavar="PNG", help="draw a contact sheet: originals with the border, and crops")
     parser.add_argument("--sheet_count", type=_between(1, 10000), default=60, help="photographs on it (default: 60)")
@@ -98,6 +106,7 @@ def run(flags):
 
         print("\n".join(audit_sets(flags.sets, flags.output, workers=flags.workers)))
         return
+    from tfrecords_builder.beam_runner import parse_beam
     from tfrecords_builder.build import Plan, build
     from tfrecords_builder.crops import Options
     from tfrecords_builder.samples import without_repeats
@@ -120,6 +129,7 @@ def run(flags):
         folds=flags.folds,
         workers=flags.workers,
         overwrite=flags.overwrite,
+        beam=parse_beam(flags.beam_runner, flags.beam_option),
     )
     listing = without_repeats(layout.read(flags.source, flags))
     print(f"{name}: {len(listing.samples)} photographs below {flags.source}", file=sys.stderr)

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ import time
 from dr_tf.console import UserError, progress, without_greetings
 from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
+from tfrecords_builder.fingerprint import differences, fingerprint
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
@@ -36,6 +36,7 @@ class Plan:
     folds: int = 5
     workers: int = 2
     overwrite: bool = False
+    beam: object = None  # a BeamRunner that crops and writes in place of this machine's processes
 
     @property
     def target(self):
@@ -44,6 +45,10 @@ class Plan:
     @property
     def staging(self):
         return self.records / f".building-{self.name}-{self.options.config_name}"
+
+    @property
+    def beam_folder(self):
+        return self.staging / "beam"
 
     @property
     def replaced(self):
@@ -60,37 +65,6 @@ class Report:
     bytes_out: int
     seconds: float
     verdict: Verdict
-
-
-def fingerprint(plan, listing):
-    """What the records follow from; two builds with equal fingerprints write equal bytes."""
-    options = {
-        **dataclasses.asdict(plan.options),
-        "shares": {split: round(share, 6) for split, share in plan.shares.items()},
-        "seed": plan.seed,
-        "folds": plan.folds,
-    }
-    digest = hashlib.sha256()
-    for sample in sorted(listing.samples, key=lambda s: s.image_id):
-        # Sizes stand for the files: where they lie decides nothing that is written.
-        lesions = tuple((lesion, _size(path)) for lesion, path in sample.masks)
-        labels = dataclasses.astuple(dataclasses.replace(sample, path=None, masks=lesions))
-        digest.update(repr((labels, _size(sample.path))).encode())
-    return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}
-
-
-def differences(before, now):
-    """One line for each thing in which two fingerprints differ."""
-    lines = [
-        f"{name}: {before['options'].get(name)} before, {value} now"
-        for name, value in now["options"].items()
-        if before["options"].get(name) != value
-    ]
-    if before["photographs"] != now["photographs"]:
-        lines.append(f"source table: {before['photographs']} photographs before, {now['photographs']} now")
-    elif before["source_table"] != now["source_table"]:
-        lines.append("source table: as many photographs, but names, sizes or labels are not the same")
-    return lines
 
 
 def build(plan, listing):
@@ -147,9 +121,8 @@ def _audit(plan, spool, traces):
 
 
 def _crop_all(plan, samples, spool, traces):
-    crop = functools.partial(crop_sample, options=plan.options)
     rejections = []
-    results = map_in_order(crop, samples, workers=plan.workers, on_death=died)
+    results = _cropped(plan, samples)
     with contextlib.closing(results), progress(len(samples), "cropping", "photographs") as bar:
         for result in results:
             if isinstance(result, Rejection):
@@ -163,17 +136,33 @@ def _crop_all(plan, samples, spool, traces):
     return rejections
 
 
+def _cropped(plan, samples):
+    if plan.beam:
+        from tfrecords_builder.beam_crops import crop_on_beam
+
+        return crop_on_beam(samples, plan.options, plan.beam_folder, plan.beam)
+    crop = functools.partial(crop_sample, options=plan.options)
+    return map_in_order(crop, samples, workers=plan.workers, on_death=died)
+
+
 def _write(plan, spool, made_from):
     # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
     with without_greetings():
         from tfrecords_builder.records import write_records
 
+        write_splits = None
+        if plan.beam:
+            from tfrecords_builder import records_on_beam
+
+            where = {"runner": plan.beam, "folder": plan.beam_folder}
+            write_splits = functools.partial(records_on_beam.write_splits, **where)
     return write_records(
         name=plan.name,
         options=plan.options,
         spool=spool,
         metadata={"fingerprint": made_from},
         data_dir=plan.staging,
+        write_splits=write_splits,
     )
 
 
@@ -239,10 +228,3 @@ def _relative(path, source):
         return str(path.relative_to(source)) if hasattr(path, "relative_to") else str(path).removeprefix(f"{source}/")
     except ValueError:
         return str(path)
-
-
-def _size(path):
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

@@ -100,6 +100,14 @@ def _crop(sample, options):
     )
 
 
+def without_pixels(crop):
+    return dataclasses.replace(crop, jpeg=b"", masks=())
+
+
+def with_pixels(crop, jpeg, masks):
+    return dataclasses.replace(crop, jpeg=jpeg, masks=masks)
+
+
 def _mask(path, geometry):
     pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
@@ -123,7 +131,7 @@ class Spool:
     def append(self, crop):
         start = self._file.seek(0, 2)
         pickle.dump((crop.jpeg, crop.masks), self._file)
-        self._places.append((dataclasses.replace(crop, jpeg=b"", masks=(), trace=None), start))
+        self._places.append((dataclasses.replace(without_pixels(crop), trace=None), start))
 
     def place(self, samples):
         """Gives each crop the sample, with its split, of that image_id; a crop without one is dropped."""
@@ -154,4 +162,4 @@ class Spool:
         crop, start = place
         self._file.seek(start)
         jpeg, masks = pickle.load(self._file)  # this process wrote it
-        return dataclasses.replace(crop, jpeg=jpeg, masks=masks)
+        return with_pixels(crop, jpeg, masks)

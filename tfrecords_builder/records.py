@@ -140,12 +140,15 @@ def _sorted_fields(serialized):
 
 
 class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes the crops of a spool, one record a photograph or a patient, each into the split of its sample."""
+    """Writes the crops of a spool, one record a photograph or a patient, each into the split of its sample.
+
+    `write_splits`, where it is given, writes them in TFDS's place.
+    """
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, name, options, spool, metadata, data_dir):
-        self.name = name
+    def __init__(self, *, name, options, spool, metadata, data_dir, write_splits=None):
+        self.name, self._write_splits = name, write_splits
         self._options, self._spool, self._metadata = options, spool, metadata
         config = tfds.core.BuilderConfig(name=options.config_name, version=VERSION)
         super().__init__(config=config, data_dir=data_dir)
@@ -161,8 +164,23 @@ class FundusRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self._present()}
+
+    def _present(self):
         present = {crop.sample.split for crop in self._spool.crops()}
-        return {split: self._generate_examples(split) for split in SPLITS if split in present}
+        return [split for split in SPLITS if split in present]
+
+    def _generate_splits(self, dl_manager, download_config):
+        if self._write_splits is None:
+            return super()._generate_splits(dl_manager, download_config)
+        return self._write_splits(
+            self._spool.crops(),
+            features=self.info.features,
+            size=self._options.image_size,
+            paired=self._options.paired,
+            templates={split: self._get_filename_template(split) for split in self._present()},
+            writer=self._example_writer(),
+        )
 
     def _example_writer(self):
         return SortedFieldsWriter(self.info.file_format)

@@ -77,7 +77,9 @@ def _audited(report):
 def _sizes(report):
     before, after = sum(c.bytes_in for c in report.crops) / 1e6, report.bytes_out / 1e6
     rate = (len(report.crops) + len(report.rejections)) / max(report.seconds, 1e-9)
+    plan = report.plan
+    means = f"on {plan.beam.name}" if plan.beam else f"with {plan.workers} workers"
     return (
         f"{before:.1f} MB of photographs -> {after:.1f} MB of records in {report.seconds:.1f} s "
-        f"({rate:.1f} photographs/s with {report.plan.workers} workers)\n{report.plan.target}"
+        f"({rate:.1f} photographs/s {means})\n{report.plan.target}"
     )

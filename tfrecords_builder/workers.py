@@ -47,17 +47,34 @@ def _submit(pool, function, item):
 
 def _one_by_one(function, calls, on_death):
     """Results that are there, and those of the other calls, tried again with one process that has nothing else to do."""
-    pool = _pool(1)
-    try:
+    with Apart(function, on_death=on_death) as apart:
         for item, call in calls:
             done = call.done() and not call.cancelled() and call.exception() is None
-            try:
-                yield call.result() if done else pool.submit(function, item).result()
-            except BrokenProcessPool:
-                yield on_death(item)
-                pool = _pool(1)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+            yield call.result() if done else apart(item)
+
+
+class Apart:
+    """Calls function(item) in one process that has nothing else to do; on_death(item) where that kills it."""
+
+    def __init__(self, function, *, on_death):
+        self._function, self._on_death = function, on_death
+        self._pool = _pool(1)
+
+    def __call__(self, item):
+        try:
+            return self._pool.submit(self._function, item).result()
+        except BrokenProcessPool:
+            self._pool = _pool(1)
+            return self._on_death(item)
+
+    def close(self):
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def _pool(workers):
