@@ -3,13 +3,15 @@
 import inspect
 
 from dr_tf.console import UserError
+from dr_tf.models.backbones import applications
 from dr_tf.models.backbones.backbone import Backbone, assemble
+from dr_tf.models.backbones.presets import keras_hub
 from dr_tf.models.backbones.resnet_v2 import resnet_v2
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
 # Name -> function of (image_size, weights, and options of its own) that gives a Body.
-BACKBONES = {"resnet_v2": resnet_v2}
+BACKBONES = {"resnet_v2": resnet_v2, "keras_hub": keras_hub, **applications.BUILDERS}
 
 
 def build_backbone(name, *, image_size, weights=None, trainable_from="all", **options):
