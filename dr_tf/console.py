@@ -16,7 +16,8 @@ def mistakes_in_one_line():
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        # gin adds lines on where it was when a part that it built refused its parameters.
+        sys.exit(f"error: {str(error).splitlines()[0]}")
     except KeyboardInterrupt:
         sys.exit("stopped")
 
@@ -47,8 +48,9 @@ def captured_stderr():
 def without_greetings():
     """Around the first import of TensorFlow: holds back what its libraries say of themselves, unless the import fails.
 
-    They write to the descriptor before their own log level is read, so no setting of theirs helps.
+    They write to the descriptor before their own log level is read, so no setting of theirs helps; later it does.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     said = b""
     try:
         with captured_stderr() as captured:

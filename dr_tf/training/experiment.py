@@ -1,0 +1,43 @@
+"""Everything that a run is made of, besides the folders it reads and writes."""
+
+import dataclasses
+from collections.abc import Callable
+
+from dr_tf.data.sampling import Shuffled
+from dr_tf.training.optimization import Optimization
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """`model(head=head)` builds the network; it is called where the weights are to live, and again for every fold.
+
+    `keep` says which epoch's weights become the model: the "best" by `monitor` on the validation split, or the "last".
+    `class_weights` is None, "balanced" or a weight per class. `jit` None compiles by XLA on a GPU and not on a CPU.
+    """
+
+    dataset: str
+    head: object
+    model: Callable
+    optimization: Optimization = dataclasses.field(default_factory=Optimization)
+    sampling: object = dataclasses.field(default_factory=Shuffled)
+    augmentation: object = None
+    epochs: int = 50
+    batch_size: int = 16
+    validation_batch_size: int = 32
+    seed: int = 0
+    class_weights: str | tuple | None = None
+    keep: str = "best"
+    monitor: tuple[str, str] | None = None  # (figure, "max" or "min"); None: the head's
+    patience: int | None = None
+    checkpoint_every: int = 1
+    precision: str = "float32"
+    jit: bool | None = None
+    distribution: str = "one_device"
+    cache: str = "auto"
+    cache_dir: str | None = None
+    steps_per_execution: int = 1
+
+    @property
+    def watched(self):
+        """The figure that chooses, or None where the last epoch is kept."""
+        return None if self.keep == "last" else tuple(self.monitor or self.head.monitor)

@@ -1,0 +1,166 @@
+"""One run: an experiment and records go in, a run directory comes out. Killed and started again, it goes on."""
+
+import contextlib
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dr_tf import files
+from dr_tf.console import UserError
+from dr_tf.models.stages import stage_of
+from dr_tf.training import strategies
+from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
+from dr_tf.training.checkpoints import Checkpoints, set_weights
+from dr_tf.training.feed import Feed
+from dr_tf.training.pictures import Pictures
+from dr_tf.training.roles import split_roles
+from dr_tf.training.run_directory import RunDirectory
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def train(experiment, records, *, run_dir, config, roles=None, init_from=None):
+    """Trains, or goes on training; returns the finished model and its history.
+
+    `config` gives the text that the run is known by; it is called once all parts are built.
+    """
+    with RunDirectory(run_dir) as run, strategies.strategy(experiment.distribution).scope():
+        keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
+        keras.utils.set_random_seed(experiment.seed)
+        if not _on_gpu():  # the same weights bit for bit, whatever the threads; on a GPU it would cost speed
+            tf.config.experimental.enable_op_determinism()
+        model = _built(experiment, init_from)
+        feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size(model))
+        metrics = experiment.head.metrics()
+        _compile(model, experiment, feed.order.steps, metrics)
+        run.keep_config(config())
+        history = _fit(experiment, model, feed, run, metrics)
+        if run.finished:
+            logging.info("%s is done; nothing to train", run.path)
+        else:
+            _finish(model, feed, run)
+        return model, history
+
+
+def _finish(model, feed, run):
+    """`model.keras` comes last: where it is, all is there."""
+    if feed.roles.held_out is not None:
+        rows = feed.roles.held_out
+        logits = model.predict(feed.ordered(rows), verbose=0)
+        with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
+            np.savez(file, rows=rows, logits=logits)
+    with files.appearing(run.path / "model.keras") as path:
+        model.save(path, include_optimizer=False)
+
+
+def _built(experiment, init_from):
+    with _precision(experiment.precision):
+        model = experiment.model(head=experiment.head)
+    if init_from:
+        load_weights(model, init_from)
+    return model
+
+
+def _compile(model, experiment, steps, metrics):
+    stages = stage_of(model)
+    rates = experiment.optimization.rates(stages, list(dict.fromkeys(stages.values())))
+    model.compile(
+        optimizer=experiment.optimization.build(steps_per_epoch=steps, epochs=experiment.epochs, rate_of=rates),
+        loss=experiment.head.loss(),
+        metrics=metrics,
+        # XLA halves the speed of a small convolutional step on a CPU; Keras' "auto" would take it.
+        jit_compile=_on_gpu() if experiment.jit is None else experiment.jit,
+        steps_per_execution=experiment.steps_per_execution,
+    )
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its places
+
+
+def _fit(experiment, model, feed, run, metrics):
+    """Leaves the weights in `model` that the experiment keeps; returns the history."""
+    checkpoints = Checkpoints(run.path / "checkpoints")
+    recorder = Recorder(
+        run.path,
+        checkpoints,
+        every=experiment.checkpoint_every,
+        epochs=experiment.epochs,
+        monitor=experiment.watched,
+        patience=experiment.patience,
+        start=checkpoints.restore(model),
+    )
+    done = len(recorder.history)
+    _greet(experiment, model, feed, done)
+    if not recorder.finished:
+        model.fit(
+            feed.training(done),
+            epochs=experiment.epochs,
+            initial_epoch=done,
+            steps_per_epoch=feed.order.steps,
+            validation_data=feed.ordered(feed.roles.select) if len(feed.roles.select) else None,
+            callbacks=[*_callbacks(experiment, feed, run, metrics, done), recorder],
+            shuffle=False,  # the feed does it
+            verbose=1 if sys.stderr.isatty() else 2,
+        )
+    set_weights(model, recorder.kept_weights())
+    return recorder.history
+
+
+def _callbacks(experiment, feed, run, metrics, done):
+    yield keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
+    yield Pictures(
+        run.path / "tensorboard",
+        config=(run.path / "config.gin").read_text(encoding="utf-8"),
+        sample=feed.sample,
+        matrix=next((metric.matrix for metric in metrics if hasattr(metric, "matrix")), None),
+        classes=experiment.head.classes,
+    )
+    yield StopAtNaN(feed.names)
+    yield ExpectedTime(feed.order.steps * (experiment.epochs - done))
+    if experiment.optimization.ema:
+        yield ValidateAverage()
+
+
+def _greet(experiment, model, feed, done):
+    device = "GPU" if _on_gpu() else "CPU"
+    logging.info(
+        "%s: fits %d examples of %s, selects by %d; %s weights; on the %s; epochs %d to %d",
+        experiment.head.name, len(feed.roles.fit), feed.records.name, len(feed.roles.select),
+        f"{model.count_params():,}", device, done + 1, experiment.epochs,
+    )  # fmt: skip
+
+
+def image_size(model):
+    """The side of the photographs that a model takes, one eye or two."""
+    shapes = model.input_shape.values() if isinstance(model.input_shape, dict) else [model.input_shape]
+    return next(shape[1] for shape in shapes if len(shape) == 4)
+
+
+def load_weights(model, run_dir):
+    """The weights of another run's finished model, which must have the same layers."""
+    path = f"{run_dir}/model.keras"
+    try:
+        other = keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
+    if [v.shape for v in other.variables] != [v.shape for v in model.variables]:
+        raise UserError(f"--init_from: the model of {run_dir} is not of the same layers as this config's")
+    for variable, value in zip(model.variables, other.variables, strict=True):
+        variable.assign(value)
+
+
+@contextlib.contextmanager
+def _precision(policy):
+    if policy not in PRECISIONS:
+        raise UserError(f"unknown precision {policy!r}; known: {', '.join(PRECISIONS)}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _on_gpu():
+    return bool(tf.config.list_logical_devices("GPU"))

@@ -1,0 +1,74 @@
+import pathlib
+import tempfile
+
+import tensorflow as tf
+
+from dr_tf import configuration
+from dr_tf.console import UserError
+from dr_tf.training.optimization import Optimization
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("*.gin"))]
+
+
+class ShippedConfigsTest(tf.test.TestCase):
+    def test_each_is_parsed_and_built(self):
+        for path in COMPLETE:
+            with self.subTest(path.name):
+                configuration.parse([path])
+                experiment = configuration.build("train")
+                model = experiment.model(head=experiment.head)
+                self.assertEqual(model.output_shape[-1], experiment.head.outputs)
+                self.assertIsInstance(experiment.optimization.build(steps_per_epoch=3, epochs=2), object)
+
+    def test_each_grid_goes_with_its_experiment(self):
+        for path in sorted((CONFIGS / "grids").glob("*.gin")):
+            with self.subTest(path.name):
+                configuration.parse([CONFIGS / "experiments" / path.name, path])
+                trials = list(configuration.build("grid").trials())
+                self.assertGreater(len(trials), 1)
+                for values in trials:
+                    bindings = [f"{name} = {value!r}" for name, value in values.items()]
+                    configuration.parse([CONFIGS / "experiments" / path.name, path], bindings)
+                    configuration.build("train")
+
+
+class ParseTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "a.gin"
+
+    def _refused(self, text, expected, bindings=(), build=None):
+        self.path.write_text(text)
+        with self.assertRaisesRegex(UserError, expected) as caught:
+            configuration.parse([self.path], bindings)
+            configuration.build(build or "train")
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_mistakes_in_one_line(self):
+        self._refused(
+            "trian.epochs = 1", r"nothing is called 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
+        )
+        self._refused("train.epoch = 1", "train has no parameter 'epoch' .* did you mean 'epochs'")
+        self._refused("train.head = @softmx()", "nothing is called @softmx .* did you mean 'softmax'")
+        self._refused("train.epochs = [1", "config: ")
+        self._refused("train.epochs == 1", "config: ")
+        self._refused("train.epochs = %MANY\ntrain.dataset = 'a'", "%MANY is not set")
+        self._refused("optimization.learning_rate = 1", "train needs 'dataset', 'head', and 'model'")
+        self._refused("include 'nowhere.gin'", "nowhere.gin")
+        self._refused("", "nothing is called 'x'", ["x.y = 1"])
+        with self.assertRaisesRegex(UserError, "Unable to open file: nowhere.gin"):
+            configuration.parse(["nowhere.gin"])
+
+    def test_bindings_come_on_top_and_nothing_is_left_of_before(self):
+        self.path.write_text("optimization.learning_rate = 1.0\noptimization.decay = 'cosine'")
+        configuration.parse([self.path], ["optimization.learning_rate = 2.0"])
+        self.assertEqual(configuration.build("optimization"), Optimization(learning_rate=2.0, decay="cosine"))
+        configuration.parse([], ["optimization.ema = 0.5"])
+        self.assertEqual(configuration.build("optimization"), Optimization(ema=0.5))
+
+    def test_what_was_used_is_told_defaults_included(self):
+        configuration.parse([], ["optimization.ema = 0.5"])
+        configuration.build("optimization")
+        self.assertIn("optimization.ema = 0.5", configuration.operative())
+        self.assertIn("optimization.learning_rate = 0.001", configuration.operative())

@@ -1,0 +1,103 @@
+"""Trains what a config describes, on records, into a run directory. Stopped or killed, the same command goes on."""
+
+import argparse
+import pathlib
+import sys
+
+from dr_tf.console import mistakes_in_one_line, without_greetings
+
+EXAMPLES = """
+  python train.py --gin_file configs/quickstart.gin --records quickstart/records --run_dir runs/quickstart
+  python train.py ... --gin_param 'train.epochs = 10' --gin_param 'optimization.learning_rate = 1e-4'
+  python train.py ... --init_from runs/first            start from the weights of a finished run
+  python train.py ... --folds 5                         every fold held out once; figures over all of them
+  python train.py ... --grid_file configs/grids/X.gin   every combination, side by side in TensorBoard
+
+tensorboard --logdir RUN_DIR shows the curves, the confusion matrix, the photographs as they are fed, and a grid's trials.
+"""
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        "train.py",
+        description=__doc__,
+        epilog="examples:" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--gin_file", action="append", required=True, help="a config; more than once: later ones on top"
+    )
+    parser.add_argument("--gin_param", action="append", default=[], help="one binding on top of the config")
+    parser.add_argument("--records", required=True, help="folder that tfrecords_builder wrote to")
+    parser.add_argument("--run_dir", required=True, type=pathlib.Path, help="where the run is written")
+    parser.add_argument("--init_from", help="run directory whose finished model gives the first weights")
+    parser.add_argument("--folds", type=int, help="train once per fold of the records, holding it out")
+    parser.add_argument("--fold", type=int, help="with --folds: only this one, from 0")
+    parser.add_argument("--grid_file", help="a config with grid.parameters: train once per combination")
+    flags = parser.parse_args(arguments)
+    if flags.fold is not None and not flags.folds:
+        parser.error("--fold needs --folds")
+    if flags.grid_file and flags.folds:
+        parser.error("--grid_file and --folds exclude each other")
+    return flags
+
+
+def main(arguments=None):
+    flags = parse(arguments)
+    print("starting TensorFlow ...", file=sys.stderr)
+    with mistakes_in_one_line():
+        with without_greetings():
+            from dr_tf import configuration
+
+            configuration.start()
+        configuration.parse([*flags.gin_file, *([flags.grid_file] if flags.grid_file else [])], flags.gin_param)
+        if flags.grid_file:
+            run_grid(flags)
+        elif flags.folds:
+            run_folds(flags)
+        else:
+            run_one(flags)
+
+
+def run_one(flags):
+    from dr_tf import configuration
+    from dr_tf.training.train import train
+
+    experiment, records = configuration.experiment(flags.records)
+    train(experiment, records, run_dir=flags.run_dir, config=configuration.operative, init_from=flags.init_from)
+
+
+def run_folds(flags):
+    from dr_tf import configuration
+    from dr_tf.training.folds import train_folds
+
+    experiment, records = configuration.experiment(flags.records)
+    only = range(flags.folds) if flags.fold is None else [flags.fold]
+    train_folds(
+        experiment,
+        records,
+        run_dir=flags.run_dir,
+        config=configuration.operative,
+        folds=flags.folds,
+        only=only,
+        init_from=flags.init_from,
+    )
+
+
+def run_grid(flags):
+    from dr_tf import configuration
+    from dr_tf.training import grid
+    from dr_tf.training.train import train
+
+    def trial(bindings, folder):
+        lines = [f"{name} = {value!r}" for name, value in bindings.items()]
+        configuration.parse([*flags.gin_file, flags.grid_file], [*flags.gin_param, *lines])
+        experiment, records = configuration.experiment(flags.records)
+        return train(experiment, records, run_dir=folder, config=configuration.operative, init_from=flags.init_from)[1]
+
+    objective = configuration.build("train").watched
+    grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=trial, objective=objective)
+
+
+if __name__ == "__main__":
+    main()
