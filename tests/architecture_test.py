@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Room -> layer; packages on one layer do not import each other.
 LAYERS = {
-    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.files": 0,
-    "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
+    "dr_tf.grades": 0, "dr_tf.console": 0,
+    "dr_tf.files": 1, "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2, "dr_tf.data": 2,
     "dr_tf.inference": 3,
     "dr_tf.explain": 4,
