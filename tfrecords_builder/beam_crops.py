@@ -11,6 +11,7 @@ import pickle
 
 import apache_beam as beam
 
+from dr_tf.console import UserError
 from tfrecords_builder.crops import Rejection, crop_sample, died, without_pixels
 from tfrecords_builder.workers import Apart
 
@@ -25,7 +26,13 @@ def crop_on_beam(samples, options, folder, runner):
         crops = pipeline | "photographs" >> read_lines(folder / "samples") | "crop" >> beam.ParDo(_Crops(options))
         _ = crops | "without pixels" >> beam.MapTuple(_without_pixels) | "crops" >> _text(folder / "crops")
         _ = crops | "pixels alone" >> beam.FlatMapTuple(_pixels) | "pixels" >> _text(folder / PIXELS)
-    yield from _in_order(folder.glob("crops-*"))
+    count = 0
+    for result in _in_order(folder.glob("crops-*")):
+        count += 1
+        yield result
+    if count != len(samples):
+        said = f"the workers of {runner.name} left {count} of {len(samples)} results below {folder}"
+        raise UserError(f"{said}: every worker must see it under this path")
 
 
 class _Crops(beam.DoFn):
