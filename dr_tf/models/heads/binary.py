@@ -15,6 +15,7 @@ class Binary(Head):
     focal_gamma: float | None = None  # Lin et al. 2017; None is plain cross-entropy
 
     name: ClassVar[str] = "binary"
+    calibration: ClassVar[str] = "sigmoid"
     monitor: ClassVar[tuple[str, str]] = ("val_auroc", "max")
     outputs: ClassVar[int] = 1
 

@@ -26,6 +26,8 @@ class Head:
     positive: str = "referable"
 
     name: ClassVar[str]
+    calibration: ClassVar[str]  # the kind that fits its logits, in `dr_tf.inference.calibration`
+    exclusive: ClassVar[bool] = True  # probabilities are of classes that exclude each other, not of labels
     monitor: ClassVar[tuple[str, str]]  # the figure that chooses an epoch, and whether its "max" or "min" is best
 
     def __post_init__(self):

@@ -16,6 +16,7 @@ class Softmax(Head):
     focal_gamma: float | None = None  # Lin et al. 2017; None is plain cross-entropy
 
     name: ClassVar[str] = "softmax"
+    calibration: ClassVar[str] = "softmax"
     monitor: ClassVar[tuple[str, str]] = ("val_quadratic_kappa", "max")
     classes: ClassVar[tuple[str, ...]] = GRADES
     outputs: ClassVar[int] = len(GRADES)
