@@ -1,9 +1,9 @@
 """Photographs as a model takes them: decoded, at its size, and decoded once where a cache holds them."""
 
-import cv2
 from absl import logging
 
 from dr_tf.data.cache import make_cache
+from dr_tf.fundus.prepare import resized
 
 
 class Photographs:
@@ -41,11 +41,3 @@ class Photographs:
         if pixels is None:
             pixels = self._cache.put(place, resized(self.records.photograph(row, eye), self.image_size))
         return pixels
-
-
-def resized(image, size):
-    """By the filter that made the records' photographs (`dr_tf.fundus.prepare`)."""
-    if image.shape[:2] == (size, size):
-        return image
-    shrinks = image.shape[0] >= size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

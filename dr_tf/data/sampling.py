@@ -99,7 +99,10 @@ def _whole(number):
 def _some(strata):
     if not len(strata):
         raise UserError("there is no photograph to train on")
-    return np.asarray(strata)
+    strata = np.asarray(strata)
+    if strata.ndim == 1 and strata.min() < 0:
+        raise UserError("a photograph without a label is among those to train on")
+    return strata
 
 
 def _every_class(strata, classes):

@@ -52,7 +52,8 @@ def warped(image, matrix, shift):
     """What lies at p from the middle comes to matrix @ p + shift (in sides); x to the right, y down, black beyond."""
     height, width = image.shape[:2]
     middle = np.array([width - 1, height - 1]) / 2
-    back = np.linalg.inv(matrix)
+    (a, b), (c, d) = matrix
+    back = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
     start = middle - back @ (middle + shift * (width, height))
     # OpenCV warps four channels in half the time that it takes for three.
     four = cv2.warpAffine(

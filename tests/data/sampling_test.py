@@ -107,6 +107,10 @@ class NothingTest(unittest.TestCase):
             with self.subTest(sampling), self.assertRaisesRegex(UserError, "no photograph"):
                 sampling.plan(np.zeros(0, int), batch_size=2, seed=0)
 
+    def test_a_photograph_without_a_label(self):
+        with self.assertRaisesRegex(UserError, "without a label"):
+            Weighted().plan(np.array([0, -1, 1]), batch_size=1, seed=0)
+
 
 if __name__ == "__main__":
     unittest.main()
