@@ -59,6 +59,7 @@ def start():
     handler = absl.logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.pathname.startswith(ours))
+    logging.getLogger().addFilter(lambda record: "gin" not in record.pathname)  # it tells each place it looked in
     absl.flags.FLAGS.mark_as_parsed()  # else every first line is about flags
     absl.logging.use_absl_handler()
     absl.logging.set_verbosity(absl.logging.INFO)

@@ -58,6 +58,8 @@ def without_greetings():
                 yield
             finally:
                 said = captured()
+    except UserError:
+        raise
     except BaseException:
         os.write(2, said)
         raise

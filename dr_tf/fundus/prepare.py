@@ -70,12 +70,17 @@ def crop(rgb, geometry, *, reduction=1):
     which clinic a photograph is from.
     """
     square = _square(rgb, geometry, reduction)
-    shrinks = square.shape[0] >= geometry.size
-    image = cv2.resize(
-        square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    image = resized(square, geometry.size)
     x, y, radius = geometry.circle_on_crop
     return cv2.copyTo(image, inside((x, y, _KEPT * radius), image.shape[:2]).view(np.uint8))
+
+
+def resized(square, size):
+    """A square at another size, itself where it has that already."""
+    if square.shape[:2] == (size, size):
+        return square
+    shrinks = square.shape[0] >= size
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def crop_mask(mask, geometry):

@@ -8,14 +8,16 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.files import write_json
+from dr_tf.fundus.enhance import ENHANCEMENTS
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.operating_points import OperatingPoint
+from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Mode, Rule
 
 VERSION = 1
 
 
-def write_rule(path, rule):
+def write_rule(path, rule, preparation):
     head = rule.head
     write_json(
         path,
@@ -26,6 +28,7 @@ def write_rule(path, rule):
             "classes": list(head.classes),
             "prior": {"name": rule.prior_name, "shares": list(rule.prior)},
             "operating_point": rule.point,
+            "photographs": dataclasses.asdict(preparation),
             "gates": {"gradable_from": rule.gradable_from, "distance_limit": rule.distance_limit},
             "modes": {name: dataclasses.asdict(mode) for name, mode in rule.modes.items()},
         },
@@ -33,12 +36,12 @@ def write_rule(path, rule):
 
 
 def read_rule(path, heads):
-    """`heads`: name -> function of a head's config, such as the registry of heads."""
+    """(rule, preparation). `heads`: name -> function of a head's config, such as the registry of heads."""
     document = _document(path)
     if document.get("version") != VERSION:
         raise UserError(f"{path} has version {document.get('version')!r}; this program reads version {VERSION}")
     try:
-        return _rule(document, heads)
+        return _rule(document, heads), _preparation(document["photographs"])
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path} cannot be used: {what}") from error
@@ -57,6 +60,14 @@ def _document(path):
 
 def _refuse(constant):
     raise ValueError(f"{constant} is no number")
+
+
+def _preparation(fields):
+    known = fields["enhancement"] in ENHANCEMENTS
+    numbers = [fields[name] for name in ("size", "quality", "image_size")]
+    if not known or not all(type(number) is int and 0 < number < 1 << 14 for number in numbers):
+        raise ValueError("its way to prepare photographs is not one of ours")
+    return Preparation(**fields)
 
 
 def _rule(document, heads):

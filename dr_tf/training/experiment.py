@@ -36,6 +36,8 @@ class Experiment:
     cache: str = "auto"
     cache_dir: str | None = None
     steps_per_execution: int = 1
+    prior: str | dict = "train"  # what probabilities speak under: "train", "uniform", or {class: share}
+    operating_point: str = "sensitivity_0.9"  # what is referred; decision.json holds the others, too
 
     @property
     def watched(self):

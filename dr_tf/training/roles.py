@@ -11,12 +11,14 @@ from dr_tf.console import UserError
 class Roles:
     fit: np.ndarray
     select: np.ndarray
+    calibrate: np.ndarray
     held_out: np.ndarray | None = None  # of a fold: never looked at while training
 
 
 def split_roles(records, head):
     usable = usable_rows(records, head)
-    return Roles(fit=_among(records, "train", usable), select=_among(records, "validation", usable))
+    fit, select, calibrate = (_among(records, split, usable) for split in ("train", "validation", "calibration"))
+    return Roles(fit, select, calibrate)
 
 
 def fold_roles(records, head, *, fold, folds, selects):
@@ -31,7 +33,8 @@ def fold_roles(records, head, *, fold, folds, selects):
     held_out = np.flatnonzero(usable & (fold_of == fold))
     chooser = (fold + 1) % folds if selects else fold
     fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold) & (fold_of != chooser))
-    return Roles(fit=fit, select=np.flatnonzero(usable & (fold_of == chooser)), held_out=held_out)
+    select = np.flatnonzero(usable & (fold_of == chooser))
+    return Roles(fit, select, calibrate=select if selects else select[:0], held_out=held_out)
 
 
 def usable_rows(records, head):

@@ -14,6 +14,7 @@ from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
+from dr_tf.training.deciding import fit_decision
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures
 from dr_tf.training.roles import split_roles
@@ -52,6 +53,7 @@ def _finish(model, feed, run):
         logits = model.predict(feed.ordered(rows), verbose=0)
         with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
             np.savez(file, rows=rows, logits=logits)
+    fit_decision(model, feed, feed.roles.calibrate, run.path)
     with files.appearing(run.path / "model.keras") as path:
         model.save(path, include_optimizer=False)
 

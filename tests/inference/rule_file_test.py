@@ -6,9 +6,12 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule_file import read_rule, write_rule
 from tests.inference import heads
 from tests.inference.drawn import fitted
+
+PREPARATION = Preparation(size=512, enhancement="plain", quality=95, image_size=256)
 
 
 class FileTest(unittest.TestCase):
@@ -20,8 +23,9 @@ class FileTest(unittest.TestCase):
     def test_what_comes_back_decides_the_same_to_the_last_bit(self):
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Binary()):
             rule, logits, _ = fitted(head, patients=30, distances=np.arange(60))
-            write_rule(self.path, rule)
-            again = read_rule(self.path, heads.HEADS)
+            write_rule(self.path, rule, PREPARATION)
+            again, preparation = read_rule(self.path, heads.HEADS)
+            self.assertEqual(preparation, PREPARATION)
             with self.subTest(head.name):
                 self.assertEqual(
                     again.decide(logits, photographs=range(60)), rule.decide(logits, photographs=range(60))
@@ -29,7 +33,7 @@ class FileTest(unittest.TestCase):
                 self.assertEqual(again.modes, rule.modes)
 
     def test_what_is_broken_is_said_in_one_line(self):
-        write_rule(self.path, fitted(heads.Softmax(), patients=60)[0])
+        write_rule(self.path, fitted(heads.Softmax(), patients=60)[0], PREPARATION)
         whole = self.path.read_text()
 
         def broken(*place, value):
@@ -61,6 +65,9 @@ class FileTest(unittest.TestCase):
             broken(*mode, "points", "youden", "threshold", value=None): "stands where a number belongs",
             broken(*mode, "points", "youden", "surprise", value=1): "cannot be used",
             broken("gates", "distance_limit", value="far"): "stands where a number belongs",
+            broken("photographs", "enhancement", value="os"): "not one of ours",
+            broken("photographs", "size", value=1e9): "not one of ours",
+            broken("photographs", value={}): "'enhancement' is missing",
             whole.replace('"gradable_from": 0.5', '"gradable_from": NaN'): "NaN is no number",
         }.items():
             self.path.write_text(text)

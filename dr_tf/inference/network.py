@@ -1,0 +1,39 @@
+"""A trained network as a function of photographs."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.console import UserError
+
+
+class Network:
+    """uint8 photographs at the network's size -> (logits, features), float32; features are what the last layer reads."""
+
+    def __init__(self, model):
+        self.model = model
+        features = model.get_layer("logits").input
+        both = keras.Model(model.input, [model.output, features])
+        self._run = tf.function(lambda x: both(x, training=False), reduce_retracing=True)
+
+    @classmethod
+    def load(cls, path):
+        try:
+            return cls(keras.saving.load_model(path, compile=False, safe_mode=True))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is no model that can be read: {str(error).splitlines()[0]}") from None
+
+    @property
+    def image_size(self):
+        shapes = self.model.input_shape
+        shapes = shapes.values() if isinstance(shapes, dict) else [shapes]
+        return next(shape[1] for shape in shapes if len(shape) == 4)
+
+    def __call__(self, x):
+        logits, features = self._run(x)
+        return logits.numpy(), features.numpy()
+
+    def over(self, batches):
+        """(logits, features) of all batches of a dataset whose elements begin with x."""
+        answers = [self(element[0]) for element in batches]
+        return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))

@@ -1,0 +1,43 @@
+"""What a finished run leaves for prediction: `model.keras`, `decision.json` and `gate.npz`."""
+
+import pathlib
+
+import numpy as np
+
+from dr_tf import files
+from dr_tf.console import UserError
+from dr_tf.inference.gate import Cloud
+from dr_tf.inference.network import Network
+from dr_tf.inference.rule_file import read_rule, write_rule
+from dr_tf.models.heads import HEADS
+
+DECISION, GATE, MODEL = "decision.json", "gate.npz", "model.keras"
+
+
+def load_run(run_dir):
+    """(network, rule, preparation, cloud or None)."""
+    folder = pathlib.Path(run_dir)
+    absent = [name for name in (DECISION, MODEL) if not (folder / name).exists()]
+    if absent:
+        raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
+    rule, preparation = read_rule(folder / DECISION, HEADS)
+    network = Network.load(folder / MODEL)
+    return network, rule, preparation, _read_cloud(folder / GATE)
+
+
+def write_decision(run_dir, rule, preparation, cloud):
+    folder = pathlib.Path(run_dir)
+    write_rule(folder / DECISION, rule, preparation)
+    if cloud is not None:
+        with files.appearing(folder / GATE) as path, open(path, "wb") as file:
+            np.savez(file, mean=cloud.mean, whitening=cloud.whitening)
+
+
+def _read_cloud(path):
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Cloud(arrays["mean"], arrays["whitening"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

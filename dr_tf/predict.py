@@ -1,0 +1,96 @@
+"""Decides on photographs: refer, clear or retake, with grade and probability. `python -m dr_tf.predict --help`."""
+
+import argparse
+import pathlib
+import sys
+
+from dr_tf.console import UserError, mistakes_in_one_line, progress, without_greetings
+
+EXAMPLES = """examples:
+  python -m dr_tf.predict --run_dir runs/idrid photograph.jpg
+  python -m dr_tf.predict --run_dir runs/idrid --format csv FOLDER > decisions.csv
+  python -m dr_tf.predict --run_dir runs/idrid --patients FOLDER     # 12_left.jpg and 12_right.jpg are one patient
+
+actions: refer (p_positive reached the run's threshold), clear, retake (not gradable, or unlike what was learned from).
+exit status: 0, or 1 where a photograph could not be decided on, 2 for wrong use.
+"""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".jp2")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        "python -m dr_tf.predict",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
+    parser.add_argument("--run_dir", required=True, help="a finished run")
+    parser.add_argument("--format", default="table", choices=("table", "json", "csv"))
+    parser.add_argument("--patients", action="store_true", help="one decision a patient: the worse eye's")
+    parser.add_argument("--patient_table", help="CSV with the columns image, patient, eye; implies --patients")
+    parser.add_argument("--prevalence", type=float, help="how common what is positive is where you are, from 0 to 1")
+    parser.add_argument("--batch_size", type=int, default=16)
+    return parser.parse_args(arguments)
+
+
+def find(places):
+    """Files as named, and every photograph below a folder, sorted."""
+    for place in places:
+        if place.is_dir():
+            below = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not below:
+                raise UserError(f"there is no photograph below {place}; looked for {', '.join(SUFFIXES)}")
+            yield from below
+        elif place.exists():
+            yield place
+        else:
+            raise UserError(f"there is no file {place}")
+
+
+def run(flags):
+    """Prints decisions; returns how many photographs were decided on, and how many not."""
+    from dr_tf.inference.formats import FORMATS
+    from dr_tf.inference.patients import by_patient, read_table
+
+    paths = list(find(flags.photographs))
+    table = read_table(flags.patient_table) if flags.patient_table else None
+    with without_greetings():
+        from dr_tf.inference.predictor import Predictor
+
+        predictor = Predictor.of_run(flags.run_dir)
+    if flags.prevalence is not None:
+        predictor.rule = predictor.rule.at_prevalence(flags.prevalence)
+    counts = dict.fromkeys(("refer", "clear", "retake"), 0)
+    decisions = _counted(predictor.decisions(paths, batch_size=flags.batch_size), counts, len(paths))
+    if flags.patients or table is not None:
+        decisions = by_patient(decisions, table)
+    for line in FORMATS[flags.format](decisions, predictor.rule.head.classes):
+        print(line, flush=len(paths) == 1)
+    return counts
+
+
+def _counted(decisions, counts, total):
+    shown = total > 1 and (sys.stderr.isatty() or total >= 100)
+    bar = progress(total, "deciding", "photographs") if shown else None
+    for decision in decisions:
+        counts[decision.action] += 1
+        if bar is not None:
+            bar.update()
+        yield decision
+    if bar is not None:
+        bar.close()
+
+
+def main(arguments=None):
+    flags = parse(arguments)
+    with mistakes_in_one_line():
+        counts = run(flags)
+    if sum(counts.values()) > 1:
+        print(", ".join(f"{action}: {count}" for action, count in counts.items()), file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(1 if counts["retake"] else 0)
+
+
+if __name__ == "__main__":
+    main()
