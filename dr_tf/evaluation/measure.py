@@ -1,0 +1,85 @@
+"""All that is measured of a run on a set, as metrics.json holds it."""
+
+import numpy as np
+
+from dr_tf.evaluation.caveats import caveats
+from dr_tf.evaluation.figures import ROUNDS, figures, patients_unknown
+from dr_tf.evaluation.label_shift import TRANSDUCTIVE, corrected
+from dr_tf.evaluation.referral import referral_curves
+from dr_tf.evaluation.slices import slice_figures, worst_slices
+
+
+def measure(
+    predictions,
+    *,
+    excluded=None,
+    prevalence=None,
+    conformal=None,
+    shifted=None,
+    unit="photograph",
+    rounds=ROUNDS,
+    seed=0,
+):
+    """Every figure under its plain name beside what was evaluated and on whom.
+
+    `excluded`: reason -> number of photographs that were left out. `conformal`: what `intervals` came from. `shifted`:
+    what `measure_shifted` gave, if that was asked for. `unit`: what a row is.
+    """
+    slices = slice_figures(predictions, rounds=rounds, seed=seed)
+    worst = {figure: part and [part["slice"], part["value"]] for figure, part in worst_slices(slices).items()}
+    return {
+        **_about(predictions, excluded or {}),
+        "unit": unit,
+        **figures(predictions, prevalence=prevalence, rounds=rounds, seed=seed),
+        "confusion": confusions(predictions),
+        "caveats": caveats(predictions),
+        "conformal": conformal and conformal.get_config() | {"guaranteed": list(conformal.guaranteed)},
+        "referral": referral_curves(predictions, seed=seed),
+        "label_shift": shifted,
+        "slices": slices,
+        "worst_slices": worst,
+        "rounds": rounds,
+        "seed": seed,
+    }
+
+
+def _about(p, excluded):
+    counts = (p.truth == 1).sum(axis=0) if p.multi_label else np.bincount(p.truth[p.labelled], minlength=len(p.classes))
+    return {
+        "dataset": p.dataset,
+        "split": p.split,
+        "n": len(p),
+        "patients": len(np.unique(p.patients)),
+        "patients_known": not patients_unknown(p),
+        "positive": p.positive,
+        "threshold": p.threshold,
+        "positives": int((p.truth_positive == 1).sum()),
+        "negatives": int((p.truth_positive == 0).sum()),
+        "classes": dict(zip(p.classes, map(int, counts), strict=True)),
+        "excluded": dict(excluded),
+    }
+
+
+def confusions(p):
+    """Counts [truth][decided]: of the classes (for several labels: of each), and of the decision to refer."""
+    known = p.take(p.known_positive) if p.known_positive.any() else None
+    found = {"refer": _matrix(known.truth_positive, known.refer.astype(int), 2) if known else None}
+    if not p.labelled.any():
+        return found
+    labelled = p.take(p.labelled)
+    if p.multi_label:
+        pairs = zip(p.classes, labelled.truth.T, labelled.decided.T, strict=True)
+        return found | {"labels": {name: _matrix(truth, decided, 2) for name, truth, decided in pairs}}
+    return found | {"classes": _matrix(labelled.truth, labelled.decided, len(p.classes))}
+
+
+def _matrix(truth, decided, k):
+    return np.bincount(truth * k + decided, minlength=k * k).reshape(k, k).tolist()
+
+
+def measure_shifted(predictions, *, method, prior, calibration=None, prevalence=None, rounds=ROUNDS, seed=0):
+    """The figures after a correction for another mix of classes, marked as what they are."""
+    after, mix = corrected(predictions, method=method, prior=prior, calibration=calibration)
+    found = figures(after, prevalence=prevalence, rounds=rounds, seed=seed)
+    about = {"method": method, "transductive": TRANSDUCTIVE, "mix": dict(zip(after.classes, mix.tolist(), strict=True))}
+    return about | found
