@@ -26,7 +26,7 @@ def class_points(predictions, truth, decided):
 
 def _macro(aurocs, n):
     values = [value for value in (make().value for make in aurocs) if not np.isnan(value)]
-    return Point(float(np.mean(values)) if values else np.nan, n, note="each class against the rest")
+    return Point(float(np.mean(values)) if values else np.nan, n)
 
 
 def class_rankings(predictions, truth, codes):

@@ -69,7 +69,7 @@ def _odir(p):
 
 def _odir_score(parts, n):
     value = float(np.mean([make().value for make in parts]))
-    return Point(value, n, note=f"mean of odir_kappa, odir_f1 and odir_auc; {_ODIR_NOTE}")
+    return Point(value, n, note=f"mean of kappa, “F1” and AUC; {_ODIR_NOTE}")
 
 
 def _cells(truth, decided):
@@ -107,7 +107,8 @@ def _counts(p, drawn):
 
 def _f1_weighted(matrix):
     support, f1 = matrix[..., 1, :].sum(axis=-1), confusion.f1(matrix)[..., 1]
-    return (np.where(support > 0, f1, 0) * support).sum(axis=1) / support.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return (np.where(support > 0, f1, 0) * support).sum(axis=1) / support.sum(axis=1)
 
 
 def _errors(p, drawn):

@@ -37,7 +37,7 @@ def _decisions(p, prevalence):
     if prevalence is not None:
         rates = points["sensitivity"]().value, points["specificity"]().value
         for name, value in zip(("ppv", "npv"), confusion.at_prevalence(*rates, prevalence), strict=True):
-            note = f"at a prevalence of {prevalence:.1%}"
+            note = f"at a prevalence of {100 * prevalence:.3g} %"
             points[f"{name}_at_prevalence"] = partial(Point, float(value), len(p), note=note)
     return points
 

@@ -1,6 +1,7 @@
 """What a run predicted on a set of photographs (or of patients, where a record is a patient), beside the truth."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Predictions:
     def known_positive(self):
         return self.truth_positive != ABSENT
 
-    @property
+    @functools.cached_property
     def patient_codes(self):
         """Each row's patient as a number from 0."""
         return np.unique(self.patients, return_inverse=True)[1]
@@ -99,7 +100,7 @@ class Predictions:
     @property
     def clustered(self):
         """Whether some patient has several photographs."""
-        return len(np.unique(self.patients)) < len(self)
+        return self.patient_codes.max() + 1 < len(self)
 
     def take(self, rows):
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None}

@@ -23,7 +23,8 @@ def single_label_figures(predictions, prevalence):
     points = _agreement(known) | class_points(known, outcomes, _one_hot(known, known.decided))
     points |= _probabilistic(known) | _intervals(known)
     rankings = class_rankings(known, outcomes, drawn["codes"])
-    return points, [_counts(known, drawn), _errors(known, drawn), *rankings]
+    held = [_held(known, drawn)] if known.intervals is not None else []
+    return points, [_counts(known, drawn), _errors(known, drawn), *held, *rankings]
 
 
 def _agreement(p):
@@ -83,9 +84,13 @@ def _intervals(p):
     if p.intervals is None:
         return {}
     low, high = p.intervals.T
-    width = Point(float((high - low + 1).mean()), len(p), note="classes in the conformal interval")
-    coverage = partial(proportion, (low <= p.truth) & (p.truth <= high), p.patients)
-    return {"interval_coverage": coverage, "interval_width": lambda: width}
+    width = Point(float((high - low + 1).mean()), len(p))
+    held = (low <= p.truth) & (p.truth <= high)
+    points = {"interval_coverage": partial(proportion, held, p.patients), "interval_width": lambda: width}
+    for i, name in enumerate(p.classes):
+        rows = p.truth == i
+        points[f"interval_coverage/{name}"] = partial(proportion, held[rows], p.patients[rows])
+    return points
 
 
 def _one_hot(p, numbers):
@@ -122,10 +127,22 @@ def _errors(p, drawn):
         columns[f"brier{suffix}"] = ((whole - outcomes) ** 2).sum(axis=1, keepdims=True)
         columns[f"nll{suffix}"] = -np.log(np.maximum((whole * outcomes).sum(axis=1, keepdims=True), 2**-52))
         columns[f"ece{suffix}"] = calibration.gaps(*calibration.top_label(probabilities, p.truth))
-    if p.intervals is not None:
-        low, high = p.intervals.T
-        columns["interval_coverage"] = ((low <= p.truth) & (p.truth <= high)).astype(float)[:, None]
-        columns["interval_width"] = (high - low + 1.0)[:, None]
     for name in columns.keys() - {"n", "classwise_ece"}:  # of one column, the sum of absolutes is the sum
         figures[name] = lambda sums, name=name: calibration.from_sums(sums[name], sums["n"][:, 0])
+    return Sums(columns, figures, **drawn)
+
+
+def _held(p, drawn):
+    low, high = p.intervals.T
+    outcomes = _one_hot(p, p.truth)
+    held = ((low <= p.truth) & (p.truth <= high))[:, None] * outcomes
+    columns = {"held": held, "among": outcomes, "width": (high - low + 1.0)[:, None]}
+
+    def each(sums):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return sums["held"] / sums["among"]
+
+    figures = {f"interval_coverage/{name}": lambda s, i=i: each(s)[:, i] for i, name in enumerate(p.classes)}
+    figures["interval_coverage"] = lambda s: s["held"].sum(axis=1) / s["among"].sum(axis=1)
+    figures["interval_width"] = lambda s: s["width"][:, 0] / s["among"].sum(axis=1)
     return Sums(columns, figures, **drawn)

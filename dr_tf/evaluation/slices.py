@@ -61,7 +61,7 @@ def slice_figures(predictions, *, rounds=ROUNDS, seed=0):
 def parts(predictions):
     """(slice, value, rows) of every slice that has at least two values."""
     for name, values in predictions.slices.items():
-        known = [value for value in np.unique(values) if value]
+        known = sorted((value for value in np.unique(values) if value), key=lambda v: (not v.startswith("below"), v))
         for value in known if len(known) > 1 else ():
             yield name, str(value), values == value
 

@@ -69,7 +69,7 @@ class CoverageTest(unittest.TestCase):
     def test_taking_eyes_for_patients_is_too_narrow(self):
         """What the clustered intervals are for: with 8 alike photographs a patient the plain ones miss often."""
         rng, held = np.random.default_rng(1), {"own": 0, "patient": 0}
-        for simulation in range(100):
+        for simulation in range(60):
             person = np.repeat(np.arange(60), 8)
             right = rng.random(60)[person] < 0.5  # all or none of a patient's
             truth = np.zeros(480, int)
@@ -77,8 +77,8 @@ class CoverageTest(unittest.TestCase):
                 predictions = make_graded(480, truth=truth, decided=np.where(right, 0, 1), patients=patients)
                 found = figures(predictions, only=("accuracy",), rounds=300, seed=simulation)["accuracy"]
                 held[name] += found["low"] <= 0.5 <= found["high"]
-        self.assertLess(held["own"], 75)
-        self.assertGreaterEqual(held["patient"], 88)
+        self.assertLess(held["own"], 45)
+        self.assertGreaterEqual(held["patient"], 52)
 
     def assertBetween(self, value, low, high, name):  # noqa: N802
         self.assertTrue(low <= value <= high, f"{name}: {value}")
@@ -87,7 +87,7 @@ class CoverageTest(unittest.TestCase):
 class CalibrationErrorCoverageTest(unittest.TestCase):
     """Plain percentiles of resampled ECEs hold a true ECE of 0 never; the corrected interval does."""
 
-    def _coverage(self, slope, simulations=80):
+    def _coverage(self, slope, simulations=60):
         rng = np.random.default_rng(2)
 
         def stated(n):
