@@ -61,11 +61,6 @@ def _layer(name):
     return LAYERS["train"] if name.endswith(".__main__") else LAYERS.get(_room(name))
 
 
-def _layer(name):
-    """A room's command is an entry script, as train.py is: it may use all that lies between."""
-    return LAYERS["train"] if name.endswith(".__main__") else LAYERS.get(_room(name))
-
-
 def _run(code):
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -115,7 +110,8 @@ class StartTest(unittest.TestCase):
         self.assertEqual(_run(code).strip(), "[]")
 
     def test_help_answers_at_once(self):
-        for command in (["-m", "tfrecords_builder"], ["train.py"], ["-m", "dr_tf.predict"],):
+        rooms = [["-m", f"dr_tf.{path.parent.name}"] for path in ROOT.glob("dr_tf/*/__main__.py")]
+        for command in (["-m", "tfrecords_builder"], ["train.py"], ["-m", "dr_tf.predict"], *rooms):
             with self.subTest(command=command):
                 self.assertLess(min(_seconds([*command, "--help"]) for _ in range(3)), 1)
 
