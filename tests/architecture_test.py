@@ -111,7 +111,13 @@ class StartTest(unittest.TestCase):
 
     def test_help_answers_at_once(self):
         rooms = [["-m", f"dr_tf.{path.parent.name}"] for path in ROOT.glob("dr_tf/*/__main__.py")]
-        for command in (["-m", "tfrecords_builder"], ["train.py"], ["-m", "dr_tf.predict"], *rooms):
+        for command in (
+            ["-m", "tfrecords_builder"],
+            ["train.py"],
+            ["-m", "dr_tf.predict"],
+            ["-m", "dr_tf.data"],
+            *rooms,
+        ):
             with self.subTest(command=command):
                 self.assertLess(min(_seconds([*command, "--help"]) for _ in range(3)), 1)
 

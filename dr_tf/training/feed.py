@@ -23,7 +23,7 @@ class Feed:
             records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
         )
 
-    def training(self, first_epoch=0):
+    def training(self, first_epoch=0, augmented=True):
         return training_batches(
             self._photographs,
             self.targets,
@@ -32,7 +32,7 @@ class Feed:
             first_epoch=first_epoch,
             epochs=self.experiment.epochs,
             seed=self.experiment.seed,
-            augmentation=self.experiment.augmentation,
+            augmentation=self.experiment.augmentation if augmented else None,
             weights=self.weights,
         )
 

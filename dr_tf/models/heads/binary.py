@@ -32,6 +32,9 @@ class Binary(Head):
     def targets(self, columns):
         return self.strata(columns)[:, None].astype(np.float32)
 
+    def name_of(self, target):
+        return self.classes[int(target[0] > 0.5)]
+
     def loss(self):
         import keras
 

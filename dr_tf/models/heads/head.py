@@ -19,8 +19,8 @@ class Head:
     """Base of all heads; a subclass is a frozen dataclass whose fields are its config.
 
     A subclass says `classes` (the columns of `probabilities`, in rising severity), `outputs` (the number of logits),
-    `usable`, `targets` and `strata` of a record set's columns, `loss` and `metrics` on (targets, logits), and
-    `probabilities`, `p_positive` and `grade`, in numpy.
+    `usable`, `targets` and `strata` of a record set's columns, the `name_of` a target, `loss` and `metrics` on
+    (targets, logits), and `probabilities`, `p_positive` and `grade`, in numpy.
     """
 
     positive: str = "referable"

@@ -36,6 +36,9 @@ class Softmax(Head):
     def targets(self, columns):
         return (self.strata(columns)[:, None] == np.arange(self.outputs)).astype(np.float32)
 
+    def name_of(self, target):
+        return self.classes[int(np.argmax(target))]
+
     def loss(self):
         import keras
 
