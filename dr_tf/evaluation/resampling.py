@@ -18,7 +18,7 @@ class Sums:
     given by the same names as [rounds, d]."""
 
     def __init__(self, columns, figures, *, codes, patients):
-        self.names, self._figures = set(figures), figures
+        self.names, self._figures, self.width = set(figures), figures, patients
         self._ends = dict(zip(columns, np.cumsum([values.shape[1] for values in columns.values()]), strict=True))
         self._totals = np.zeros((patients, sum(values.shape[1] for values in columns.values())))
         np.add.at(self._totals, codes, np.concatenate(list(columns.values()), axis=1))
@@ -33,7 +33,9 @@ class Combined:
     """Figures made of the values of other statistics."""
 
     def __init__(self, parts, figures):
-        self.names, self._parts, self._figures = set(figures).union(*(part.names for part in parts)), parts, figures
+        self.names = set(figures).union(*(part.names for part in parts))
+        self.width = max((part.width for part in parts), default=1)
+        self._parts, self._figures = parts, figures
 
     def __call__(self, multiplicities):
         values = {name: value for part in self._parts for name, value in part(multiplicities).items()}
@@ -51,7 +53,7 @@ class Ranking:
         order = np.argsort(-scores, kind="stable")
         scores, truth = scores[order], np.asarray(truth)[order].astype(bool)
         self._auroc, self._average_precision = auroc, average_precision
-        self.names = {auroc, average_precision} - {None}
+        self.names, self.width = {auroc, average_precision} - {None}, len(codes)
         self._codes, self._positives = codes[order], np.flatnonzero(truth)
         self._group = np.flatnonzero(np.diff(scores[truth], prepend=np.inf))  # positives of one score count together
         values = scores[truth][self._group]
@@ -98,10 +100,21 @@ def bootstrap(statistics, *, patients, rounds, seed):
     seeds = np.random.SeedSequence(seed).spawn(len(counts))
 
     def block(count, block_seed):
-        drawn = multiplicities(np.random.default_rng(block_seed), count, patients)
-        return {name: values for statistic in statistics for name, values in statistic(drawn).items()}
+        return _values(statistics, multiplicities(np.random.default_rng(block_seed), count, patients))
 
     # Threads of the matrix library would fight with ours: 13 s became 0.5 s on two busy cores.
     with threadpoolctl.threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = list(pool.map(block, counts, seeds))
-    return {name: np.concatenate([values[name] for values in blocks]) for name in blocks[0]}
+        return _joined(list(pool.map(block, counts, seeds)))
+
+
+def _values(statistics, drawn):
+    """A statistic is given as many rounds at a time as its own rows allow: few patients may have many photographs."""
+    values = {}
+    for statistic in statistics:
+        step = max(1, _BLOCK // statistic.width)
+        values |= _joined([statistic(drawn[i : i + step]) for i in range(0, len(drawn), step)])
+    return values
+
+
+def _joined(blocks):
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

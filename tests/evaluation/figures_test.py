@@ -1,6 +1,7 @@
 """Figures against hand-computed values and scikit-learn; intervals by the method that fits the patients."""
 
 import time
+import tracemalloc
 import unittest
 
 import numpy as np
@@ -141,6 +142,15 @@ class BootstrapTest(unittest.TestCase):
         first, second, other = (bootstrap(statistics, patients=50, rounds=40, seed=s)["mae"] for s in (1, 1, 2))
         np.testing.assert_array_equal(first, second)
         self.assertTrue((first != other).any())
+
+    def test_few_patients_with_many_photographs_need_little_memory(self):
+        predictions = make_graded(100_000, patients=np.arange(100_000) % 10)
+        _, statistics = parts(predictions)
+        tracemalloc.start()
+        bootstrap(statistics, patients=10, rounds=200, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        self.assertLess(peak, 50e6)  # all 200 rounds at once take 80 MB for each step of each figure
 
 
 class MethodTest(unittest.TestCase):
