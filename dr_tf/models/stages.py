@@ -43,9 +43,13 @@ def stage_of(model):
 
 def feature_maps(model):
     """{"stride_4": tensor, ...}: for each size the last map of it, from large to small; also of a network that was loaded."""
-    side = model.input_shape[1]
-    maps = [layer.output for layer in marks(model) if len(layer.output.shape) == 4]
-    return {f"stride_{2 ** round(math.log2(side / tensor.shape[1]))}": tensor for tensor in maps}
+    found, stride, side = {}, 1, model.input_shape[1]
+    for tensor in (layer.output for layer in marks(model) if len(layer.output.shape) == 4):
+        # From map to map, as a side of 65 becomes 33, 17, 9, 5, 3: 65 / 3 alone does not look like 32.
+        stride *= 2 ** round(math.log2(side / tensor.shape[1]))
+        side = tensor.shape[1]
+        found[f"stride_{stride}"] = tensor
+    return found
 
 
 def freeze(layers):

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
 
 
@@ -11,6 +12,8 @@ def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks
 
     Each stack halves the sides. As set, 79,920 parameters, 512 of them moving statistics; it has no pretrained weights.
     """
+    if weights is not None:
+        raise UserError(f"resnet_v2 has no pretrained weights; weights must be None, not {weights!r}")
     x = photograph = keras.Input((image_size, image_size, 3))
     x = _convolution(stem, 7, 2, "stem_conv")(x)
     x = _activated(x, "stem")
@@ -23,7 +26,9 @@ def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks
             x = layers.ReLU(name="relu")(x)
         ends[f"stack{stack}"] = x
     pooled = layers.GlobalAveragePooling2D(name="pool")(x)
-    return Body(keras.Model(photograph, pooled), ends, [layers.Rescaling(1 / 127.5, -1, dtype="float32")])
+    return Body(
+        keras.Model(photograph, pooled), ends, [layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalization")]
+    )
 
 
 def _block(x, width, *, stride, name):

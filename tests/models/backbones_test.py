@@ -1,0 +1,334 @@
+import os
+import pathlib
+from typing import ClassVar
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from keras.src.applications.convnext import StochasticDepth
+
+from dr_tf.console import UserError
+from dr_tf.models.backbones import BACKBONES, build_backbone
+from dr_tf.models.backbones.applications import APPLICATIONS
+from dr_tf.models.backbones.backbone import Body, assemble
+from dr_tf.models.classifier import classifier
+from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.softmax import Softmax
+from dr_tf.models.layers.batch_normalization import fuse_batch_norm
+from dr_tf.models.stages import feature_maps, stage_of, stages
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LITE = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "presets/efficientnet_lite0_imagenet"
+
+
+def photographs(side, n=2):
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
+
+
+def body(side=16):
+    """Three stages with all that moves in training: weights, statistics, dropout, depth."""
+    x = photograph = keras.Input((side, side, 3))
+    ends = {}
+    for stage in ("low", "middle", "high"):
+        x = layers.Conv2D(4, 3, 2, padding="same", name=f"{stage}_conv")(x)
+        x = layers.BatchNormalization(momentum=0.5, name=f"{stage}_bn")(x)
+        x = layers.Dropout(0.5, name=f"{stage}_dropout")(x)
+        x = layers.Add(name=f"{stage}_add")([x, StochasticDepth(0.5, name=f"{stage}_depth")(x)])
+        ends[stage] = x
+    pooled = layers.GlobalAveragePooling2D()(x)
+    return Body(keras.Model(photograph, pooled), ends, [layers.Rescaling(1 / 255, dtype="float32")])
+
+
+def whole(trainable_from="all"):
+    return classifier(assemble("small", body(), image_size=16, trainable_from=trainable_from), Binary())
+
+
+def saved_and_loaded(test, model):
+    path = f"{test.get_temp_dir()}/model.keras"
+    model.save(path)
+    return keras.saving.load_model(path, safe_mode=True)
+
+
+class AssembledTest(tf.test.TestCase):
+    def test_same_features_as_the_body_on_normalized_photographs(self):
+        made = body()
+        backbone = assemble("small", made, image_size=16)
+        x = photographs(16)
+        self.assertAllClose(backbone.model(x)["pooled"], made.model(x / np.float32(255)), atol=1e-6)
+
+    def test_maps_by_stride_and_stages_in_order(self):
+        backbone = assemble("small", body(), image_size=16)
+        shapes = {name: tensor.shape[1:] for name, tensor in backbone.model.output.items()}
+        self.assertEqual(shapes, {"stride_2": (8, 8, 4), "stride_4": (4, 4, 4), "stride_8": (2, 2, 4), "pooled": (4,)})
+        self.assertEqual(list(backbone.stages), ["low", "middle", "high", "pooled"])
+        self.assertIn(backbone.model.get_layer("middle_conv"), backbone.stages["middle"])
+
+    def test_every_variable_of_the_backbone_has_its_stage_and_the_head_none(self):
+        model = whole()
+        found = stage_of(model)
+        self.assertEqual(found["low_conv/kernel"], "low")
+        self.assertEqual(found["high_bn/moving_mean"], "high")
+        self.assertEqual(list(dict.fromkeys(found.values())), ["low", "middle", "high"])
+        self.assertEqual({v.path for v in model.variables} - set(found), {"logits/kernel", "logits/bias"})
+
+    def test_a_network_used_for_both_eyes_keeps_its_stages(self):
+        inner = assemble("small", body(), image_size=16).model
+        eyes = [keras.Input((16, 16, 3)) for _ in range(2)]
+        both = keras.Model(eyes, layers.Concatenate()([inner(eye)["pooled"] for eye in eyes]))
+        self.assertEqual(list(stages(both)), ["low", "middle", "high", "pooled"])
+        self.assertEqual(stage_of(both)["middle_conv/kernel"], "middle")
+
+    def test_two_builds_name_their_variables_alike(self):
+        self.assertEqual([v.path for v in whole().trainable_variables], [v.path for v in whole().trainable_variables])
+
+
+class FrozenTest(tf.test.TestCase):
+    def test_frozen_altogether_training_is_inference(self):
+        model = assemble("small", body(), image_size=16, trainable_from="none").model
+        x = photographs(16)
+        before = model.get_weights()
+        self.assertAllEqual(model(x, training=True)["pooled"], model(x, training=False)["pooled"])
+        for one, other in zip(before, model.get_weights(), strict=True):
+            self.assertAllEqual(one, other)
+        self.assertEmpty(model.trainable_variables)
+
+    def test_from_a_stage_upward(self):
+        model = whole(trainable_from="middle")
+        self.assertEqual(
+            {v.path.split("_")[0] for v in model.trainable_variables},
+            {"middle", "high", "logits/kernel", "logits/bias"},
+        )
+        low, middle = (keras.Model(model.input, feature_maps(model)[name]) for name in ("stride_2", "stride_4"))
+        x = photographs(16)
+        self.assertAllEqual(low(x, training=True), low(x, training=False))
+        self.assertNotAllClose(middle(x, training=True), middle(x, training=False))
+
+    def test_after_steps_of_fit_what_is_frozen_has_not_moved(self):
+        model = whole(trainable_from="high")
+        before = {v.path: v.numpy() for v in model.weights}
+        model.compile(keras.optimizers.SGD(1.0), Binary().loss(), run_eagerly=True)
+        model.fit(photographs(16, 8), np.float32([0, 1] * 4)[:, None], batch_size=4, epochs=2, verbose=0)
+        moved = {v.path for v in model.weights if not np.array_equal(v.numpy(), before[v.path])}
+        self.assertEqual({path.split("_")[0] for path in moved}, {"high", "logits/kernel", "logits/bias"})
+        self.assertIn("high_bn/moving_variance", moved)
+
+    def test_a_frozen_network_that_was_saved_is_still_frozen(self):
+        loaded = saved_and_loaded(self, whole(trainable_from="none"))
+        x = photographs(16)
+        self.assertAllEqual(loaded(x, training=True), loaded(x))
+        self.assertLen(loaded.trainable_variables, 2)
+
+    def test_unknown_stage_lists_the_known_ones(self):
+        with self.assertRaisesRegex(UserError, "unknown stage 'conv5'.*: all, none, low, middle, high, pooled"):
+            assemble("small", body(), image_size=16, trainable_from="conv5")
+
+
+class SavedTest(tf.test.TestCase):
+    def test_maps_and_stages_survive_and_layers_are_those_of_keras(self):
+        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax(), hidden=(8,), dropout=0.3)
+        loaded = saved_and_loaded(self, model)
+        self.assertEqual(list(feature_maps(loaded)), ["stride_4", "stride_8", "stride_16", "stride_32"])
+        self.assertEqual(stage_of(loaded), stage_of(model))
+        x = photographs(64)
+        self.assertAllClose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+        self.assertAllClose(fuse_batch_norm(loaded)(x), model(x), atol=1e-6)
+        for layer in loaded.layers:
+            self.assertTrue(type(layer).__module__.startswith("keras."), layer)
+
+    def test_can_be_cut_at_a_map_for_heatmaps(self):
+        model = saved_and_loaded(self, whole())
+        tensor = feature_maps(model)["stride_8"]
+        below, above = keras.Model(model.input, [tensor, model.output]), keras.Model(tensor, model.output)
+        x = photographs(16)
+        feature_map, logits = below(x)
+        self.assertAllClose(above(feature_map), logits, atol=1e-6)
+        with tf.GradientTape() as tape:
+            tape.watch(feature_map)
+            output = above(feature_map)
+        self.assertAllGreater(tf.reduce_max(tf.abs(tape.gradient(output, feature_map))), 0)
+
+
+class ResNetV2Test(tf.test.TestCase):
+    def test_parameters_to_the_last(self):
+        """Convolutions 2352 + (2304 + 2304 + 256) + (4608 + 9216 + 512) + (18432 + 36864 + 2048) = 78896, and 4 for each of
+        256 channels of batch norm; two classes add 2 * 64 + 2."""
+        backbone = build_backbone("resnet_v2", image_size=256)
+        self.assertEqual(backbone.model.count_params(), 78896 + 4 * 256)
+        self.assertEqual(classifier(backbone, Binary()).count_params(), 79920 + 65)
+        shapes = {name: tensor.shape[1:] for name, tensor in backbone.model.output.items()}
+        self.assertEqual(shapes["stride_4"], (64, 64, 16))
+        self.assertEqual(shapes["stride_32"], (8, 8, 64))
+        self.assertEqual(shapes["pooled"], (64,))
+
+    def test_order_of_layers_as_published(self):
+        backbone = build_backbone("resnet_v2", image_size=64)
+        kinds = [type(layer).__name__ for layer in backbone.stages["stem"][1:]]
+        self.assertEqual(kinds, ["Rescaling", "Conv2D", "BatchNormalization", "ReLU", "MaxPooling2D"])
+        block = [layer.name.removeprefix("stack1_block1_") for layer in backbone.stages["stack1"]]
+        self.assertLess(block.index("pre_bn"), block.index("conv1"))
+        self.assertLess(block.index("skip_bn"), block.index("skip_conv"))
+        self.assertEqual(backbone.stages["stack3"][-1].name, "relu")
+
+    def test_longer_and_wider(self):
+        backbone = build_backbone("resnet_v2", image_size=64, stem=8, filters=(8, 8, 24, 32), blocks=2)
+        self.assertEqual(list(backbone.stages), ["stem", "stack1", "stack2", "stack3", "stack4", "pooled"])
+        self.assertEqual(backbone.model.output["stride_64"].shape[1:], (1, 1, 32))
+
+    def test_no_pretrained_weights(self):
+        with self.assertRaisesRegex(UserError, "resnet_v2 has no pretrained weights"):
+            build_backbone("resnet_v2", image_size=64, weights="imagenet")
+
+    def test_float16(self):
+        keras.config.set_dtype_policy("mixed_float16")
+        self.addCleanup(keras.config.set_dtype_policy, "float32")
+        model = classifier(build_backbone("resnet_v2", image_size=32), Softmax())
+        self.assertEqual(feature_maps(model)["stride_32"].dtype, "float16")
+        self.assertEqual(model.output.dtype, "float32")
+        self.assertEqual(model.get_layer("normalization").compute_dtype, "float32")
+
+
+class MistakesTest(tf.test.TestCase):
+    def test_unknown_names_list_the_known_ones(self):
+        with self.assertRaisesRegex(UserError, "unknown backbone 'resnet34'; known: .*resnet50, .*resnet_v2"):
+            build_backbone("resnet34", image_size=64)
+        with self.assertRaisesRegex(UserError, "resnet_v2 has no option width; it has blocks, filters, stem"):
+            build_backbone("resnet_v2", image_size=64, width=3)
+
+    def test_files_and_folders_that_are_not_there(self):
+        with self.assertRaisesRegex(UserError, "no such weights file: /nowhere.h5"):
+            build_backbone("resnet50", image_size=64, weights="/nowhere.h5")
+        with self.assertRaisesRegex(UserError, "/nowhere/preset is neither a folder nor a preset"):
+            build_backbone("keras_hub", image_size=64, weights="/nowhere/preset")
+        with self.assertRaisesRegex(UserError, "needs weights"):
+            build_backbone("keras_hub", image_size=64)
+
+    def test_a_folder_that_is_no_preset(self):
+        with self.assertRaisesRegex(UserError, "not a whole keras-hub preset"):
+            build_backbone("keras_hub", image_size=64, weights=self.get_temp_dir())
+
+    def test_without_a_connection_the_file_to_bring_is_named(self):
+        def no_connection(name, origin, **_):
+            raise Exception(f"URL fetch failure on {origin}: None -- Name or service not known")
+
+        with tf.compat.v1.test.mock.patch("keras.src.utils.file_utils.get_file", no_connection):
+            for name, file in {
+                "mobilenet_v2": "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+                "efficientnet_b0": "efficientnetb0_notop.h5",
+            }.items():
+                with self.assertRaisesRegex(
+                    UserError, f"bring {file} from https.* to ~/.keras/models, or give its path"
+                ):
+                    build_backbone(name, image_size=224, weights="imagenet")
+
+
+@pytest.mark.slow
+class ApplicationsTest(tf.test.TestCase):
+    NAMES = (
+        "resnet50",
+        "resnet50_v2",
+        "densenet121",
+        "mobilenet_v2",
+        "efficientnet_b0",
+        "efficientnet_v2_b0",
+        "convnext_tiny",
+    )
+    PREPROCESSING: ClassVar = {
+        "resnet50": "resnet",
+        "resnet50_v2": "resnet_v2",
+        "densenet121": "densenet",
+        "mobilenet_v2": "mobilenet_v2",
+    }
+
+    def test_same_features_as_keras_own_preprocessing_and_network(self):
+        """With weights from a file, as they are published: ResNet50's expect BGR."""
+        for name in self.NAMES:
+            with self.subTest(name):
+                constructor = getattr(keras.applications, APPLICATIONS[name].constructor)
+                original = constructor(include_top=False, weights=None, pooling="avg", input_shape=(64, 64, 3))
+                path = f"{self.get_temp_dir()}/{name}.weights.h5"
+                original.save_weights(path)
+                backbone = build_backbone(name, image_size=64, weights=path)
+                x = photographs(64).astype(np.float32)
+                module = self.PREPROCESSING.get(name)
+                prepared = getattr(keras.applications, module).preprocess_input(x.copy()) if module else x
+                expected = original(prepared).numpy()
+                self.assertAllClose(backbone.model(x)["pooled"], expected, atol=1e-4 * np.abs(expected).max())
+
+    def test_stages_maps_frozen_and_saved(self):
+        for name in self.NAMES:
+            with self.subTest(name):
+                model = classifier(build_backbone(name, image_size=64, trainable_from="none"), Binary())
+                maps = feature_maps(model)
+                self.assertContainsSubset({"stride_4", "stride_8", "stride_16", "stride_32"}, set(maps))
+                for stride, tensor in maps.items():
+                    self.assertEqual(tensor.shape[1], 64 // int(stride.removeprefix("stride_")))
+                    keras.Model(tensor, model.output)  # raises where something passes the map by
+                x = photographs(64)
+                self.assertAllEqual(model(x, training=True), model(x, training=False))
+                self.assertLen(model.trainable_variables, 2)
+                self.assertLen({v.path for v in model.weights} - set(stage_of(model)), 2)
+                loaded = saved_and_loaded(self, model)
+                self.assertAllClose(loaded(x), model(x), atol=1e-5)
+                self.assertEqual(list(feature_maps(loaded)), list(maps))
+                self.assertFalse([layer for layer in loaded.layers if isinstance(layer, layers.Lambda)])
+
+
+@pytest.mark.slow
+class EveryApplicationTest(tf.test.TestCase):
+    def test_the_stages_of_all_that_are_named(self):
+        """Without weights in memory: a variable is made as a shape only."""
+        for name in set(APPLICATIONS) - set(ApplicationsTest.NAMES):
+            with self.subTest(name), keras.StatelessScope():
+                self.assertIn(name, BACKBONES)
+                made = BACKBONES[name](image_size=64)
+                self.assertEqual(next(iter(made.ends)), "stem")
+                self.assertEqual(
+                    [t.shape[1] for t in made.ends.values()],
+                    sorted((t.shape[1] for t in made.ends.values()), reverse=True),
+                )
+
+
+class PresetTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        if not LITE.is_dir():
+            self.skipTest(f"no preset at {LITE}")
+
+    def test_features_as_keras_hub_gives_them_and_a_frozen_head_on_top(self):
+        import keras_hub
+
+        backbone = build_backbone("keras_hub", image_size=65, weights=str(LITE), trainable_from="P5")
+        shapes = {name: tensor.shape[1:] for name, tensor in backbone.model.output.items()}
+        self.assertEqual(
+            (shapes["stride_8"], shapes["stride_32"], shapes["pooled"]), ((9, 9, 40), (3, 3, 1280), (1280,))
+        )
+        x = photographs(65)
+        original = keras_hub.models.Backbone.from_preset(str(LITE))
+        self.assertAllClose(backbone.model(x)["stride_32"], original((x.astype(np.float32) - 127) / 128), atol=1e-5)
+        self.assertTrue(all(path.startswith(("block6", "block7", "top")) for path in
+                            (v.path for v in backbone.model.trainable_variables)))  # fmt: skip
+
+    def test_own_mean_and_std_and_presets_that_say_their_own(self):
+        import keras_hub
+
+        folder = f"{self.get_temp_dir()}/preset"
+        small = keras_hub.models.ResNetBackbone(
+            input_conv_filters=[64], input_conv_kernel_sizes=[3], stackwise_num_filters=[64, 64],
+            stackwise_num_blocks=[1, 1], stackwise_num_strides=[1, 2], block_type="basic_block", use_pre_activation=True,
+        )  # fmt: skip
+        small.save_to_preset(folder)
+        with self.assertRaisesRegex(UserError, "does not say how its photographs were normalized; give mean and std"):
+            build_backbone("keras_hub", image_size=32, weights=folder)
+        x = photographs(32).astype(np.float32)
+        mean, std = np.float32([120, 110, 100]), np.float32([50, 60, 70])
+        given = build_backbone("keras_hub", image_size=32, weights=folder, mean=mean.tolist(), std=std.tolist())
+        self.assertAllClose(given.model(x)["stride_8"], small((x - mean) / std), atol=1e-4)
+        keras_hub.layers.ResNetImageConverter(scale=1 / 50, offset=-2.0).save_to_preset(folder)
+        own = build_backbone("keras_hub", image_size=32, weights=folder)
+        self.assertAllClose(own.model(x)["stride_8"], small(x / 50 - 2), atol=1e-4)
+
+
+if __name__ == "__main__":
+    tf.test.main()
