@@ -14,6 +14,8 @@ _COLUMNS = {
     "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "refer": (bool, 1),
     "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
 }  # fmt: skip
+_PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
+_ROUNDING = 1e-5  # of sums in single precision
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +54,9 @@ class Predictions:
         for name, kind in (("uncertainty", float), ("slices", str)):
             columns = getattr(self, name).items()
             self._set(name, {key: _column(key, values, kind, (len(self.ids), 1)) for key, values in columns})
+        for name in _PROBABILITIES:
+            if (values := getattr(self, name)) is not None:
+                self._set(name, _probability(name, values))
         self._set("classes", tuple(self.classes))
         self._set("threshold", float(self.threshold))
         self._check()
@@ -68,6 +73,8 @@ class Predictions:
             values = getattr(self, name)
             if values is not None and values.shape[1] != len(self.classes):
                 raise ValueError(f"{name} has {values.shape[1]} columns for {len(self.classes)} classes")
+            if values is not None and not self.multi_label and (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
+                raise ValueError(f"{name} of the classes of a photograph do not sum to 1")
         if self.truth.shape != self.decided.shape:
             raise ValueError(f"truth {self.truth.shape} and decided {self.decided.shape} differ in shape")
 
@@ -126,3 +133,10 @@ def _column(name, values, kind, shape):
         bad = int((~np.isfinite(values.reshape(rows, -1)).all(axis=1)).sum())
         raise UserError(f"{name}: not a number for {bad} of {rows} predictions; the model has diverged or is damaged")
     return values
+
+
+def _probability(name, values):
+    """Sums of probabilities may pass 1 by a rounding error, at which scikit-learn stops."""
+    if values.min(initial=0) < -_ROUNDING or values.max(initial=1) > 1 + _ROUNDING:
+        raise ValueError(f"{name} lie between {values.min()} and {values.max()}, not between 0 and 1")
+    return np.clip(values, 0, 1)

@@ -7,6 +7,7 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.evaluation.figures import figures
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.table import read_predictions, write_predictions
 from tests.evaluation.made import make_graded, make_labelled
@@ -91,6 +92,14 @@ class PredictionsTest(unittest.TestCase):
             make_graded(2, ids=["a", "a"])
         with self.assertRaisesRegex(ValueError, "shape"):
             make_graded(10, refer=np.ones(9, bool))
+
+    def test_probabilities_are_probabilities(self):
+        with self.assertRaisesRegex(ValueError, "between 0 and 1"):
+            make_graded(10, p_positive=np.linspace(0, 1.1, 10))
+        with self.assertRaisesRegex(ValueError, "sum to 1"):
+            make_graded(10, probabilities=np.full((10, 5), 0.1))
+        rounded = make_graded(10, p_positive=np.nextafter(np.ones(10), 2))
+        self.assertEqual(figures(rounded, only=("brier_positive",), rounds=10)["brier_positive"]["n"], 10)
 
     def test_which_classes_are_positive(self):
         self.assertEqual(make_graded(5).class_is_positive(), [False, False, True, True, True])
