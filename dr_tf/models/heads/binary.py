@@ -62,6 +62,10 @@ class Binary(Head):
             AUROC(positive=only, log_odds=only),
         ]
 
+    def evidence(self, logits):
+        for_positive = logits[:, 0]
+        return dict(zip(self.classes, (-for_positive, for_positive), strict=True)) | {"positive": for_positive}
+
     def probabilities(self, logits):
         logits = np.asarray(logits).reshape(-1)
         return np.stack([sigmoid(-logits.astype(np.float64)), sigmoid(logits)], axis=-1)

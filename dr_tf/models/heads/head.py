@@ -20,7 +20,9 @@ class Head:
 
     A subclass says `classes` (the columns of `probabilities`, in rising severity), `outputs` (the number of logits),
     `usable`, `targets` and `strata` of a record set's columns, the `name_of` a target, `loss` and `metrics` on
-    (targets, logits), and `probabilities`, `p_positive` and `grade`, in numpy.
+    (targets, logits), and `probabilities`, `p_positive` and `grade`, in numpy. Of a tensor of logits `evidence` gives
+    {target: tensor [n]} of what can be explained, the classes first, then "grade >= k" where there are grades, and
+    "positive": larger the more speaks for it, and where no probability saturates.
     """
 
     positive: str = "referable"

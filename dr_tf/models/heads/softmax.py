@@ -55,13 +55,10 @@ class Softmax(Head):
         from dr_tf.metrics.confusion import Accuracy, BalancedAccuracy, QuadraticKappa
 
         is_positive = _of_grades(self.positive) == 1
-        above, below = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
+        above = np.flatnonzero(is_positive)
 
         def log_odds(logits):
-            return _log_sum(logits, above) - _log_sum(logits, below)
-
-        def _log_sum(logits, columns):
-            return ops.logsumexp(ops.take(logits, columns, axis=-1), axis=-1)
+            return _log_odds(logits, is_positive)
 
         def largest(values):
             return ops.argmax(values, axis=-1)
@@ -74,6 +71,14 @@ class Softmax(Head):
             AUROC(positive=lambda targets: ops.sum(ops.take(targets, above, axis=-1), axis=-1), log_odds=log_odds),
         ]
 
+    def evidence(self, logits):
+        grades = np.arange(self.outputs)
+        return (
+            {name: logits[:, i] for i, name in enumerate(self.classes)}
+            | {f"grade >= {k}": _log_odds(logits, grades >= k) for k in grades[1:]}
+            | {"positive": _log_odds(logits, _of_grades(self.positive) == 1)}
+        )
+
     def probabilities(self, logits):
         logits = np.asarray(logits, np.float64)
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -84,6 +89,14 @@ class Softmax(Head):
 
     def grade(self, probabilities):
         return np.argmax(probabilities, axis=-1)
+
+
+def _log_odds(logits, inside):
+    """Of the classes that are True in `inside` against the others."""
+    from keras import ops
+
+    those, others = (ops.take(logits, np.flatnonzero(columns), axis=-1) for columns in (inside, ~inside))
+    return ops.logsumexp(those, axis=-1) - ops.logsumexp(others, axis=-1)
 
 
 def _of_grades(definition):

@@ -1,0 +1,125 @@
+"""A network with its reasons: logits, evidence and maps of photographs, by one way there and back."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.console import UserError
+from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
+from dr_tf.explain.taps import find, grid, watched
+
+POSITIVE = "positive"
+_HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Of n examples. `maps` [n, h, w] are what speaks *for* the target, 0 to 1; what speaks against it is not drawn.
+
+    Of paired eyes `maps` holds one such array for each eye, and 1 is the most of both. Where nothing at that layer
+    speaks for the target a map is 0 everywhere.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray  # what the last layer reads
+    evidence: dict[str, np.ndarray]  # of every target, [n]
+    maps: np.ndarray | dict[str, np.ndarray]
+
+
+class Explainer:
+    """`explainer(photographs, target)` -> Explanation. `layer`: as `taps.find` has it.
+
+    Targets are those of `head.evidence`: "positive", "grade >= k", a class by its name or number; one for all examples,
+    or one for each. Which are asked for is data, so that all of them share one trace.
+    """
+
+    def __init__(self, model, head, *, method=DEFAULT_METHOD, layer=None):
+        if method not in METHODS:
+            raise UserError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        model = _in_float32(model)
+        self.head, self.method, self.place = head, method, find(model, layer)
+        self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
+        self._network = keras.Model(model.input, [model.output, model.get_layer("logits").input])
+        self._run = tf.function(self._explain, autograph=False, reduce_retracing=True)
+
+    def __call__(self, photographs, target=POSITIVE):
+        x = tf.nest.map_structure(tf.convert_to_tensor, photographs)
+        n = tf.nest.flatten(x)[0].shape[0]
+        wanted = [target] * n if isinstance(target, (str, int)) else target
+        answers = self._run(x, tf.constant([self.number(one) for one in wanted], tf.int32))
+        logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
+        return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+
+    def number(self, target):
+        """Where a target stands among `targets`, which begin with the classes."""
+        known = {str(i): i for i in range(len(self.head.classes))}
+        known |= {name.replace(" ", ""): i for i, name in enumerate(self.targets)}
+        plain = str(target).replace(" ", "")
+        if plain not in known:
+            numbers = f"0 to {len(self.head.classes) - 1}"
+            raise UserError(
+                f"no target is called {target!r}; there are {', '.join(self.targets)}, or a class's number {numbers}"
+            )
+        return known[plain]
+
+    def _explain(self, x, wanted):
+        eyes = _photographs_of(x) if isinstance(x, dict) else {}
+        with tf.GradientTape(persistent=bool(eyes), watch_accessed_variables=False) as tape:
+            tape.watch(eyes)
+            with watched(self.place, tape) as seen:
+                logits, features = self._network(x | eyes if eyes else x, training=False)
+            evidence = tf.stack(list(self.head.evidence(logits).values()), axis=1)
+            # Photographs do not see each other, so the gradient of the sum holds each one's own.
+            asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
+        owners = _owners(tape, seen, eyes) if eyes else [None]
+        maps = _scaled(self._maps(seen, tape.gradient(asked, seen)))
+        maps = dict(zip(owners, maps, strict=True))
+        return logits, features, evidence, maps if eyes else maps[None]
+
+    def _maps(self, activations, gradients):
+        name = self.place.name
+        if not gradients or any(gradient is None for gradient in gradients):
+            raise UserError(f"the answer does not depend on {name}")
+        pairs = zip(activations, gradients, strict=True)
+        return [tf.nn.relu(METHODS[self.method](grid(a, name), grid(g, name))) for a, g in pairs]
+
+
+def _photographs_of(x):
+    return {name: tf.cast(value, tf.float32) for name, value in x.items() if len(value.shape) == 4}
+
+
+def _owners(tape, seen, eyes):
+    """The eye that each map is of: the only one that it depends on, in whatever order the network looks at them."""
+    owners = []
+    for tensor in seen:
+        gradients = tape.gradient(tensor, eyes)
+        owners.append([eye for eye, gradient in gradients.items() if gradient is not None])
+    if sorted(owners) != sorted([eye] for eye in eyes):
+        raise UserError("that layer gives no map for each eye; name one that comes before the eyes are put together")
+    return [owner for (owner,) in owners]
+
+
+def _scaled(maps):
+    """The largest value of an example becomes 1."""
+    largest = tf.reduce_max(tf.stack([tf.reduce_max(m, axis=(1, 2)) for m in maps]), axis=0)
+    return [tf.math.divide_no_nan(m, largest[:, None, None]) for m in maps]
+
+
+def _in_float32(model):
+    """The network, or a copy of it where parts of it compute in half precision: gradients would vanish or overflow there."""
+    if not any(layer.compute_dtype in _HALF for layer in model._flatten_layers()):
+        return model
+    described = _without_half(keras.saving.serialize_keras_object(model))
+    copy = keras.saving.deserialize_keras_object(described)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _without_half(described):
+    if isinstance(described, dict):
+        return {key: _without_half(value) for key, value in described.items()}
+    if isinstance(described, (list, tuple)):
+        return type(described)(_without_half(value) for value in described)
+    return "float32" if isinstance(described, str) and described in _HALF else described

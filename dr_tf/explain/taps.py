@@ -1,0 +1,133 @@
+"""Where in a network a map is read: at a layer that is found by its name, also inside of other layers."""
+
+import contextlib
+import dataclasses
+import difflib
+import math
+
+import keras
+import tensorflow as tf
+
+from dr_tf.console import UserError
+from dr_tf.models.stages import feature_maps
+
+_NAMED = 12  # layers that a line about an unknown one names
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    name: str
+    layer: keras.layers.Layer
+    entering: bool = False  # what goes into the layer, not what comes out of it
+
+
+def find(model, name=None):
+    """The place of this name: "stride_N", or a layer, "block_3/conv" where it lies in another. None: the last one.
+
+    That is the last map before pooling. A transformer has none: its patches are read where they enter the last
+    attention, as after it the class token alone is used, and what the patches become there is of no effect.
+    """
+    strides, layers = _strides(model), dict(_walk(model))
+    if name is None:
+        return _last(strides, layers)
+    if name in strides:
+        return Place(name, strides[name])
+    found = [layer for path, layer in layers.items() if path == name or path.endswith(f"/{name}")]
+    if len({id(layer) for layer in found}) == 1:
+        return Place(name, found[0])
+    known = [*strides, *_maps(layers)]
+    if found:
+        paths = [path for path in layers if path.endswith(f"/{name}")]
+        raise UserError(f"several layers are called {name!r}: {', '.join(paths[:_NAMED])}")
+    raise UserError(f"there is no layer {name!r}; there are {_some(known, name)}")
+
+
+def _last(strides, layers):
+    if strides:
+        return Place(*list(strides.items())[-1])
+    attentions = [(path, layer) for path, layer in layers.items() if "Attention" in type(layer).__name__]
+    if attentions:
+        path, layer = attentions[-1]
+        return Place(f"the patches that enter {path}", layer, entering=True)
+    if maps := _maps(layers):
+        return Place(maps[-1], layers[maps[-1]])
+    raise UserError("the network has no feature map that a photograph's places could be told from")
+
+
+def _strides(model):
+    """{"stride_4": layer, ...} of the network or of the first one inside it that has such marks."""
+    for part in (model, *(layer for _, layer in _walk(model) if isinstance(layer, keras.Model))):
+        if isinstance(part.input_shape, tuple) and (maps := feature_maps(part)):
+            return {name: tensor._keras_history.operation for name, tensor in maps.items()}
+    return {}
+
+
+def _walk(layer, path=""):
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        yield f"{path}{inner.name}", inner
+        yield from _walk(inner, f"{path}{inner.name}/")
+
+
+def _maps(layers):
+    """Names of the layers that are known to give maps: layers inside of layers do not say what they give."""
+    return [path for path, layer in layers.items() if not isinstance(layer, keras.layers.InputLayer) and _is_map(layer)]
+
+
+def _is_map(layer):
+    tensors = [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
+    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in tensors)
+
+
+def _some(known, name):
+    if len(known) <= _NAMED:
+        return ", ".join(known)
+    near = difflib.get_close_matches(name, known, _NAMED, cutoff=0.5)
+    shown = list(dict.fromkeys([*(k for k in known if k.startswith("stride_")), *near, *known[::-1]]))[:_NAMED]
+    return f"{', '.join(shown)} and {len(known) - len(shown)} more"
+
+
+@contextlib.contextmanager
+def watched(place, tape):
+    """Yields the list of what passes `place` meanwhile, once for each call of its layer; `tape` records from there on.
+
+    A network need not be cut for that: the layer may lie inside of others, be shared by two eyes, or be bypassed.
+    """
+    seen, call = [], place.layer.call
+
+    def entering(first, *others, **named):
+        watch = _watched(first, seen, tape)
+        return call(*_swapped([first, *others], first, watch), **_swapped(named, first, watch))
+
+    def leaving(*arguments, **named):
+        return _watched(call(*arguments, **named), seen, tape)
+
+    place.layer.call = entering if place.entering else leaving
+    try:
+        yield seen
+    finally:
+        place.layer.call = call
+
+
+def _watched(tensor, seen, tape):
+    tensor = tf.identity(tensor)
+    tape.watch(tensor)
+    seen.append(tensor)
+    return tensor
+
+
+def _swapped(arguments, old, new):
+    """Self-attention takes the same patches as query, key and value: all of them have to be the ones that are watched."""
+    if isinstance(arguments, dict):
+        return {name: new if value is old else value for name, value in arguments.items()}
+    return [new if value is old else value for value in arguments]
+
+
+def grid(tensor, name):
+    """[n, h, w, channels] as it is; of tokens [n, t, channels] the largest square, which the class token comes before."""
+    if len(tensor.shape) == 3 and tensor.shape[1]:
+        side = math.isqrt(tensor.shape[1])
+        tensor = tf.reshape(tensor[:, tensor.shape[1] - side**2 :], (-1, side, side, tensor.shape[2]))
+    if len(tensor.shape) != 4:
+        shape = " x ".join(map(str, tensor.shape[1:]))
+        raise UserError(f"{name} gives no map of the photograph's places: what it gives has the shape {shape}")
+    return tensor

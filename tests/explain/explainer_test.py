@@ -1,0 +1,159 @@
+"""Maps beside those computed by hand."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.console import UserError
+from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.taps import find
+from dr_tf.models.backbones import build_backbone
+from dr_tf.models.classifier import classifier
+from dr_tf.models.heads import HEADS
+from tests.explain import nets
+
+BINARY = HEADS["binary"]()
+
+
+def maps_of(model, *, x=None, target="positive", **options):
+    return Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps
+
+
+class LinearTest(tf.test.TestCase):
+    def test_hires_cam_weighs_each_place(self):
+        # 1*1, 2*2 + 1*0; 3*1, 4*-1 + 2*1
+        self.assertAllClose(maps_of(nets.linear(), method="hires_cam"), [[[1 / 4, 1], [3 / 4, 0]]])
+
+    def test_grad_cam_weighs_channels(self):
+        # Mean weights 1/2 and 1/4.
+        self.assertAllClose(maps_of(nets.linear(), method="grad_cam"), [[[0.2, 0.5], [0.3, 1]]])
+
+    def test_grad_cam_plus_plus(self):
+        # The first channel sums to 7: 1 / (2 + 7) + 2 / (2 + 14) = 17/72; the second to 6: twice 1 / (2 + 6).
+        expected = np.array([[[17, 34 + 18], [54, 68 + 36]]]) / 104
+        self.assertAllClose(maps_of(nets.linear(), method="grad_cam_plus_plus"), expected)
+
+    def test_grad_cam_plus_plus_of_small_gradients(self):
+        tiny = maps_of(nets.linear(1e-20 * nets.WEIGHTS), method="grad_cam_plus_plus")
+        # Without the cubes the shares are 1/2: weights 3/2 and 1.
+        self.assertAllClose(tiny, np.array([[[3 / 2, 4], [3, 8]]]) / 8)
+
+    def test_what_speaks_against_is_not_drawn(self):
+        against = maps_of(nets.linear(), method="hires_cam", target="not referable")
+        self.assertAllClose(against, [[[0, 0], [0, 1]]])
+        nothing = maps_of(nets.linear(-abs(nets.WEIGHTS)), method="hires_cam")
+        self.assertAllEqual(nothing, np.zeros((1, 2, 2)))
+
+    def test_evidence_and_features_come_along(self):
+        found = Explainer(nets.linear(), BINARY)(nets.photographs())
+        self.assertAllClose(found.logits, [[6]])
+        self.assertAllClose(found.evidence["positive"], [6])
+        self.assertAllClose(found.evidence["not referable"], [-6])
+        self.assertAllClose(found.features, nets.MAP.reshape(1, 8))
+
+    def test_each_photograph_has_its_own_map_and_target(self):
+        x = nets.photographs(np.stack([nets.MAP, nets.MAP, 2 * nets.MAP]))
+        explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
+        maps = explainer(x, ["positive", "not referable", 1]).maps
+        self.assertAllClose(maps, [[[1 / 4, 1], [3 / 4, 0]], [[0, 0], [0, 1]], [[1 / 4, 1], [3 / 4, 0]]])
+        explainer(x, "not referable")
+        self.assertEqual(explainer._run.experimental_get_tracing_count(), 1)
+
+    def test_half_precision_changes_nothing(self):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            half = nets.linear(1e-9 * nets.WEIGHTS)  # which float16 does not hold
+        finally:
+            keras.config.set_dtype_policy("float32")
+        self.assertEqual(half.get_layer("conv").compute_dtype, "float16")
+        self.assertAllClose(maps_of(half, method="hires_cam"), [[[1 / 4, 1], [3 / 4, 0]]])
+        self.assertEqual(half.get_layer("conv").compute_dtype, "float16")
+
+
+class EyesTest(tf.test.TestCase):
+    def test_each_eye_has_its_map_in_whatever_order_the_network_looks(self):
+        x = {"left": nets.photographs(), "right": nets.photographs()}
+        for order in (("left", "right"), ("right", "left")):
+            maps = maps_of(nets.eyes(order), x=x, method="hires_cam")
+            self.assertAllClose(maps["right"], [[[1 / 4, 1], [3 / 4, 0]]])
+            self.assertAllClose(maps["left"], maps["right"] / 3)
+
+    def test_a_layer_of_both_eyes_together(self):
+        x = {"left": nets.photographs(), "right": nets.photographs()}
+        with self.assertRaisesRegex(UserError, "no map for each eye"):
+            maps_of(nets.eyes(), x=x, layer="both")
+
+
+class TransformerTest(tf.test.TestCase):
+    def test_patches_are_read_where_they_enter_the_last_attention(self):
+        model = nets.transformer()
+        self.assertIn("enter attention", Explainer(model, BINARY).place.name)
+        # Red minus green: 1, 1; -3, 2.
+        self.assertAllClose(maps_of(model, method="hires_cam"), [[[0.5, 0.5], [0, 1]]])
+
+    def test_after_it_they_have_no_effect(self):
+        self.assertAllEqual(maps_of(nets.transformer(), layer="attention"), np.zeros((1, 2, 2)))
+
+
+class PlacesTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = classifier(build_backbone("resnet_v2", image_size=64), HEADS["softmax"]())
+        cls.x = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+
+    def maps(self, layer=None, target="positive", head="softmax"):
+        return Explainer(self.model, HEADS[head](), layer=layer)(self.x, target).maps
+
+    def test_the_last_map_is_the_default(self):
+        self.assertEqual(Explainer(self.model, BINARY).place, find(self.model, "stride_32"))
+        self.assertEqual(find(self.model, "stride_4").layer.name, "stage_stem")
+
+    def test_any_layer(self):
+        self.assertEqual(self.maps("stack1_block1_conv1").shape, (2, 8, 8))  # a shortcut goes around it
+
+    def test_a_layer_that_does_not_exist(self):
+        with self.assertRaisesRegex(UserError, "no layer 'stack9'; there are stride_4, .*stack3_block1_conv2.* more$"):
+            self.maps("stack9")
+
+    def test_a_layer_without_places(self):
+        with self.assertRaisesRegex(UserError, "^pool gives no map .* shape 64$"):
+            self.maps("pool")
+
+    def test_a_target_out_of_range(self):
+        explainer = Explainer(self.model, HEADS["softmax"]())
+        for target in (5, "-1", "grade >= 5", "blindness"):
+            with self.assertRaisesRegex(UserError, "there are no DR, .*grade >= 4, positive, or .* 0 to 4"):
+                explainer(self.x, target)
+
+    def test_an_unknown_method(self):
+        with self.assertRaisesRegex(UserError, "'scam'; known: grad_cam, grad_cam_plus_plus, hires_cam"):
+            Explainer(self.model, BINARY, method="scam")
+
+    def test_a_network_inside_another(self):
+        photograph = keras.Input((64, 64, 3))
+        outer = keras.Model(photograph, keras.layers.Dense(5, name="logits")(self.inner()(photograph)))
+        maps = Explainer(outer, HEADS["softmax"](), layer="stride_16")(self.x).maps
+        self.assertEqual(maps.shape, (2, 4, 4))
+
+    def inner(self):
+        return keras.Model(self.model.input, self.model.get_layer("logits").input)
+
+
+class EvidenceTest(tf.test.TestCase):
+    def test_softmax(self):
+        head = HEADS["softmax"](positive="vision_threatening")
+        found = head.evidence(tf.math.log([[0.1, 0.2, 0.3, 0.25, 0.15]]) + 7)
+        self.assertAllClose(found["mild NPDR"], [np.log(0.2) + 7])
+        self.assertAllClose(found["grade >= 1"], [np.log(9)])
+        self.assertAllClose(found["positive"], [np.log(0.4 / 0.6)])
+        self.assertAllClose(found["positive"], found["grade >= 3"])
+
+    def test_softmax_does_not_saturate(self):
+        self.assertAllClose(
+            HEADS["softmax"]().evidence(tf.constant([[0, 0, 500.0, 0, 0]]))["positive"], [500 - np.log(2)]
+        )
+
+
+if __name__ == "__main__":
+    tf.test.main()
