@@ -1,19 +1,17 @@
 """Photographs, targets and an order of rows become batches in a `tf.data.Dataset`.
 
-A batch is one call into Python, in which a few threads decode and change its photographs with OpenCV (which runs
-without Python's lock) straight into the batch. That leaves almost nothing of a photograph's time to TensorFlow and
-Python, and what waits in memory is two batches, however many threads there are.
+A few threads decode and change the photographs of a batch with OpenCV (which runs without Python's lock) straight into
+the batch, so that TensorFlow makes one call into Python a batch and copies nothing.
 """
 
-import concurrent.futures
 import functools
 import itertools
-import os
 
 import cv2
 import numpy as np
 
-_AHEAD = 2  # batches made while the model is busy
+from dr_tf.data.ahead import Ahead
+
 _ALIGNMENT = 64  # bytes: TensorFlow copies an array that does not begin at such an address
 
 
@@ -39,7 +37,7 @@ def training_batches(
     left_present and right_present. What an example looks like follows from (seed, epoch, example, how often it came
     before in the epoch), whatever the number of threads.
     """
-    fill = _Filling(photographs, targets, weights, augmentation, threads)
+    filling = _Filling(photographs, targets, weights, augmentation)
     rows, (worker, workers) = np.asarray(rows), shard
 
     @functools.lru_cache(maxsize=2)
@@ -47,56 +45,54 @@ def training_batches(
         drawn = rows[order.epoch(number)]
         return drawn, _times_before(drawn.ravel()).reshape(drawn.shape)
 
-    def batch(step):
-        epoch, place = divmod(int(step), order.steps)
+    def begin(step):
+        epoch, place = divmod(step, order.steps)
         drawn, before = (part[place, worker::workers] for part in epoch_of(epoch))
-        return fill(drawn, lambda i, side: _stream(seed, epoch, int(drawn[i]), int(before[i]), side))
+        return filling.begin(drawn, lambda i, side: _stream(seed, epoch, int(drawn[i]), int(before[i]), side))
 
     size = len(range(worker, order.batch_size, workers))
-    return _dataset(range(first_epoch * order.steps, epochs * order.steps), batch, fill, size)
+    return _dataset(range(first_epoch * order.steps, epochs * order.steps), begin, filling.signature(size), threads)
 
 
 def ordered_batches(photographs, targets, *, rows, batch_size, weights=None, threads=None):
     """Every row once, in order, unchanged; the last batch holds what is left."""
-    fill = _Filling(photographs, targets, weights, None, threads)
+    filling = _Filling(photographs, targets, weights, None)
     rows = np.asarray(rows)
 
-    def batch(step):
-        return fill(rows[int(step) * batch_size : (int(step) + 1) * batch_size], None)
+    def begin(step):
+        return filling.begin(rows[step * batch_size : (step + 1) * batch_size], None)
 
     size = batch_size if len(rows) % batch_size == 0 else None
-    return _dataset(range(-(-len(rows) // batch_size)), batch, fill, size)
+    return _dataset(range(-(-len(rows) // batch_size)), begin, filling.signature(size), threads)
 
 
-def _dataset(steps, batch, fill, size):
+def _dataset(steps, begin, signature, threads):
     import tensorflow as tf
 
-    signature = fill.signature(size)
-    types = [spec.dtype for spec in tf.nest.flatten(signature)]
+    specs = tf.nest.flatten(signature)
+    ahead = Ahead(begin, steps.stop, threads)
 
     def element(step):
         # "stateful" would make TensorFlow run it alone and in sequence wherever it is asked to be deterministic.
-        flat = tf.numpy_function(batch, [step], types, stateful=False)
-        flat = [tf.ensure_shape(part, spec.shape) for part, spec in zip(flat, tf.nest.flatten(signature), strict=True)]
+        flat = tf.numpy_function(lambda step: ahead(int(step)), [step], [spec.dtype for spec in specs], stateful=False)
+        flat = [tf.ensure_shape(part, spec.shape) for part, spec in zip(flat, specs, strict=True)]
         return tf.nest.pack_sequence_as(signature, flat)
 
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` does it
     options.autotune.enabled = False  # there is nothing to tune, and its thread costs
-    dataset = tf.data.Dataset.range(steps.start, max(steps.start, steps.stop)).map(element).prefetch(_AHEAD)
-    return dataset.with_options(options)
+    return tf.data.Dataset.range(steps.start, max(steps.start, steps.stop)).map(element).with_options(options)
 
 
 class _Filling:
     """Rows -> the arrays of a batch, in the order of `signature` flattened."""
 
-    def __init__(self, photographs, targets, weights, augmentation, threads):
+    def __init__(self, photographs, targets, weights, augmentation):
         cv2.setNumThreads(
             1
         )  # a photograph is one thread's work; OpenCV's own threads would only get in each other's way
         self._photographs, self._augmentation = photographs, augmentation
         self._targets, self._weights = np.asarray(targets), None if weights is None else np.asarray(weights, np.float32)
-        self._workers = _workers(threads or _cores())
         self._paired = len(photographs.eyes) > 1
         self._shared = augmentation is not None and augmentation.same_for_both_eyes
 
@@ -111,7 +107,8 @@ class _Filling:
         y = tf.TensorSpec((size, *self._targets.shape[1:]), tf.as_dtype(self._targets.dtype))
         return (x, y) if self._weights is None else (x, y, tf.TensorSpec((size,), tf.float32))
 
-    def __call__(self, rows, stream):
+    def begin(self, rows, stream):
+        """Arrays whose photographs are still to come, what brings one, and the list of those to bring."""
         eyes, side = self._photographs.eyes, self._photographs.image_size
         images = {eye: _aligned((len(rows), side, side, 3)) for eye in eyes}
         present = {eye: self._photographs.present(eye)[rows] for eye in eyes}
@@ -120,10 +117,10 @@ class _Filling:
             rng = stream and stream(i, 0 if self._shared else eyes.index(eye))
             images[eye][i] = self._image(int(rows[i]), eye, rng) if present[eye][i] else 0
 
-        self._workers(fill, itertools.product(range(len(rows)), eyes))
         x = images | {f"{eye}_present": present[eye] for eye in eyes if self._paired}
         x = [x[name] for name in (sorted(x) if self._paired else x)]  # as TensorFlow flattens a dict
-        return [*x, self._targets[rows], *([] if self._weights is None else [self._weights[rows]])]
+        batch = [*x, self._targets[rows], *([] if self._weights is None else [self._weights[rows]])]
+        return batch, fill, list(itertools.product(range(len(rows)), eyes))
 
     def _image(self, row, eye, rng):
         pixels = self._photographs.read(row, eye)
@@ -149,28 +146,3 @@ def _aligned(shape):
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].reshape(shape)
-
-
-class _Workers:
-    """Threads that take one task after another: a future a photograph would cost a tenth of its time."""
-
-    def __init__(self, threads):
-        self._threads = threads
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="photographs")
-
-    def __call__(self, work, tasks):
-        tasks = iter(list(tasks))  # threads may share a list's iterator, not a generator
-
-        def take():
-            for task in tasks:
-                work(*task)
-
-        for done in [self._pool.submit(take) for _ in range(self._threads)]:
-            done.result()
-
-
-_workers = functools.cache(_Workers)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
