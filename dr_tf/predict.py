@@ -4,7 +4,8 @@ import argparse
 import pathlib
 import sys
 
-from dr_tf.console import UserError, mistakes_in_one_line, progress, without_greetings
+from dr_tf.console import mistakes_in_one_line, progress, without_greetings
+from dr_tf.inference.photographs import find
 
 EXAMPLES = """examples:
   python -m dr_tf.predict --run_dir runs/idrid photograph.jpg
@@ -14,7 +15,6 @@ EXAMPLES = """examples:
 actions: refer (p_positive reached the run's threshold), clear, retake (not gradable, or unlike what was learned from).
 exit status: 0, or 1 where a photograph could not be decided on, 2 for wrong use.
 """
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".jp2")
 
 
 def parse(arguments):
@@ -32,20 +32,6 @@ def parse(arguments):
     parser.add_argument("--prevalence", type=float, help="how common what is positive is where you are, from 0 to 1")
     parser.add_argument("--batch_size", type=int, default=16)
     return parser.parse_args(arguments)
-
-
-def find(places):
-    """Files as named, and every photograph below a folder, sorted."""
-    for place in places:
-        if place.is_dir():
-            below = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not below:
-                raise UserError(f"there is no photograph below {place}; looked for {', '.join(SUFFIXES)}")
-            yield from below
-        elif place.exists():
-            yield place
-        else:
-            raise UserError(f"there is no file {place}")
 
 
 def run(flags):

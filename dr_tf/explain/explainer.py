@@ -42,13 +42,14 @@ class Explainer:
         self.head, self.method, self.place = head, method, find(model, layer)
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
         self._network = keras.Model(model.input, [model.output, model.get_layer("logits").input])
-        self._run = tf.function(self._explain, autograph=False, reduce_retracing=True)
+        self._run = tf.function(self._explain, autograph=False)
 
     def __call__(self, photographs, target=POSITIVE):
         x = tf.nest.map_structure(tf.convert_to_tensor, photographs)
         n = tf.nest.flatten(x)[0].shape[0]
         wanted = [target] * n if isinstance(target, (str, int)) else target
-        answers = self._run(x, tf.constant([self.number(one) for one in wanted], tf.int32))
+        given = x, tf.constant([self.number(one) for one in wanted], tf.int32)
+        answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
         logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
         return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
 
@@ -84,6 +85,11 @@ class Explainer:
             raise UserError(f"the answer does not depend on {name}")
         pairs = zip(activations, gradients, strict=True)
         return [tf.nn.relu(METHODS[self.method](grid(a, name), grid(g, name))) for a, g in pairs]
+
+
+def _of_any_number(tensor):
+    """So that a last batch that is smaller is not traced anew."""
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
 
 def _photographs_of(x):

@@ -1,0 +1,78 @@
+"""Shows why: where in a photograph a network saw what it decided by. `python -m dr_tf.explain --help`."""
+
+import argparse
+import pathlib
+import sys
+
+from dr_tf.console import UserError, mistakes_in_one_line, progress, without_greetings
+from dr_tf.inference.photographs import find
+
+EXAMPLES = """examples:
+  python -m dr_tf.explain --run_dir runs/idrid --output why photograph.jpg
+  python -m dr_tf.explain --run_dir runs/idrid --output why --target "grade >= 3" --layer stride_16 FOLDER
+
+Of each photograph there is a picture below --output: the photograph, and overlays by two colormaps; beside them are
+explanations.html, explanations.json and, of several, contact_sheet.jpg.
+exit status: 0, or 1 where a photograph could not be used, 2 for wrong use.
+"""
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        "python -m dr_tf.explain",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
+    parser.add_argument("--run_dir", required=True, help="a finished run")
+    parser.add_argument("--output", required=True, type=pathlib.Path, help="the folder to write to")
+    parser.add_argument(
+        "--target", default="positive", help='what to explain: positive, "grade >= K", or a class by its name or number'
+    )
+    parser.add_argument("--method", help="grad_cam, grad_cam_plus_plus or hires_cam")
+    parser.add_argument("--layer", help="stride_N or the name of a layer; the last map where left out")
+    return parser.parse_args(arguments)
+
+
+def run(flags):
+    """Writes the gallery; returns its entries."""
+    paths = list(find(flags.photographs))
+    _check_output(flags.output, flags.photographs)
+    with without_greetings():
+        from dr_tf.explain.explainer import Explainer
+        from dr_tf.explain.gallery import write_gallery
+        from dr_tf.explain.methods import DEFAULT_METHOD
+        from dr_tf.inference.predictor import Predictor
+
+        predictor = Predictor.of_run(flags.run_dir)
+    method = flags.method or DEFAULT_METHOD
+    explainer = Explainer(predictor.network.model, predictor.rule.head, method=method, layer=flags.layer)
+    with progress(len(paths), "explaining", "photographs") as bar:
+        return write_gallery(
+            flags.output, predictor, explainer, paths, target=flags.target, told=lambda entry: bar.update()
+        )
+
+
+def _check_output(output, places):
+    """Else a second run would take the pictures of the first for photographs."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; it names a folder")
+    for place in places:
+        if place.is_dir() and output.resolve().is_relative_to(place.resolve()):
+            raise UserError(f"--output {output} lies among the photographs of {place}; name a folder outside of it")
+
+
+def main(arguments=None):
+    flags = parse(arguments)
+    with mistakes_in_one_line():
+        entries = run(flags)
+    unusable = [entry.decision for entry in entries if entry.evidence is None]
+    for decision in unusable:
+        print(f"{decision.photograph}: {decision.reason}", file=sys.stderr)
+    print(flags.output / "explanations.html")
+    sys.exit(1 if unusable else 0)
+
+
+if __name__ == "__main__":
+    main()
