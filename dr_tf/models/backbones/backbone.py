@@ -7,6 +7,7 @@ import keras
 
 from dr_tf.console import UserError
 from dr_tf.models.layers.batch_normalization import fuse_batch_norm
+from dr_tf.models.layers.pointwise import step_before_pointwise
 from dr_tf.models.stages import feature_maps, freeze, mark, stages
 
 
@@ -42,7 +43,7 @@ def assemble(name, body, *, image_size, trainable_from="all"):
     for operation in body.model.layers:
         if operation.weights:
             _copy_weights(operation, model.get_layer(operation.name))
-    fuse_batch_norm(model)
+    step_before_pointwise(fuse_batch_norm(model))
     for stage in frozen:
         freeze(stages(model)[stage])
     outputs = feature_maps(model) | {"pooled": model.output}
