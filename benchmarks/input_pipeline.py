@@ -260,8 +260,6 @@ def report(records, rates, flags):
         "photographs_per_second": {name: round(rate, 1) for name, rate in rates.items()},
         "times_best_peer": round(rates[OURS] / best, 2), "of_the_limit": round(rates[OURS] / limit, 3),
     }))  # fmt: skip
-    sys.stdout.flush()
-    os._exit(0)  # the peers' endless feeds would otherwise be waited for
 
 
 if __name__ == "__main__":
