@@ -114,7 +114,7 @@ class StartTest(unittest.TestCase):
         for command in (
             ["-m", "tfrecords_builder"],
             ["train.py"],
-            ["-m", "dr_tf.predict"],
+            ["-m", "dr_tf.predict"], ["evaluate.py"],
             ["-m", "dr_tf.data"],
             *rooms,
         ):

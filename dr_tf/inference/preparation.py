@@ -15,8 +15,9 @@ _RECORDS = re.compile(r"(\d+)-(\w+)-q(\d+)(-paired)?")
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How the records were made (`size`, `enhancement`, JPEG `quality`), and the side that the network takes."""
+    """How the `records` were made (`size`, `enhancement`, JPEG `quality`), and the side that the network takes."""
 
+    records: str
     size: int
     enhancement: str
     quality: int
@@ -28,7 +29,7 @@ class Preparation:
         match = _RECORDS.fullmatch(name.split("/")[-1])
         if not match or match[2] not in ENHANCEMENTS:
             raise UserError(f"the name of the records {name!r} does not say how they were made")
-        return cls(int(match[1]), match[2], int(match[3]), image_size)
+        return cls(name, int(match[1]), match[2], int(match[3]), image_size)
 
     def __call__(self, data):
         """Bytes of a photograph -> (what the network takes, the Prepared). Raises BadPhotographError.

@@ -65,7 +65,11 @@ def _refuse(constant):
 def _preparation(fields):
     known = fields["enhancement"] in ENHANCEMENTS
     numbers = [fields[name] for name in ("size", "quality", "image_size")]
-    if not known or not all(type(number) is int and 0 < number < 1 << 14 for number in numbers):
+    if (
+        not known
+        or type(fields["records"]) is not str
+        or not all(type(number) is int and 0 < number < 1 << 14 for number in numbers)
+    ):
         raise ValueError("its way to prepare photographs is not one of ours")
     return Preparation(**fields)
 

@@ -11,7 +11,7 @@ from dr_tf.inference.rule_file import read_rule, write_rule
 from tests.inference import heads
 from tests.inference.drawn import fitted
 
-PREPARATION = Preparation(size=512, enhancement="plain", quality=95, image_size=256)
+PREPARATION = Preparation(records="a/512-plain-q95", size=512, enhancement="plain", quality=95, image_size=256)
 
 
 class FileTest(unittest.TestCase):
