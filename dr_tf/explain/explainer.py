@@ -38,11 +38,12 @@ class Explainer:
     def __init__(self, model, head, *, method=DEFAULT_METHOD, layer=None):
         if method not in METHODS:
             raise UserError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-        model = _in_float32(model)
-        self.head, self.method, self.place = head, method, find(model, layer)
+        self.model = model = _in_float32(model)
+        self.head, self.method, self.place, self._layer = head, method, find(model, layer), layer
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
         self._network = keras.Model(model.input, [model.output, model.get_layer("logits").input])
         self._run = tf.function(self._explain, autograph=False)
+        self._look = tf.function(lambda x: self._evidence(self._network(x, training=False)[0]), autograph=False)
 
     def __call__(self, photographs, target=POSITIVE):
         x = tf.nest.map_structure(tf.convert_to_tensor, photographs)
@@ -52,6 +53,18 @@ class Explainer:
         answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
         logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
         return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+
+    @property
+    def image_size(self):
+        return next(tensor.shape[1] for tensor in self.model.inputs if len(tensor.shape) == 4)
+
+    def of(self, model):
+        """The same of another network of the same layers."""
+        return Explainer(model, self.head, method=self.method, layer=self._layer)
+
+    def evidence(self, photographs, target=POSITIVE):
+        """[n], without maps."""
+        return self._look(tf.nest.map_structure(tf.convert_to_tensor, photographs)).numpy()[:, self.number(target)]
 
     def number(self, target):
         """Where a target stands among `targets`, which begin with the classes."""
@@ -71,13 +84,16 @@ class Explainer:
             tape.watch(eyes)
             with watched(self.place, tape) as seen:
                 logits, features = self._network(x | eyes if eyes else x, training=False)
-            evidence = tf.stack(list(self.head.evidence(logits).values()), axis=1)
+            evidence = self._evidence(logits)
             # Photographs do not see each other, so the gradient of the sum holds each one's own.
             asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
         owners = _owners(tape, seen, eyes) if eyes else [None]
         maps = _scaled(self._maps(seen, tape.gradient(asked, seen)))
         maps = dict(zip(owners, maps, strict=True))
         return logits, features, evidence, maps if eyes else maps[None]
+
+    def _evidence(self, logits):
+        return tf.stack(list(self.head.evidence(logits).values()), axis=1)
 
     def _maps(self, activations, gradients):
         name = self.place.name

@@ -48,7 +48,9 @@ class CommandTest(unittest.TestCase):
         (cls.root / "in" / "other").mkdir(parents=True)
         photograph = draw_fundus(size=(400, 300), radius=140)
         (cls.root / "in" / "an <eye>.jpg").write_bytes(jpeg(photograph))
-        (cls.root / "in" / "other" / "an <eye>.png").write_bytes(cv2.imencode(".png", photograph[..., ::-1])[1].tobytes())
+        (cls.root / "in" / "other" / "an <eye>.png").write_bytes(
+            cv2.imencode(".png", photograph[..., ::-1])[1].tobytes()
+        )
         (cls.root / "in" / "broken.jpg").write_bytes(jpeg(photograph)[:2000])
 
     def test_a_folder(self):

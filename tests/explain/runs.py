@@ -28,5 +28,5 @@ def write_run(folder, head_name="softmax"):
     point = OperatingPoint(threshold=0.5, guaranteed=False, note="")
     rule = Rule(head, prior, "uniform", "half", {PLAIN: Mode(Calibration(), prior, {"half": point})}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
-    write_decision(folder, rule, Preparation(SIZE, "plain", 95, SIZE), None)
+    write_decision(folder, rule, Preparation.of_records(f"made/{SIZE}-plain-q95", SIZE), None)
     network(head).save(pathlib.Path(folder) / "model.keras")

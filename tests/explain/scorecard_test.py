@@ -1,0 +1,217 @@
+"""The scorecard: hand-computed parts, and a network that is known to look at nothing but the lesions."""
+
+import functools
+import tempfile
+import unittest
+
+import keras
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from dr_tf.explain.scorecard import curves
+from dr_tf.explain.scorecard.card import ANY, explainers, measure
+from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
+from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
+from dr_tf.explain.scorecard.masks import read_masks
+from dr_tf.explain.scorecard.randomization import forgetting, likeness
+from dr_tf.explain.scorecard.summary import chosen_thresholds, summary, tables
+from dr_tf.models.heads import HEADS
+from tests.data import sets
+from tests.explain.runs import network
+
+SIZE = 64
+EVERYWHERE = np.ones((10, 10), bool)
+CORNER = np.zeros((10, 10), bool)
+CORNER[:2, :2] = True
+
+
+class LocalizationTest(unittest.TestCase):
+    def setUp(self):
+        self.map = np.where(CORNER, 1.0, 0.0)
+        self.map[9, 6:] = 0.5
+
+    def test_pointing(self):
+        self.assertTrue(pointing(self.map, CORNER, EVERYWHERE))
+        self.assertFalse(pointing(1 - self.map, CORNER, EVERYWHERE))
+        self.assertFalse(pointing(0 * self.map, CORNER, EVERYWHERE))
+        self.assertFalse(pointing(self.map, CORNER, ~CORNER))  # what lies beyond the retina does not count
+
+    def test_pointing_forgives_a_little(self):
+        lesion, strongest = np.zeros((100, 100), bool), np.zeros((100, 100))
+        lesion[50, 50] = True
+        strongest[50, 53] = 1
+        self.assertTrue(pointing(strongest, lesion, np.ones_like(lesion)))
+        strongest[50, 54] = 2
+        self.assertFalse(pointing(strongest, lesion, np.ones_like(lesion)))
+
+    def test_energy(self):
+        self.assertAlmostEqual(energy(self.map, CORNER, EVERYWHERE), 4 / 6 * 100 / 4)
+        self.assertAlmostEqual(energy(np.full((10, 10), 0.3), CORNER, EVERYWHERE), 1)
+        self.assertEqual(energy(0 * self.map, CORNER, EVERYWHERE), 0)
+
+    def test_overlaps(self):
+        found = overlaps(self.map, CORNER, EVERYWHERE)
+        np.testing.assert_allclose(found[THRESHOLDS <= 0.5], 4 / 8)
+        np.testing.assert_allclose(found[THRESHOLDS > 0.5], 1)
+        np.testing.assert_allclose(overlaps(0 * self.map, CORNER, EVERYWHERE), 0)
+
+
+class CurvesTest(unittest.TestCase):
+    def test_strongest_places_go_first_and_come_first(self):
+        photograph = sets.photograph(0, SIZE)
+        field = retina(photograph)
+        map = np.linspace(1, 0, SIZE)[None, :] * np.ones((SIZE, 1))  # the left first
+        deletion, insertion = curves.mixtures(photograph, map, steps=4)
+        away = curves.blurred(photograph)
+        for first, last, those in ((photograph, away, deletion), (away, photograph, insertion)):
+            np.testing.assert_array_equal(those[0], first)
+            np.testing.assert_array_equal(those[-1], last)
+        left = np.arange(SIZE) < np.flatnonzero(np.cumsum(field.sum(axis=0)) > 0.5 * field.sum())[0]
+        np.testing.assert_array_equal(deletion[2][:, left], away[:, left])
+        np.testing.assert_array_equal(insertion[2][:, left], photograph[:, left])
+
+    def test_no_lesion_is_left_in_what_is_blurred(self):
+        photograph = np.where(retina(sets.photograph(0, SIZE))[..., None], np.uint8((150, 90, 40)), np.uint8(0))
+        away = curves.blurred(photograph)
+        np.testing.assert_allclose(away.astype(int), photograph.astype(int), atol=1)  # no dark rim comes in
+        photograph[30:33, 30:33] = (90, 20, 20)
+        self.assertLess(np.ptp(curves.blurred(photograph)[28:36, 28:36, 1].astype(int)), 8)
+
+    def test_area(self):
+        self.assertAlmostEqual(curves.area([1, 0]), 0.5)
+        self.assertAlmostEqual(curves.area([1, 0, 0, 0, 0]), 0.125)
+
+
+class RandomizationTest(unittest.TestCase):
+    def test_from_the_head_down(self):
+        model, seen = network(HEADS["binary"]()), []
+        before = [np.array(w) for w in model.get_weights()]
+        for name, forgetful in forgetting(model):
+            same = [np.array_equal(*pair) for pair in zip(before, forgetful.get_weights(), strict=True)]
+            seen.append((name, sum(same)))
+        self.assertEqual([name for name, _ in seen], ["head", "stack3", "stack2", "stack1", "stem"])
+        self.assertEqual(sorted((count for _, count in seen), reverse=True), [count for _, count in seen])
+        self.assertGreaterEqual(seen[0][1], len(before) - 2)
+        for old, own, shuffled in zip(before, model.get_weights(), forgetful.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, own)
+            np.testing.assert_array_equal(np.sort(old, axis=None), np.sort(shuffled, axis=None))
+
+    def test_likeness(self):
+        rising = np.array([[1.0, 2], [3, 9]])
+        self.assertAlmostEqual(likeness(rising, rising**3), 1)
+        self.assertAlmostEqual(likeness(rising, -rising), -1)
+        self.assertEqual(likeness(rising, 0 * rising), 0)
+
+
+def lesion_at(number):
+    """A square of 8 pixels; every third photograph has none."""
+    lesion = np.zeros((SIZE, SIZE, 1), np.uint8)
+    if number % 3:
+        row, column = 16 + 8 * (number % 4), 16 + 8 * (number // 4 % 4)
+        lesion[row : row + 8, column : column + 8] = 1
+    return lesion
+
+
+def example(number):
+    retina = np.hypot(*(np.mgrid[:SIZE, :SIZE] - 31.5))[..., None] < 31
+    lesion = lesion_at(number)
+    image = np.where(lesion > 0, np.uint8((90, 230, 40)), np.where(retina, np.uint8((150, 90, 40)), np.uint8(0)))
+    masks = [{"lesion": "media_haze", "mask": retina.astype(np.uint8)}]
+    masks += [{"lesion": "drawn", "mask": lesion}] if lesion.any() else []
+    return sets.eye_fields(number, size=SIZE, image=image, grade=2 * int(lesion.any()), masks=masks)
+
+
+@functools.cache
+def _folder():
+    return tempfile.TemporaryDirectory()  # lives as long as the tests
+
+
+@functools.cache
+def records():
+    folder = _folder().name
+    splits = {"validation": [example(i) for i in range(6)], "test": [example(i) for i in range(6, 18)]}
+    sets.write_set(folder, splits, name="synthetic", size=SIZE)
+    return open_records(folder, "synthetic/plain")
+
+
+def green_counter():
+    """evidence = 2 where there is a lesion of 64 pixels, else -1: it sees nothing but green."""
+    photograph = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(2, 1, activation="relu", name="green")(photograph)
+    x = keras.layers.AveragePooling2D(8, name="map")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(photograph, keras.layers.Dense(1, name="logits")(x))
+    kernel = np.array([[0, 0], [1 / 40, 0], [0, 0.01]], np.float32)[None, None]
+    model.get_layer("green").set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
+    model.get_layer("logits").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
+    return model
+
+
+class ScorecardTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.made = explainers(green_counter(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
+        cls.cards = {split: measure(cls.made, records(), records().rows(split)) for split in ("validation", "test")}
+        cls.figures = summary(cls.cards["test"], chosen_thresholds(cls.cards["validation"]))
+
+    def test_masks(self):
+        rows = records().rows("test")
+        found = read_masks(records(), rows)
+        self.assertEqual(list(found), [row for row in rows if records().columns["grade"][row] > 0])
+        for row, masks in found.items():
+            number = int(records().columns["image_id"][row][1:])
+            np.testing.assert_array_equal(masks["drawn"], lesion_at(number)[..., 0] > 0)
+            self.assertEqual(list(masks), ["drawn"])  # haze is everywhere
+
+    def test_who_was_measured(self):
+        self.assertEqual(self.figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})
+        self.assertEqual(self.figures["masks"], "synthetic only")
+
+    def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
+        maps = {name: of["lesions"][ANY] for name, of in self.figures["maps"].items()}
+        for method in self.made:
+            self.assertEqual(maps[method]["pointing"], 1)
+            self.assertGreater(maps[method]["energy"], 4 * maps["random map"]["energy"])
+            self.assertGreater(maps[method]["iou"], maps["random map"]["iou"])
+        self.assertGreater(maps["grad_cam@green"]["iou"], 0.9)  # of a map as fine as the photograph
+        self.assertAlmostEqual(maps["random map"]["energy"], 1, delta=0.5)
+
+    def test_and_by_what_it_says(self):
+        maps = self.figures["maps"]
+        for method in self.made:
+            self.assertLess(maps[method]["deletion"], maps["random map"]["deletion"] - 0.1)
+            self.assertGreater(maps[method]["insertion"], maps["random map"]["insertion"] + 0.1)
+
+    def test_floors_forget_nothing(self):
+        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["randomized"]["head"], 1)
+        self.assertLess(abs(self.figures["maps"]["random map"]["randomized"]["head"]), 0.2)
+
+    def test_tables(self):
+        text = "\n".join(tables(self.figures))
+        for words in ("synthetic only", "random map", "local contrast", "any lesion", "deletion", "shuffled"):
+            self.assertIn(words, text)
+
+    def test_mistakes(self):
+        with self.assertRaisesRegex(UserError, "unknown method 'scam'"):
+            explainers(green_counter(), HEADS["binary"](), ["scam"])
+        with self.assertRaisesRegex(UserError, "one method or more"):
+            measure({}, records(), records().rows("test"))
+
+
+class FloorsTest(unittest.TestCase):
+    def test_contrast_is_strongest_on_the_lesion(self):
+        photograph = records().photograph(int(np.flatnonzero(records().columns["image_id"] == "p001")[0]))
+        (map,) = contrast_maps(photograph[None])
+        self.assertTrue(lesion_at(1)[..., 0].ravel()[map.argmax()])
+        self.assertLess(map[~retina(photograph)].max(), 0.01)
+        self.assertEqual(map.max(), 1)
+
+    def test_noise(self):
+        x = np.zeros((3, SIZE, SIZE, 3), np.uint8)
+        np.testing.assert_array_equal(random_maps(x), random_maps(x))
+        self.assertFalse(np.array_equal(random_maps(x), random_maps(x, seed=1)))
+
+
+if __name__ == "__main__":
+    unittest.main()
