@@ -6,11 +6,19 @@ INSTALLED := .venv/installed
 
 .PHONY: quickstart test slow lint bench clean
 
-quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a contact sheet
-	@echo "Drawing 60 patients, then cropping their 120 photographs into records (about half a minute)"
-	@$(BIN)/python -m tfrecords_builder synthetic --patients 60 --image_size 256 --grade_shares 1,1,1,1,1 \
+quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model -> its report and its reasons
+	@echo "1 of 4: drawing 120 patients, then cropping their 240 photographs into records"
+	@$(BIN)/python -m tfrecords_builder synthetic --patients 120 --image_size 256 --grade_shares 1,1,1,1,1 \
 	  --source quickstart/photographs --records quickstart/records --sheet quickstart/sheet.png --sheet_count 32
-	@echo "Look at quickstart/sheet.png: originals with the border that was found, crops with their lesions outlined"
+	@echo "2 of 4: training a small network on them"
+	@$(BIN)/python train.py --gin_file configs/quickstart.gin --records quickstart/records --run_dir quickstart/run
+	@echo "3 of 4: measuring it on photographs of other patients"
+	@test -d quickstart/run/evaluation || $(BIN)/python evaluate.py --run_dir quickstart/run --records quickstart/records
+	@echo "4 of 4: showing on eight photographs why"
+	@test -d quickstart/reasons || $(BIN)/python -m dr_tf.explain --run_dir quickstart/run --output quickstart/reasons \
+	  $$(ls quickstart/photographs/images/* | tail -8)
+	@echo "Look at quickstart/sheet.png (the photographs), quickstart/run/curves.png (the training),"
+	@echo "quickstart/run/evaluation/*/report.html (what it is worth) and quickstart/reasons/explanations.html (why it decides so)"
 
 test: $(INSTALLED)  ## the whole suite
 	$(BIN)/python -m pytest $(TESTS)

@@ -7,21 +7,22 @@ from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
 
 
-def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks=1):
+def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks=1, momentum=0.99):
     """7x7 convolution and max pool, both of stride 2, then a stack of `blocks` residual blocks for each of `filters`.
 
+    `momentum` is that of the moving statistics: with few steps in a run 0.99 has not forgotten its first values by the end.
     Each stack halves the sides. As set, 79,920 parameters, 512 of them moving statistics; it has no pretrained weights.
     """
     if weights is not None:
         raise UserError(f"resnet_v2 has no pretrained weights; weights must be None, not {weights!r}")
     x = photograph = keras.Input((image_size, image_size, 3))
     x = _convolution(stem, 7, 2, "stem_conv")(x)
-    x = _activated(x, "stem")
+    x = _activated(x, momentum, "stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     ends = {"stem": x}
     for stack, width in enumerate(filters, 1):
         for block in range(1, blocks + 1):
-            x = _block(x, width, stride=2 if block == 1 else 1, name=f"stack{stack}_block{block}")
+            x = _block(x, width, stride=2 if block == 1 else 1, momentum=momentum, name=f"stack{stack}_block{block}")
         if stack == len(filters):
             x = layers.ReLU(name="relu")(x)
         ends[f"stack{stack}"] = x
@@ -31,18 +32,18 @@ def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks
     )
 
 
-def _block(x, width, *, stride, name):
+def _block(x, width, *, stride, momentum, name):
     skip = x
     if stride > 1 or x.shape[-1] != width:
-        skip = layers.BatchNormalization(name=f"{name}_skip_bn")(x)
+        skip = layers.BatchNormalization(momentum=momentum, name=f"{name}_skip_bn")(x)
         skip = _convolution(width, 1, stride, f"{name}_skip_conv")(skip)
-    x = _convolution(width, 3, stride, f"{name}_conv1")(_activated(x, f"{name}_pre"))
-    x = _convolution(width, 3, 1, f"{name}_conv2")(_activated(x, f"{name}_mid"))
+    x = _convolution(width, 3, stride, f"{name}_conv1")(_activated(x, momentum, f"{name}_pre"))
+    x = _convolution(width, 3, 1, f"{name}_conv2")(_activated(x, momentum, f"{name}_mid"))
     return layers.Add(name=f"{name}_add")([x, skip])
 
 
-def _activated(x, name):
-    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
+def _activated(x, momentum, name):
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x))
 
 
 def _convolution(width, side, stride, name):
