@@ -51,12 +51,21 @@ def main(arguments=None):
 
             configuration.start()
         configuration.parse([*flags.gin_file, *([flags.grid_file] if flags.grid_file else [])], flags.gin_param)
+        meet_other_machines()
         if flags.grid_file:
             run_grid(flags)
         elif flags.folds:
             run_folds(flags)
         else:
             run_one(flags)
+
+
+def meet_other_machines():
+    """Where the config says so. TensorFlow does it before all else or not at all, and records are read by it."""
+    from dr_tf import configuration
+    from dr_tf.training import strategies
+
+    strategies.strategy(configuration.build("train").distribution)
 
 
 def run_one(flags):
@@ -90,13 +99,12 @@ def run_grid(flags):
     from dr_tf.training.train import train
 
     def trial(bindings, folder):
-        lines = [f"{name} = {value!r}" for name, value in bindings.items()]
-        configuration.parse([*flags.gin_file, flags.grid_file], [*flags.gin_param, *lines])
+        configuration.parse([*flags.gin_file, flags.grid_file], [*flags.gin_param, *grid.as_gin(bindings)])
         experiment, records = configuration.experiment(flags.records)
         return train(experiment, records, run_dir=folder, config=configuration.operative, init_from=flags.init_from)[1]
 
-    objective = configuration.build("train").watched
-    grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=trial, objective=objective)
+    selected = configuration.build("train").selected_by
+    grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=trial, objective=selected)
 
 
 if __name__ == "__main__":

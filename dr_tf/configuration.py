@@ -54,6 +54,7 @@ register()
 
 def start():
     """What the project does goes to the terminal, a line each with its time; of others only errors."""
+    tf.get_logger().setLevel(logging.ERROR)
     tf.config.list_physical_devices()  # says what it thinks of the graphics driver while greetings are held back
     ours = str(pathlib.Path(__file__).parent)
     handler = absl.logging.get_absl_handler()

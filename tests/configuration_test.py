@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from dr_tf import configuration
 from dr_tf.console import UserError
+from dr_tf.training.grid import as_gin
 from dr_tf.training.optimization import Optimization
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
@@ -24,12 +25,12 @@ class ShippedConfigsTest(tf.test.TestCase):
     def test_each_grid_goes_with_its_experiment(self):
         for path in sorted((CONFIGS / "grids").glob("*.gin")):
             with self.subTest(path.name):
-                configuration.parse([CONFIGS / "experiments" / path.name, path])
+                experiment = next(CONFIGS.glob(f"experiments/{path.name}"), CONFIGS / path.name)
+                configuration.parse([experiment, path])
                 trials = list(configuration.build("grid").trials())
                 self.assertGreater(len(trials), 1)
                 for values in trials:
-                    bindings = [f"{name} = {value!r}" for name, value in values.items()]
-                    configuration.parse([CONFIGS / "experiments" / path.name, path], bindings)
+                    configuration.parse([experiment, path], as_gin(values))
                     configuration.build("train")
 
 

@@ -18,9 +18,9 @@ class Recorder(keras.callbacks.Callback):
     All it decides follows from the history, which a checkpoint holds: a resumed run decides as one never killed.
     """
 
-    def __init__(self, run_dir, checkpoints, *, every, epochs, monitor=None, patience=None, start=([], None)):
+    def __init__(self, run, checkpoints, *, every, epochs, monitor=None, patience=None, start=([], None)):
         super().__init__()
-        self._run_dir, self._checkpoints = run_dir, checkpoints
+        self._run, self._checkpoints = run, checkpoints
         self._every, self._epochs, self._monitor, self._patience = every, epochs, monitor, patience
         self.history, self.best = start
 
@@ -30,9 +30,13 @@ class Recorder(keras.callbacks.Callback):
         if self._monitor and best_epoch(self.history, self._monitor) == len(self.history) - 1:
             self.best = weights_with_average(self.model)
         self.model.stop_training |= self.finished
+        if self._run.writes:
+            self._write()
+
+    def _write(self):
         if len(self.history) % self._every == 0 or self.finished:
             self._checkpoints.save(self.model, self.history, self.best)
-        files.write_text(self._run_dir / "history.csv", as_csv(self.history))
+        files.write_text(self._run.path / "history.csv", as_csv(self.history))
 
     def kept_weights(self):
         return weights_with_average(self.model) if self.best is None else self.best

@@ -41,5 +41,10 @@ class Experiment:
 
     @property
     def watched(self):
-        """The figure that chooses, or None where the last epoch is kept."""
-        return None if self.keep == "last" else tuple(self.monitor or self.head.monitor)
+        """The figure that chooses an epoch, or None where the last is kept."""
+        return None if self.keep == "last" else self.selected_by
+
+    @property
+    def selected_by(self):
+        """The figure that says which of two is better, and its better direction."""
+        return tuple(self.monitor or self.head.monitor)

@@ -23,7 +23,7 @@ class Feed:
             records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
         )
 
-    def training(self, first_epoch=0, augmented=True):
+    def training(self, first_epoch=0, augmented=True, shard=(0, 1)):
         return training_batches(
             self._photographs,
             self.targets,
@@ -34,6 +34,7 @@ class Feed:
             seed=self.experiment.seed,
             augmentation=self.experiment.augmentation if augmented else None,
             weights=self.weights,
+            shard=shard,
         )
 
     def ordered(self, rows):

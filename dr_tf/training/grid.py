@@ -13,12 +13,14 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.training.history import best_epoch
 
+_OUTCOME = "outcome.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """`parameters` maps names of config parameters to the values to try, every combination of them.
 
-    `objective` is a figure of the validation split and its better direction; None: what the experiment selects by.
+    A value that is to be built is written as text: 'train.sampling': ['@shuffled()', '@weighted()']. `objective` is a figure of the validation split and its better direction; None: what the experiment selects by.
     """
 
     parameters: dict
@@ -30,10 +32,11 @@ class Grid:
 
 
 def run_grid(grid, *, run_dir, run_trial, objective):
-    """`run_trial(bindings, folder)` trains one trial and returns its history. Returns the rows of the table of trials.
+    """`run_trial(values, folder)` trains one trial and returns its history. Returns the rows of the table of trials.
 
     A trial that failed is recorded and tried again when the grid is started again; one that is done is not repeated.
     """
+    objective = tuple(grid.objective or objective)
     name = objective[0]
     if not name.startswith("val_"):
         raise UserError(f"grid.objective {name!r} is not a figure of the validation split; these begin with val_")
@@ -43,31 +46,43 @@ def run_grid(grid, *, run_dir, run_trial, objective):
         for number, values in enumerate(grid.trials())
     ]
     files.write_text(run_dir / "trials.md", table(rows, objective) + "\n")
+    logging.info("trials, the best first (tensorboard --logdir %s shows more):\n%s", run_dir, table(rows, objective))
     return rows
 
 
 def _trial(number, values, *, run_dir, run_trial, objective):
     folder = run_dir / f"trial-{number:03}"
-    outcome = folder / "outcome.json"
     row = {"trial": number, **values}
-    kept = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else {}
-    if kept.pop("values", values) != values:
-        raise UserError(f"{folder} is a trial of another grid ({as_text(_values(outcome))}); use another --run_dir")
+    kept = _kept(folder, values)
     if kept and "error" not in kept:
         return row | kept
-    logging.info("trial %d: %s", number, as_text(values))
+    logging.info("trial %d: %s", number, ", ".join(as_gin(values)))
     try:
-        history = run_trial(values, folder)
-        if objective[0] not in history[0]:
-            raise UserError(f"there is no figure {objective[0]!r}; known: {', '.join(history[0])}")
-        best = best_epoch(history, objective)
-        result = {objective[0]: history[best][objective[0]], "epoch": best + 1}
-        _show(run_dir / "tensorboard" / folder.name, values, result, objective)
-    except (UserError, tf.errors.OpError, ValueError, MemoryError) as error:
-        result = {"error": str(error).splitlines()[0]}
+        result = _best(run_trial(values, folder), objective)
+        _show(folder, values, result, objective[0])
+    except Exception as error:  # whatever one combination breaks, the others run
+        result = {"error": (str(error) or repr(error)).splitlines()[0]}
         logging.error("trial %d failed: %s", number, result["error"])
-    files.write_json(outcome, {"values": values, **result})
+    files.write_json(folder / _OUTCOME, {"values": values, **result})
     return row | result
+
+
+def _kept(folder, values):
+    """What came of a trial before, {} if it was not run to its end."""
+    if not (folder / _OUTCOME).exists():
+        return {}
+    kept = json.loads((folder / _OUTCOME).read_text(encoding="utf-8"))
+    if (others := kept.pop("values")) != json.loads(json.dumps(values)):
+        raise UserError(f"{folder} is a trial of another grid ({', '.join(as_gin(others))}); use another --run_dir")
+    return kept
+
+
+def _best(history, objective):
+    if objective[0] not in history[0]:
+        known = ", ".join(name for name in history[0] if name.startswith("val_"))
+        raise UserError(f"there is no figure {objective[0]!r}; known: {known}")
+    best = best_epoch(history, objective)
+    return {objective[0]: history[best][objective[0]], "epoch": best + 1}
 
 
 def table(rows, objective):
@@ -80,12 +95,10 @@ def table(rows, objective):
     return "\n".join(lines + ["| " + " | ".join(_cell(row.get(c, "")) for c in columns) + " |" for row in rows])
 
 
-def as_text(values):
-    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
-
-
-def _values(outcome):
-    return json.loads(outcome.read_text(encoding="utf-8"))["values"]
+def as_gin(values):
+    """One binding a parameter; what gin is to build stands in the grid as text."""
+    built = ("@", "%")
+    return [f"{k} = {v if isinstance(v, str) and v.startswith(built) else repr(v)}" for k, v in values.items()]
 
 
 def _cell(value):
@@ -93,14 +106,31 @@ def _cell(value):
 
 
 def _announce(folder, grid, name):
-    with tf.summary.create_file_writer(str(folder)).as_default():
+    domains = {parameter: hparams.Discrete(_comparable(values)) for parameter, values in grid.parameters.items()}
+    with _writing(folder):
         hparams.hparams_config(
-            hparams=[hparams.HParam(n, hparams.Discrete(list(values))) for n, values in grid.parameters.items()],
-            metrics=[hparams.Metric(name, display_name=name)],
+            hparams=[hparams.HParam(parameter, domain) for parameter, domain in domains.items()],
+            metrics=[hparams.Metric(name), hparams.Metric("epoch", display_name="at epoch")],
         )
 
 
-def _show(folder, values, result, objective):
+def _show(folder, values, result, name):
+    """Beside the trial's own curves."""
+    with _writing(folder / "tensorboard"):
+        hparams.hparams({n: _comparable([value])[0] for n, value in values.items()}, trial_id=folder.name)
+        for figure in (name, "epoch"):
+            tf.summary.scalar(figure, result[figure], step=result["epoch"] - 1)  # as Keras counts
+
+
+@contextlib.contextmanager
+def _writing(folder):
     with contextlib.closing(tf.summary.create_file_writer(str(folder))) as writer, writer.as_default():
-        hparams.hparams(values, trial_id=folder.name)
-        tf.summary.scalar(objective[0], result[objective[0]], step=result["epoch"])
+        yield
+
+
+def _comparable(values):
+    """The HParams tab sorts and filters values of one kind: numbers, truths or text."""
+    if all(isinstance(value, bool) for value in values) or all(isinstance(value, str) for value in values):
+        return list(values)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return [float(value) if numbers else str(value) for value in values]

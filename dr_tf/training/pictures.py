@@ -10,26 +10,33 @@ import tensorflow as tf
 class Pictures(keras.callbacks.Callback):
     """`sample` gives the photographs to show, uint8 [n, h, w, 3]; `matrix` is the confusion matrix's variable, or None.
 
-    After an epoch's validation it holds the counts of the validation split.
+    After an epoch's validation it holds the counts of the validation split. `folder` None: nothing is written, but the
+    matrix is read, for which all machines of a run must come together.
     """
 
     def __init__(self, folder, *, config, sample, matrix, classes):
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(folder / "pictures"))
+        self._writer = tf.summary.create_file_writer(str(folder / "pictures")) if folder else None
         self._config, self._sample, self._matrix, self._classes = config, sample, matrix, classes
 
     def on_train_begin(self, logs=None):
+        if not self._writer:
+            return
         with self._writer.as_default(step=0):
             tf.summary.text("config", "\n".join(f"    {line}" for line in self._config.splitlines()))
             tf.summary.image("photographs as they are fed", self._sample(), max_outputs=8)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._matrix is not None:
+        if self._matrix is None:
+            return
+        matrix = keras.ops.convert_to_numpy(self._matrix)
+        if self._writer:
             with self._writer.as_default(step=epoch):
-                tf.summary.image("confusion matrix", draw_confusion(self._matrix.numpy(), self._classes)[None])
+                tf.summary.image("confusion matrix", draw_confusion(matrix, self._classes)[None])
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
 
 def draw_confusion(matrix, classes):

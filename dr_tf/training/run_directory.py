@@ -9,20 +9,27 @@ from dr_tf.console import UserError
 
 
 class RunDirectory:
-    """Held until closed; a second process on the same folder is refused."""
+    """Held until closed; a second process on the same folder is refused.
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
+    Of a run on several machines one process writes; the others look on.
+    """
+
+    def __init__(self, path, writes=True):
+        self.path, self.writes, self.config, self._lock = pathlib.Path(path), writes, None, None
         if self.path.is_dir() and any(self.path.iterdir()) and not self.is_one():
             raise UserError(f"{path} is not empty and not a run's folder; use another --run_dir")
+        if writes:
+            self._hold()
+
+    def _hold(self):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until closed
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is training in {path}") from None
+            raise UserError(f"another process is training in {self.path}") from None
         except OSError as error:
-            raise UserError(f"{path} cannot be used: {error.strerror}") from None
+            raise UserError(f"{self.path} cannot be used: {error.strerror}") from None
 
     def is_one(self):
         return (self.path / "config.gin").exists() or (self.path / ".lock").exists()
@@ -33,9 +40,10 @@ class RunDirectory:
 
     def keep_config(self, config):
         """Writes the config of a new run; refuses one that differs from what began here."""
-        path = self.path / "config.gin"
+        path, self.config = self.path / "config.gin", config
         if not path.exists():
-            files.write_text(path, config)
+            if self.writes:
+                files.write_text(path, config)
         elif (kept := path.read_text(encoding="utf-8")) != config:
             raise UserError(
                 f"{self.path} is a run of another config ({_difference(kept, config)}); use another --run_dir"
@@ -45,7 +53,8 @@ class RunDirectory:
         return self
 
     def __exit__(self, *_):
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
 
 def _difference(kept, config):

@@ -10,10 +10,12 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.inference.network import Network
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
+from dr_tf.training.curves import draw_curves
 from dr_tf.training.deciding import fit_decision
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures
@@ -28,34 +30,39 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None):
 
     `config` gives the text that the run is known by; it is called once all parts are built.
     """
-    with RunDirectory(run_dir) as run, strategies.strategy(experiment.distribution).scope():
-        keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
-        keras.utils.set_random_seed(experiment.seed)
-        if not _on_gpu():  # the same weights bit for bit, whatever the threads; on a GPU it would cost speed
-            tf.config.experimental.enable_op_determinism()
-        model = _built(experiment, init_from)
-        feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size(model))
-        metrics = experiment.head.metrics()
-        _compile(model, experiment, feed.order.steps, metrics)
-        run.keep_config(config())
-        history = _fit(experiment, model, feed, run, metrics)
+    strategy = strategies.strategy(experiment.distribution)
+    keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
+    keras.utils.set_random_seed(experiment.seed)
+    if not _on_gpu():  # the same weights bit for bit, whatever the threads; on a GPU it would cost speed
+        tf.config.experimental.enable_op_determinism()
+    with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
+        with strategy.scope():
+            model = _built(experiment, init_from)
+            feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size(model))
+            metrics = experiment.head.metrics()
+            _compile(model, experiment, feed, metrics)
+            run.keep_config(config())
+            history = _fit(experiment, model, feed, run, metrics)
         if run.finished:
             logging.info("%s is done; nothing to train", run.path)
-        else:
-            _finish(model, feed, run)
+        elif run.writes:
+            _finish(model, feed, run, history)
+        strategies.meet(strategy)
         return model, history
 
 
-def _finish(model, feed, run):
+def _finish(model, feed, run, history):
     """`model.keras` comes last: where it is, all is there."""
     if feed.roles.held_out is not None:
         rows = feed.roles.held_out
-        logits = model.predict(feed.ordered(rows), verbose=0)
+        logits, _ = Network(model).over(feed.ordered(rows))  # predict would call for all machines
         with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
             np.savez(file, rows=rows, logits=logits)
     fit_decision(model, feed, feed.roles.calibrate, run.path)
+    draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
-        model.save(path, include_optimizer=False)
+        # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
+        keras.Model(model.input, model.output, name=model.name).save(path)
 
 
 def _built(experiment, init_from):
@@ -66,25 +73,35 @@ def _built(experiment, init_from):
     return model
 
 
-def _compile(model, experiment, steps, metrics):
+def _compile(model, experiment, feed, metrics):
+    strategies.check(experiment, feed.order.batch_size)
+    strategies.synchronize(model)
     stages = stage_of(model)
     rates = experiment.optimization.rates(stages, list(dict.fromkeys(stages.values())))
     model.compile(
-        optimizer=experiment.optimization.build(steps_per_epoch=steps, epochs=experiment.epochs, rate_of=rates),
+        optimizer=experiment.optimization.build(
+            steps_per_epoch=feed.order.steps, epochs=experiment.epochs, rate_of=rates
+        ),
         loss=experiment.head.loss(),
         metrics=metrics,
-        # XLA halves the speed of a small convolutional step on a CPU; Keras' "auto" would take it.
-        jit_compile=_on_gpu() if experiment.jit is None else experiment.jit,
+        jit_compile=_jit(experiment),
         steps_per_execution=experiment.steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its places
+    strategies.adapt(model, feed.training().element_spec)
+
+
+def _jit(experiment):
+    # XLA halves the speed of a small convolutional step on a CPU; Keras' "auto" would take it.
+    by_default = _on_gpu() and experiment.distribution == "one_device"
+    return by_default if experiment.jit is None else experiment.jit
 
 
 def _fit(experiment, model, feed, run, metrics):
     """Leaves the weights in `model` that the experiment keeps; returns the history."""
     checkpoints = Checkpoints(run.path / "checkpoints")
     recorder = Recorder(
-        run.path,
+        run,
         checkpoints,
         every=experiment.checkpoint_every,
         epochs=experiment.epochs,
@@ -95,25 +112,29 @@ def _fit(experiment, model, feed, run, metrics):
     done = len(recorder.history)
     _greet(experiment, model, feed, done)
     if not recorder.finished:
+        select = feed.roles.select
+        validation, steps = strategies.ordered_batches(feed, select) if len(select) else (None, None)
         model.fit(
-            feed.training(done),
+            strategies.training_batches(feed, done),
             epochs=experiment.epochs,
             initial_epoch=done,
             steps_per_epoch=feed.order.steps,
-            validation_data=feed.ordered(feed.roles.select) if len(feed.roles.select) else None,
+            validation_data=validation,
+            validation_steps=steps,
             callbacks=[*_callbacks(experiment, feed, run, metrics, done), recorder],
             shuffle=False,  # the feed does it
-            verbose=1 if sys.stderr.isatty() else 2,
+            verbose=_verbosity(run),
         )
     set_weights(model, recorder.kept_weights())
     return recorder.history
 
 
 def _callbacks(experiment, feed, run, metrics, done):
-    yield keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
+    if run.writes:
+        yield keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
     yield Pictures(
-        run.path / "tensorboard",
-        config=(run.path / "config.gin").read_text(encoding="utf-8"),
+        run.path / "tensorboard" if run.writes else None,
+        config=run.config,
         sample=feed.sample,
         matrix=next((metric.matrix for metric in metrics if hasattr(metric, "matrix")), None),
         classes=experiment.head.classes,
@@ -122,6 +143,12 @@ def _callbacks(experiment, feed, run, metrics, done):
     yield ExpectedTime(feed.order.steps * (experiment.epochs - done))
     if experiment.optimization.ema:
         yield ValidateAverage()
+
+
+def _verbosity(run):
+    if not run.writes:
+        return 0
+    return 1 if sys.stderr.isatty() else 2
 
 
 def _greet(experiment, model, feed, done):

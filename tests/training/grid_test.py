@@ -1,12 +1,15 @@
 import json
 import pathlib
 import tempfile
+import time
+import urllib.request
 
+import tensorboard.program
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dr_tf.console import UserError
-from dr_tf.training.grid import Grid, run_grid, table
+from dr_tf.training.grid import Grid, as_gin, run_grid, table
 
 RISING = ("val_kappa", "max")
 
@@ -21,6 +24,8 @@ class GridTest(tf.test.TestCase):
         self.tried.append(values)
         if values["a.rate"] == 9:
             raise UserError("the loss is nan\nand more")
+        if values["a.rate"] == "text":
+            raise TypeError("not a number")
         return [{"val_kappa": 0.1, "loss": 1.0}, {"val_kappa": values["a.rate"] / 10, "loss": 1.0}]
 
     def _run(self, grid, objective=RISING):
@@ -38,6 +43,8 @@ class GridTest(tf.test.TestCase):
         self.assertEqual(rows[0], {"trial": 0, "a.rate": 9, "error": "the loss is nan"})
         self.assertEqual(rows[1]["val_kappa"], 0.3)
         self.assertIn("the loss is nan", table(rows, RISING).splitlines()[-1])
+        other = self._run(Grid({"a.rate": [9, 3, "text"]}))
+        self.assertEqual(other[2]["error"], "not a number")
 
     def test_an_interrupted_grid_goes_on_where_it_was(self):
         self._run(Grid({"a.rate": [9, 3]}))
@@ -51,16 +58,47 @@ class GridTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, r"trial-000 .*\(a.rate = 3\)"):
             self._run(Grid({"a.rate": [4]}))
 
+    def test_values_of_any_kind_are_kept_and_recognized(self):
+        grid = Grid({"a.rate": [1], "a.range": [(0.5, 2), None], "a.part": ["@b()"]})
+        self._run(grid)
+        self.tried.clear()
+        rows = self._run(grid)
+        self.assertEqual(self.tried, [])
+        self.assertEqual(rows[0]["a.range"], (0.5, 2))
+        self.assertEqual(as_gin(next(grid.trials())), ["a.rate = 1", "a.range = (0.5, 2)", "a.part = @b()"])
+
     def test_the_objective_is_never_a_figure_of_other_splits(self):
         with self.assertRaisesRegex(UserError, "begin with val_"):
             self._run(Grid({"a.rate": [1]}), ("loss", "min"))
         rows = self._run(Grid({"a.rate": [1]}), ("val_auroc", "max"))
         self.assertIn("known: val_kappa", rows[0]["error"])
 
+    def test_the_grid_s_own_objective_comes_before_the_experiment_s(self):
+        rows = self._run(Grid({"a.rate": [5]}, objective=("val_kappa", "min")), ("val_auroc", "max"))
+        self.assertEqual(rows[0]["val_kappa"], 0.1)
+
     def test_hparams_are_written_for_tensorboard(self):
         self._run(Grid({"a.rate": [2]}))
-        events = EventAccumulator(str(self.folder / "tensorboard" / "trial-000")).Reload()
+        events = EventAccumulator(str(self.folder / "trial-000" / "tensorboard")).Reload()
         self.assertIn("val_kappa", events.Tags()["tensors"])
         started = events.SummaryMetadata("_hparams_/session_start_info")
         self.assertEqual(started.plugin_data.plugin_name, "hparams")
         self.assertEqual(json.loads((self.folder / "trial-000" / "outcome.json").read_text())["val_kappa"], 0.2)
+
+    def test_a_real_tensorboard_tabulates_the_trials(self):
+        self._run(Grid({"a.rate": [2, 9, 5], "a.range": [None, (0, 1)]}))
+        board = tensorboard.program.TensorBoard()
+        board.configure(argv=[None, "--logdir", str(self.folder), "--port", "0", "--load_fast", "false"])
+        url = board.launch() + "data/plugin/hparams/session_groups"
+        wanted = json.dumps({"sliceSize": 9, "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_RUNNING"]}).encode()
+        request = urllib.request.Request(url, wanted, {"Content-Type": "application/json"})
+        for _ in range(100):
+            with urllib.request.urlopen(request) as answer:
+                groups = json.load(answer).get("sessionGroups", [])
+            if len(groups) == 4:
+                break
+            time.sleep(0.2)
+        self.assertEqual([group["name"] for group in groups], ["trial-000", "trial-001", "trial-004", "trial-005"])
+        self.assertEqual(groups[3]["hparams"], {"a.rate": 5.0, "a.range": "(0, 1)"})
+        shown = {metric["name"]["tag"]: metric["value"] for metric in groups[3]["metricValues"]}
+        self.assertAllClose(shown, {"val_kappa": 0.5, "epoch": 2.0})
