@@ -1,5 +1,7 @@
 """A map on the photograph that the clinic took, through the geometry of the crop that the network saw."""
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -37,18 +39,27 @@ def _seen(geometry, scale, size):
 
 def overlay(original, map, geometry, colormap="viridis"):
     """uint8 RGB. `original`: the photograph upright, at whatever scale; `map` 0 to 1: the more, the less shines through."""
-    if colormap not in COLORMAPS:
-        raise UserError(f"unknown colormap {colormap!r}; known: {', '.join(COLORMAPS)}")
-    return _mixed(original, on_original(map, geometry, width=original.shape[1])[: original.shape[0]], colormap)
+    return mixed(original, on_original(map, geometry, width=original.shape[1])[: original.shape[0]], colormap)
 
 
 def overlay_on_crop(crop, map, colormap="viridis"):
     """As `overlay`, on the square that the network saw; what is black there stays black."""
     placed = cv2.resize(np.asarray(map, np.float32), crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return _mixed(crop, np.clip(placed, 0, 1) * (crop.max(axis=-1) > 0), colormap)
+    return mixed(crop, np.clip(placed, 0, 1) * (crop.max(axis=-1) > 0), colormap)
 
 
-def _mixed(photograph, placed, colormap):
-    colours = cv2.applyColorMap((placed * 255).astype(np.uint8), COLORMAPS[colormap])[..., ::-1]
-    opacity = (_OPACITY * placed)[..., None]
-    return (photograph * (1 - opacity) + colours * opacity + 0.5).astype(np.uint8)
+def mixed(photograph, placed, colormap):
+    """The photograph under the colours of `placed`, 0 to 1 [height, width]."""
+    if colormap not in COLORMAPS:
+        raise UserError(f"unknown colormap {colormap!r}; known: {', '.join(COLORMAPS)}")
+    kept, added = _tables(colormap)
+    level = (placed * 255 + 0.5).astype(np.uint8)
+    return ((photograph * kept[level] + added[level]) >> 8).astype(np.uint8)
+
+
+@functools.cache
+def _tables(colormap):
+    """Of 256 levels: the photograph's share and the colour's part, both in 256ths: a page is of megapixels."""
+    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLORMAPS[colormap])[:, 0, ::-1]
+    opacity = _OPACITY * np.linspace(0, 1, 256)[:, None]
+    return np.round(256 * (1 - opacity)).astype(np.uint16), np.round(256 * opacity * colours + 127).astype(np.uint16)

@@ -5,7 +5,7 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.explain.overlay import COLORMAPS, overlay
+from dr_tf.explain.overlay import COLORMAPS, mixed, on_original
 from dr_tf.fundus.decode import decode
 
 PANELS = ("photograph", *COLORMAPS)
@@ -23,7 +23,8 @@ def shown(data, longer=_LONGER):
 
 def panels(photograph, map, geometry):
     """The photograph and an overlay by each of the colormaps."""
-    return [photograph, *(overlay(photograph, map, geometry, colormap) for colormap in COLORMAPS)]
+    placed = on_original(map, geometry, width=photograph.shape[1])[: photograph.shape[0]]
+    return [photograph, *(mixed(photograph, placed, colormap) for colormap in COLORMAPS)]
 
 
 def side_by_side(pictures, lines):

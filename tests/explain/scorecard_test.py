@@ -119,7 +119,9 @@ def example(number):
     image = np.where(lesion > 0, np.uint8((90, 230, 40)), np.where(retina, np.uint8((150, 90, 40)), np.uint8(0)))
     masks = [{"lesion": "media_haze", "mask": retina.astype(np.uint8)}]
     masks += [{"lesion": "drawn", "mask": lesion}] if lesion.any() else []
-    return sets.eye_fields(number, size=SIZE, image=image, grade=2 * int(lesion.any()), masks=masks)
+    return sets.eye_fields(
+        number, size=SIZE, image=image, grade=2 * int(lesion.any()), masks=masks, source="full_circle"
+    )
 
 
 @functools.cache
@@ -131,8 +133,8 @@ def _folder():
 def records():
     folder = _folder().name
     splits = {"validation": [example(i) for i in range(6)], "test": [example(i) for i in range(6, 18)]}
-    sets.write_set(folder, splits, name="synthetic", size=SIZE)
-    return open_records(folder, "synthetic/plain")
+    sets.write_set(folder, splits, name="squares", size=SIZE)
+    return open_records(folder, "squares/plain")
 
 
 def green_counter():
@@ -166,7 +168,7 @@ class ScorecardTest(unittest.TestCase):
 
     def test_who_was_measured(self):
         self.assertEqual(self.figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})
-        self.assertEqual(self.figures["masks"], "synthetic only")
+        self.assertEqual(self.figures["masks"], "synthetic only")  # for all are of cameras that draw
 
     def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
         maps = {name: of["lesions"][ANY] for name, of in self.figures["maps"].items()}

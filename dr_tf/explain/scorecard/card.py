@@ -12,6 +12,7 @@ from dr_tf.explain.scorecard.localization import energy, enlarged, overlaps, poi
 from dr_tf.explain.scorecard.masks import any_lesion, read_masks
 from dr_tf.explain.scorecard.randomization import forgetting, likeness
 from dr_tf.fundus.prepare import resized
+from dr_tf.fundus.synthesis import CAMERAS
 from dr_tf.models.heads.head import positives
 
 ANY = "any lesion"
@@ -38,10 +39,7 @@ class Scorecard:
     target: str
     scores: dict[str, Scores]
     rows: dict[str, np.ndarray]
-
-    @property
-    def synthetic(self):
-        return self.dataset.startswith("synthetic/")
+    synthetic: bool  # whether all photographs were drawn
 
 
 def explainers(model, head, names):
@@ -73,7 +71,8 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
         likenesses = _forgetful(made[name], shown.some, seed) if name in made else _steadfast(name, shown.some, seed)
         scores[name] = Scores(*_located(large, shown), *_followed(first, large, shown, seed), likenesses)
     kept = {"masks": rows[list(shown.masks)], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
-    return Scorecard(records.name, first.head.positive, scores, kept)
+    drawn = set(records.columns["source"][rows].tolist()) <= set(CAMERAS)
+    return Scorecard(records.name, first.head.positive, scores, kept, drawn)
 
 
 class _Shown:

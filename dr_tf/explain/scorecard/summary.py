@@ -1,5 +1,7 @@
 """A scorecard as figures, and as tables for people."""
 
+import functools
+
 import numpy as np
 
 from dr_tf.explain.scorecard.card import ANY
@@ -54,32 +56,44 @@ def _mean(values):
 
 def tables(figures):
     """Lines of text."""
-    names = list(figures["maps"])
-    n, only = figures["photographs"], f" ({figures['masks']})" if figures["masks"] else ""
+    names, n = list(figures["maps"]), figures["photographs"]
+    row = functools.partial(_row, width=max(18, *map(len, names)))
     yield f"Maps of what speaks for {figures['positive']}, on {figures['dataset']}."
-    first = figures["maps"][names[0]]
-    if first["lesions"]:
-        yield f"\nAgainst lesion masks{only}: pointing game; energy as a multiple of the lesions' area; IoU."
-        yield _row("", "n", names)
-        for lesion, of in first["lesions"].items():
-            shown = [_triple(figures["maps"][name]["lesions"][lesion]) for name in names]
-            yield _row(lesion, of["n"], shown)
-    if first["deletion"] is not None:
-        yield "\nWhat the network says: deletion (lower is better), insertion (higher is better)."
-        yield _row("", "n", names)
-        for what in ("deletion", "insertion"):
-            yield _row(what, n["positive"], [f"{figures['maps'][name][what]:.3f}" for name in names])
-    yield "\nLikeness to the map before, once weights are shuffled from the head down to here (lower is better)."
-    yield _row("", "n", names)
-    for part in first["randomized"]:
-        shown = [figures["maps"][name]["randomized"].get(part) for name in names]
-        yield _row(part, n["forgetting"], ["" if value is None else f"{value:+.2f}" for value in shown])
+    for title, count, lines in (_against_masks(figures), _what_it_says(figures), _after_shuffling(figures)):
+        if lines:
+            yield f"\n{title}"
+            yield row("", "n", names)
+            yield from (row(name, n[count] if count else of_line, cells) for name, of_line, cells in lines)
+
+
+def _against_masks(figures):
+    """(title, whose number stands in every line or None, [(name, number, cells)])."""
+    only = f" ({figures['masks']})" if figures["masks"] else ""
+    title = f"Against lesion masks{only}: pointing game; energy as a multiple of the lesions' area; IoU."
+    maps = list(figures["maps"].values())
+    lesions = {lesion: [of["lesions"][lesion] for of in maps] for lesion in maps[0]["lesions"]}
+    return title, None, [(lesion, each[0]["n"], [_triple(of) for of in each]) for lesion, each in lesions.items()]
+
+
+def _what_it_says(figures):
+    title = "What the network says: deletion (lower is better), insertion (higher is better)."
+    maps = list(figures["maps"].values())
+    if maps[0]["deletion"] is None:
+        return title, "positive", []
+    return title, "positive", [(what, None, [f"{of[what]:.3f}" for of in maps]) for what in ("deletion", "insertion")]
+
+
+def _after_shuffling(figures):
+    title = "Likeness to the map before, once weights are shuffled from the head down to here (near 0 is right)."
+    each = [of["randomized"] for of in figures["maps"].values()]
+    lines = [(part, None, [f"{of[part]:+.2f}" if part in of else "" for of in each]) for part in each[0]]
+    return title, "forgetting", lines
 
 
 def _triple(of):
-    iou = "   - " if of["iou"] is None else f"{of['iou']:.3f}"
+    iou = f"{'-':>5}" if of["iou"] is None else f"{of['iou']:.3f}"
     return f"{of['pointing']:.2f} {of['energy']:5.2f} {iou}"
 
 
-def _row(title, n, cells):
-    return f"{title:24}{n:>4}" + "".join(f"  {cell:>18}" for cell in cells)
+def _row(title, n, cells, *, width):
+    return f"{title:24}{n:>4}" + "".join(f"  {cell:>{width}}" for cell in cells)
