@@ -61,7 +61,7 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
         raise UserError("a scorecard is of one method or more")
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     first = next(iter(made.values()))
-    shown = _Shown(records, rows, first, seed)
+    shown = _Shown(records, rows, first)
     maps = {name: _in_batches(lambda x, e=e: e(x).maps, shown.x) for name, e in made.items()}
     maps |= {name: draw(shown.x) for name, draw in FLOORS.items()}
     scores = {}
@@ -78,7 +78,7 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
 class _Shown:
     """Photographs as the network takes them, where the retina is, lesion masks, and who is called positive."""
 
-    def __init__(self, records, rows, explainer, seed):
+    def __init__(self, records, rows, explainer):
         size = explainer.image_size
         self.x = np.stack([resized(records.photograph(row), size) for row in rows])
         self.fields = [retina(photograph) for photograph in self.x]
