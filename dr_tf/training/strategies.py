@@ -2,7 +2,7 @@
 
 Whatever is chosen, a step does what it does on one device. The batch of the config is that of all devices together,
 gradients are summed before they are clipped or looked at for overflow, batch norm takes its statistics over the whole
-batch, and metrics count every photograph once. Masks of dropout differ: every device draws its own part of the batch.
+batch, and metrics count every photograph once. Only the masks of dropout are others than on one device.
 
 What takes no strategy is called in the scope of the one chosen, and leaves one device as it is.
 """
