@@ -232,7 +232,9 @@ def main():
         compared = len(everything) * (len(everything) - 1) / 2e6
         print(f"\n{len(pairs)} pairs reported among {len(everything)} photographs ({compared:.2f} million pairs)")
         print(f"  of them {len(strange)} were not viewed and judged right: {strange}")
-        big = many(np.concatenate([found.views[:1] for found in everything.values()]), flags.many, folder)
+        big = many(
+            np.concatenate([found.views[:1] for found in everything.values()]), flags.many, folder, min(500, flags.many)
+        )
     milliseconds = trace_milliseconds(every[0])
     peak = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(f"\n{flags.many} photographs: retrieval {big['retrieval']:.0f} s, {big['candidates']} candidates, in all "

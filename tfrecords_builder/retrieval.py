@@ -5,7 +5,7 @@ import numpy as np
 from tfrecords_builder.copies import VARIANTS, varied_descriptors
 
 _LIKELY = 0.8  # cosine from which every pair is looked at
-_POSSIBLE = 0.65  # cosine from which the nearest few of each photograph are looked at: second photographs of an eye
+_POSSIBLE = 0.6  # cosine from which the nearest few of each photograph are looked at: second photographs of an eye
 _NEAREST = 4
 _ROWS, _COLUMNS = 1024, 8192  # a block of 32 MB stays in the cache better than larger ones
 

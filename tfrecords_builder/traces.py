@@ -73,7 +73,8 @@ class Traces:
         jobs = [tuple((int(rows[a]), int(rows[b]), int(v)) for a, b, v in part) for part in _parts(pairs)]
         owner = np.repeat(np.arange(len(self._counts)), self._counts)
         look = functools.partial(_look, str(self._path))
-        for job, likenesses in zip(jobs, map_in_order(look, jobs, workers=workers, on_death=_nothing), strict=True):
+        # Where a worker dies, this process looks itself: a pair that nobody saw is a leak that nobody hears of.
+        for job, likenesses in zip(jobs, map_in_order(look, jobs, workers=workers, on_death=look), strict=True):
             for (a, b, variant), (kind, difference) in zip(job, likenesses, strict=True):
                 if kind and self._sha[owner[a]] != self._sha[owner[b]]:
                     yield int(owner[a]), int(owner[b]), kind, difference / 255, list(VARIANTS.values())[variant]
@@ -81,10 +82,6 @@ class Traces:
 
 def _parts(pairs):
     return [pairs[i : i + _AT_ONCE] for i in range(0, len(pairs), _AT_ONCE)]
-
-
-def _nothing(job):
-    return [("", 1.0)] * len(job)
 
 
 def _look(path, job):
