@@ -18,6 +18,6 @@ def records_root():
     folder = pathlib.Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_folder(folder / "photographs", splits=("train", "valid", "calibration", "test"), each=3)
-    arguments = ["--name", "tiny", "--classes", CLASSES, "--image_size", "64", "--audit", "off", "--workers", "1"]
+    arguments = ["--name", "tiny", "--classes", CLASSES, "--image_size", "64", "--audit", "off", "--workers", "1", "--folds", "2"]
     run_builder("folder", "--source", folder / "photographs", "--records", folder / "records", *arguments)
     return folder / "records"

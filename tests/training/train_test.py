@@ -1,0 +1,191 @@
+"""The whole path on a few small photographs: train.py as a person calls it."""
+
+import contextlib
+import csv
+import io
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from dr_tf.data.records import open_records
+from dr_tf.inference.predictor import Predictor
+from tests import tiny
+
+CONFIG = """
+train.dataset = 'tiny/64-plain-q95'
+train.head = @softmax()
+train.model = @classifier
+train.epochs = 2
+train.batch_size = 5
+train.optimization = @optimization()
+classifier.backbone = @backbone()
+backbone.name = 'resnet_v2'
+backbone.image_size = 64
+"""
+
+
+class TrainTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.run_dir = self.folder / "run"
+        (self.folder / "config.gin").write_text(CONFIG)
+
+    def _train(self, *bindings, flags=(), run_dir=None, records=None):
+        arguments = ["--gin_file", self.folder / "config.gin", "--records", records or tiny.records_root()]
+        arguments += ["--run_dir", run_dir or self.run_dir, *flags]
+        for binding in bindings:
+            arguments += ["--gin_param", binding]
+        train.main([str(argument) for argument in arguments])
+
+    def _refused(self, expected, *bindings, **options):
+        """The one line that a person is answered with."""
+        with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
+            self._train(*bindings, **options)
+        self.assertRegex(str(caught.exception.code), expected)
+        self.assertNotIn("\n", str(caught.exception.code))
+
+    def _history(self, run_dir=None):
+        with open((run_dir or self.run_dir) / "history.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def test_a_run_leaves_all_that_prediction_needs(self):
+        self._train()
+        expected = {
+            "config.gin",
+            "model.keras",
+            "checkpoints",
+            "tensorboard",
+            "history.csv",
+            "decision.json",
+            "gate.npz",
+            "curves.png",
+        }
+        self.assertLessEqual(expected, {path.name for path in self.run_dir.iterdir()})
+        self.assertLen(self._history(), 2)
+        photograph = next((tiny.records_root().parent / "photographs" / "test").rglob("*.jpg"))
+        decision = Predictor.of_run(self.run_dir).decide(photograph)
+        self.assertAllClose(sum(decision.probabilities.values()), 1)
+
+    def test_the_model_opens_in_plain_keras(self):
+        self._train()
+        model = keras.saving.load_model(self.run_dir / "model.keras", safe_mode=True)
+        self.assertEqual({type(layer).__module__.split(".")[0] for layer in model.layers}, {"keras"})
+
+    def test_the_kept_epoch_is_the_best_by_the_validation_split(self):
+        self._train("train.epochs = 3", "train.monitor = ('val_loss', 'min')")
+        best = min(float(row["val_loss"]) for row in self._history())
+        records = open_records(tiny.records_root(), "tiny/64-plain-q95")
+        rows = records.rows("validation")
+        model = keras.saving.load_model(self.run_dir / "model.keras")
+        logits = model.predict(np.stack([records.photograph(row) for row in rows]), verbose=0)
+        truth = records.columns["grade"][rows]
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits)
+        self.assertAllClose(loss, best, rtol=1e-4)
+
+    def test_every_line_of_gin_that_changes_a_step(self):
+        self._train(
+            "train.precision = 'mixed_bfloat16'",
+            "train.class_weights = 'balanced'",
+            "train.steps_per_execution = 3",
+            "train.patience = 1",
+            "train.keep = 'best'",
+            "optimization.optimizer = 'adamw'",
+            "optimization.weight_decay = 1e-4",
+            "optimization.accumulation_steps = 3",
+            "optimization.ema = 0.9",
+            "optimization.clip_norm = 1.0",
+            "optimization.decay = 'cosine'",
+            "optimization.warmup_epochs = 1",
+            "optimization.backbone_rate = 0.1",
+            "classifier.hidden = (8,)",
+            "classifier.dropout = 0.5",
+        )
+        self.assertTrue((self.run_dir / "model.keras").exists())
+
+    def test_early_stopping(self):
+        self._train("train.epochs = 9", "train.patience = 1", "optimization.learning_rate = 0.0")
+        self.assertLess(len(self._history()), 9)
+
+    def test_what_tensorboard_shows(self):
+        self._train()
+        pictures = EventAccumulator(str(self.run_dir / "tensorboard" / "pictures")).Reload().Tags()["tensors"]
+        self.assertEqual(set(pictures), {"config", "photographs as they are fed", "confusion matrix"})
+        curves = EventAccumulator(str(self.run_dir / "tensorboard" / "train")).Reload().Tags()["tensors"]
+        self.assertLessEqual({"epoch_loss", "epoch_learning_rate"}, set(curves))
+
+    def test_second_stage_begins_with_the_weights_of_the_first(self):
+        self._train()
+        second = self.folder / "second"
+        self._train("optimization.learning_rate = 0.0", flags=["--init_from", self.run_dir], run_dir=second)
+        one, two = (keras.saving.load_model(run / "model.keras").trainable_weights for run in (self.run_dir, second))
+        for a, b in zip(one, two, strict=True):
+            self.assertAllEqual(a, b)
+        self._refused(
+            "not of the same layers", "backbone.stem = 16", flags=["--init_from", second], run_dir=self.folder / "c"
+        )
+        self._refused("--init_from: .* cannot be read", flags=["--init_from", self.folder], run_dir=self.folder / "d")
+
+    def test_folds_are_held_out_and_pooled(self):
+        self._train("train.keep = 'last'", "train.epochs = 1", flags=["--folds", "2"])
+        pooled = np.load(self.run_dir / "out_of_fold.npz")
+        self.assertEqual(len(np.unique(pooled["rows"])), 45)  # all but the 15 of the test split
+        records = open_records(tiny.records_root(), "tiny/64-plain-q95")
+        self.assertAllEqual(records.columns["fold"][pooled["rows"]], pooled["fold"])
+        self.assertEqual(json.loads((self.run_dir / "out_of_fold.json").read_text())["n"], 45)
+        self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
+
+    def test_a_grid_from_the_command_line(self):
+        (self.folder / "grid.gin").write_text("grid.parameters = {'optimization.learning_rate': [0.1, 0.01]}")
+        self._train("train.epochs = 1", flags=["--grid_file", self.folder / "grid.gin"])
+        self.assertLen((self.run_dir / "trials.md").read_text().splitlines(), 4)
+
+    def test_mistakes_in_one_line(self):
+        self._refused("no records 'nothing/64'", "train.dataset = 'nothing/64'")
+        self._refused(
+            "none of the 60 examples of tiny/64-plain-q95 has the labels",
+            "train.head = @binary()",
+            "binary.positive = 'odir_G'",
+        )
+        self._refused("unknown positive definition 'sick'", "train.head = @binary()", "binary.positive = 'sick'")
+        self._refused("unknown backbone 'resnet'", "backbone.name = 'resnet'")
+        self._refused("unknown precision 'half'", "train.precision = 'half'")
+        self._refused("no parameter 'epoch'", "train.epoch = 1")
+
+    def test_another_config_in_the_same_folder(self):
+        self._train()
+        self._refused("another config .*there: train.epochs = 2; here: train.epochs = 3", "train.epochs = 3")
+
+    def test_a_loss_that_is_no_number_names_the_photographs(self):
+        self._refused(r"the loss is nan in epoch \d, step \d.*train/\w+/0\d.jpg", "optimization.learning_rate = 1e30")
+
+    def test_a_class_that_is_absent_from_training(self):
+        whole = open_records(tiny.records_root(), "tiny/64-plain-q95")
+        whole.columns["grade"][whole.columns["grade"] == 3] = 2
+        with mock.patch("dr_tf.configuration.open_records", return_value=whole):
+            self._refused("nothing of severe NPDR among the 15 fitted")
+
+    def test_a_full_disk(self):
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        with mock.patch("numpy.savez", full):
+            self._refused("epoch-00001 cannot be written: No space left on device; nothing half-written")
+        self.assertEqual(list((self.run_dir / "checkpoints").iterdir()), [])
+
+
+class FeedTest(tf.test.TestCase):
+    def test_the_prior_that_class_weights_leave(self):
+        from dr_tf.training.roles import class_weights
+
+        strata = np.array([0, 0, 0, 1])
+        _, by_class = class_weights("balanced", strata)
+        shifted = np.array([0.75, 0.25]) * by_class
+        self.assertAllClose(shifted / shifted.sum(), [0.5, 0.5])
