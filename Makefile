@@ -7,8 +7,9 @@ INSTALLED := .venv/installed
 .PHONY: quickstart test slow lint bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model -> its report and its reasons
-	@echo "1 of 4: drawing 120 patients, then cropping their 240 photographs into records"
-	@$(BIN)/python -m tfrecords_builder synthetic --patients 120 --image_size 256 --grade_shares 1,1,1,1,1 \
+	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
+	@$(BIN)/python -m tfrecords_builder synthetic --patients 250 --side 320 --cameras full_circle \
+	  --grade_shares 40,0,15,25,20 --findings_share 0 --image_size 256 \
 	  --source quickstart/photographs --records quickstart/records --sheet quickstart/sheet.png --sheet_count 32
 	@echo "2 of 4: training a small network on them"
 	@$(BIN)/python train.py --gin_file configs/quickstart.gin --records quickstart/records --run_dir quickstart/run
