@@ -1,0 +1,72 @@
+"""evaluate.py as a person calls it, on a small run."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import tensorflow as tf
+
+import evaluate
+from dr_tf.evaluation.table import read_predictions
+from dr_tf.inference.predictor import Predictor
+from tests import tiny
+
+
+class EvaluateTest(tf.test.TestCase):
+    def _run(self, *arguments, run_dir=None):
+        output = io.StringIO()
+        records = ["--run_dir", run_dir or tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 50]
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+            evaluate.main(list(map(str, [*records, *arguments])))
+        return output.getvalue()
+
+    def _folder(self, split):
+        return tiny.run_dir() / "evaluation" / f"tiny-64-plain-q95-{split}"
+
+    def test_what_is_measured_is_what_predicts(self):
+        self.assertIn("15 photographs of 15 patients", self._run("--split", "validation"))
+        predictions = read_predictions(self._folder("validation") / "predictions.csv")
+        root = tiny.records_root().parent / "photographs"
+        decisions = list(Predictor.of_run(tiny.run_dir()).decisions([root / name for name in predictions.ids]))
+        measured = dict(zip(predictions.ids, predictions.p_positive, strict=True))
+        for decision in decisions:
+            name = str(decision.photograph).removeprefix(f"{root}/")
+            self.assertAllClose(decision.p_positive, measured[name], atol=1e-6)
+
+    def test_figures_and_report(self):
+        self._run("--split", "calibration")
+        metrics = json.loads((self._folder("calibration") / "metrics.json").read_text())
+        predictions = read_predictions(self._folder("calibration") / "predictions.csv")
+        self.assertAllClose(metrics["accuracy"]["value"], np.mean(predictions.truth == predictions.decided))
+        self.assertEqual((metrics["n"], metrics["positive"], metrics["patients_known"]), (15, "referable", False))
+        report = (self._folder("calibration") / "report.html").read_text()
+        self.assertIn("tiny/64-plain-q95", report)
+        self.assertNotIn("http://", report.replace("http://www.w3.org", ""))
+
+    def test_every_look_is_counted(self):
+        for _ in range(2):
+            self._run()
+        metrics = json.loads((self._folder("test") / "metrics.json").read_text())
+        looks = [json.loads(line) for line in (tiny.run_dir() / "looks.jsonl").read_text().splitlines()]
+        self.assertEqual(metrics["looks"], sum(look["split"] == "test" for look in looks))
+        self.assertGreaterEqual(metrics["looks"], 2)
+
+    def test_two_evaluations_compared(self):
+        self._run("--split", "validation")
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            evaluate.main(["--compare", *[str(self._folder("validation"))] * 2, "--rounds", "50"])
+        self.assertRegex(output.getvalue(), r"accuracy +\+0\.000")
+
+    def test_mistakes_in_one_line(self):
+        for expected, arguments in {
+            "has no split 'tset'; it has train": ["--split", "tset"],
+            "no records 'else/1' in": ["--dataset", "else/1"],
+        }.items():
+            with self.subTest(expected), self.assertRaises(SystemExit) as caught:
+                self._run(*arguments)
+            self.assertIn(expected, caught.exception.code)
+        with self.assertRaises(SystemExit) as caught:
+            self._run(run_dir="/nowhere")
+        self.assertIn("no finished run", caught.exception.code)

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from dr_tf import predict
+from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from dr_tf.inference.predictor import Predictor
+from tests import tiny
+
+
+class PredictorTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.predictor = Predictor.of_run(tiny.run_dir())
+        # At 64 pixels every photograph is out of focus.
+        cls.predictor.rule = dataclasses.replace(cls.predictor.rule, gradable_from=0.0)
+
+    def test_a_path_its_bytes_and_its_pixels_are_decided_alike(self):
+        path = tiny.photographs()[0]
+        pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        of_path, of_bytes, of_pixels = self.predictor.decisions([path, path.read_bytes(), pixels])
+        self.assertEqual(of_path.probabilities, of_bytes.probabilities)
+        self.assertAllClose(of_path.p_positive, of_pixels.p_positive, atol=0.02)  # no reduced decode of an array
+        self.assertEqual((of_path.photograph, of_bytes.photograph), (str(path), "photograph 2"))
+
+    def test_an_original_gives_what_its_record_gives(self):
+        records = open_records(tiny.records_root(), tiny.DATASET)
+        rows = records.rows("test")
+        logits, _ = self.predictor.network(np.stack([records.photograph(row) for row in rows]))
+        of_records = self.predictor.rule.probabilities(logits)
+        names = {row: records.columns["image_id"][row] for row in rows}
+        root = tiny.records_root().parent / "photographs"
+        decisions = self.predictor.decisions([root / names[row] for row in rows])
+        of_originals = [list(decision.probabilities.values()) for decision in decisions]
+        self.assertAllClose(of_originals, of_records, atol=1e-6)
+
+    def test_order_is_kept_whatever_the_batches_and_what_is_broken(self):
+        good = tiny.photographs()[:5]
+        mixed = [good[0], b"no photograph", *good[1:3], pathlib.Path("nowhere.jpg"), *good[3:]]
+        one = list(self.predictor.decisions(mixed, batch_size=2, threads=3))
+        other = list(self.predictor.decisions(mixed, batch_size=16, threads=1))
+        self.assertEqual([d.photograph for d in one], [d.photograph for d in other])
+        self.assertAllClose([d.p_positive or 0 for d in one], [d.p_positive or 0 for d in other], atol=1e-5)
+        self.assertEqual([d.reason != "" and d.grade is None for d in one], [i in (1, 4) for i in range(7)])
+        self.assertIn("cannot be read: No such file", one[4].reason)
+
+    def test_memory_is_bounded(self):
+        """No more than three batches are read ahead of what was asked for."""
+        taken = []
+
+        def photographs():
+            for path in tiny.photographs() * 3:
+                taken.append(path)
+                yield path
+
+        next(self.predictor.decisions(photographs(), batch_size=2))
+        self.assertLessEqual(len(taken), 8)
+
+    def test_far_from_training_is_not_graded(self):
+        with mock.patch.object(self.predictor.cloud.__class__, "distance", lambda cloud, f: np.full(len(f), 1e9)):
+            decision = self.predictor.decide(tiny.photographs()[0])
+        self.assertEqual((decision.action, decision.grade), ("retake", None))
+        self.assertIn("unlike", decision.reason)
+
+    def test_an_unfinished_run_is_named(self):
+        with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(UserError, "no finished run: it has no"):
+            Predictor.of_run(folder)
+
+
+class CommandTest(tf.test.TestCase):
+    def _run(self, *arguments):
+        """(exit status, standard output, standard error)."""
+        import contextlib
+        import io
+
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                predict.main(["--run_dir", str(tiny.run_dir()), *map(str, arguments)])
+                status = 0
+            except SystemExit as end:
+                status = end.code
+        return status, output.getvalue(), errors.getvalue()
+
+    def test_json_lines_of_a_folder(self):
+        folder = tiny.photographs()[0].parents[1]
+        _, output, errors = self._run("--format", "json", folder)
+        lines = [json.loads(line) for line in output.splitlines()]
+        self.assertLen(lines, 15)
+        self.assertAllClose(sum(lines[0]["probabilities"].values()), 1)
+        self.assertRegex(errors, r"refer: \d+, clear: \d+, retake: \d+")
+
+    def test_csv_and_table(self):
+        paths = tiny.photographs()[:2]
+        _, output, _ = self._run("--format", "csv", *paths)
+        self.assertTrue(output.startswith("photograph,action,gradable,reason,grade,positive,p_positive"))
+        self.assertLen(output.splitlines(), 3)
+        _, output, _ = self._run(*paths)
+        self.assertIn("p(referable)", output.splitlines()[0])
+
+    def test_a_bad_photograph_is_named_and_the_status_tells(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bad = pathlib.Path(folder) / "bad.jpg"
+            bad.write_bytes(b"")
+            status, output, _ = self._run(bad, tiny.photographs()[0])
+        self.assertEqual(status, 1)
+        self.assertIn("bad.jpg", output)
+        self.assertLen(output.splitlines(), 3)
+
+    def test_mistakes_in_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn("there is no photograph below", self._run(folder)[0])
+        self.assertIn("there is no file nowhere.jpg", self._run("nowhere.jpg")[0])
