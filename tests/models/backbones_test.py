@@ -162,10 +162,24 @@ class ResNetV2Test(tf.test.TestCase):
         self.assertEqual(shapes["stride_32"], (8, 8, 64))
         self.assertEqual(shapes["pooled"], (64,))
 
-    def test_order_of_layers_as_published(self):
+    def test_relu_after_the_pool_is_relu_before_it(self):
+        """The one place where the order of layers is not the published one."""
+        pool, relu = layers.MaxPooling2D(3, 2, padding="same"), layers.ReLU()
+        x, weights = (tf.random.stateless_normal((2, 9, 9, 3), [0, i]) for i in range(2))
+        answers = []
+        for first, second in ((relu, pool), (pool, relu)):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = second(first(x))
+                total = tf.reduce_sum(y * weights[:, :5, :5])
+            answers.append((y, tape.gradient(total, x)))
+        self.assertAllEqual(*(y for y, _ in answers))
+        self.assertAllEqual(*(gradient for _, gradient in answers))
+
+    def test_order_of_layers(self):
         backbone = build_backbone("resnet_v2", image_size=64)
         kinds = [type(layer).__name__ for layer in backbone.stages["stem"][1:]]
-        self.assertEqual(kinds, ["Rescaling", "Conv2D", "BatchNormalization", "ReLU", "MaxPooling2D"])
+        self.assertEqual(kinds, ["Rescaling", "Conv2D", "BatchNormalization", "MaxPooling2D", "ReLU"])
         block = [layer.name.removeprefix("stack1_block1_") for layer in backbone.stages["stack1"]]
         self.assertLess(block.index("pre_bn"), block.index("conv1"))
         self.assertLess(block.index("skip_bn"), block.index("skip_conv"))
@@ -193,7 +207,7 @@ class MistakesTest(tf.test.TestCase):
     def test_unknown_names_list_the_known_ones(self):
         with self.assertRaisesRegex(UserError, "unknown backbone 'resnet34'; known: .*resnet50, .*resnet_v2"):
             build_backbone("resnet34", image_size=64)
-        with self.assertRaisesRegex(UserError, "resnet_v2 has no option width; it has blocks, filters, stem"):
+        with self.assertRaisesRegex(UserError, "resnet_v2 has no option width; it has blocks, filters, momentum, stem"):
             build_backbone("resnet_v2", image_size=64, width=3)
 
     def test_files_and_folders_that_are_not_there(self):

@@ -17,8 +17,11 @@ def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks
         raise UserError(f"resnet_v2 has no pretrained weights; weights must be None, not {weights!r}")
     x = photograph = keras.Input((image_size, image_size, 3))
     x = _convolution(stem, 7, 2, "stem_conv")(x)
-    x = _activated(x, momentum, "stem")
+    x = layers.BatchNormalization(momentum=momentum, name="stem_bn")(x)
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    # Published before the pool, where it is the same: the largest of what is cut at 0 is the largest, cut at 0. Here it has
+    # a quarter of the pixels.
+    x = layers.ReLU(name="stem_relu")(x)
     ends = {"stem": x}
     for stack, width in enumerate(filters, 1):
         for block in range(1, blocks + 1):

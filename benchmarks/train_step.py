@@ -1,0 +1,370 @@
+"""How fast is one training step of system 1's network at 256 px and batch 16, beside the same network in PyTorch?
+
+Ours: Keras' and the fused batch norm, each eager, in a graph (tf.function, what `fit` runs) and compiled by XLA.
+PyTorch: eager and compiled by Inductor, channels-first and channels-last, with its fused Adam. All in float32, forward,
+backward and Adam on one batch of uint8 photographs that is already in memory, with the loss read after each step.
+Before it is timed the PyTorch network takes over our weights, and its logits and the gradient of its first kernel are
+compared with ours; for that it pads as TensorFlow does, for the timing as PyTorch does by itself.
+
+The limit is the network's convolutions alone, with max pool but without batch norm, ReLU and normalization.
+Contestants take turns in short rounds, each framework in a process of its own; the best round of each counts. Core time
+is what all threads of a process worked for a step: it tells more where others use the machine. The published original of this network went from 11.92 s to 7.18 s an epoch by
+AutoGraph; our eager step against our graph stands beside that.
+
+Needs what benchmarks/requirements.txt lists, and a C++ compiler for Inductor.
+  python benchmarks/train_step.py [--rounds 20] [--steps 2] [--image_size 256] [--batch_size 16]
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import sys
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+CLASSES = 5
+ORIGINAL_SECONDS = (11.92, 7.18)  # an epoch without and with AutoGraph, as its author reported
+
+
+def batch_of(size, count):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, size, size, 3), np.uint8), rng.integers(0, CLASSES, count)
+
+
+# Ours
+
+
+def our_network(size):
+    import keras
+
+    from dr_tf.models.backbones import build_backbone
+    from dr_tf.models.classifier import classifier
+    from dr_tf.models.heads.softmax import Softmax
+
+    keras.utils.set_random_seed(0)
+    return classifier(build_backbone("resnet_v2", image_size=size), Softmax())
+
+
+def with_keras_batch_norm(model):
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.__class__ = keras.layers.BatchNormalization
+    return model
+
+
+def convolutions_alone(model):
+    import keras
+
+    idle = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Rescaling)
+
+    def clone(layer):
+        made = keras.layers.Identity if isinstance(layer, idle) else type(layer)
+        return made.from_config({"name": layer.name} if made is keras.layers.Identity else layer.get_config())
+
+    return keras.models.clone_model(
+        model, clone_function=clone, call_function=lambda layer, *inputs, **_: layer(*inputs)
+    )
+
+
+def our_step(model, photographs, grades, **how):
+    import tensorflow as tf
+
+    from dr_tf.models.heads.softmax import Softmax
+
+    head = Softmax()
+    model.compile("adam", head.loss(), **how)
+    batches = tf.data.Dataset.from_tensors((photographs, head.targets({"grade": grades}))).repeat()
+    batches = iter(batches.prefetch(2))
+    model.make_train_function()
+    return lambda: float(model.train_function(batches)["loss"])
+
+
+def ours(size, count):
+    """{name: a step}, the versions, and what the other network must reproduce."""
+    import keras
+    import tensorflow as tf
+
+    photographs, grades = batch_of(size, count)
+    kinds = {"fused": lambda: our_network(size), "Keras": lambda: with_keras_batch_norm(our_network(size))}
+    hows = {
+        "eager": {"run_eagerly": True, "jit_compile": False},
+        "graph": {"jit_compile": False},
+        "XLA": {"jit_compile": True},
+    }
+    steps = {
+        f"{kind} batch norm, {how}": our_step(build(), photographs, grades, **options)
+        for kind, build in kinds.items()
+        for how, options in hows.items()
+    }
+    steps["limit: convolutions"] = our_step(
+        convolutions_alone(our_network(size)), photographs, grades, jit_compile=False
+    )
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    gpus = [tf.config.experimental.get_device_details(d)["device_name"] for d in tf.config.list_physical_devices("GPU")]
+    return steps, {"versions": versions, "gpus": gpus, "reference": reference(our_network(size), photographs, grades)}
+
+
+def reference(model, photographs, grades):
+    import tensorflow as tf
+
+    kernels = {v.path: v.numpy() for v in model.trainable_variables}
+    with tf.GradientTape() as tape:
+        logits = model(photographs, training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(grades, logits)
+        loss = tf.reduce_mean(losses)
+    gradient = tape.gradient(loss, model.get_layer("stem_conv").kernel.value)
+    return {"weights": kernels, "logits": logits.numpy(), "gradient": gradient.numpy()}
+
+
+# PyTorch
+
+
+def torch_network():
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    def conv(inputs, outputs, side, stride):
+        return nn.Conv2d(inputs, outputs, side, stride, padding=side // 2, bias=False)
+
+    def norm(channels):
+        return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs):
+            super().__init__()
+            self.pre_bn, self.conv1 = norm(inputs), conv(inputs, outputs, 3, 2)
+            self.mid_bn, self.conv2 = norm(outputs), conv(outputs, outputs, 3, 1)
+            self.skip_bn, self.skip_conv = norm(inputs), conv(inputs, outputs, 1, 2)
+
+        def forward(self, x):
+            skip = self.skip_conv(self.skip_bn(x))
+            x = self.conv1(functional.relu(self.pre_bn(x)))
+            return self.conv2(functional.relu(self.mid_bn(x))) + skip
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem_conv, self.stem_bn = conv(3, 16, 7, 2), norm(16)
+            self.stem_pool = nn.MaxPool2d(3, 2, 1)
+            widths = [16, 16, 32, 64]
+            self.stacks = nn.ModuleList(Block(*pair) for pair in itertools.pairwise(widths))
+            self.logits = nn.Linear(64, CLASSES)
+
+        def forward(self, x):
+            x = self.stem_conv(x.float() / 127.5 - 1)
+            x = functional.relu(self.stem_pool(self.stem_bn(x)))
+            for stack in self.stacks:
+                x = stack(x)
+            return self.logits(torch.relu(x).mean((2, 3)))
+
+    return Network()
+
+
+def pad_like_tensorflow(network):
+    """TensorFlow puts the odd one of its padding after, PyTorch pads both sides alike."""
+    import torch
+    from torch.nn import functional
+
+    def padded(module, inputs):
+        side = module.kernel_size if isinstance(module.kernel_size, int) else module.kernel_size[0]
+        before, after = (side - 2) // 2, side - 2 - (side - 2) // 2
+        fill = -torch.inf if isinstance(module, torch.nn.MaxPool2d) else 0.0
+        return functional.pad(inputs[0], (before, after, before, after), value=fill)
+
+    for module in network.modules():
+        if getattr(module, "stride", None) in (2, (2, 2)) and module.kernel_size not in (1, (1, 1)):
+            module.padding = 0 if isinstance(module.padding, int) else (0, 0)
+            module.register_forward_pre_hook(padded)
+    return network
+
+
+def take_weights(network, weights):
+    import torch
+
+    names = {name.replace("stacks.", "stack").replace("weight", ""): p for name, p in network.named_parameters()}
+    for path, value in weights.items():
+        layer, kind = path.split("/")
+        parameter = names[_torch_name(layer, kind)]
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        parameter.data = torch.tensor(np.ascontiguousarray(value))
+    return len(names) == len(weights)
+
+
+def _torch_name(layer, kind):
+    """stack1_block1_pre_bn/beta -> stack0.pre_bn.bias."""
+    if layer.startswith("stack"):
+        layer = f"stack{int(layer[5]) - 1}.{layer.split('_block1_')[1]}"
+    return f"{layer}." + ("bias" if kind in ("beta", "bias") else "")
+
+
+def differences(wanted, photographs, grades):
+    """Of logits, and of the first kernel's gradient as a share of its largest value."""
+    import torch
+
+    network = pad_like_tensorflow(torch_network())
+    assert take_weights(network, wanted["weights"])
+    logits = network(torch.tensor(photographs.transpose(0, 3, 1, 2)))
+    torch.nn.functional.cross_entropy(logits, torch.tensor(grades)).backward()
+    gradient = network.stem_conv.weight.grad.numpy().transpose(2, 3, 1, 0)
+    scale = np.abs(wanted["gradient"]).max()
+    return {
+        "logits": float(np.abs(logits.detach().numpy() - wanted["logits"]).max()),
+        "gradient": float(np.abs(gradient - wanted["gradient"]).max() / scale),
+    }
+
+
+def torch_step(photographs, grades, *, layout, compiled):
+    import torch
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = torch_network().to(device, memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    x = torch.tensor(photographs.transpose(0, 3, 1, 2)).to(device).contiguous(memory_format=layout)
+    y = torch.tensor(grades).to(device)
+    forward = torch.compile(network) if compiled else network
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(forward(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def pytorch(size, count, wanted):
+    import torch
+
+    photographs, grades = batch_of(size, count)
+    layouts = {"channels-first": torch.contiguous_format, "channels-last": torch.channels_last}
+    steps = {
+        f"PyTorch {layout}, {'compiled' if compiled else 'eager'}": torch_step(
+            photographs, grades, layout=memory_format, compiled=compiled
+        )
+        for layout, memory_format in layouts.items()
+        for compiled in (False, True)
+    }
+    parameters = sum(p.numel() for p in torch_network().parameters())
+    said = {"versions": {"torch": torch.__version__}, "parameters": parameters}
+    return steps, said | {"differences": differences(wanted, photographs, grades)}
+
+
+# The contest
+
+
+def serve(connection, make, *arguments):
+    """In a process of its own: builds the steps, then runs what it is told to and says how long one took."""
+    steps, said = make(*arguments)
+    connection.send((list(steps), said))
+    while (order := connection.recv()) is not None:
+        name, count = order
+        start, worked = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            loss = steps[name]()
+        connection.send(((time.perf_counter() - start) / count, (time.process_time() - worked) / count))
+        assert np.isfinite(loss)
+
+
+@contextlib.contextmanager
+def team(make, *arguments):
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, make, *arguments), daemon=True)
+    process.start()
+    there.close()
+    names, said = here.recv()
+
+    def run(name, count):
+        here.send((name, count))
+        return here.recv()
+
+    yield dict.fromkeys(names, run), said
+    here.send(None)
+    process.join()
+
+
+def contest(ways, *, rounds, steps):
+    """{name: (least seconds a step, least core-seconds a step)}."""
+    took = {name: [run(name, 1) for _ in range(3)] for name, run in ways.items()}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            took[name].append(run(name, steps))
+    return {name: tuple(map(min, zip(*taken, strict=True))) for name, taken in took.items()}
+
+
+def table(best, fastest_peer):
+    for name, (seconds, core_seconds) in best.items():
+        print(f"  {name:33s} {seconds * 1e3:8.1f} ms {fastest_peer / seconds:6.2f} x {core_seconds * 1e3:10.1f} ms")
+
+
+def ratios(seconds, peers):
+    ours = seconds["fused batch norm, graph"]
+    return {
+        "ours_against_pytorch_best": min(seconds[name] for name in peers) / ours,
+        "fused_against_keras_batch_norm": seconds["Keras batch norm, graph"] / ours,
+        "graph_against_eager": seconds["fused batch norm, eager"] / ours,
+        "original_autograph": ORIGINAL_SECONDS[0] / ORIGINAL_SECONDS[1],
+        "xla_against_graph": ours / seconds["fused batch norm, XLA"],
+        "xla_against_graph_keras_batch_norm": seconds["Keras batch norm, graph"] / seconds["Keras batch norm, XLA"],
+        "limit_against_ours": ours / seconds["limit: convolutions"],
+    }
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rounds", type=int, default=20)
+    flags.add_argument("--steps", type=int, default=2, help="steps in a round")
+    flags.add_argument("--image_size", type=int, default=256)
+    flags.add_argument("--batch_size", type=int, default=16)
+    flags = flags.parse_args()
+    size, count = flags.image_size, flags.batch_size
+    with contextlib.ExitStack() as stack:
+        own, told = stack.enter_context(team(ours, size, count))
+        wanted = told.pop("reference")
+        peers, torch_told = stack.enter_context(team(pytorch, size, count, wanted))
+        best = contest(own | peers, rounds=flags.rounds, steps=flags.steps)
+    wall, work = ({name: pair[i] for name, pair in best.items()} for i in (0, 1))
+    found, of_work = ratios(wall, peers), ratios(work, peers)
+
+    same = torch_told["differences"]
+    parameters = sum(w.size for w in wanted["weights"].values())
+    assert parameters == torch_told["parameters"] and max(same.values()) < 1e-2, (parameters, torch_told)
+    print(
+        f"\none step of {parameters:,} parameters, {count} photographs of {size} px; x: against PyTorch's best; core time"
+    )
+    table(best, min(wall[name] for name in peers))
+    print(
+        f"  PyTorch's logits differ from ours by {same['logits']:.1e}, its gradient by {same['gradient']:.1e} of the largest"
+    )
+    print(
+        f"  eager to graph {found['graph_against_eager']:.2f} x; the original's AutoGraph {found['original_autograph']:.2f} x"
+    )
+    print(json.dumps({
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "gpus": told["gpus"]},
+        "versions": {"python": platform.python_version(), **told["versions"], **torch_told["versions"]},
+        "image_size": size, "batch_size": count, "parameters": parameters,
+        "ms": {name: round(value * 1e3, 2) for name, value in wall.items()},
+        "core_ms": {name: round(value * 1e3, 2) for name, value in work.items()},
+        "ratios": {name: round(value, 3) for name, value in found.items()},
+        "ratios_of_core_time": {name: round(value, 3) for name, value in of_work.items()},
+        "differences": same,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
