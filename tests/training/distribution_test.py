@@ -97,6 +97,7 @@ class DistributionTest(unittest.TestCase):
         for a, b in zip(*(model.weights for model in models), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4, err_msg=a.path)
 
+    @pytest.mark.slow  # three processes that import TensorFlow: 81 s of processor time
     def test_the_curve_of_one_device(self):
         processes = [self._two_devices("devices"), *self._two_machines("machines")]
         one = self._one_device()

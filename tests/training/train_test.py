@@ -129,7 +129,7 @@ class TrainTest(tf.test.TestCase):
         for a, b in zip(one, two, strict=True):
             self.assertAllEqual(a, b)
         self._refused(
-            "not of the same layers", "backbone.stem = 16", flags=["--init_from", second], run_dir=self.folder / "c"
+            "not of the same layers", "backbone.stem = 8", flags=["--init_from", second], run_dir=self.folder / "c"
         )
         self._refused("--init_from: .* cannot be read", flags=["--init_from", self.folder], run_dir=self.folder / "d")
 
