@@ -114,8 +114,8 @@ class StartTest(unittest.TestCase):
         for command in (
             ["-m", "tfrecords_builder"],
             ["train.py"],
-            ["-m", "dr_tf.predict"], ["evaluate.py"],
-            ["-m", "dr_tf.data"],
+            ["-m", "dr_tf.predict"],
+            ["evaluate.py"],
             *rooms,
         ):
             with self.subTest(command=command):
