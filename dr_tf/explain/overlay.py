@@ -32,7 +32,7 @@ def _seen(geometry, scale, size):
     """1 where the retina reached the network, with a soft edge of one pixel."""
     (x, y, radius), (left, top, right, bottom) = geometry.circle, geometry.rectangle
     across, down = ((np.arange(n, dtype=np.float32) + 0.5) / scale for n in size)
-    away = np.hypot(across[None, :] - x, down[:, None] - y)
+    away = np.sqrt((across - x)[None, :] ** 2 + (down - y)[:, None] ** 2)
     inside = np.clip((_SEEN * radius - away) * scale + 0.5, 0, 1)
     return inside * ((across > left) & (across < right))[None, :] * ((down > top) & (down < bottom))[:, None]
 
@@ -52,14 +52,12 @@ def mixed(photograph, placed, colormap):
     """The photograph under the colours of `placed`, 0 to 1 [height, width]."""
     if colormap not in COLORMAPS:
         raise UserError(f"unknown colormap {colormap!r}; known: {', '.join(COLORMAPS)}")
-    kept, added = _tables(colormap)
-    level = (placed * 255 + 0.5).astype(np.uint8)
-    return ((photograph * kept[level] + added[level]) >> 8).astype(np.uint8)
+    opacity = _OPACITY * placed.astype(np.float32)
+    coloured = cv2.applyColorMap(cv2.convertScaleAbs(placed, alpha=255), _colours(colormap))
+    return cv2.blendLinear(photograph, coloured, 1 - opacity, opacity)  # a page is of megapixels
 
 
 @functools.cache
-def _tables(colormap):
-    """Of 256 levels: the photograph's share and the colour's part, both in 256ths: a page is of megapixels."""
-    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLORMAPS[colormap])[:, 0, ::-1]
-    opacity = _OPACITY * np.linspace(0, 1, 256)[:, None]
-    return np.round(256 * (1 - opacity)).astype(np.uint16), np.round(256 * opacity * colours + 127).astype(np.uint16)
+def _colours(colormap):
+    """RGB of 256 levels, where OpenCV's own are BGR."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLORMAPS[colormap])[..., ::-1].copy()

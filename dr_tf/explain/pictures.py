@@ -77,7 +77,7 @@ def _words(text, width, size=0.5):
 
 
 def write_jpeg(path, picture, quality=90):
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise UserError(f"{path} cannot be drawn: {picture.shape[1]} x {picture.shape[0]} pixels are too many")
     with files.appearing(path) as unfinished:
