@@ -1,10 +1,19 @@
-"""What TensorBoard shows besides curves: the photographs as they are fed, the confusion matrix, the config."""
+"""What TensorBoard shows besides curves: photographs as they are fed, the confusion matrix, the config, and why."""
 
 import io
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from dr_tf.data.records import EYES
+from dr_tf.explain.crops import explained, stacked
+from dr_tf.explain.pictures import side_by_side
+from dr_tf.fundus.prepare import resized
+from dr_tf.inference.rule import PLAIN
+from dr_tf.models.heads.head import positives
+
+_SHOWN, _SIDE = 4, 256  # photographs of each truth, and pixels of one
 
 
 class Pictures(keras.callbacks.Callback):
@@ -37,6 +46,44 @@ class Pictures(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._writer:
             self._writer.close()
+
+
+def write_reasons(folder, model, feed, rule, *, step):
+    """Of a few photographs of the validation split: what speaks for positive, to the network that the run keeps.
+
+    Nothing is written where there is no such split, or the network has no map of places.
+    """
+    rows, truth = _of_each_truth(feed.roles.select, positives(rule.head.positive, feed.records.columns))
+    batches = [element[0] for element in feed.ordered(rows)] if len(rows) else []
+    found = explained(model, rule.head, batches) if batches else None
+    if found is None:
+        return
+    said = zip(truth, rule.head.p_positive(rule.probabilities(found[0])), strict=True)
+    drawn = [_reason(rule, *parts) for parts in zip(_crops(batches), found[1], said, strict=True)]
+    with tf.summary.create_file_writer(str(folder / "pictures")).as_default(step=step):
+        told = f"what speaks for {rule.head.positive}: the strongest place has the full colour"
+        tf.summary.image("why", np.stack(drawn), max_outputs=len(drawn), description=told)
+
+
+def _of_each_truth(rows, positive):
+    """The first few rows that are positive, then the first few that are not; and what is true of each."""
+    chosen = np.concatenate([rows[positive[rows] == truth][:_SHOWN] for truth in (1, 0)])
+    return chosen, positive[chosen]
+
+
+def _crops(batches):
+    """Of each example {eye: uint8 RGB}; the one eye of a single photograph is called None."""
+    for x in batches:
+        eyes = {eye: x[eye].numpy() for eye in EYES} if isinstance(x, dict) else {None: x.numpy()}
+        yield from (dict(zip(eyes, one, strict=True)) for one in zip(*eyes.values(), strict=True))
+
+
+def _reason(rule, crops, maps, said):
+    truth, p = said
+    crops = {eye: resized(crop, _SIDE) for eye, crop in crops.items()}
+    name, threshold = rule.head.positive.replace("_", " "), rule.mode(PLAIN).points[rule.point].threshold
+    lines = f"truly {'' if truth else 'not '}{name}", f"p {p:.3f}: {'referred' if p >= threshold else 'not referred'}"
+    return side_by_side([stacked(crops), stacked(crops, maps)], [", ".join(lines)])
 
 
 def draw_confusion(matrix, classes):

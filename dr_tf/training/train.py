@@ -18,7 +18,7 @@ from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.curves import draw_curves
 from dr_tf.training.deciding import fit_decision
 from dr_tf.training.feed import Feed
-from dr_tf.training.pictures import Pictures
+from dr_tf.training.pictures import Pictures, write_reasons
 from dr_tf.training.roles import split_roles
 from dr_tf.training.run_directory import RunDirectory
 
@@ -52,17 +52,18 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None):
 
 
 def _finish(model, feed, run, history):
-    """`model.keras` comes last: where it is, all is there."""
+    """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
     if feed.roles.held_out is not None:
         rows = feed.roles.held_out
         logits, _ = Network(model).over(feed.ordered(rows))  # predict would call for all machines
         with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
             np.savez(file, rows=rows, logits=logits)
-    fit_decision(model, feed, feed.roles.calibrate, run.path)
+    rule = fit_decision(model, feed, feed.roles.calibrate, run.path)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
         # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
         keras.Model(model.input, model.output, name=model.name).save(path)
+    write_reasons(run.path / "tensorboard", model, feed, rule, step=len(history) - 1)
 
 
 def _built(experiment, init_from):

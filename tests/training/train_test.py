@@ -117,7 +117,7 @@ class TrainTest(tf.test.TestCase):
     def test_what_tensorboard_shows(self):
         self._train()
         pictures = EventAccumulator(str(self.run_dir / "tensorboard" / "pictures")).Reload().Tags()["tensors"]
-        self.assertEqual(set(pictures), {"config", "photographs as they are fed", "confusion matrix"})
+        self.assertEqual(set(pictures), {"config", "photographs as they are fed", "confusion matrix", "why"})
         curves = EventAccumulator(str(self.run_dir / "tensorboard" / "train")).Reload().Tags()["tensors"]
         self.assertLessEqual({"epoch_loss", "epoch_learning_rate"}, set(curves))
 
