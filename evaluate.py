@@ -1,15 +1,16 @@
 """Measures a finished run on data it was not fitted on, and writes a report. Another data set is external validation."""
 
 import argparse
+import os
 import sys
 
 from dr_tf.console import mistakes_in_one_line, without_greetings
 
 EXAMPLES = """examples:
-  python evaluate.py --run_dir runs/idrid --records records --split validation     choose by this
+  python evaluate.py --run_dir runs/idrid_folds --records records --split folds    choose by this: out-of-fold predictions
   python evaluate.py --run_dir runs/idrid --records records                        the test split; every look is logged
   python evaluate.py --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split train
-  python evaluate.py --compare runs/idrid/evaluation/X runs/other/evaluation/X     paired differences, same patients
+  python evaluate.py --compare runs/a/evaluation/X-folds runs/b/evaluation/X-folds paired differences, same patients
 """
 
 
@@ -20,13 +21,26 @@ def parse(arguments):
     parser.add_argument("--run_dir", help="a finished run")
     parser.add_argument("--records", help="folder that tfrecords_builder wrote to")
     parser.add_argument("--dataset", help="NAME/CONFIG of another record set; without it the run's own")
-    parser.add_argument("--split", default="test", help="train, validation, calibration or test (the default)")
+    parser.add_argument(
+        "--split", default="test",
+        help="test (the default), validation, calibration or train; folds: of a run by train.py --folds",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label_shift", metavar="METHOD",
+        help="em or bbse: also the figures after a correction for this set's mix of classes, estimated from it (transductive)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audit", choices=("on", "off"), default="on",
+        help="of another data set: leave out what copies a photograph that the run was fitted on (the default)",
+    )  # fmt: skip
     parser.add_argument("--prevalence", type=float, help="for PPV and NPV: how common what is positive is, from 0 to 1")
     parser.add_argument("--rounds", type=int, default=2000, help="of the bootstrap")
     parser.add_argument("--compare", nargs=2, metavar="EVALUATION", help="two evaluation folders of the same patients")
     flags = parser.parse_args(arguments)
     if not flags.compare and not (flags.run_dir and flags.records):
         parser.error("--run_dir and --records are needed (or --compare)")
+    if flags.split == "folds" and (flags.dataset or flags.label_shift):
+        parser.error("--split folds is of the run's own records and mix of classes: no --dataset, no --label_shift")
     return flags
 
 
@@ -44,18 +58,34 @@ def evaluate(flags):
     with without_greetings():
         from dr_tf import configuration
         from dr_tf.evaluation import evaluate as evaluation
+        from dr_tf.evaluation.out_of_fold import evaluate_folds
 
         configuration.start()
-    folder, metrics = evaluation.evaluate(
-        flags.run_dir,
-        flags.records,
-        dataset=flags.dataset,
-        split=flags.split,
-        prevalence=flags.prevalence,
-        rounds=flags.rounds,
+    if flags.split == "folds":
+        folder, metrics = evaluate_folds(flags.run_dir, flags.records, prevalence=flags.prevalence, rounds=flags.rounds)
+    else:
+        folder, metrics = evaluation.evaluate(
+            flags.run_dir,
+            flags.records,
+            dataset=flags.dataset,
+            split=flags.split,
+            label_shift=flags.label_shift,
+            audit=audit if flags.audit == "on" else None,
+            prevalence=flags.prevalence,
+            rounds=flags.rounds,
+        )
+    how = metrics["protocol"] and f" ({metrics['protocol']})"
+    print(
+        f"{metrics['dataset']}, {metrics['split']}{how}: {metrics['n']} photographs of {metrics['patients']} patients"
     )
-    print(f"{metrics['dataset']}, {metrics['split']}: {metrics['n']} photographs of {metrics['patients']} patients")
     print(*evaluation.summary(metrics), *metrics["caveats"], f"{folder}/report.html", sep="\n")
+
+
+def audit(folders, output):
+    from tfrecords_builder.audit_sets import audit_sets
+
+    *said, _ = audit_sets(folders, output, workers=os.cpu_count())  # the last line is where the pairs were written
+    print("\n".join(said), file=sys.stderr)
 
 
 def compare(folders, prevalence, rounds):

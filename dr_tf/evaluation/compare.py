@@ -18,7 +18,7 @@ _OF_POSITIVE = (
 def compare(first, second, *, prevalence=None, rounds=ROUNDS, seed=0):
     """{"n", "patients", "left_out", "figures": name -> {"first", "second", "value", "low", "high", "method"}}.
 
-    `value` is first minus second. Photographs that only one of them saw are left out and counted.
+    `value` is second minus first. Photographs that only one of them saw are left out and counted.
     """
     a, b, left_out = _common(first, second)
     points, drawn = zip(*(_resampled(p, prevalence, rounds, seed) for p in (a, b)), strict=True)
@@ -63,12 +63,12 @@ def _difference(a, b, drawn, clustered, unknown):
 
 
 def _interval(a, b, drawn, clustered):
-    value = a.value - b.value
+    value = b.value - a.value
     if math.isnan(value):
         return math.nan, math.nan, math.nan, "undefined for one of the two"
     if a.ranking and b.ranking and np.array_equal(a.ranking[1], b.ranking[1]):
-        return auroc_difference(a.ranking[0], b.ranking[0], *a.ranking[1:])
-    rounds = drawn[0] - drawn[1]
+        return auroc_difference(b.ranking[0], a.ranking[0], *a.ranking[1:])
+    rounds = drawn[1] - drawn[0]
     valid = rounds[np.isfinite(rounds)]
     method = f"paired {'patient ' if clustered else ''}bootstrap, {len(rounds)} rounds"
     if len(valid) < len(rounds):

@@ -62,8 +62,18 @@ class Conformal:
         high = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
         return np.stack([low, high], axis=1)
 
-    def get_config(self):
-        return dataclasses.asdict(self)
+    def told(self):
+        """As metrics.json holds it."""
+        return dataclasses.asdict(self) | {"guaranteed": list(self.guaranteed)}
+
+
+def told_of_folds(conformals):
+    """A threshold a fold; of the patients behind them the fewest."""
+    if None in conformals:
+        return None
+    counts = [min(each) for each in zip(*(conformal.counts for conformal in conformals), strict=True)]
+    thresholds = [threshold for conformal in conformals for threshold in conformal.thresholds]
+    return conformals[0].told() | {"thresholds": thresholds, "counts": counts}
 
 
 def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False, seed=0):

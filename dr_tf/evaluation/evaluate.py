@@ -1,88 +1,72 @@
 """Measures a finished run on a split of a record set: the very rule that predicts, on photographs it was not fitted on."""
 
-import datetime
-import json
 import pathlib
 
 import numpy as np
-from absl import logging
 
-from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.photographs import Photographs
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.conformal import fit_conformal
-from dr_tf.evaluation.folder import write_evaluation
-from dr_tf.evaluation.measure import measure
-from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.external import beside_own, own_records, shared_photographs, without
+from dr_tf.evaluation.figures import figures
+from dr_tf.evaluation.folder import folder_of, write_evaluation
+from dr_tf.evaluation.judging import conformal_of, known_rows, predict, stored_photographs, with_intervals
+from dr_tf.evaluation.looks import log_look
+from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.report.card import ModelCard
-from dr_tf.evaluation.slices import slice_columns
-from dr_tf.grades import ABSENT
-from dr_tf.inference.decision import uncertainty
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.run import load_run
-from dr_tf.models.heads.head import positives
 
-ALPHA = 0.1
-LOOKS = "looks.jsonl"
+EXTERNAL = "external validation, nothing refitted"
 
 
-def evaluate(run_dir, records_root, *, dataset=None, split="test", prevalence=None, rounds=2000):
-    """Writes RUN/evaluation/DATASET-SPLIT and returns (its folder, what was measured)."""
+def evaluate(
+    run_dir, records_root, *, dataset=None, split="test", label_shift=None, audit=None, prevalence=None, rounds=2000
+):
+    """Writes RUN/evaluation/DATASET-SPLIT and returns (its folder, what was measured).
+
+    `label_shift` is None or a name in `label_shift.METHODS`. `audit`, a function of (two record sets' folders, a path)
+    that writes there which photographs they share, is asked where `dataset` is not the run's own; None: not audited.
+    """
+    _refuse_folds(run_dir)
     network, rule, preparation, _ = load_run(run_dir)
-    own = dataset in (None, preparation.records)
     records = open_records(records_root, dataset or preparation.records)
     _check(records, preparation)
-    rows, excluded = _judged(records, split, rule.head)
-    logits = _logits(network, records, rows)
-    conformal = _conformal(network, rule, open_records(records_root, preparation.records) if not own else records)
-    predictions = predict(rule, records, rows, logits, split=split, conformal=conformal)
-    metrics = measure(predictions, excluded=excluded, prevalence=prevalence, conformal=conformal, rounds=rounds)
-    metrics["looks"] = _log_look(run_dir, records.name, split)
-    metrics["without_test_copies"] = _without_copies(predictions, records, rows, prevalence, rounds)
-    folder = pathlib.Path(run_dir) / "evaluation" / f"{records.name.replace('/', '-')}-{split}"
-    row_of = dict(zip(predictions.ids.tolist(), rows.tolist(), strict=True))
-    write_evaluation(
-        folder,
+    options = {"prevalence": prevalence, "rounds": rounds}
+    own = own_records(records_root, preparation.records, records)
+    rows, excluded = known_rows(records, records.rows(split), rule.head, where=split)
+    shared = None if own is records else shared_photographs(run_dir, own, records, audit)
+    rows, excluded = without(shared, records, rows, excluded)
+
+    calibration = _calibration(network, rule, own, wanted=label_shift == "bbse" or len(rule.head.classes) > 2)
+    conformal = conformal_of(rule.head, calibration)
+    predictions = with_intervals(predict(rule, records, rows, _logits(network, records, rows), split=split), conformal)
+    shifted = label_shift and measure_shifted(
+        predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options
+    )
+    metrics = measure(
         predictions,
-        metrics,
-        card=_card(run_dir, network, rule, preparation),
-        photographs=lambda name: records.encoded(row_of[name], None if not records.paired else "left"),
+        excluded=excluded,
+        protocol="" if own is records else EXTERNAL,
+        conformal=conformal and conformal.told(),
+        shifted=shifted,
+        **options,
     )
-    return folder, metrics
+    metrics["external"] = None if own is records else beside_own(run_dir, preparation.records, predictions, shared)
+    metrics["without_test_copies"] = _without_copies(predictions, records, rows, options)
+    metrics["looks"] = log_look(run_dir, records.name, split)
+    folder = folder_of(run_dir, records.name, split)
+    card, photographs = _card(run_dir, network, rule, preparation), stored_photographs(records, predictions.ids, rows)
+    return write_evaluation(folder, predictions, metrics, card=card, photographs=photographs), metrics
 
 
-def predict(rule, records, rows, logits, *, split, conformal=None):
-    """What the rule says of these rows, beside the truth as the records have it."""
-    head, columns = rule.head, records.columns
-    probabilities = rule.probabilities(logits)
-    raw = head.probabilities(logits)
-    p_positive, point = head.p_positive(probabilities), rule.mode(PLAIN).points[rule.point]
-    grades = rule.grades(probabilities)
-    decided = (p_positive >= point.threshold).astype(int) if grades is None else grades
-    return Predictions(
-        dataset=records.name,
-        split=split,
-        ids=columns["patient_id" if records.paired else "image_id"][rows],
-        patients=columns["patient_id"][rows],
-        patient_known=columns.get("patient_known", np.ones(len(records), bool))[rows],
-        classes=head.classes,
-        truth=head.strata(columns)[rows],
-        decided=decided,
-        probabilities=probabilities,
-        positive=head.positive,
-        truth_positive=positives(head.positive, columns)[rows],
-        p_positive=p_positive,
-        threshold=point.threshold,
-        refer=p_positive >= point.threshold,
-        uncalibrated=raw,
-        p_positive_uncalibrated=head.p_positive(raw),
-        intervals=None if conformal is None else conformal.intervals(probabilities),
-        uncertainty={"entropy": uncertainty(probabilities, exclusive=head.exclusive)},
-        slices={name: values[rows] for name, values in slice_columns(columns).items()},
-    )
+def _refuse_folds(run_dir):
+    if any(pathlib.Path(run_dir).glob("fold-*")):
+        raise UserError(
+            f"{run_dir} is a run of folds: evaluate it by --split folds, or one of them by --run_dir {run_dir}/fold-0"
+        )
 
 
 def _check(records, preparation):
@@ -94,59 +78,28 @@ def _check(records, preparation):
         )
 
 
-def _judged(records, split, head):
-    """(rows with a truth, {reason: number of those left out})."""
-    rows = records.rows(split)
-    known = (positives(head.positive, records.columns) != ABSENT)[rows] | head.usable(records.columns)[rows]
-    if not known.any():
-        raise UserError(f"no label of {records.name}, {split}, says whether a photograph is {head.positive}")
-    left = int((~known).sum())
-    return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
-
-
 def _logits(network, records, rows):
     photographs = Photographs(records, image_size=network.image_size, cache="none")
     nothing = np.zeros(len(records), np.float32)
     return network.over(ordered_batches(photographs, nothing, rows=rows, batch_size=32))[0]
 
 
-def _conformal(network, rule, records):
-    """Fitted on the run's own calibration split; None where there is none, or where classes are not grades in order."""
-    head = rule.head
-    if "calibration" not in set(records.columns["split"]) or len(head.classes) < 3 or not head.exclusive:
+def _calibration(network, rule, own, *, wanted):
+    """What the rule says of the run's own calibration split; None where it has none, or nobody asks."""
+    if not wanted or own is None or "calibration" not in set(own.columns["split"]):
         return None
-    rows = records.rows("calibration")
-    rows = rows[head.usable(records.columns)[rows]]
-    if not len(rows):
-        return None
-    probabilities = rule.probabilities(_logits(network, records, rows))
-    truth, patients = head.strata(records.columns)[rows], records.columns["patient_id"][rows]
-    return fit_conformal(probabilities, truth, patients, alpha=ALPHA)
+    rows = own.rows("calibration")
+    rows = rows[rule.head.usable(own.columns)[rows]]
+    return predict(rule, own, rows, _logits(network, own, rows), split="calibration") if len(rows) else None
 
 
-def _without_copies(predictions, records, rows, prevalence, rounds):
+def _without_copies(predictions, records, rows, options):
     """The figures again without photographs that copy another of the published test split; None where there are none."""
-    from dr_tf.evaluation.figures import figures
-
     copies = np.asarray(records.columns.get("test_copy", np.full(len(records), "")))[rows] != ""
     if not copies.any():
         return None
-    return {"left_out": int(copies.sum()), **figures(predictions.take(~copies), prevalence=prevalence, rounds=rounds)}
-
-
-def _log_look(run_dir, dataset, split):
-    """Every look is written down: a split that is looked at often is no longer a test. Returns how many there were."""
-    path = pathlib.Path(run_dir) / LOOKS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    lines.append(json.dumps({"time": now, "dataset": dataset, "split": split}))
-    files.write_text(path, "\n".join(lines) + "\n")
-    looks = sum((look := json.loads(line))["dataset"] == dataset and look["split"] == split for line in lines)
-    if split == "test" and looks > 1:
-        logging.warning(
-            "this is look %d at the test split of %s; choose by --split validation or by folds", looks, dataset
-        )
-    return looks
+    left = predictions.take(~copies)
+    return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
 
 
 def _card(run_dir, network, rule, preparation):

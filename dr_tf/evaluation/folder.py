@@ -2,11 +2,17 @@
 
 import json
 import os
+import pathlib
 import tempfile
 
 from dr_tf.evaluation.report.charts import charts
 from dr_tf.evaluation.report.page import report
 from dr_tf.evaluation.table import write_predictions
+
+
+def folder_of(run_dir, dataset, split):
+    """RUN/evaluation/DATASET-SPLIT."""
+    return pathlib.Path(run_dir) / "evaluation" / f"{dataset.replace('/', '-')}-{split}"
 
 
 def write_evaluation(folder, predictions, metrics, *, card=None, photographs=None):

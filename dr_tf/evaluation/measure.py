@@ -13,6 +13,7 @@ def measure(
     predictions,
     *,
     excluded=None,
+    protocol="",
     prevalence=None,
     conformal=None,
     shifted=None,
@@ -22,18 +23,20 @@ def measure(
 ):
     """Every figure under its plain name beside what was evaluated and on whom.
 
-    `excluded`: reason -> number of photographs that were left out. `conformal`: what `intervals` came from. `shifted`:
-    what `measure_shifted` gave, if that was asked for. `unit`: what a row is.
+    `excluded`: reason -> number of photographs that were left out. `protocol`: how it came that the rule had not seen
+    these photographs, where that is not plain from the split. `conformal`: what `intervals` came from, as
+    `Conformal.told`. `shifted`: what `measure_shifted` gave, if that was asked for. `unit`: what a row is.
     """
     slices = slice_figures(predictions, rounds=rounds, seed=seed)
     worst = {figure: part and [part["slice"], part["value"]] for figure, part in worst_slices(slices).items()}
     return {
         **_about(predictions, excluded or {}),
+        "protocol": protocol,
         "unit": unit,
         **figures(predictions, prevalence=prevalence, rounds=rounds, seed=seed),
         "confusion": confusions(predictions),
         "caveats": caveats(predictions),
-        "conformal": conformal and conformal.get_config() | {"guaranteed": list(conformal.guaranteed)},
+        "conformal": conformal,
         "referral": referral_curves(predictions, seed=seed),
         "label_shift": shifted,
         "slices": slices,
@@ -52,7 +55,8 @@ def _about(p, excluded):
         "patients": len(np.unique(p.patients)),
         "patients_known": not patients_unknown(p),
         "positive": p.positive,
-        "threshold": p.threshold,
+        "threshold": p.thresholds[0] if len(p.thresholds) == 1 else None,
+        "thresholds": p.thresholds,
         "positives": int((p.truth_positive == 1).sum()),
         "negatives": int((p.truth_positive == 0).sum()),
         "classes": dict(zip(p.classes, map(int, counts), strict=True)),

@@ -11,8 +11,8 @@ from dr_tf.grades import ABSENT, GRADES, ODIR_LABELS, is_positive
 # Field -> (type, dimensions; 0: one or two, as for a class or for one answer a label). The rest is checked by hand.
 _COLUMNS = {
     "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "decided": (int, 0),
-    "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "refer": (bool, 1),
-    "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
+    "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "threshold": (float, 1),
+    "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
 }  # fmt: skip
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
@@ -23,7 +23,7 @@ class Predictions:
     """One row a photograph; -1 stands for a truth that is not known.
 
     `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
-    with `threshold` on `p_positive`. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
+    with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
     maps a property's name to texts, empty where it is not known.
     """
 
@@ -39,7 +39,7 @@ class Predictions:
     positive: str
     truth_positive: np.ndarray
     p_positive: np.ndarray
-    threshold: float
+    threshold: np.ndarray
     refer: np.ndarray
     uncalibrated: np.ndarray | None = None
     p_positive_uncalibrated: np.ndarray | None = None
@@ -48,6 +48,7 @@ class Predictions:
     slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        self._set("threshold", np.broadcast_to(self.threshold, len(self.ids)))
         for name, (kind, dimensions) in _COLUMNS.items():
             if (values := getattr(self, name)) is not None:
                 self._set(name, _column(name, values, kind, (len(self.ids), dimensions)))
@@ -58,7 +59,6 @@ class Predictions:
             if (values := getattr(self, name)) is not None:
                 self._set(name, _probability(name, values))
         self._set("classes", tuple(self.classes))
-        self._set("threshold", float(self.threshold))
         self._check()
 
     def _set(self, name, value):
@@ -114,6 +114,24 @@ class Predictions:
         for name in ("uncertainty", "slices"):
             columns[name] = {key: values[rows] for key, values in getattr(self, name).items()}
         return dataclasses.replace(self, **columns)
+
+    @classmethod
+    def joined(cls, parts):
+        """Those of `parts`, one below the other: the same columns, of other photographs."""
+        columns = {}
+        for name in _COLUMNS:
+            each = [getattr(part, name) for part in parts]
+            columns[name] = None if any(values is None for values in each) else np.concatenate(each)
+        for name in ("uncertainty", "slices"):
+            each = [getattr(part, name) for part in parts]
+            shared = [key for key in each[0] if all(key in columns_of for columns_of in each)]
+            columns[name] = {key: np.concatenate([columns_of[key] for columns_of in each]) for key in shared}
+        return dataclasses.replace(parts[0], **columns)
+
+    @property
+    def thresholds(self):
+        """Those that were used, rising: one, but where folds have their own."""
+        return np.unique(self.threshold).tolist()
 
     def class_is_positive(self):
         """For each class whether it counts as positive (True, False, or None: the class does not say)."""

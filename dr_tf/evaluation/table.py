@@ -7,10 +7,10 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
 
-_SHARED = ("dataset", "split", "positive", "threshold")  # the same in every row
+_SHARED = ("dataset", "split", "positive")  # the same in every row
 _PLAIN = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
-    "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "refer": "refer",
+    "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold", "refer": "refer",
 }  # fmt: skip
 _OF_CLASSES = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column a class: "p/mild NPDR"
 _BY_NAME = ("uncertainty", "slices")
@@ -56,7 +56,7 @@ def read_predictions(path):
     """The predictions that `write_predictions` wrote, every number the same."""
     columns = _read(path)
     classes = tuple(name.removeprefix("p/") for name in columns if name.startswith("p/"))
-    missing = {"id", "patient", "refer", *_SHARED} - set(columns)
+    missing = {"id", "patient", "threshold", "refer", *_SHARED} - set(columns)
     if missing or not classes:
         raise UserError(f"{path}: not a predictions.csv of ours; missing: {', '.join(sorted(missing)) or 'p/…'}")
     try:

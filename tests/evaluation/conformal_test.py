@@ -5,7 +5,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores
+from dr_tf.evaluation.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, told_of_folds
 from tests.evaluation.made import make_graded
 
 ONE = np.array([[0.1, 0.5, 0.25, 0.1, 0.05]])
@@ -41,9 +41,17 @@ class ByHandTest(unittest.TestCase):
         self.assertEqual(found.thresholds, (WHOLE_SCALE,))  # 100 photographs, but one patient
         self.assertLessEqual(max(found.counts), 1)
 
-    def test_config_survives_json(self):
+    def test_told_survives_json(self):
         found = fit_conformal(make_graded(90).probabilities, make_graded(90).truth, np.arange(90), per_class=True)
-        self.assertEqual(Conformal(**json.loads(json.dumps(found.get_config()))), found)
+        told = json.loads(json.dumps(found.told()))
+        self.assertEqual(told.pop("guaranteed"), list(found.guaranteed))
+        self.assertEqual(Conformal(**told), found)
+
+    def test_of_folds_the_fewest_patients_are_told(self):
+        one, other = Conformal(0.1, False, (0.5,), (9, 3)), Conformal(0.1, False, (0.7,), (4, 8))
+        told = told_of_folds([one, other])
+        self.assertEqual((told["thresholds"], told["counts"]), ([0.5, 0.7], [4, 3]))
+        self.assertIsNone(told_of_folds([None, one]))
 
     def test_classes_with_too_few_patients_say_so(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)

@@ -153,9 +153,10 @@ class CompareTest(unittest.TestCase):
         first, second = self._runs()
         found = compare(first, second, rounds=300)
         accuracy = found["figures"]["accuracy"]
-        expected = (first.decided == first.truth).mean() - (second.decided == second.truth).mean()
+        expected = (second.decided == second.truth).mean() - (first.decided == first.truth).mean()
         self.assertAlmostEqual(accuracy["value"], expected)
-        self.assertGreater(accuracy["low"], 0)
+        self.assertLess(accuracy["high"], 0)
+        self.assertLess(found["figures"]["auroc"]["value"], 0)
         self.assertEqual(found["figures"]["auroc"]["method"], "DeLong, paired")
         self.assertIn("paired bootstrap, 300 rounds", accuracy["method"])
         # Paired is narrower than two separate intervals would be.

@@ -57,7 +57,7 @@ def _graded(n=120):
     extra = {"intervals": conformal.intervals(base.probabilities), "slices": {"camera": camera}}
     predictions = make_graded(n, uncalibrated=base.probabilities, **extra)
     return predictions, measure(
-        predictions, conformal=conformal, prevalence=0.1, excluded={"not gradable": 7}, rounds=50
+        predictions, conformal=conformal.told(), prevalence=0.1, excluded={"not gradable": 7}, rounds=50
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from dr_tf.evaluation.calibration_error import reliability, top_label
 from dr_tf.evaluation.proportions import wilson
 from dr_tf.evaluation.report.style import ACCENT, ALARM, INK, LINE, QUIET, SECOND
-from dr_tf.evaluation.report.words import NAMES
+from dr_tf.evaluation.report.words import NAMES, thresholds
 
 COLOURS = (ACCENT, SECOND, "#5b7f3b", "#7a4f9a", QUIET)
 _RC = {
@@ -77,7 +77,7 @@ def roc(axes, p, metrics):
     false, true, _ = roc_curve(p.truth_positive, p.p_positive, drop_intermediate=True)
     axes.plot([0, 1], [0, 1], color=LINE, lw=1)
     axes.plot(*_thinned(false, true), color=ACCENT, lw=1.8, label=f"AUROC {metrics['auroc']['value']:.3f}")
-    label = f"operating point, threshold {p.threshold:.3g}"
+    label = f"operating point, threshold {thresholds(p.thresholds)}"
     _operating_point(axes, _turned(metrics["specificity"]), metrics["sensitivity"], label=label)
     _unit_square(axes, "1 − specificity", "sensitivity")
     axes.legend(loc="lower right")
@@ -105,7 +105,10 @@ def histogram(axes, p):
     for value, name, colour in ((0, "negative", "#9fb4c3"), (1, "positive", ACCENT)):
         scores = p.p_positive[p.truth_positive == value]
         axes.hist(scores, edges, histtype="stepfilled", alpha=0.75, color=colour, label=f"{name} ({len(scores):,})")
-    axes.axvline(p.threshold, color=ALARM, lw=1.4, label=f"threshold {p.threshold:.3g}")
+    low, high = p.thresholds[0], p.thresholds[-1]
+    axes.axvspan(
+        low, high, color=ALARM, alpha=0.3 if high > low else 1, lw=1.4, label=f"threshold {thresholds([low, high])}"
+    )
     axes.set(xlim=(0, 1), xlabel="stated probability", ylabel="photographs")
     axes.set_box_aspect(1)
     axes.grid(axis="x", visible=False)

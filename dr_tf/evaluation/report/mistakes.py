@@ -31,17 +31,37 @@ def _first(rows, key, each):
     return rows[np.argsort(key[rows], kind="stable")][:each]
 
 
-def mistake_pages(p, photographs):
-    """`photographs`: function of an id -> JPEG or PNG bytes (or None), or None where there are none to show."""
-    parts = ""
-    for title, rows in groups(p).items():
+def mistake_pages(p, photographs, reasons=None):
+    """`photographs`: function of an id -> JPEG or PNG bytes (or None), or None where there are none to show.
+
+    `reasons`: function of ids -> {id: JPEG bytes} of the same photographs under what spoke for positive; it is asked
+    once, and only of what is shown. None where there are none.
+    """
+    found = groups(p)
+    overlaid = _reasons(p, found, reasons)
+    parts = _told(p) if overlaid else ""
+    for title, rows in found.items():
         if len(rows):
-            cards = "".join(_card(p, row, photographs) for row in rows)
-            parts += f'<h3>{text(title[0].upper() + title[1:])}</h3><div class="photos">{cards}</div>'
+            cards = "".join(_card(p, row, photographs, overlaid) for row in rows)
+            kind = "photos beside" if overlaid else "photos"
+            parts += f'<h3>{text(title[0].upper() + title[1:])}</h3><div class="{kind}">{cards}</div>'
     return parts or "<p>None: every decision was right.</p>"
 
 
-def _card(p, row, photographs):
+def _reasons(p, found, reasons):
+    names = p.ids[np.concatenate(list(found.values()))].tolist()
+    return reasons(names) if reasons and names else {}
+
+
+def _told(p):
+    return (
+        f"<p>On the right the same photograph under what spoke for {text(positive(p.positive))} in the network’s eyes: its "
+        "strongest place has the full colour, so colours do not compare between photographs, and no colour means that nothing "
+        "spoke for it. Where a network looked is no diagnosis.</p>"
+    )
+
+
+def _card(p, row, photographs, overlaid):
     lines = [_said("Truth", p.truth[row], p), _said("Decided", p.decided[row], p)]
     if p.intervals is not None:
         low, high = p.intervals[row]
@@ -49,7 +69,7 @@ def _card(p, row, photographs):
         lines.append(f"Interval: {text(whole)}")
     lines.append(f"P(positive): {number('sensitivity', p.p_positive[row])}")
     return (
-        f'<div class="photo">{_picture(p.ids[row], photographs)}<strong>{text(str(p.ids[row]))}</strong>'
+        f'<div class="photo">{_pictures(str(p.ids[row]), photographs, overlaid)}<strong>{text(str(p.ids[row]))}</strong>'
         f"{'<br>'.join(line for line in lines if line)}</div>"
     )
 
@@ -62,12 +82,18 @@ def _said(what, answer, p):
     return f"{what}: {text(p.classes[answer])}" if answer >= 0 else ""
 
 
-def _picture(name, photographs):
-    encoded = photographs and photographs(str(name))
+def _pictures(name, photographs, overlaid):
+    photograph = _picture(f"Photograph {name}", photographs and photographs(name))
+    if not overlaid:
+        return photograph
+    return f'<div class="two">{photograph}{_picture(f"What spoke for positive in {name}", overlaid.get(name))}</div>'
+
+
+def _picture(said, encoded):
     small = encoded and _small(encoded)
     if not small:
         return '<span class="none">no photograph at hand</span>'
-    alt = text(f"Photograph {name}", quote=True)
+    alt = text(said, quote=True)
     return f'<img alt="{alt}" src="data:image/jpeg;base64,{base64.b64encode(small).decode()}">'
 
 
@@ -77,7 +103,7 @@ def _small(encoded):
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         return None
-    scale = SIDE / max(image.shape[:2])
+    scale = SIDE / image.shape[1]  # the eyes of a pair stand one above the other
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()

@@ -14,7 +14,7 @@ from dr_tf.evaluation.report.tables import (
     short_method,
     slice_table,
 )
-from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, interval, number, positive, text
+from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, interval, number, positive, text, thresholds
 
 
 def report(predictions, metrics, *, card=None, photographs=None):
@@ -110,7 +110,7 @@ def _who(metrics):
         + ("" if metrics["patients_known"] else ", not known for all: see caveats"),
         "Truth": classes,
         "Positive": f"{positive(metrics['positive'])}: {metrics['positives']:,} of {known:,}",
-        "Operating point": f"referred where the probability is at least {metrics['threshold']:.4g}",
+        "Operating point": f"referred where the probability is at least {thresholds(metrics['thresholds'])}",
         "Left out": excluded,
     }
     return f"<dl>{''.join(f'<dt>{title}</dt><dd>{text(line)}</dd>' for title, line in lines.items())}</dl>"

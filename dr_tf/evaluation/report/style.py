@@ -63,6 +63,8 @@ figure img { width: 100%; height: auto; display: block; }
 .photo { font-size: .85rem; line-height: 1.4; break-inside: avoid; overflow-wrap: anywhere; }
 .photo img, .photo .none { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; border-radius: .35rem; display: block; }
 .photo .none { color: #cdd3db; display: grid; place-items: center; padding: 1rem; text-align: center; }
+.photos.beside { grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.1rem 1.4rem; }
+.photo .two { display: grid; grid-template-columns: 1fr 1fr; gap: .25rem; } .photo .two img { aspect-ratio: auto; }
 .photo strong { display: block; margin-top: .35rem; }
 .tag { display: inline-block; padding: 0 .45rem; border-radius: .6rem; font-size: .8rem; background: #eef1f4; white-space: nowrap; }
 .tag.lower { background: #fbe3e1; color: var(--alarm); font-weight: 600; }
@@ -89,7 +91,7 @@ footer { padding-top: 2rem; padding-bottom: 3rem; }
   table.confusion { width: 100%; table-layout: fixed; }
   .confusion td { min-width: 0; } .confusion td, .confusion th { font-size: .8rem; padding: .2rem .1rem; }
   .confusion thead th:first-child { width: 29%; } .confusion tbody th { white-space: normal; padding-right: .4rem; }
-  .photos { grid-template-columns: 1fr 1fr; }
+  .photos { grid-template-columns: 1fr 1fr; } .photos.beside { grid-template-columns: 1fr; }
 }
 @media print {
   @page { margin: 14mm; }
@@ -100,7 +102,7 @@ footer { padding-top: 2rem; padding-bottom: 3rem; }
   tr, .card, .caveats { break-inside: avoid; }
   .cards { grid-template-columns: repeat(3, 1fr); }
   .pair { grid-template-columns: 1fr 1fr; }
-  .photos { grid-template-columns: repeat(5, 1fr); }
+  .photos { grid-template-columns: repeat(5, 1fr); } .photos.beside { grid-template-columns: repeat(3, 1fr); }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   a { color: inherit; text-decoration: none; }
 }

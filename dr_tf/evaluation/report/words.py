@@ -105,3 +105,9 @@ def class_name(name):
 
 def count(n, what):
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def thresholds(values):
+    """Of `Predictions.thresholds`: one, or from the lowest to the highest."""
+    ends = dict.fromkeys(f"{value:.3g}" for value in (values[0], values[-1]))
+    return " – ".join(ends)

@@ -1,0 +1,131 @@
+"""`--split folds`: each photograph by the network that never saw it, and by a rule that never saw its fold.
+
+A fold's rule (calibration, thresholds, cuts, intervals) is fitted on the logits that the other folds' networks gave of
+their own held-out photographs. No test photograph is in any of it: this is what choices are made on.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.data.records import NO_FOLD, open_records
+from dr_tf.evaluation.conformal import told_of_folds
+from dr_tf.evaluation.figures import figures
+from dr_tf.evaluation.folder import folder_of, write_evaluation
+from dr_tf.evaluation.judging import conformal_of, predict, stored_photographs, with_intervals
+from dr_tf.evaluation.measure import measure
+from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.report.card import ModelCard
+from dr_tf.inference.fitting import Truth, fit_rule
+from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.rule_file import read_rule
+from dr_tf.inference.run import DECISION, MODEL
+from dr_tf.models.heads import HEADS
+from dr_tf.models.heads.head import positives
+
+FOLDS, HELD_OUT = "folds", "held_out.npz"
+PROTOCOL = "out-of-fold, rule cross-fitted over folds"
+OF_A_FOLD = ("auroc", "sensitivity", "specificity", "accuracy", "quadratic_kappa")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """What the training of a fold left: its own rule's head and prior, and the logits of what it held out."""
+
+    name: str
+    rule: object
+    preparation: object
+    rows: np.ndarray
+    logits: np.ndarray
+
+
+def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
+    """Writes RUN/evaluation/DATASET-folds and returns (its folder, what was measured)."""
+    folds = read_folds(run_dir)
+    records = open_records(records_root, folds[0].preparation.records)
+    _check(run_dir, folds, records)
+    parts, rules, conformals = zip(*(_judged(fold, folds, records) for fold in folds), strict=True)
+    predictions, rows = Predictions.joined(parts), np.concatenate([fold.rows for fold in folds])
+    metrics = measure(
+        predictions,
+        excluded=_excluded(records, rows),
+        protocol=PROTOCOL,
+        conformal=told_of_folds(conformals),
+        prevalence=prevalence,
+        rounds=rounds,
+    )
+    metrics["folds"] = [_figures(*each, rounds) for each in zip(folds, parts, rules, strict=True)]
+    folder = folder_of(run_dir, records.name, FOLDS)
+    photographs = stored_photographs(records, predictions.ids, rows)
+    return write_evaluation(folder, predictions, metrics, card=_card(run_dir, folds), photographs=photographs), metrics
+
+
+def read_folds(run_dir):
+    """Those of the run; the first one's records say how many there are, so that `_check` can name who is missing."""
+    paths = sorted(pathlib.Path(run_dir).glob("fold-*"), key=lambda path: (len(path.name), path.name))
+    paths = [path for path in paths if all((path / name).exists() for name in (MODEL, DECISION, HELD_OUT))]
+    if not paths:
+        raise UserError(f"{run_dir} has no finished fold: train them with train.py --folds")
+    return [_read(path) for path in paths]
+
+
+def _read(path):
+    rule, preparation = read_rule(path / DECISION, HEADS)
+    try:
+        with np.load(path / HELD_OUT, allow_pickle=False) as arrays:
+            return Fold(path.name, rule, preparation, arrays["rows"], arrays["logits"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path / HELD_OUT} cannot be read: {error}") from None
+
+
+def _check(run_dir, folds, records):
+    wanted = [f"fold-{number}" for number in np.unique(records.columns["fold"]) if number != NO_FOLD]
+    missing = [name for name in wanted if name not in {fold.name for fold in folds}]
+    if missing:
+        raise UserError(f"{run_dir}: not trained to the end yet: {', '.join(missing)} (train.py --folds {len(wanted)})")
+    for fold in folds:
+        number = int(fold.name.removeprefix("fold-"))
+        if len(fold.rows) and (fold.rows.max() >= len(records) or (records.columns["fold"][fold.rows] != number).any()):
+            raise UserError(f"{records.directory}: its folds are not those that {run_dir} was trained on")
+
+
+def _judged(fold, folds, records):
+    """(predictions, rule, conformal) of a fold, fitted on all others."""
+    others = [other for other in folds if other is not fold]
+    rows, logits = (np.concatenate([getattr(other, name) for other in others]) for name in ("rows", "logits"))
+    rule = _fitted(fold.rule, records.columns, rows, logits)
+    conformal = conformal_of(rule.head, predict(rule, records, rows, logits, split=FOLDS))
+    return with_intervals(predict(rule, records, fold.rows, fold.logits, split=FOLDS), conformal), rule, conformal
+
+
+def _fitted(own, columns, rows, logits):
+    head = own.head
+    truth = Truth(
+        head.strata(columns)[rows], positives(head.positive, columns)[rows], np.asarray(columns["patient_id"])[rows]
+    )
+    return fit_rule(head, {PLAIN: logits}, truth, train_prior=own.prior, point=own.point)
+
+
+def _excluded(records, rows):
+    left = int((records.columns["fold"] != NO_FOLD).sum()) - len(rows)
+    return {"its labels are not those that the run learns from": left} if left else {}
+
+
+def _figures(fold, predictions, rule, rounds):
+    point = rule.mode(PLAIN).points[rule.point]
+    about = {"fold": fold.name, "n": len(predictions), "patients": len(np.unique(predictions.patients))}
+    return (
+        about | {"threshold": point.threshold, "note": point.note} | figures(predictions, rounds=rounds, only=OF_A_FOLD)
+    )
+
+
+def _card(run_dir, folds):
+    preparation, rule = folds[0].preparation, folds[0].rule
+    return ModelCard(
+        name=pathlib.Path(run_dir).name,
+        model=f"{len(folds)} networks, one a fold, {preparation.image_size} pixels",
+        trained_on=preparation.records,
+        details={"Decision": f"a threshold a fold, for {rule.point.replace('_', ' ')}", "Prior": rule.prior_name},
+    )
