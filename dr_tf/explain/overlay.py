@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.fundus.enhance import field_mask
 
 COLORMAPS = {"jet": cv2.COLORMAP_JET, "viridis": cv2.COLORMAP_VIRIDIS}
 _SEEN = 0.985  # of the retina's radius: what `fundus.prepare.crop` leaves of it
@@ -43,9 +44,9 @@ def overlay(original, map, geometry, colormap="viridis"):
 
 
 def overlay_on_crop(crop, map, colormap="viridis"):
-    """As `overlay`, on the square that the network saw; what is black there stays black."""
+    """As `overlay`, on the square that the network saw; what is no retina there stays as it is."""
     placed = cv2.resize(np.asarray(map, np.float32), crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return mixed(crop, np.clip(placed, 0, 1) * (crop.max(axis=-1) > 0), colormap)
+    return mixed(crop, np.clip(placed, 0, 1) * (field_mask(crop) > 0), colormap)  # its black is not quite black in JPEGs
 
 
 def mixed(photograph, placed, colormap):

@@ -27,10 +27,10 @@ def panels(photograph, map, geometry):
     return [photograph, *(mixed(photograph, placed, colormap) for colormap in COLORMAPS)]
 
 
-def side_by_side(pictures, lines):
+def side_by_side(pictures, lines, *, size=0.5):
     """uint8 RGB: pictures of one size in a row, and lines of words below."""
     row = np.hstack(pictures)
-    return np.vstack([row, *(_words(line, row.shape[1]) for line in lines)])
+    return np.vstack([row, *(_words(line, row.shape[1], size) for line in lines)])
 
 
 class Sheet:

@@ -83,7 +83,7 @@ def _reason(rule, crops, maps, said):
     crops = {eye: resized(crop, _SIDE) for eye, crop in crops.items()}
     name, threshold = rule.head.positive.replace("_", " "), rule.mode(PLAIN).points[rule.point].threshold
     lines = f"truly {'' if truth else 'not '}{name}", f"p {p:.3f}: {'referred' if p >= threshold else 'not referred'}"
-    return side_by_side([stacked(crops), stacked(crops, maps)], [", ".join(lines)])
+    return side_by_side([stacked(crops), stacked(crops, maps)], [", ".join(lines)], size=0.6)
 
 
 def draw_confusion(matrix, classes):
