@@ -13,7 +13,8 @@ import numpy as np
 # hold is ruled out for good, and a split that the network separates asks for an infinite slope.
 _SLOPE_WIDTH, _BIAS_WIDTH = 1.0, 3.0
 _LEAST_GAP = 1e-3  # between CORAL's biases: the grade between two equal ones could never be given
-_LEAST_SHARE = 1e-4  # where probabilities become logits: a share of votes may be 0
+# Where probabilities become logits: a share of votes may be 0, a mean of what networks say is not, and keeps its rank.
+_LEAST_SHARE, LEAST_MEAN = 1e-4, 1e-12
 
 
 def sigmoid(logits):
@@ -51,8 +52,8 @@ def _above_if_reached(truth, outputs):
     return truth[:, None] > np.arange(outputs), truth[:, None] >= np.arange(outputs)
 
 
-def _logit(shares):
-    shares = np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE)
+def _logit(shares, least):
+    shares = np.clip(shares, least, 1 - least)
     return np.log(shares) - np.log1p(-shares)
 
 
@@ -61,10 +62,10 @@ def _cumulative(probabilities):
     return np.cumsum(probabilities[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
 
-def _conditional_logits(probabilities, outputs):
+def _conditional_logits(probabilities, outputs, least):
     above = _cumulative(probabilities)
     reached = np.hstack([np.ones((len(above), 1)), above[:, :-1]])
-    return _logit(above / np.maximum(reached, 1e-12))
+    return _logit(above / np.maximum(reached, 1e-12), least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +73,15 @@ class Kind:
     shared: bool  # one slope for all logits
     answers: Callable  # (truth, outputs) -> the right answer of each logit, and where there is one
     loss: Callable
-    logits: Callable  # (class probabilities, outputs) -> logits that decode to them
+    logits: Callable  # (class probabilities, outputs, the least of them) -> logits that decode to them
     latent: bool = False  # one latent behind all logits, with biases that descend
 
 
 # What a head names as `head.calibration`.
 KINDS = {
-    "softmax": Kind(True, _which, _softmax_loss, lambda p, _: np.log(np.maximum(p, _LEAST_SHARE))),
-    "sigmoid": Kind(False, _each, _sigmoid_loss, lambda p, outputs: _logit(p[:, -outputs:])),
-    "coral": Kind(True, _above, _sigmoid_loss, lambda p, _: _logit(_cumulative(p)), latent=True),
+    "softmax": Kind(True, _which, _softmax_loss, lambda p, _, least: np.log(np.maximum(p, least))),
+    "sigmoid": Kind(False, _each, _sigmoid_loss, lambda p, outputs, least: _logit(p[:, -outputs:], least)),
+    "coral": Kind(True, _above, _sigmoid_loss, lambda p, _, least: _logit(_cumulative(p), least), latent=True),
     "corn": Kind(False, _above_if_reached, _sigmoid_loss, _conditional_logits),
 }
 NONE = "none"  # logits as the network gives them
@@ -92,9 +93,9 @@ def kind_named(name):
     return KINDS[name]
 
 
-def logits_of(kind, probabilities, outputs):
+def logits_of(kind, probabilities, outputs, *, least=_LEAST_SHARE):
     """Logits that the head decodes to these class probabilities: means over views or members, shares of votes."""
-    return kind_named(kind).logits(np.asarray(probabilities, np.float64), outputs)
+    return kind_named(kind).logits(np.asarray(probabilities, np.float64), outputs, least)
 
 
 @dataclasses.dataclass(frozen=True)

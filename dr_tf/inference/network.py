@@ -6,15 +6,20 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 
+# Layers of an ensemble's network: what all its members' last layers read, and what they say, [n, members, outputs].
+FEATURES, MEMBERS = "features", "members"
+
 
 class Network:
     """uint8 photographs at the network's size -> (logits, features), float32; features are what the last layer reads."""
 
     def __init__(self, model):
         self.model = model
-        features = model.get_layer("logits").input
+        features = features_of(model)
         both = keras.Model(model.input, [model.output, features])
         self._run = tf.function(lambda x: both(x, training=False), reduce_retracing=True)
+        self._members = keras.Model(features, model.get_layer(MEMBERS).output) if is_ensemble(model) else None
+        self.width = features.shape[-1]
 
     @classmethod
     def load(cls, path):
@@ -37,3 +42,15 @@ class Network:
         """(logits, features) of all batches of a dataset whose elements begin with x."""
         answers = [self(element[0]) for element in batches]
         return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
+
+    def members(self, features):
+        """The logits of each network of an ensemble, [members, n, outputs]; None where there is but one."""
+        return None if self._members is None else self._members(features).numpy().swapaxes(0, 1)
+
+
+def is_ensemble(model):
+    return any(layer.name == MEMBERS for layer in model.layers)
+
+
+def features_of(model):
+    return model.get_layer(FEATURES).output if is_ensemble(model) else model.get_layer("logits").input

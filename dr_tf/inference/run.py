@@ -1,4 +1,4 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json` and `gate.npz`."""
+"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if asked for, `bank.npz`."""
 
 import pathlib
 
@@ -7,11 +7,13 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.inference.gate import Cloud
+from dr_tf.inference.modes import by_neighbours
+from dr_tf.inference.neighbours import load_bank
 from dr_tf.inference.network import Network
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
-DECISION, GATE, MODEL = "decision.json", "gate.npz", "model.keras"
+DECISION, GATE, BANK, MODEL = "decision.json", "gate.npz", "bank.npz", "model.keras"
 
 
 def load_run(run_dir):
@@ -25,8 +27,15 @@ def load_run(run_dir):
     return network, rule, preparation, _read_cloud(folder / GATE)
 
 
-def write_decision(run_dir, rule, preparation, cloud):
+def read_bank(run_dir, modes):
+    """The run's bank if one of these modes takes it, else None: it may be larger than the network."""
+    return load_bank(pathlib.Path(run_dir) / BANK) if by_neighbours(modes) else None
+
+
+def write_decision(run_dir, rule, preparation, cloud, bank=None):
     folder = pathlib.Path(run_dir)
+    if bank is not None:
+        bank.save(folder / BANK)
     write_rule(folder / DECISION, rule, preparation)
     if cloud is not None:
         with files.appearing(folder / GATE) as path, open(path, "wb") as file:

@@ -5,6 +5,8 @@ from absl import logging
 
 from dr_tf.inference.fitting import Truth, fit_rule
 from dr_tf.inference.gate import fit_cloud
+from dr_tf.inference.modes import answers_over, by_neighbours
+from dr_tf.inference.neighbours import build_bank
 from dr_tf.inference.network import Network
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
@@ -15,25 +17,46 @@ from dr_tf.models.heads.head import positives
 _ENOUGH = 2000  # training photographs to learn where features lie
 
 
-def fit_decision(model, feed, rows, run_dir):
-    """Writes the decision of a run that was calibrated on `rows`, which may be none."""
+def fit_decision(model, feed, rows, run_dir, *, cloud=None):
+    """Writes the decision of a run that was calibrated on `rows`; on none only the plain mode is fitted.
+
+    `cloud`: where the features of training lie, if that is known already.
+    """
     head, network = feed.experiment.head, Network(model)
-    cloud = fit_cloud(network.over(feed.ordered(_some(feed.roles.fit, feed.experiment.seed)))[1])
-    logits, features = network.over(feed.ordered(rows)) if len(rows) else (np.zeros((0, head.outputs)), None)
+    modes = (PLAIN, *feed.experiment.modes) if len(rows) else (PLAIN,)
+    cloud, bank = known_features(network, feed, cloud=cloud, bank=by_neighbours(modes))
+    answered = answers_over(network, head, modes, feed.ordered(rows), bank=bank)
     rule = fit_rule(
         head,
-        {PLAIN: logits},
+        answered.logits,
         _truth(head, feed.records.columns, rows),
         train_prior=class_prior(head.strata(feed.records.columns)[feed.roles.fit], len(head.classes)),
         learned_prior=feed.prior,
         prior=feed.experiment.prior,
         point=feed.experiment.operating_point,
-        distances=None if features is None else cloud.distance(features),
+        distances=cloud.distance(answered.features) if len(rows) else None,
     )
-    write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud)
+    write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
+    _tell(rule)
+    return rule
+
+
+def known_features(network, feed, *, cloud=None, bank=True):
+    """(cloud, bank or None) of the fitted photographs: what the gate measures from, and who votes."""
+    if cloud is not None and not bank:
+        return cloud, None
+    head, rows, seed = feed.experiment.head, feed.roles.fit, feed.experiment.seed
+    rows = rows if bank else rows[_some(len(rows), seed)]
+    features = network.over(feed.ordered(rows))[1]
+    if cloud is None:
+        cloud = fit_cloud(features[_some(len(rows), seed)])
+    return cloud, build_bank(features, head.strata(feed.records.columns)[rows], len(head.classes)) if bank else None
+
+
+def _tell(rule):
     point = rule.mode(PLAIN).points[rule.point]
     logging.info("refers from p_positive %.3f on; %s", point.threshold, point.note)
-    return rule
+    logging.info("calibrated: %s", ", ".join(rule.modes))
 
 
 def _truth(head, columns, rows):
@@ -42,6 +65,5 @@ def _truth(head, columns, rows):
     )
 
 
-def _some(rows, seed):
-    chosen = np.random.default_rng(seed).permutation(len(rows))[:_ENOUGH]
-    return rows[np.sort(chosen)]
+def _some(count, seed):
+    return np.sort(np.random.default_rng(seed).permutation(count)[:_ENOUGH])

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from dr_tf.data.sampling import Shuffled
+from dr_tf.inference.modes import check as check_modes
 from dr_tf.training.optimization import Optimization
 
 
@@ -38,6 +39,12 @@ class Experiment:
     steps_per_execution: int = 1
     prior: str | dict = "train"  # what probabilities speak under: "train", "uniform", or {class: share}
     operating_point: str = "sensitivity_0.9"  # what is referred; decision.json holds the others, too
+    # Fitted besides "plain", names in `dr_tf.inference.modes.WAYS`: one pass over the training photographs for those who
+    # vote, and the calibration photographs as often as there are views.
+    modes: tuple[str, ...] = ("tta4", "knn", "knn_majority")
+
+    def __post_init__(self):
+        check_modes(self.modes)
 
     @property
     def watched(self):
