@@ -24,3 +24,10 @@ def log_look(run_dir, dataset, split):
             "this is look %d at the test split of %s; choose by --split validation or by --split folds", looks, dataset
         )
     return looks
+
+
+def looked_often(split, looks):
+    """What a reader of the figures has to be told, if anything."""
+    if split != "test" or looks < 2:
+        return []
+    return [f"Look {looks} at this test split: figures that something was chosen by are too good."]

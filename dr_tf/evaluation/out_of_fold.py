@@ -18,6 +18,7 @@ from dr_tf.evaluation.judging import conformal_of, predict, stored_photographs, 
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.card import ModelCard
+from dr_tf.evaluation.report.words import OF_FOLDS
 from dr_tf.inference.fitting import Truth, fit_rule
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.rule_file import read_rule
@@ -27,7 +28,6 @@ from dr_tf.models.heads.head import positives
 
 FOLDS, HELD_OUT = "folds", "held_out.npz"
 PROTOCOL = "out-of-fold, rule cross-fitted over folds"
-OF_A_FOLD = ("auroc", "sensitivity", "specificity", "accuracy", "quadratic_kappa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _figures(fold, predictions, rule, rounds):
     point = rule.mode(PLAIN).points[rule.point]
     about = {"fold": fold.name, "n": len(predictions), "patients": len(np.unique(predictions.patients))}
     return (
-        about | {"threshold": point.threshold, "note": point.note} | figures(predictions, rounds=rounds, only=OF_A_FOLD)
+        about | {"threshold": point.threshold, "note": point.note} | figures(predictions, rounds=rounds, only=OF_FOLDS)
     )
 
 

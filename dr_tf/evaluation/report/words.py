@@ -67,6 +67,12 @@ TABLES = {
     "intervals": ("interval_coverage", "interval_width"),
 }  # fmt: skip
 OF_CLASSES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auroc": "AUROC", "average_precision": "AP"}
+# Of two sets beside each other, and of folds: what fits a narrow column.
+SIDE_BY_SIDE = (
+    "auroc", "sensitivity", "specificity", "ppv", "npv", "quadratic_kappa", "accuracy", "balanced_accuracy", "odir_score",
+    "ece_positive", "brier_positive", "interval_coverage",
+)  # fmt: skip
+OF_FOLDS = ("auroc", "sensitivity", "specificity", "accuracy", "quadratic_kappa", "odir_score")
 HEADLINES = ("auroc", "sensitivity", "specificity", "quadratic_kappa", "odir_score", "accuracy", "f1_macro")
 
 POSITIVES = {
