@@ -33,6 +33,10 @@ def parse(arguments):
         "--audit", choices=("on", "off"), default="on",
         help="of another data set: leave out what copies a photograph that the run was fitted on (the default)",
     )  # fmt: skip
+    parser.add_argument(
+        "--explain", nargs="+", default=(), metavar="METHOD[@LAYER]",
+        help="score maps of where the network looks: grad_cam, grad_cam_plus_plus, hires_cam; LAYER such as stride_16",
+    )  # fmt: skip
     parser.add_argument("--prevalence", type=float, help="for PPV and NPV: how common what is positive is, from 0 to 1")
     parser.add_argument("--rounds", type=int, default=2000, help="of the bootstrap")
     parser.add_argument("--compare", nargs=2, metavar="EVALUATION", help="two evaluation folders of the same patients")
@@ -41,6 +45,8 @@ def parse(arguments):
         parser.error("--run_dir and --records are needed (or --compare)")
     if flags.split == "folds" and (flags.dataset or flags.label_shift):
         parser.error("--split folds is of the run's own records and mix of classes: no --dataset, no --label_shift")
+    if flags.split == "folds" and flags.explain:
+        parser.error("--explain is of one network: name a fold by --run_dir and its split, instead of --split folds")
     return flags
 
 
@@ -71,6 +77,7 @@ def evaluate(flags):
             split=flags.split,
             label_shift=flags.label_shift,
             audit=audit if flags.audit == "on" else None,
+            explain=flags.explain,
             prevalence=flags.prevalence,
             rounds=flags.rounds,
         )
@@ -78,7 +85,10 @@ def evaluate(flags):
     print(
         f"{metrics['dataset']}, {metrics['split']}{how}: {metrics['n']} photographs of {metrics['patients']} patients"
     )
-    print(*evaluation.summary(metrics), *metrics["caveats"], f"{folder}/report.html", sep="\n")
+    print(*evaluation.summary(metrics), *metrics["caveats"], sep="\n")
+    if flags.explain:
+        print("", *evaluation.scorecard(folder), "", sep="\n")
+    print(f"{folder}/report.html")
 
 
 def audit(folders, output):

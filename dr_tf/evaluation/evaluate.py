@@ -1,5 +1,6 @@
 """Measures a finished run on a split of a record set: the very rule that predicts, on photographs it was not fitted on."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -8,13 +9,16 @@ from dr_tf.console import UserError
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.photographs import Photographs
 from dr_tf.data.records import open_records
+from dr_tf.evaluation.explaining import explanations, made_of
 from dr_tf.evaluation.external import beside_own, own_records, shared_photographs, without
 from dr_tf.evaluation.figures import figures
-from dr_tf.evaluation.folder import folder_of, write_evaluation
-from dr_tf.evaluation.judging import conformal_of, known_rows, predict, stored_photographs, with_intervals
+from dr_tf.evaluation.folder import EXPLANATIONS, folder_of, write_evaluation
+from dr_tf.evaluation.judging import conformal_of, known_rows, predict, with_intervals
 from dr_tf.evaluation.looks import log_look
 from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.report.card import ModelCard
+from dr_tf.evaluation.shown import Shown
+from dr_tf.explain.scorecard.summary import tables
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.run import load_run
@@ -23,17 +27,20 @@ EXTERNAL = "external validation, nothing refitted"
 
 
 def evaluate(
-    run_dir, records_root, *, dataset=None, split="test", label_shift=None, audit=None, prevalence=None, rounds=2000
+    run_dir, records_root, *, dataset=None, split="test", label_shift=None, audit=None, explain=(), prevalence=None,
+    rounds=2000,
 ):
     """Writes RUN/evaluation/DATASET-SPLIT and returns (its folder, what was measured).
 
     `label_shift` is None or a name in `label_shift.METHODS`. `audit`, a function of (two record sets' folders, a path)
     that writes there which photographs they share, is asked where `dataset` is not the run's own; None: not audited.
+    `explain`: maps to score, each METHOD or METHOD@LAYER.
     """
     _refuse_folds(run_dir)
     network, rule, preparation, _ = load_run(run_dir)
     records = open_records(records_root, dataset or preparation.records)
     _check(records, preparation)
+    made = made_of(explain, network, rule.head, records) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
     own = own_records(records_root, preparation.records, records)
     rows, excluded = known_rows(records, records.rows(split), rule.head, where=split)
@@ -58,8 +65,17 @@ def evaluate(
     metrics["without_test_copies"] = _without_copies(predictions, records, rows, options)
     metrics["looks"] = log_look(run_dir, records.name, split)
     folder = folder_of(run_dir, records.name, split)
-    card, photographs = _card(run_dir, network, rule, preparation), stored_photographs(records, predictions.ids, rows)
-    return write_evaluation(folder, predictions, metrics, card=card, photographs=photographs), metrics
+    shown = Shown(records, dict(zip(predictions.ids.tolist(), rows.tolist(), strict=True)), network, rule.head)
+    write_evaluation(
+        folder,
+        predictions,
+        metrics,
+        card=_card(run_dir, network, rule, preparation),
+        photographs=shown.photograph,
+        reasons=shown.reasons,
+        explanations=made and explanations(made, records, rows, split),
+    )
+    return folder, metrics
 
 
 def _refuse_folds(run_dir):
@@ -120,6 +136,11 @@ def summary(metrics):
     names = ("balanced_accuracy", "accuracy", "quadratic_kappa", "auroc", "sensitivity", "specificity", "ece")
     known = [(name, metrics[name]) for name in names if metrics.get(name, {}).get("value") is not None]
     return [f"{name:18} {figure['value']:.3f}  {interval(figure)}" for name, figure in known]
+
+
+def scorecard(folder):
+    """What `explain` found, as lines of text."""
+    return tables(json.loads((folder / EXPLANATIONS).read_text(encoding="utf-8")))
 
 
 def interval(figure, form=".3f"):

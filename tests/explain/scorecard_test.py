@@ -10,12 +10,12 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard import curves
-from dr_tf.explain.scorecard.card import ANY, explainers, measure
+from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
 from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
 from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
 from dr_tf.explain.scorecard.masks import read_masks
 from dr_tf.explain.scorecard.randomization import forgetting, likeness
-from dr_tf.explain.scorecard.summary import chosen_thresholds, summary, tables
+from dr_tf.explain.scorecard.summary import summary, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
@@ -154,8 +154,8 @@ class ScorecardTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.made = explainers(green_counter(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
-        cls.cards = {split: measure(cls.made, records(), records().rows(split)) for split in ("validation", "test")}
-        cls.figures = summary(cls.cards["test"], chosen_thresholds(cls.cards["validation"]))
+        thresholds = chosen_thresholds(cls.made, records(), records().rows("validation"))
+        cls.figures = summary(measure(cls.made, records(), records().rows("test")), thresholds)
 
     def test_masks(self):
         rows = records().rows("test")
@@ -195,10 +195,16 @@ class ScorecardTest(unittest.TestCase):
             self.assertIn(words, text)
 
     def test_mistakes(self):
-        with self.assertRaisesRegex(UserError, "unknown method 'scam'"):
-            explainers(green_counter(), HEADS["binary"](), ["scam"])
-        with self.assertRaisesRegex(UserError, "one method or more"):
-            measure({}, records(), records().rows("test"))
+        for names, said in {
+            ("scam",): "unknown method 'scam'",
+            ("hires_cam@top",): "no layer 'top'; there are green, map",
+            ("hires_cam@logits",): "logits gives no map",
+            ("hires_cam", "hires_cam"): "hires_cam and hires_cam are the same maps",
+            ("hires_cam", "grad_cam", "hires_cam@map"): "hires_cam and hires_cam@map are the same maps",
+            (): "one method or more",
+        }.items():
+            with self.assertRaisesRegex(UserError, said):
+                explainers(green_counter(), HEADS["binary"](), names)
 
 
 class FloorsTest(unittest.TestCase):

@@ -3,6 +3,7 @@
 from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
 from dr_tf.evaluation.report.mistakes import mistake_pages
+from dr_tf.evaluation.report.reasons import reasons_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
     bar,
@@ -17,10 +18,11 @@ from dr_tf.evaluation.report.tables import (
 from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, interval, number, positive, text, thresholds
 
 
-def report(predictions, metrics, *, card=None, photographs=None):
+def report(predictions, metrics, *, card=None, photographs=None, reasons=None, explanations=None):
     """One self-contained page of HTML.
 
-    `metrics` is what `measure` gave of the same predictions; `photographs` a function of an id -> JPEG bytes or None.
+    `metrics` is what `measure` gave of the same predictions; `photographs` a function of an id -> JPEG bytes or None,
+    `reasons` one of ids -> {id: JPEG bytes} that shows why, `explanations` the scorecard of such maps.
     """
     card = card or ModelCard()
     drawn = charts(predictions, metrics)
@@ -33,7 +35,8 @@ def report(predictions, metrics, *, card=None, photographs=None):
         "Intervals": _intervals(metrics),
         "Other mix": _shifted(metrics),
         "Slices": _slices(metrics),
-        "Mistakes": mistake_pages(predictions, photographs),
+        "Mistakes": mistake_pages(predictions, photographs, reasons),
+        "Explanations": reasons_section(explanations),
         "Model card": card_list(card, metrics),
         "Method": _method(metrics),
     }
@@ -51,6 +54,7 @@ TITLES = {
     "Other mix": "Under another mix of classes",
     "Slices": "Slices: where is it worse?",
     "Mistakes": "The worst mistakes",
+    "Explanations": "Can the explanations be believed?",
     "Model card": "Model card",
     "Method": "How the intervals were made",
 }

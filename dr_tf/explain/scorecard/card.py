@@ -43,12 +43,18 @@ class Scorecard:
 
 
 def explainers(model, head, names):
-    """{name: Explainer} of methods, each as METHOD or METHOD@LAYER."""
-    return {name: _explainer(model, head, *name.partition("@")[::2]) for name in names}
-
-
-def _explainer(model, head, method, layer):
-    return Explainer(model, head, method=method, layer=layer or None)
+    """{name: Explainer} of methods, each as METHOD or METHOD@LAYER; all of them are tried."""
+    made, known = {}, {}
+    for name in names:
+        method, _, layer = name.partition("@")
+        explainer = Explainer(model, head, method=method, layer=layer or None)
+        if (same := (method, id(explainer.place.layer))) in known:
+            raise UserError(f"{known[same]} and {name} are the same maps")
+        explainer(np.zeros((1, explainer.image_size, explainer.image_size, 3), np.uint8))
+        made[name], known[same] = explainer, name
+    if not made:
+        raise UserError("a scorecard is of one method or more")
+    return made
 
 
 def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
@@ -57,22 +63,37 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
     Lesions are looked for where the label does not rule the definition of positive out; curves are drawn of what the
     network calls positive.
     """
-    if not made:
-        raise UserError("a scorecard is of one method or more")
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    first = next(iter(made.values()))
-    shown = _Shown(records, rows, first)
-    maps = {name: _in_batches(lambda x, e=e: e(x).maps, shown.x) for name, e in made.items()}
-    maps |= {name: draw(shown.x) for name, draw in FLOORS.items()}
-    scores = {}
-    for name, of in maps.items():
-        told(name)
-        large = [enlarged(map, shown.x.shape[1]) for map in of]
+    rows, first = _drawn(rows, most, seed), next(iter(made.values()))
+    shown, scores = _Shown(records, rows, first), {}
+    for name, maps in _maps(made, shown.x).items():
         likenesses = _forgetful(made[name], shown.some, seed) if name in made else _steadfast(name, shown.some, seed)
-        scores[name] = Scores(*_located(large, shown), *_followed(first, large, shown, seed), likenesses)
+        scores[name] = Scores(*_located(maps, shown), *_followed(first, maps, shown, seed), likenesses)
+        told(name)
     kept = {"masks": rows[list(shown.masks)], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
     drawn = set(records.columns["source"][rows].tolist()) <= set(CAMERAS)
     return Scorecard(records.name, first.head.positive, scores, kept, drawn)
+
+
+def chosen_thresholds(made, records, rows, *, most=64, seed=0):
+    """{(maps, lesion): number of the threshold} at which they overlap most: to be taken from validation, for test."""
+    shown = _Shown(records, _drawn(rows, most, seed), next(iter(made.values())))
+    overlapping = {name: _located(maps, shown)[2] for name, maps in _maps(made, shown.x).items()}
+    return {
+        (name, lesion): int(values.mean(axis=0).argmax())
+        for name, of_lesions in overlapping.items()
+        for lesion, values in of_lesions.items()
+    }
+
+
+def _drawn(rows, most, seed):
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+
+
+def _maps(made, x):
+    """{name: maps at the size of the photographs}, of the floors too."""
+    maps = {name: _in_batches(lambda x, e=e: e(x).maps, x) for name, e in made.items()}
+    maps |= {name: draw(x) for name, draw in FLOORS.items()}
+    return {name: [enlarged(map, x.shape[1]) for map in of] for name, of in maps.items()}
 
 
 class _Shown:

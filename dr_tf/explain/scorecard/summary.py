@@ -10,15 +10,6 @@ from dr_tf.explain.scorecard.localization import THRESHOLDS
 SYNTHETIC_ONLY = "synthetic only"
 
 
-def chosen_thresholds(card):
-    """{(maps, lesion): number of the threshold} at which they overlap most: to be taken from validation, for test."""
-    return {
-        (name, lesion): int(values.mean(axis=0).argmax())
-        for name, scores in card.scores.items()
-        for lesion, values in scores.overlaps.items()
-    }
-
-
 def summary(card, thresholds):
     """Means as plain data; `thresholds` are the chosen ones of a validation split, which may lack a lesion."""
     return {

@@ -1,0 +1,100 @@
+"""How far maps of where the network looked can be believed: the scorecard's tables."""
+
+from dr_tf.evaluation.report.tables import plain_table
+from dr_tf.evaluation.report.words import count, positive, text
+from dr_tf.explain.scorecard.card import ANY
+from dr_tf.explain.scorecard.floors import FLOORS
+
+
+def reasons_section(figures):
+    """`figures`: what `explaining.explanations` gave, or None."""
+    if not figures:
+        return ""
+    n = figures["photographs"]
+    told = (
+        f"<p>Maps of what speaks for {text(positive(figures['positive']))}, beside two that know nothing of the network: a "
+        "method that is no better than these floors shows nothing. No figure has an interval: differences between few "
+        "photographs may be chance.</p>"
+    )
+    return told + _against_masks(figures, n["masks"]) + _what_it_says(figures, n) + _after_shuffling(figures, n)
+
+
+def _against_masks(figures, n):
+    if not n:
+        return "<p>This set has no lesion masks that maps could be held against.</p>"
+    only = f" <span class='tag lower'>{figures['masks']}</span>" if figures["masks"] else ""
+    told = (
+        f"<h3>Against lesion masks{only}</h3><p>Pointing: the map’s strongest place lies on a lesion. Energy: how many times "
+        f"more of the map lies on lesions than their area would have it. IoU: overlap where the map is cut at {_cut(figures)}. "
+        "Higher is better.</p>"
+    )
+    whole = {name: of["lesions"][ANY] for name, of in figures["maps"].items()}
+    rows = "".join(_row(name, _cells(figures, lesion)) for name, lesion in whole.items())
+    titles = ("Map", "Pointing", "Energy", "IoU")
+    return told + plain_table(rows, titles, f"Any lesion, {count(n, 'photograph')}.") + _by_lesion(figures)
+
+
+def _cut(figures):
+    if figures["thresholds_of"] is None:
+        return "a threshold, which no validation split was there to choose"
+    same = " (these very photographs, which flatters it)" if figures["thresholds_of"] == figures["split"] else ""
+    return f"the threshold that was best on the {figures['thresholds_of']} split{same}"
+
+
+def _cells(figures, lesion):
+    iou = "–" if lesion["iou"] is None else f"{lesion['iou']:.3f} <small>from {lesion['threshold']:.2f}</small>"
+    return {"Pointing": f"{lesion['pointing']:.2f}", "Energy": f"{lesion['energy']:.2f}", "IoU": iou}
+
+
+def _by_lesion(figures):
+    maps = figures["maps"]
+    lesions = [lesion for lesion in next(iter(maps.values()))["lesions"] if lesion != ANY]
+    if not lesions:
+        return ""
+    rows = "".join(
+        _row(lesion.replace("_", " "), {name: _in_short(of["lesions"][lesion]) for name, of in maps.items()},
+             said=f"n {next(iter(maps.values()))['lesions'][lesion]['n']}")
+        for lesion in lesions
+    )  # fmt: skip
+    return plain_table(rows, ("Lesion", *maps), "By lesion: pointing · energy · IoU.", kind="fold dense")
+
+
+def _in_short(lesion):
+    return f"{lesion['pointing']:.2f} · {lesion['energy']:.2f} · " + (
+        "–" if lesion["iou"] is None else f"{lesion['iou']:.3f}"
+    )
+
+
+def _what_it_says(figures, n):
+    if not n["positive"]:
+        return "<p>The network calls none of the photographs positive, so nothing can be taken from them or given back.</p>"
+    told = (
+        "<h3>By what the network says</h3><p>The mean probability as the map’s strongest places are blurred away first "
+        "(deletion: lower is better), or come back first (insertion: higher is better).</p>"
+    )
+    rows = "".join(
+        _row(name, {what.capitalize(): f"{of[what]:.3f}" for what in ("deletion", "insertion")})
+        for name, of in figures["maps"].items()
+    )
+    caption = f"{count(n['positive'], 'photograph')} that the network calls positive."
+    return told + plain_table(rows, ("Map", "Deletion", "Insertion"), caption)
+
+
+def _after_shuffling(figures, n):
+    told = (
+        "<h3>If the network forgets</h3><p>Likeness (rank correlation) to the map before, once weights are shuffled from the "
+        "head down to the named stage. Near 0 is right: a map that stays the same did not come from what was learned.</p>"
+    )
+    maps = {name: of["randomized"] for name, of in figures["maps"].items()}
+    parts = next(iter(maps.values()))
+    rows = "".join(
+        _row(part, {name: f"{of[part]:+.2f}" if part in of else "" for name, of in maps.items()}) for part in parts
+    )
+    caption = f"{count(n['forgetting'], 'photograph')}."
+    return told + plain_table(rows, ("Shuffled down to", *maps), caption, kind="fold dense")
+
+
+def _row(name, cells, *, said=None):
+    said = said or ("floor: knows nothing of the network" if name in FLOORS else "")
+    found = "".join(f'<td data-label="{text(title)}">{cell}</td>' for title, cell in cells.items())
+    return f'<tr><td class="name">{text(name)}<small>{said}</small></td>{found}</tr>'
