@@ -9,7 +9,7 @@ from dr_tf.console import mistakes_in_one_line, without_greetings
 EXAMPLES = """examples:
   python evaluate.py --run_dir runs/idrid_folds --records records --split folds    choose by this: out-of-fold predictions
   python evaluate.py --run_dir runs/idrid --records records                        the test split; every look is logged
-  python evaluate.py --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split train
+  python evaluate.py --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split all
   python evaluate.py --compare runs/a/evaluation/X-folds runs/b/evaluation/X-folds paired differences, same patients
 """
 
@@ -23,7 +23,8 @@ def parse(arguments):
     parser.add_argument("--dataset", help="NAME/CONFIG of another record set; without it the run's own")
     parser.add_argument(
         "--split", default="test",
-        help="test (the default), validation, calibration or train; folds: of a run by train.py --folds",
+        help="test (the default), validation, calibration or train; folds: of a run by train.py --folds; all: every split of "
+        "another data set",
     )  # fmt: skip
     parser.add_argument(
         "--label_shift", metavar="METHOD",
@@ -65,6 +66,7 @@ def evaluate(flags):
         from dr_tf import configuration
         from dr_tf.evaluation import evaluate as evaluation
         from dr_tf.evaluation.out_of_fold import evaluate_folds
+        from dr_tf.evaluation.summary import summary
 
         configuration.start()
     if flags.split == "folds":
@@ -81,11 +83,7 @@ def evaluate(flags):
             prevalence=flags.prevalence,
             rounds=flags.rounds,
         )
-    how = metrics["protocol"] and f" ({metrics['protocol']})"
-    print(
-        f"{metrics['dataset']}, {metrics['split']}{how}: {metrics['n']} photographs of {metrics['patients']} patients"
-    )
-    print(*evaluation.summary(metrics), *metrics["caveats"], sep="\n")
+    print(*summary(metrics), sep="\n")
     if flags.explain:
         print("", *evaluation.scorecard(folder), "", sep="\n")
     print(f"{folder}/report.html")
@@ -99,16 +97,12 @@ def audit(folders, output):
 
 
 def compare(folders, prevalence, rounds):
-    from dr_tf.evaluation.compare import compare as differences
-    from dr_tf.evaluation.evaluate import interval
+    from dr_tf.evaluation.compare import compare as compared
+    from dr_tf.evaluation.summary import differences
     from dr_tf.evaluation.table import read_predictions
 
     first, second = (read_predictions(f"{folder}/predictions.csv") for folder in folders)
-    found = differences(first, second, prevalence=prevalence, rounds=rounds)
-    print(f"{found['n']} photographs of {found['patients']} patients; second minus first")
-    for name, figure in found["figures"].items():
-        if figure["value"] is not None:
-            print(f"{name:24} {figure['value']:+.3f}  {interval(figure, '+.3f')}")
+    print(*differences(compared(first, second, prevalence=prevalence, rounds=rounds)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dr_tf.evaluation.external import beside_own, own_records, shared_photograph
 from dr_tf.evaluation.figures import figures
 from dr_tf.evaluation.folder import EXPLANATIONS, folder_of, write_evaluation
 from dr_tf.evaluation.judging import conformal_of, known_rows, predict, with_intervals
-from dr_tf.evaluation.looks import log_look
+from dr_tf.evaluation.looks import log_look, looked_often
 from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.shown import Shown
@@ -23,11 +23,20 @@ from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.run import load_run
 
+ALL = "all"
 EXTERNAL = "external validation, nothing refitted"
 
 
 def evaluate(
-    run_dir, records_root, *, dataset=None, split="test", label_shift=None, audit=None, explain=(), prevalence=None,
+    run_dir,
+    records_root,
+    *,
+    dataset=None,
+    split="test",
+    label_shift=None,
+    audit=None,
+    explain=(),
+    prevalence=None,
     rounds=2000,
 ):
     """Writes RUN/evaluation/DATASET-SPLIT and returns (its folder, what was measured).
@@ -43,7 +52,7 @@ def evaluate(
     made = made_of(explain, network, rule.head, records) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
     own = own_records(records_root, preparation.records, records)
-    rows, excluded = known_rows(records, records.rows(split), rule.head, where=split)
+    rows, excluded = known_rows(records, _rows(records, split, own), rule.head, where=split)
     shared = None if own is records else shared_photographs(run_dir, own, records, audit)
     rows, excluded = without(shared, records, rows, excluded)
 
@@ -64,6 +73,7 @@ def evaluate(
     metrics["external"] = None if own is records else beside_own(run_dir, preparation.records, predictions, shared)
     metrics["without_test_copies"] = _without_copies(predictions, records, rows, options)
     metrics["looks"] = log_look(run_dir, records.name, split)
+    metrics["caveats"] += looked_often(split, metrics["looks"])
     folder = folder_of(run_dir, records.name, split)
     shown = Shown(records, dict(zip(predictions.ids.tolist(), rows.tolist(), strict=True)), network, rule.head)
     write_evaluation(
@@ -92,6 +102,14 @@ def _check(records, preparation):
             f"{records.name} holds photographs enhanced by {made.enhancement!r}, the run learned from "
             f"{preparation.enhancement!r}: build the records the same way"
         )
+
+
+def _rows(records, split, own):
+    if split != ALL:
+        return records.rows(split)
+    if own is records:
+        raise UserError(f"--split {ALL} is for another data set than {records.name}, on which the run was fitted")
+    return np.arange(len(records))
 
 
 def _logits(network, records, rows):
@@ -131,19 +149,6 @@ def _card(run_dir, network, rule, preparation):
     )
 
 
-def summary(metrics):
-    """The figures that people ask for first, a line each."""
-    names = ("balanced_accuracy", "accuracy", "quadratic_kappa", "auroc", "sensitivity", "specificity", "ece")
-    known = [(name, metrics[name]) for name in names if metrics.get(name, {}).get("value") is not None]
-    return [f"{name:18} {figure['value']:.3f}  {interval(figure)}" for name, figure in known]
-
-
 def scorecard(folder):
     """What `explain` found, as lines of text."""
     return tables(json.loads((folder / EXPLANATIONS).read_text(encoding="utf-8")))
-
-
-def interval(figure, form=".3f"):
-    if figure["low"] is None:
-        return f"(no interval: {figure['method']})"
-    return f"({figure['low']:{form}} to {figure['high']:{form}}, {figure['method']})"

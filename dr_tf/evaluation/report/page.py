@@ -4,6 +4,7 @@ from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
 from dr_tf.evaluation.report.mistakes import mistake_pages
 from dr_tf.evaluation.report.reasons import reasons_section
+from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
     bar,
@@ -28,6 +29,8 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
     drawn = charts(predictions, metrics)
     sections = {
         "Who": _who(metrics),
+        "Here and at home": external_section(metrics),
+        "Folds": folds_section(metrics),
         "Decision": _decision(metrics, drawn),
         "Classes": _classes(predictions, metrics),
         "Probabilities": _probabilities(metrics, drawn),
@@ -35,6 +38,7 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Intervals": _intervals(metrics),
         "Other mix": _shifted(metrics),
         "Slices": _slices(metrics),
+        "Copies": copies_section(metrics),
         "Mistakes": mistake_pages(predictions, photographs, reasons),
         "Explanations": reasons_section(explanations),
         "Model card": card_list(card, metrics),
@@ -46,6 +50,8 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
 
 TITLES = {
     "Who": "What was evaluated, and on whom",
+    "Here and at home": "Here, and on the run’s own test split",
+    "Folds": "Fold by fold",
     "Decision": "The decision to refer",
     "Classes": "The classes",
     "Probabilities": "Can the probabilities be believed?",
@@ -53,6 +59,7 @@ TITLES = {
     "Intervals": "Intervals of grades",
     "Other mix": "Under another mix of classes",
     "Slices": "Slices: where is it worse?",
+    "Copies": "Without copies of test photographs",
     "Mistakes": "The worst mistakes",
     "Explanations": "Can the explanations be believed?",
     "Model card": "Model card",
@@ -67,11 +74,12 @@ def _page(card, metrics, sections):
     )
     whom = f"{count(metrics['n'], metrics['unit'])} of {count(metrics['patients'], 'patient')}"
     whom += "" if metrics["patients_known"] else " (patients not known)"
+    how = metrics["protocol"] and f" ({text(metrics['protocol'])})"
     title = text(f"{card.name} on {metrics['dataset']}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
         f'initial-scale=1"><title>{title}</title><style>{CSS}</style></head><body><header><div><p class="over">EVALUATION '
-        f"REPORT</p><h1>{title}</h1><p>Split “{text(metrics['split'])}”: {whom}. Positive is "
+        f"REPORT</p><h1>{title}</h1><p>Split “{text(metrics['split'])}”{how}: {whom}. Positive is "
         f"<strong>{text(positive(metrics['positive']))}</strong>.</p><nav>{links}</nav></div></header><main>"
         f"{_cards(metrics)}{_caveats(metrics)}{bodies}</main><footer class='quiet'>Made by dr_tf. Research software, not a "
         "medical device. This page holds everything it shows; it loads nothing.</footer></body></html>\n"
@@ -109,6 +117,7 @@ def _who(metrics):
     lines = {
         "Data set": metrics["dataset"],
         "Split": metrics["split"],
+        "How": metrics["protocol"],
         f"{metrics['unit'].capitalize()}s": f"{metrics['n']:,}",
         "Patients": f"{metrics['patients']:,}"
         + ("" if metrics["patients_known"] else ", not known for all: see caveats"),
@@ -116,7 +125,9 @@ def _who(metrics):
         "Positive": f"{positive(metrics['positive'])}: {metrics['positives']:,} of {known:,}",
         "Operating point": f"referred where the probability is at least {thresholds(metrics['thresholds'])}",
         "Left out": excluded,
+        "Looks": f"{metrics['looks']} at this split so far" if metrics.get("looks") else "",
     }
+    lines = {title: line for title, line in lines.items() if line}
     return f"<dl>{''.join(f'<dt>{title}</dt><dd>{text(line)}</dd>' for title, line in lines.items())}</dl>"
 
 
@@ -166,6 +177,10 @@ def _intervals(metrics):
         f"<p>Made to hold the true class for at least {100 * aim:.4g} % of new patients like those of calibration, whatever the "
         "model's mistakes (split conformal prediction, one photograph a patient).</p>"
     )
+    if metrics.get("external"):
+        told += (
+            "<p>These photographs are of another data set than those of calibration: nothing is promised of them.</p>"
+        )
     names = zip(metrics["classes"], conformal["counts"], conformal["guaranteed"], strict=True)
     rows = "".join(_interval_row(metrics, *entry, needed) for entry in names)
     titles = ("Class", "Coverage here", "0 to 1", "Promised for this class?")
