@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   python -m dr_tf.predict --run_dir runs/idrid photograph.jpg
   python -m dr_tf.predict --run_dir runs/idrid --format csv FOLDER > decisions.csv
   python -m dr_tf.predict --run_dir runs/idrid --patients FOLDER     # 12_left.jpg and 12_right.jpg are one patient
+  python -m dr_tf.predict --run_dir runs/idrid --tta 4 FOLDER        # the mean over four views; calibrated by itself
 
 actions: refer (p_positive reached the run's threshold), clear, retake (not gradable, or unlike what was learned from).
 exit status: 0, or 1 where a photograph could not be decided on, 2 for wrong use.
@@ -26,6 +27,9 @@ def parse(arguments):
     )
     parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
     parser.add_argument("--run_dir", required=True, help="a finished run")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--mode", default="plain", help="how to answer: plain, tta4, knn, ... as the run was fitted for")
+    mode.add_argument("--tta", type=int, metavar="N", help="average over N views, 1, 2, 4 or 8: --mode ttaN")
     parser.add_argument("--format", default="table", choices=("table", "json", "csv"))
     parser.add_argument("--patients", action="store_true", help="one decision a patient: the worse eye's")
     parser.add_argument("--patient_table", help="CSV with the columns image, patient, eye; implies --patients")
@@ -44,16 +48,26 @@ def run(flags):
     with without_greetings():
         from dr_tf.inference.predictor import Predictor
 
-        predictor = Predictor.of_run(flags.run_dir)
+        predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
     if flags.prevalence is not None:
         predictor.rule = predictor.rule.at_prevalence(flags.prevalence)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
-    decisions = _counted(predictor.decisions(paths, batch_size=flags.batch_size), counts, len(paths))
+    decisions = _counted(_decided(predictor, paths, flags.batch_size), counts, len(paths))
     if flags.patients or table is not None:
         decisions = by_patient(decisions, table)
     for line in FORMATS[flags.format](decisions, predictor.rule.head.classes):
         print(line, flush=len(paths) == 1)
     return counts
+
+
+def mode_of(flags):
+    if flags.tta is None:
+        return flags.mode
+    return "plain" if flags.tta == 1 else f"tta{flags.tta}"
+
+
+def _decided(predictor, paths, batch_size):
+    return [predictor.decide(paths[0])] if len(paths) == 1 else predictor.decisions(paths, batch_size=batch_size)
 
 
 def _counted(decisions, counts, total):

@@ -8,11 +8,10 @@ import stat
 import cv2
 import numpy as np
 
-from dr_tf.console import captured_stderr
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
-from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare
+from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare_undamaged
 from tfrecords_builder.copies import Trace, trace
 from tfrecords_builder.samples import Rejection, Sample
 
@@ -76,16 +75,12 @@ def _crop(sample, options):
     if status.st_size > _LARGEST_FILE:
         raise BadPhotographError("the file is over 2 GiB")
     data = sample.path.read_bytes()
-    with captured_stderr() as said:
-        prepared = prepare(
-            data,
-            size=options.image_size,
-            enhancement=options.enhancement,
-            max_pixels=round(options.max_megapixels * 1e6),
-        )
-        # Overwritten data still decodes, to a wrong picture: libjpeg only warns, and OpenCV tells nobody.
-        if b"Corrupt JPEG data" in said():
-            raise BadPhotographError("the JPEG file is damaged")
+    prepared = prepare_undamaged(
+        data,
+        size=options.image_size,
+        enhancement=options.enhancement,
+        max_pixels=round(options.max_megapixels * 1e6),
+    )
     sha256 = hashlib.sha256(data).hexdigest()
     return Crop(
         sample=sample,

@@ -5,10 +5,12 @@ Records, prediction, explanation and the app all come through here, so that what
 
 import dataclasses
 import math
+import threading
 
 import cv2
 import numpy as np
 
+from dr_tf.console import captured_stderr
 from dr_tf.fundus.border import find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, decode
 from dr_tf.fundus.enhance import enhance
@@ -20,6 +22,7 @@ from dr_tf.fundus.recognize import why_no_retina
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
 _OVERSAMPLING = 1.3
 _SMALLEST = 32
+_ONE_AT_A_TIME = threading.Lock()  # what is said cannot be told apart
 _KEPT = 0.985  # of the radius: white paper shines into the outermost pixels
 
 
@@ -44,6 +47,19 @@ def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
     image = crop(photograph.rgb, geometry, reduction=photograph.reduction)
     quality = gradability(image, geometry.circle_on_crop)
     return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
+
+
+def prepare_undamaged(data, **options):
+    """`prepare`, and refuses a JPEG whose data are damaged. One at a time in a process, and nothing else says anything.
+
+    Overwritten data still decodes, to a wrong picture: libjpeg only warns on stderr, and OpenCV tells nobody.
+    """
+    with _ONE_AT_A_TIME, captured_stderr() as said:
+        try:
+            return prepare(data, **options)
+        finally:  # whatever else is found wrong with such a picture
+            if b"Corrupt JPEG data" in said():
+                raise BadPhotographError("the JPEG file is damaged") from None
 
 
 def _find(data, side, max_pixels):

@@ -1,89 +1,72 @@
 """From a finished run and photographs to decisions, by the path that the run was measured by."""
 
-import collections
-import concurrent.futures
 import itertools
 import os
-import pathlib
 
-import cv2
 import numpy as np
 
-from dr_tf.fundus.header import BadPhotographError
 from dr_tf.inference.decision import unusable
+from dr_tf.inference.modes import answers
+from dr_tf.inference.reading import Readers, read
 from dr_tf.inference.rule import PLAIN
 
 _BATCH = 16
 
 
 class Predictor:
-    """`network(x)` gives (logits, features); `cloud` tells how far features are from those of training, if there is one."""
+    """`network(x)` gives (logits, features); `cloud` tells how far features are from those of training, if there is one.
 
-    def __init__(self, network, rule, preparation, cloud=None):
+    `mode`: how to answer, a name in `modes.WAYS` that the rule has a fit of; `bank`: who votes, where the mode asks them.
+    """
+
+    def __init__(self, network, rule, preparation, cloud=None, *, mode=PLAIN, bank=None, readers=None):
+        rule.mode(mode)
         self.network, self.rule, self.preparation, self.cloud = network, rule, preparation, cloud
+        self.mode, self.bank, self._readers = mode, bank, Readers(preparation, readers)
 
     @classmethod
-    def of_run(cls, run_dir):
+    def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        from dr_tf.inference.run import load_run
+        from dr_tf.inference.run import load_run, read_bank
 
-        return cls(*load_run(run_dir))
+        network, rule, preparation, cloud = load_run(run_dir)
+        rule.mode(mode)  # before a bank is looked for that nobody made
+        return cls(network, rule, preparation, cloud, mode=mode, bank=read_bank(run_dir, (mode,)))
 
-    def decisions(self, photographs, *, batch_size=_BATCH, threads=None):
+    def decisions(self, photographs, *, batch_size=_BATCH):
         """A Decision for each, in order, as soon as its batch is done. A photograph is a path, bytes, or uint8 RGB.
 
-        Threads decode the next photographs while the network is busy; no more than three batches wait in memory.
+        Other processes read the next photographs while the network is busy; no more than three batches wait in memory.
         """
-        read = _ahead(self._read, enumerate(photographs), threads or os.cpu_count(), 3 * batch_size)
-        while batch := list(itertools.islice(read, batch_size)):
+        named, photographs = itertools.tee(photographs)
+        found = zip(_names(named), self._readers.ahead(photographs, 3 * batch_size), strict=True)
+        while batch := list(itertools.islice(found, batch_size)):
             yield from self._decide(batch)
 
     def decide(self, photograph):
-        return next(self.decisions([photograph], threads=1))
-
-    def _read(self, numbered):
-        """(name, what the network takes or None, the Prepared or why there is none)."""
-        number, photograph = numbered
-        name = str(photograph) if isinstance(photograph, (str, os.PathLike)) else f"photograph {number + 1}"
-        try:
-            return name, *self.preparation(_data(photograph))
-        except BadPhotographError as error:
-            return name, None, str(error)
-        except OSError as error:
-            return name, None, f"it cannot be read: {error.strerror}"
+        """Of one photograph, read in this process: another one would take longer to start."""
+        return next(self._decide([(*_names([photograph]), read(self.preparation, photograph))]))
 
     def _decide(self, batch):
-        usable = [one for one in batch if one[1] is not None]
+        usable = [one for one in batch if one[1].pixels is not None]
         decided = iter(self._of_network(usable) if usable else ())
-        for name, pixels, prepared in batch:
-            yield next(decided) if pixels is not None else unusable(name, self.rule.head.positive, prepared)
+        for name, found in batch:
+            yield next(decided) if found.pixels is not None else unusable(name, self.rule.head.positive, found.reason)
 
     def _of_network(self, batch):
-        names, pixels, prepared = zip(*batch, strict=True)
-        logits, features = self.network(np.stack(pixels))
+        names, found = zip(*batch, strict=True)
+        x = np.stack([one.pixels for one in found])
+        answered = answers(self.network, self.rule.head, (self.mode,), x, bank=self.bank)
         return self.rule.decide(
-            logits,
+            answered.logits[self.mode],
             photographs=names,
-            mode=PLAIN,
-            qualities=[p.gradability for p in prepared],
-            distances=None if self.cloud is None else self.cloud.distance(features),
-            geometries=[p.geometry for p in prepared],
+            mode=self.mode,
+            qualities=[one.gradability for one in found],
+            distances=None if self.cloud is None else self.cloud.distance(answered.features),
+            geometries=[one.geometry for one in found],
         )
 
 
-def _data(photograph):
-    if isinstance(photograph, np.ndarray):
-        return cv2.imencode(".png", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return photograph if isinstance(photograph, bytes) else pathlib.Path(photograph).read_bytes()
-
-
-def _ahead(work, items, threads, most):
-    """What `work` makes of each item, in order, with at most `most` begun and not yet taken."""
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        waiting = collections.deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _names(photographs):
+    for number, photograph in enumerate(photographs, 1):
+        yield str(photograph) if isinstance(photograph, (str, os.PathLike)) else f"photograph {number}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus.enhance import ENHANCEMENTS
-from dr_tf.fundus.prepare import encode_jpeg, prepare, resized
+from dr_tf.fundus.prepare import encode_jpeg, prepare_undamaged, resized
 
 _RECORDS = re.compile(r"(\d+)-(\w+)-q(\d+)(-paired)?")
 
@@ -37,6 +37,6 @@ class Preparation:
         The crop is coded as JPEG and decoded again: the network has seen nothing else, and by this an original gives
         the same pixels as its record.
         """
-        prepared = prepare(data, size=self.size, enhancement=self.enhancement)
+        prepared = prepare_undamaged(data, size=self.size, enhancement=self.enhancement)
         jpeg = np.frombuffer(encode_jpeg(prepared.image, self.quality), np.uint8)
         return resized(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB), self.image_size), prepared

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import pathlib
 import tempfile
 from unittest import mock
@@ -11,8 +12,17 @@ import tensorflow as tf
 from dr_tf import predict
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
+from dr_tf.inference.modes import answers
 from dr_tf.inference.predictor import Predictor
+from dr_tf.inference.run import read_bank
 from tests import tiny
+
+
+class _Deadly:
+    """Ends the process that it is handed to."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
 
 
 class PredictorTest(tf.test.TestCase):
@@ -45,8 +55,8 @@ class PredictorTest(tf.test.TestCase):
     def test_order_is_kept_whatever_the_batches_and_what_is_broken(self):
         good = tiny.photographs()[:5]
         mixed = [good[0], b"no photograph", *good[1:3], pathlib.Path("nowhere.jpg"), *good[3:]]
-        one = list(self.predictor.decisions(mixed, batch_size=2, threads=3))
-        other = list(self.predictor.decisions(mixed, batch_size=16, threads=1))
+        one = list(self.predictor.decisions(mixed, batch_size=2))
+        other = list(self.predictor.decisions(mixed, batch_size=16))
         self.assertEqual([d.photograph for d in one], [d.photograph for d in other])
         self.assertAllClose([d.p_positive or 0 for d in one], [d.p_positive or 0 for d in other], atol=1e-5)
         self.assertEqual([d.reason != "" and d.grade is None for d in one], [i in (1, 4) for i in range(7)])
@@ -69,6 +79,43 @@ class PredictorTest(tf.test.TestCase):
             decision = self.predictor.decide(tiny.photographs()[0])
         self.assertEqual((decision.action, decision.grade), ("retake", None))
         self.assertIn("unlike", decision.reason)
+
+    def test_a_damaged_photograph_is_named_and_no_other(self):
+        """What is left of the data still decodes, to a wrong picture; libjpeg only warns."""
+        good = tiny.photographs()[1].read_bytes()
+        damaged = good[: len(good) // 2] + good[len(good) // 2 + 100 :]
+        found = list(self.predictor.decisions([good, damaged] * 6, batch_size=4))
+        self.assertEqual([d.reason == "the JPEG file is damaged" for d in found], [False, True] * 6)
+        self.assertEqual(self.predictor.decide(damaged).reason, "the JPEG file is damaged")
+        self.assertEqual(self.predictor.decide(good).gradable, found[0].gradable)
+
+    def test_a_photograph_that_kills_who_reads_it_is_the_only_one_lost(self):
+        good = tiny.photographs()[0]
+        found = list(self.predictor.decisions([good, _Deadly(), good, good]))
+        self.assertEqual(["the process that read it died" in d.reason for d in found], [False, True, False, False])
+
+    def test_each_mode_answers_by_its_own_fit(self):
+        paths = tiny.photographs()[:3]
+        plain = [d.p_positive for d in self.predictor.decisions(paths)]
+        bank, one = read_bank(tiny.run_dir(), ("knn",)), self.predictor
+        for mode in ("tta4", "knn", "knn_majority"):
+            predictor = Predictor(one.network, one.rule, one.preparation, one.cloud, mode=mode, bank=bank)
+            found = list(predictor.decisions(paths))
+            self.assertNotAllClose([d.p_positive for d in found], plain)
+            self.assertEqual({d.threshold for d in found}, {one.rule.mode(mode).points["sensitivity_0.9"].threshold})
+
+    def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
+        predictor = self.predictor
+        x = np.stack([predictor.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
+        for turned in (x[:, :, ::-1], x[:, ::-1], x[:, ::-1, ::-1]):
+            one, other = (
+                answers(predictor.network, predictor.rule.head, ("tta4",), of).logits["tta4"] for of in (x, turned)
+            )
+            self.assertAllClose(one, other, atol=1e-4)
+
+    def test_a_mode_that_was_not_fitted_is_refused(self):
+        with self.assertRaisesRegex(UserError, "nothing was fitted for the mode 'tta8'; known: plain, tta4, knn"):
+            Predictor.of_run(tiny.run_dir(), "tta8")
 
     def test_an_unfinished_run_is_named(self):
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(UserError, "no finished run: it has no"):
@@ -114,6 +161,17 @@ class CommandTest(tf.test.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("bad.jpg", output)
         self.assertLen(output.splitlines(), 3)
+
+    def test_views_and_modes(self):
+        for arguments, mode in (
+            (["--tta", "4"], "tta4"),
+            (["--mode", "knn"], "knn"),
+            (["--tta", "1"], "plain"),
+            ([], "plain"),
+        ):
+            self.assertEqual(predict.mode_of(predict.parse(["--run_dir", "x", "y", *arguments])), mode)
+        said = self._run("--tta", 3, tiny.photographs()[0])[0]
+        self.assertIn("fitted for the mode 'tta3'; known: plain, tta4", said)
 
     def test_mistakes_in_one_line(self):
         with tempfile.TemporaryDirectory() as folder:

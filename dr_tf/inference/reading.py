@@ -1,0 +1,125 @@
+"""Photographs read and prepared ahead, each in a process that has nothing else to do.
+
+libjpeg tells of damaged data by a line on stderr, which is a process's and not a thread's; and a malicious file may kill
+who decodes it. Plain pipes: multiprocessing's processes would import, and so run, a caller's script that is not guarded.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.geometry import Geometry
+from dr_tf.fundus.gradability import Gradability
+from dr_tf.fundus.header import BadPhotographError
+
+_DIED = "the process that read it died: the file may be malicious"
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What the network takes, and of the photograph what a decision needs; or why there is nothing."""
+
+    pixels: np.ndarray | None = None
+    gradability: Gradability | None = None
+    geometry: Geometry | None = None
+    reason: str = ""
+
+
+def read(preparation, photograph):
+    """`photograph`: a path, bytes, or uint8 RGB."""
+    try:
+        pixels, prepared = preparation(_data(photograph))
+        return Read(pixels, prepared.gradability, prepared.geometry)
+    except BadPhotographError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
+    except MemoryError:
+        reason = "it does not fit into memory"
+    except cv2.error as error:
+        reason = f"it cannot be processed: {error.err}"
+    return Read(reason=reason)
+
+
+def _data(photograph):
+    if isinstance(photograph, np.ndarray):
+        return cv2.imencode(".png", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return photograph if isinstance(photograph, bytes) else pathlib.Path(photograph).read_bytes()
+
+
+class Readers:
+    """As many processes as are needed, `most` at most; they end when this is forgotten, or with this process."""
+
+    def __init__(self, preparation, most=None):
+        self._preparation, self.most = preparation, most or os.cpu_count()
+        self._idle = queue.SimpleQueue()
+        for _ in range(self.most):
+            self._idle.put(None)  # not started yet
+
+    def ahead(self, photographs, most):
+        """A Read of each photograph, in order, with at most `most` begun and not yet taken."""
+        with concurrent.futures.ThreadPoolExecutor(self.most) as pool:
+            waiting = collections.deque()
+            for photograph in photographs:
+                waiting.append(pool.submit(self._read, photograph))
+                if len(waiting) >= most:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _read(self, photograph):
+        reader = self._idle.get() or _Reader(self._preparation)
+        try:
+            return reader(photograph)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            reader = None
+            return Read(reason=_DIED)
+        finally:
+            self._idle.put(reader)
+
+
+class _Reader:
+    def __init__(self, preparation):
+        # The paths of this process, as a script may have added the project's.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from dr_tf.inference import reading; reading.serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self._send(preparation)
+
+    def __call__(self, photograph):
+        self._send(photograph)
+        return pickle.load(self._process.stdout)  # from our own process
+
+    def _send(self, value):
+        pickle.dump(value, self._process.stdin)
+        self._process.stdin.flush()
+
+    def __del__(self):
+        self._process.stdin.close()  # which it ends by
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def serve():
+    """What such a process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
+    cv2.setNumThreads(1)
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    preparation = pickle.load(requests)
+    while requests.peek(1):
+        pickle.dump(read(preparation, pickle.load(requests)), answers)
+        answers.flush()
