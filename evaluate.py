@@ -27,6 +27,9 @@ def parse(arguments):
         "another data set",
     )  # fmt: skip
     parser.add_argument(
+        "--mode", default="plain", help="how to answer: plain (the default), tta4, knn, ... as the run was fitted for"
+    )
+    parser.add_argument(
         "--label_shift", metavar="METHOD",
         help="em or bbse: also the figures after a correction for this set's mix of classes, estimated from it (transductive)",
     )  # fmt: skip
@@ -46,6 +49,8 @@ def parse(arguments):
         parser.error("--run_dir and --records are needed (or --compare)")
     if flags.split == "folds" and (flags.dataset or flags.label_shift):
         parser.error("--split folds is of the run's own records and mix of classes: no --dataset, no --label_shift")
+    if flags.split == "folds" and flags.mode != "plain":
+        parser.error("--split folds is of what each fold's training left, its plain answers: no --mode")
     if flags.split == "folds" and flags.explain:
         parser.error("--explain is of one network: name a fold by --run_dir and its split, instead of --split folds")
     return flags
@@ -77,6 +82,7 @@ def evaluate(flags):
             flags.records,
             dataset=flags.dataset,
             split=flags.split,
+            mode=flags.mode,
             label_shift=flags.label_shift,
             audit=audit if flags.audit == "on" else None,
             explain=flags.explain,

@@ -16,12 +16,14 @@ from dr_tf.evaluation.folder import EXPLANATIONS, folder_of, write_evaluation
 from dr_tf.evaluation.judging import conformal_of, known_rows, predict, with_intervals
 from dr_tf.evaluation.looks import log_look, looked_often
 from dr_tf.evaluation.measure import measure, measure_shifted
+from dr_tf.evaluation.referral import ensemble_disagreement, tta_spread
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.shown import Shown
 from dr_tf.explain.scorecard.summary import tables
+from dr_tf.inference.modes import answers_over
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import load_run
+from dr_tf.inference.run import load_run, read_bank
 
 ALL = "all"
 EXTERNAL = "external validation, nothing refitted"
@@ -33,13 +35,14 @@ def evaluate(
     *,
     dataset=None,
     split="test",
+    mode=PLAIN,
     label_shift=None,
     audit=None,
     explain=(),
     prevalence=None,
     rounds=2000,
 ):
-    """Writes RUN/evaluation/DATASET-SPLIT and returns (its folder, what was measured).
+    """Writes RUN/evaluation/DATASET-SPLIT, or -SPLIT-MODE, and returns (its folder, what was measured).
 
     `label_shift` is None or a name in `label_shift.METHODS`. `audit`, a function of (two record sets' folders, a path)
     that writes there which photographs they share, is asked where `dataset` is not the run's own; None: not audited.
@@ -47,6 +50,7 @@ def evaluate(
     """
     _refuse_folds(run_dir)
     network, rule, preparation, _ = load_run(run_dir)
+    judged = _judging(network, rule, mode, run_dir)
     records = open_records(records_root, dataset or preparation.records)
     _check(records, preparation)
     made = made_of(explain, network, rule.head, records) if explain else None
@@ -56,9 +60,9 @@ def evaluate(
     shared = None if own is records else shared_photographs(run_dir, own, records, audit)
     rows, excluded = without(shared, records, rows, excluded)
 
-    calibration = _calibration(network, rule, own, wanted=label_shift == "bbse" or len(rule.head.classes) > 2)
+    calibration = _calibration(judged, own, rule.head, wanted=label_shift == "bbse" or len(rule.head.classes) > 2)
     conformal = conformal_of(rule.head, calibration)
-    predictions = with_intervals(predict(rule, records, rows, _logits(network, records, rows), split=split), conformal)
+    predictions = with_intervals(judged(records, rows, split), conformal)
     shifted = label_shift and measure_shifted(
         predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options
     )
@@ -74,13 +78,14 @@ def evaluate(
     metrics["without_test_copies"] = _without_copies(predictions, records, rows, options)
     metrics["looks"] = log_look(run_dir, records.name, split)
     metrics["caveats"] += looked_often(split, metrics["looks"])
-    folder = folder_of(run_dir, records.name, split)
+    metrics["mode"] = mode
+    folder = folder_of(run_dir, records.name, split, mode)
     shown = Shown(records, dict(zip(predictions.ids.tolist(), rows.tolist(), strict=True)), network, rule.head)
     write_evaluation(
         folder,
         predictions,
         metrics,
-        card=_card(run_dir, network, rule, preparation),
+        card=_card(run_dir, network, rule, preparation, mode),
         photographs=shown.photograph,
         reasons=shown.reasons,
         explanations=made and explanations(made, records, rows, split),
@@ -112,19 +117,38 @@ def _rows(records, split, own):
     return np.arange(len(records))
 
 
-def _logits(network, records, rows):
-    photographs = Photographs(records, image_size=network.image_size, cache="none")
-    nothing = np.zeros(len(records), np.float32)
-    return network.over(ordered_batches(photographs, nothing, rows=rows, batch_size=32))[0]
+def _judging(network, rule, mode, run_dir):
+    """A function of (records, rows, split) -> Predictions."""
+    rule.mode(mode)
+    bank = read_bank(run_dir, (mode,))
+
+    def judged(records, rows, split):
+        photographs = Photographs(records, image_size=network.image_size, cache="none")
+        nothing = np.zeros(len(records), np.float32)
+        batches = ordered_batches(photographs, nothing, rows=rows, batch_size=32)
+        found = answers_over(network, rule.head, (mode,), batches, bank=bank)
+        return predict(
+            rule, records, rows, found.logits[mode], split=split, mode=mode, uncertainties=_spreads(found, rule.head)
+        )
+
+    return judged
 
 
-def _calibration(network, rule, own, *, wanted):
+def _spreads(answers, head):
+    """How far apart lies what was averaged."""
+    spreads = {"tta_spread": tta_spread(answers.by_view)} if len(answers.by_view) > 1 else {}
+    if answers.by_member is not None:
+        spreads["ensemble_disagreement"] = ensemble_disagreement(answers.by_member, not head.exclusive)
+    return spreads
+
+
+def _calibration(judged, own, head, *, wanted):
     """What the rule says of the run's own calibration split; None where it has none, or nobody asks."""
     if not wanted or own is None or "calibration" not in set(own.columns["split"]):
         return None
     rows = own.rows("calibration")
-    rows = rows[rule.head.usable(own.columns)[rows]]
-    return predict(rule, own, rows, _logits(network, own, rows), split="calibration") if len(rows) else None
+    rows = rows[head.usable(own.columns)[rows]]
+    return judged(own, rows, "calibration") if len(rows) else None
 
 
 def _without_copies(predictions, records, rows, options):
@@ -136,14 +160,15 @@ def _without_copies(predictions, records, rows, options):
     return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
 
 
-def _card(run_dir, network, rule, preparation):
-    mode = rule.mode(PLAIN)
+def _card(run_dir, network, rule, preparation, mode):
+    point = rule.mode(mode).points[rule.point]
     return ModelCard(
         name=pathlib.Path(run_dir).name,
         model=f"{network.model.name}, {network.model.count_params():,} weights, {preparation.image_size} pixels",
         trained_on=preparation.records,
         details={
-            "Decision": f"refer from {mode.points[rule.point].threshold:.3f} on; {mode.points[rule.point].note}",
+            "Mode": mode,
+            "Decision": f"refer from {point.threshold:.3f} on; {point.note}",
             "Prior": rule.prior_name,
         },
     )

@@ -8,13 +8,15 @@ import tempfile
 from dr_tf.evaluation.report.charts import charts
 from dr_tf.evaluation.report.page import report
 from dr_tf.evaluation.table import write_predictions
+from dr_tf.inference.rule import PLAIN
 
 EXPLANATIONS = "explanations.json"
 
 
-def folder_of(run_dir, dataset, split):
-    """RUN/evaluation/DATASET-SPLIT."""
-    return pathlib.Path(run_dir) / "evaluation" / f"{dataset.replace('/', '-')}-{split}"
+def folder_of(run_dir, dataset, split, mode=PLAIN):
+    """RUN/evaluation/DATASET-SPLIT, with -MODE behind where that is not plain."""
+    name = f"{dataset.replace('/', '-')}-{split}"
+    return pathlib.Path(run_dir) / "evaluation" / (name if mode == PLAIN else f"{name}-{mode}")
 
 
 def write_evaluation(folder, predictions, metrics, **shown):

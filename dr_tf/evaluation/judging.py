@@ -25,12 +25,13 @@ def known_rows(records, rows, head, *, where):
     return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
 
 
-def predict(rule, records, rows, logits, *, split):
+def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=None):
+    """`uncertainties`: {name: [n]} of what the probabilities alone do not tell."""
     head, columns = rule.head, records.columns
-    probabilities = rule.probabilities(logits)
+    probabilities = rule.probabilities(logits, mode)
     raw = head.probabilities(logits)
-    p_positive, point = head.p_positive(probabilities), rule.mode(PLAIN).points[rule.point]
-    grades = rule.grades(probabilities)
+    p_positive, point = head.p_positive(probabilities), rule.mode(mode).points[rule.point]
+    grades = rule.grades(probabilities, mode)
     decided = (p_positive >= point.threshold).astype(int) if grades is None else grades
     return Predictions(
         dataset=records.name,
@@ -49,7 +50,7 @@ def predict(rule, records, rows, logits, *, split):
         refer=p_positive >= point.threshold,
         uncalibrated=raw,
         p_positive_uncalibrated=head.p_positive(raw),
-        uncertainty={"entropy": uncertainty(probabilities, exclusive=head.exclusive)},
+        uncertainty={"entropy": uncertainty(probabilities, exclusive=head.exclusive)} | (uncertainties or {}),
         slices={name: values[rows] for name, values in slice_columns(columns).items()},
     )
 

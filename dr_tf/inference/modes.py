@@ -29,11 +29,12 @@ WAYS = {
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Of n photographs. `spreads` hold how far apart what was averaged lies: deviations [n] of p_positive, by name."""
+    """Of n photographs. Of what was averaged there are the class probabilities, before any calibration."""
 
     logits: dict[str, np.ndarray]  # mode -> [n, outputs]
     features: np.ndarray
-    spreads: dict[str, np.ndarray]
+    by_view: np.ndarray  # [views, n, classes]
+    by_member: np.ndarray | None = None  # [members, n, classes] of an ensemble
 
 
 def check(modes):
@@ -56,22 +57,23 @@ def answers(network, head, modes, x, *, bank=None):
     by_view = np.stack([head.probabilities(logits) for logits, _ in seen])
     votes = _votes(bank, features, {WAYS[mode].vote for mode in modes if WAYS[mode].vote})
     logits = {mode: _logits(head, WAYS[mode], seen[0][0], by_view, votes) for mode in modes}
-    spreads = {"tta_spread": _deviation(head, by_view)} if len(seen) > 1 else {}
-    return Answers(logits, features, spreads)
+    return Answers(logits, features, by_view)
 
 
 def answers_over(network, head, modes, batches, *, bank=None):
     """The Answers of all batches of a dataset whose elements begin with x; of none there are no logits [0, outputs]."""
     parts = [answers(network, head, modes, element[0], bank=bank) for element in batches]
     if not parts:
-        return Answers(dict.fromkeys(modes, np.zeros((0, head.outputs))), np.zeros((0, network.width)), {})
+        nothing = np.zeros((0, head.outputs))
+        return Answers(dict.fromkeys(modes, nothing), np.zeros((0, network.width)), head.probabilities(nothing)[None])
     features = np.concatenate([part.features for part in parts])
-    spreads = {name: np.concatenate([part.spreads[name] for part in parts]) for name in parts[0].spreads}
     members = network.members(features)
-    if members is not None:
-        spreads["ensemble_disagreement"] = _deviation(head, np.stack([head.probabilities(m) for m in members]))
-    logits = {mode: np.concatenate([part.logits[mode] for part in parts]) for mode in modes}
-    return Answers(logits, features, spreads)
+    return Answers(
+        logits={mode: np.concatenate([part.logits[mode] for part in parts]) for mode in modes},
+        features=features,
+        by_view=np.concatenate([part.by_view for part in parts], axis=1),
+        by_member=None if members is None else np.stack([head.probabilities(logits) for logits in members]),
+    )
 
 
 def _logits(head, way, plain, by_view, votes):
@@ -93,7 +95,3 @@ def _votes(bank, features, wanted):
         for vote in wanted:
             shares[vote][finite] = bank.shares(*nearest, vote)
     return shares
-
-
-def _deviation(head, probabilities):
-    return np.std([head.p_positive(p) for p in probabilities], axis=0)

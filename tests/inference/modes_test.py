@@ -62,7 +62,7 @@ class ModesTest(unittest.TestCase):
         network = FirstPixel()
         found = answers(network, HEAD, ("plain",), X)
         np.testing.assert_array_equal(found.logits["plain"], [[2, 0, 0]])
-        self.assertEqual((network.calls, found.spreads), (1, {}))
+        self.assertEqual((network.calls, found.by_member), (1, None))
 
     def test_views_are_averaged_in_probability_and_looked_at_once(self):
         network = FirstPixel()
@@ -71,7 +71,7 @@ class ModesTest(unittest.TestCase):
         for mode, count in (("tta2", 2), ("tta4", 4)):
             np.testing.assert_allclose(HEAD.probabilities(found.logits[mode]), by_view[None, :count].mean(axis=1))
         self.assertEqual(network.calls, 4)
-        np.testing.assert_allclose(found.spreads["tta_spread"], [by_view[:, 2].std()])  # p_positive is p of class 2
+        np.testing.assert_allclose(found.by_view, by_view[:, None])
 
     def test_a_mean_keeps_the_rank_of_what_is_all_but_certain(self):
         one, other = (photograph(*[[0, 0, -low]] * 4) for low in (20, 22))
@@ -93,15 +93,16 @@ class ModesTest(unittest.TestCase):
         logits = answers(FirstPixel(), HEAD, ("knn",), x, bank=bank).logits["knn"]
         np.testing.assert_array_equal(np.isfinite(logits).all(axis=1), [True, False])
 
-    def test_batches_are_put_together_and_members_compared(self):
-        logits = np.array([[[0.0, 0, 0]], [[0, 0, np.log(2)]]])  # p of class 2: 1/3 and 1/2
+    def test_batches_are_put_together_and_members_told_apart(self):
+        logits = np.array([[[0.0, 0, 0]], [[0, 0, np.log(2)]]])
         found = answers_over(FirstPixel(members=logits.repeat(2, axis=1)), HEAD, ("plain", "tta2"), [(X,), (X,)])
         self.assertEqual([found.logits["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
-        np.testing.assert_allclose(found.spreads["ensemble_disagreement"], [1 / 12] * 2)
-        self.assertEqual(found.spreads["tta_spread"].shape, (2,))
+        np.testing.assert_allclose(found.by_member[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
+        self.assertEqual(found.by_view.shape, (2, 2, 3))
 
     def test_of_nothing_there_is_nothing(self):
-        self.assertEqual(answers_over(FirstPixel(), HEAD, ("plain",), []).logits["plain"].shape, (0, 3))
+        found = answers_over(FirstPixel(), HEAD, ("plain",), [])
+        self.assertEqual([found.logits["plain"].shape, found.by_view.shape], [(0, 3), (1, 0, 3)])
 
     def test_names(self):
         self.assertEqual([mode for mode in WAYS if by_neighbours((mode,))], ["knn", "knn_majority"])

@@ -1,0 +1,35 @@
+"""evaluate.py by another mode than plain: what is measured is what predicts."""
+
+import contextlib
+import io
+import json
+
+import tensorflow as tf
+
+import evaluate
+from dr_tf.evaluation.table import read_predictions
+from dr_tf.inference.predictor import Predictor
+from tests import tiny
+
+
+class EvaluatingModesTest(tf.test.TestCase):
+    def _run(self, *arguments):
+        flags = ["--run_dir", tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 20, "--split", "validation"]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            evaluate.main(list(map(str, [*flags, *arguments])))
+
+    def test_views(self):
+        self._run("--mode", "tta4")
+        folder = tiny.run_dir() / "evaluation" / "tiny-64-plain-q95-validation-tta4"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        self.assertEqual((metrics["mode"], "tta_spread" in metrics["referral"]), ("tta4", True))
+        self.assertIn("<dt>Mode</dt><dd>tta4</dd>", (folder / "report.html").read_text())
+        predictions = read_predictions(folder / "predictions.csv")
+        root = tiny.records_root().parent / "photographs"
+        decisions = Predictor.of_run(tiny.run_dir(), "tta4").decisions([root / name for name in predictions.ids])
+        self.assertAllClose([d.p_positive for d in decisions], predictions.p_positive, atol=1e-6)
+
+    def test_a_mode_that_was_not_fitted_is_one_line(self):
+        with self.assertRaises(SystemExit) as caught:
+            self._run("--mode", "tta8")
+        self.assertIn("nothing was fitted for the mode 'tta8'", caught.exception.code)
