@@ -22,11 +22,11 @@ def network(head):
     return classifier(build_backbone("resnet_v2", image_size=SIZE), head)
 
 
-def write_run(folder, head_name="softmax"):
+def write_run(folder, head_name="softmax", *, model=None, records=f"made/{SIZE}-plain-q95", threshold=0.5):
     head = HEADS[head_name]()
     prior = tuple(np.full(len(head.classes), 1 / len(head.classes)).tolist())
-    point = OperatingPoint(threshold=0.5, guaranteed=False, note="")
+    point = OperatingPoint(threshold=threshold, guaranteed=False, note="")
     rule = Rule(head, prior, "uniform", "half", {PLAIN: Mode(Calibration(), prior, {"half": point})}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
-    write_decision(folder, rule, Preparation.of_records(f"made/{SIZE}-plain-q95", SIZE), None)
-    network(head).save(pathlib.Path(folder) / "model.keras")
+    write_decision(folder, rule, Preparation.of_records(records, SIZE), None)
+    (model or network(head)).save(pathlib.Path(folder) / "model.keras")

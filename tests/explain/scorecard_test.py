@@ -1,14 +1,10 @@
 """The scorecard: hand-computed parts, and a network that is known to look at nothing but the lesions."""
 
-import functools
-import tempfile
 import unittest
 
-import keras
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard import curves
 from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
 from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
@@ -19,8 +15,8 @@ from dr_tf.explain.scorecard.summary import summary, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
+from tests.explain.squares import SIZE, green_counter, lesion_at, records
 
-SIZE = 64
 EVERYWHERE = np.ones((10, 10), bool)
 CORNER = np.zeros((10, 10), bool)
 CORNER[:2, :2] = True
@@ -102,52 +98,6 @@ class RandomizationTest(unittest.TestCase):
         self.assertAlmostEqual(likeness(rising, rising**3), 1)
         self.assertAlmostEqual(likeness(rising, -rising), -1)
         self.assertEqual(likeness(rising, 0 * rising), 0)
-
-
-def lesion_at(number):
-    """A square of 8 pixels; every third photograph has none."""
-    lesion = np.zeros((SIZE, SIZE, 1), np.uint8)
-    if number % 3:
-        row, column = 16 + 8 * (number % 4), 16 + 8 * (number // 4 % 4)
-        lesion[row : row + 8, column : column + 8] = 1
-    return lesion
-
-
-def example(number):
-    retina = np.hypot(*(np.mgrid[:SIZE, :SIZE] - 31.5))[..., None] < 31
-    lesion = lesion_at(number)
-    image = np.where(lesion > 0, np.uint8((90, 230, 40)), np.where(retina, np.uint8((150, 90, 40)), np.uint8(0)))
-    masks = [{"lesion": "media_haze", "mask": retina.astype(np.uint8)}]
-    masks += [{"lesion": "drawn", "mask": lesion}] if lesion.any() else []
-    return sets.eye_fields(
-        number, size=SIZE, image=image, grade=2 * int(lesion.any()), masks=masks, source="full_circle"
-    )
-
-
-@functools.cache
-def _folder():
-    return tempfile.TemporaryDirectory()  # lives as long as the tests
-
-
-@functools.cache
-def records():
-    folder = _folder().name
-    splits = {"validation": [example(i) for i in range(6)], "test": [example(i) for i in range(6, 18)]}
-    sets.write_set(folder, splits, name="squares", size=SIZE)
-    return open_records(folder, "squares/plain")
-
-
-def green_counter():
-    """evidence = 2 where there is a lesion of 64 pixels, else -1: it sees nothing but green."""
-    photograph = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Conv2D(2, 1, activation="relu", name="green")(photograph)
-    x = keras.layers.AveragePooling2D(8, name="map")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    model = keras.Model(photograph, keras.layers.Dense(1, name="logits")(x))
-    kernel = np.array([[0, 0], [1 / 40, 0], [0, 0.01]], np.float32)[None, None]
-    model.get_layer("green").set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
-    model.get_layer("logits").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
-    return model
 
 
 class ScorecardTest(unittest.TestCase):
