@@ -62,7 +62,7 @@ class CommandTest(unittest.TestCase):
         figures = json.loads((folder / "explanations.json").read_text())
         self.assertEqual((figures["split"], figures["thresholds_of"], figures["of"]), ("test", "validation", 12))
         self.assertEqual(figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})
-        self.assertEqual(figures["maps"]["hires_cam"]["lesions"]["any lesion"]["pointing"], 1)
+        self.assertEqual(figures["maps"]["hires_cam"]["lesions"]["any lesion"]["pointing"]["value"], 1)
         self.assertEqual(figures["layers"], {"hires_cam": "map", "grad_cam@green": "green"})
         page = (folder / "report.html").read_text()
         for said in ("Can the explanations be believed?", "synthetic only", "knows nothing of the network"):
@@ -133,7 +133,7 @@ class ReportTest(unittest.TestCase):
         map = {"lesions": {}, "deletion": None, "insertion": None, "randomized": {"head": 0.1}}
         page = reasons_section({
             "positive": "referable", "masks": "", "split": "test", "thresholds_of": None, "of": 3,
-            "photographs": {"masks": 0, "positive": 0, "forgetting": 3}, "maps": {"a <map>": map},
+            "method": "", "photographs": {"masks": 0, "positive": 0, "forgetting": 3}, "maps": {"a <map>": map},
         })  # fmt: skip
         self.assertIn("no lesion masks", page)
         self.assertIn("calls none of the photographs positive", page)

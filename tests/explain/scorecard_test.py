@@ -8,6 +8,7 @@ from dr_tf.console import UserError
 from dr_tf.explain.scorecard import curves
 from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
 from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
+from dr_tf.explain.scorecard.intervals import figures
 from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
 from dr_tf.explain.scorecard.masks import read_masks
 from dr_tf.explain.scorecard.randomization import forgetting, likeness
@@ -123,17 +124,17 @@ class ScorecardTest(unittest.TestCase):
     def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
         maps = {name: of["lesions"][ANY] for name, of in self.figures["maps"].items()}
         for method in self.made:
-            self.assertEqual(maps[method]["pointing"], 1)
-            self.assertGreater(maps[method]["energy"], 4 * maps["random map"]["energy"])
-            self.assertGreater(maps[method]["iou"], maps["random map"]["iou"])
-        self.assertGreater(maps["grad_cam@green"]["iou"], 0.9)  # of a map as fine as the photograph
-        self.assertAlmostEqual(maps["random map"]["energy"], 1, delta=0.5)
+            self.assertEqual(maps[method]["pointing"]["value"], 1)
+            self.assertGreater(maps[method]["energy"]["value"], 4 * maps["random map"]["energy"]["value"])
+            self.assertGreater(maps[method]["iou"]["value"], maps["random map"]["iou"]["value"])
+        self.assertGreater(maps["grad_cam@green"]["iou"]["value"], 0.9)  # of a map as fine as the photograph
+        self.assertAlmostEqual(maps["random map"]["energy"]["value"], 1, delta=0.5)
 
     def test_and_by_what_it_says(self):
         maps = self.figures["maps"]
         for method in self.made:
-            self.assertLess(maps[method]["deletion"], maps["random map"]["deletion"] - 0.1)
-            self.assertGreater(maps[method]["insertion"], maps["random map"]["insertion"] + 0.1)
+            for what, sign in (("deletion", -1), ("insertion", 1)):
+                self.assertGreater(sign * (maps[method][what]["value"] - maps["random map"][what]["value"]), 0.1)
 
     def test_floors_forget_nothing(self):
         self.assertAlmostEqual(self.figures["maps"]["local contrast"]["randomized"]["head"], 1)
@@ -155,6 +156,30 @@ class ScorecardTest(unittest.TestCase):
         }.items():
             with self.assertRaisesRegex(UserError, said):
                 explainers(green_counter(), HEADS["binary"](), names)
+
+
+class IntervalsTest(unittest.TestCase):
+    def test_photographs_of_a_patient_are_drawn_together(self):
+        values = {"map": np.tile([0.0, 1], 20), "random map": np.full(40, 0.2), "local contrast": np.full(40, 0.9)}
+        alone = figures(values, np.arange(40))["map"]
+        np.testing.assert_allclose(
+            [alone["low"], alone["high"]], 0.5 + np.array([-1.96, 1.96]) * 0.5 / np.sqrt(40), atol=0.03
+        )
+        both = figures(values, np.arange(40) // 2)["map"]  # every patient has one of each: nothing varies
+        self.assertEqual((both["value"], both["low"], both["high"]), (0.5, 0.5, 0.5))
+
+    def test_better_than_a_floor(self):
+        values = {"map": np.linspace(0, 1, 40), "random map": np.full(40, 0.2), "local contrast": np.full(40, 0.9)}
+        found = figures(values, np.arange(40))
+        self.assertEqual(found["map"]["better_than"], ["random map"])
+        self.assertEqual(found["local contrast"]["better_than"], [])
+        lower = figures(values, np.arange(40), higher=False)
+        self.assertEqual(lower["map"]["better_than"], ["local contrast"])
+
+    def test_too_few_to_tell(self):
+        found = figures({"map": [1.0] * 9, "random map": [0.0] * 9}, np.arange(9))["map"]
+        self.assertEqual(found, {"value": 1, "low": None, "high": None, "better_than": []})
+        self.assertEqual(figures({"map": []}, []), {"map": None})
 
 
 class FloorsTest(unittest.TestCase):

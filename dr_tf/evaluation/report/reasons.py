@@ -4,6 +4,7 @@ from dr_tf.evaluation.report.tables import plain_table
 from dr_tf.evaluation.report.words import count, positive, text
 from dr_tf.explain.scorecard.card import ANY
 from dr_tf.explain.scorecard.floors import FLOORS
+from dr_tf.explain.scorecard.summary import written
 
 
 def reasons_section(figures):
@@ -13,8 +14,8 @@ def reasons_section(figures):
     n = figures["photographs"]
     told = (
         f"<p>Maps of what speaks for {text(positive(figures['positive']))}, beside two that know nothing of the network: a "
-        "method that is no better than these floors shows nothing. No figure has an interval: differences between few "
-        "photographs may be chance.</p>"
+        f"method that is no better than these floors shows nothing. Below each figure its 95 % interval ({figures['method']}), "
+        "and which floor it is better than, on the same draws.</p>"
     )
     return told + _against_masks(figures, n["masks"]) + _what_it_says(figures, n) + _after_shuffling(figures, n)
 
@@ -29,7 +30,7 @@ def _against_masks(figures, n):
         "Higher is better.</p>"
     )
     whole = {name: of["lesions"][ANY] for name, of in figures["maps"].items()}
-    rows = "".join(_row(name, _cells(figures, lesion)) for name, lesion in whole.items())
+    rows = "".join(_row(name, _cells(lesion)) for name, lesion in whole.items())
     titles = ("Map", "Pointing", "Energy", "IoU")
     return told + plain_table(rows, titles, f"Any lesion, {count(n, 'photograph')}.") + _by_lesion(figures)
 
@@ -41,9 +42,18 @@ def _cut(figures):
     return f"the threshold that was best on the {figures['thresholds_of']} split{same}"
 
 
-def _cells(figures, lesion):
-    iou = "–" if lesion["iou"] is None else f"{lesion['iou']:.3f} <small>from {lesion['threshold']:.2f}</small>"
-    return {"Pointing": f"{lesion['pointing']:.2f}", "Energy": f"{lesion['energy']:.2f}", "IoU": iou}
+def _cells(lesion):
+    forms = {"Pointing": ".2f", "Energy": ".2f", "IoU": ".3f"}
+    return {title: _cell(lesion[title.lower()], form) for title, form in forms.items()}
+
+
+def _cell(figure, form):
+    if figure is None:
+        return "–"
+    known, better = figure["low"] is not None, figure["better_than"]
+    told = [f"{figure['low']:{form}} – {figure['high']:{form}}"] if known else []
+    told += [f"better than {'both floors' if len(better) == len(FLOORS) else better[0]}"] if better else []
+    return f"{figure['value']:{form}}<small>{'<br>'.join(told)}</small>"
 
 
 def _by_lesion(figures):
@@ -56,12 +66,17 @@ def _by_lesion(figures):
              said=f"n {next(iter(maps.values()))['lesions'][lesion]['n']}")
         for lesion in lesions
     )  # fmt: skip
-    return plain_table(rows, ("Lesion", *maps), "By lesion: pointing · energy · IoU.", kind="fold dense")
+    return plain_table(
+        rows,
+        ("Lesion", *maps),
+        "By lesion: pointing · energy · IoU. A star: better than both floors.",
+        kind="fold dense",
+    )
 
 
 def _in_short(lesion):
-    return f"{lesion['pointing']:.2f} · {lesion['energy']:.2f} · " + (
-        "–" if lesion["iou"] is None else f"{lesion['iou']:.3f}"
+    return " · ".join(
+        written(lesion[what], form).strip() for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
     )
 
 
@@ -73,7 +88,7 @@ def _what_it_says(figures, n):
         "(deletion: lower is better), or come back first (insertion: higher is better).</p>"
     )
     rows = "".join(
-        _row(name, {what.capitalize(): f"{of[what]:.3f}" for what in ("deletion", "insertion")})
+        _row(name, {what.capitalize(): _cell(of[what], ".3f") for what in ("deletion", "insertion")})
         for name, of in figures["maps"].items()
     )
     caption = f"{count(n['positive'], 'photograph')} that the network calls positive."

@@ -33,12 +33,16 @@ class Scores:
 
 @dataclasses.dataclass
 class Scorecard:
-    """`rows` of the records are behind each figure: those with masks, those called positive, those of forgetting."""
+    """`rows` of the records are behind each figure: those with masks, those called positive, those of forgetting.
+
+    `patients` are those of a figure's photographs: by lesion, and of "positive" and "forgetting".
+    """
 
     dataset: str
     target: str
     scores: dict[str, Scores]
     rows: dict[str, np.ndarray]
+    patients: dict[str, np.ndarray]
     synthetic: bool  # whether all photographs were drawn
 
 
@@ -71,7 +75,17 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
         told(name)
     kept = {"masks": rows[list(shown.masks)], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
     drawn = set(records.columns["source"][rows].tolist()) <= set(CAMERAS)
-    return Scorecard(records.name, first.head.positive, scores, kept, drawn)
+    patients = _patients(records.columns["patient_id"], rows, shown, kept)
+    return Scorecard(records.name, first.head.positive, scores, kept, patients, drawn)
+
+
+def _patients(patient_of, rows, shown, kept):
+    with_lesion = {}
+    for i, lesions in shown.masks.items():
+        for lesion in lesions:
+            with_lesion.setdefault(lesion, []).append(rows[i])
+    named = with_lesion | {name: kept[name] for name in ("positive", "forgetting")}
+    return {name: patient_of[those] for name, those in named.items()}
 
 
 def chosen_thresholds(made, records, rows, *, most=64, seed=0):
