@@ -18,7 +18,7 @@ LAYERS = {
     "dr_tf.explain": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
     "dr_tf.configuration": 6, "dr_tf.app": 6,
-    "train": 7, "evaluate": 7, "dr_tf.predict": 7,
+    "train": 7, "evaluate": 7, "dr_tf.predict": 7, "dr_tf.ensemble": 7,
 }  # fmt: skip
 # Rooms that may import less than all below them.
 ONLY = {
@@ -115,6 +115,7 @@ class StartTest(unittest.TestCase):
             ["-m", "tfrecords_builder"],
             ["train.py"],
             ["-m", "dr_tf.predict"],
+            ["-m", "dr_tf.ensemble"],
             ["evaluate.py"],
             *rooms,
         ):

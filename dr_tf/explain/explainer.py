@@ -1,6 +1,8 @@
 """A network with its reasons: logits, evidence and maps of photographs, by one way there and back."""
 
+import contextlib
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
 from dr_tf.explain.taps import find, grid, watched
+from dr_tf.inference.network import features_of, members_of
 
 POSITIVE = "positive"
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -19,7 +22,7 @@ class Explanation:
     """Of n examples. `maps` [n, h, w] are what speaks *for* the target, 0 to 1; what speaks against it is not drawn.
 
     Of paired eyes `maps` holds one such array for each eye, and 1 is the most of both. Where nothing at that layer
-    speaks for the target a map is 0 everywhere.
+    speaks for the target a map is 0 everywhere. Of an ensemble maps are the mean of its networks'.
     """
 
     logits: np.ndarray
@@ -39,9 +42,10 @@ class Explainer:
         if method not in METHODS:
             raise UserError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
         self.model = model = _in_float32(model)
-        self.head, self.method, self.place, self._layer = head, method, find(model, layer), layer
+        self.head, self.method, self._layer = head, method, layer
+        self._places = [find(member, layer) for member in members_of(model)]
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
-        self._network = keras.Model(model.input, [model.output, model.get_layer("logits").input])
+        self._network = keras.Model(model.input, [model.output, features_of(model)])
         self._run = tf.function(self._explain, autograph=False)
         self._look = tf.function(lambda x: self._evidence(self._network(x, training=False)[0]), autograph=False)
 
@@ -53,6 +57,11 @@ class Explainer:
         answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
         logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
         return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+
+    @property
+    def place(self):
+        """Where maps are read: of an ensemble, in its first network."""
+        return self._places[0]
 
     @property
     def image_size(self):
@@ -80,23 +89,25 @@ class Explainer:
 
     def _explain(self, x, wanted):
         eyes = _photographs_of(x) if isinstance(x, dict) else {}
-        with tf.GradientTape(persistent=bool(eyes), watch_accessed_variables=False) as tape:
+        tape = tf.GradientTape(persistent=bool(eyes), watch_accessed_variables=False)
+        with tape, contextlib.ExitStack() as watching:
             tape.watch(eyes)
-            with watched(self.place, tape) as seen:
-                logits, features = self._network(x | eyes if eyes else x, training=False)
+            seen = [watching.enter_context(watched(place, tape)) for place in self._places]
+            logits, features = self._network(x | eyes if eyes else x, training=False)
             evidence = self._evidence(logits)
             # Photographs do not see each other, so the gradient of the sum holds each one's own.
             asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
-        owners = _owners(tape, seen, eyes) if eyes else [None]
-        maps = _scaled(self._maps(seen, tape.gradient(asked, seen)))
-        maps = dict(zip(owners, maps, strict=True))
+        parts = zip(self._places, seen, tape.gradient(asked, seen), strict=True)
+        owners = [_owners(tape, activations, eyes) if eyes else [None] for activations in seen]
+        found = [dict(zip(of, self._maps(*part), strict=True)) for of, part in zip(owners, parts, strict=True)]
+        maps = _scaled({eye: _mean([of[eye] for of in found]) for eye in found[0]})
         return logits, features, evidence, maps if eyes else maps[None]
 
     def _evidence(self, logits):
         return tf.stack(list(self.head.evidence(logits).values()), axis=1)
 
-    def _maps(self, activations, gradients):
-        name = self.place.name
+    def _maps(self, place, activations, gradients):
+        name = place.name
         if not gradients or any(gradient is None for gradient in gradients):
             raise UserError(f"the answer does not depend on {name}")
         pairs = zip(activations, gradients, strict=True)
@@ -123,10 +134,18 @@ def _owners(tape, seen, eyes):
     return [owner for (owner,) in owners]
 
 
+def _mean(maps):
+    """Over the networks of an ensemble, at the finest map's size."""
+    if len(maps) == 1:
+        return maps[0]
+    size = max((tuple(m.shape[1:]) for m in maps), key=math.prod)
+    return tf.reduce_mean([tf.image.resize(m[..., None], size)[..., 0] for m in maps], axis=0)
+
+
 def _scaled(maps):
-    """The largest value of an example becomes 1."""
-    largest = tf.reduce_max(tf.stack([tf.reduce_max(m, axis=(1, 2)) for m in maps]), axis=0)
-    return [tf.math.divide_no_nan(m, largest[:, None, None]) for m in maps]
+    """{eye: maps}. The largest value of an example becomes 1."""
+    largest = tf.reduce_max(tf.stack([tf.reduce_max(m, axis=(1, 2)) for m in maps.values()]), axis=0)
+    return {eye: tf.math.divide_no_nan(m, largest[:, None, None]) for eye, m in maps.items()}
 
 
 def _in_float32(model):

@@ -27,6 +27,34 @@ class Cloud:
         return np.linalg.norm((np.asarray(features, np.float64) - self.mean) @ self.whitening, axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Clouds:
+    """Of features of several networks side by side, each with a cloud of its own: the squares of distances add up.
+
+    Of one cloud of them all the matrix would grow with the square of the networks.
+    """
+
+    parts: tuple[Cloud, ...]
+
+    def distance(self, features):
+        ends = np.cumsum([len(part.mean) for part in self.parts])
+        split = np.split(np.asarray(features), ends[:-1], axis=1)
+        return np.linalg.norm([cloud.distance(part) for cloud, part in zip(self.parts, split, strict=True)], axis=0)
+
+
+def to_arrays(cloud):
+    """{name: array} of a Cloud or of Clouds."""
+    parts = cloud.parts if isinstance(cloud, Clouds) else [cloud]
+    means = {f"mean{i or ''}": part.mean for i, part in enumerate(parts)}
+    return means | {f"whitening{i or ''}": part.whitening for i, part in enumerate(parts)}
+
+
+def from_arrays(arrays):
+    numbers = [i or "" for i in range(len(arrays) // 2)]
+    parts = tuple(Cloud(arrays[f"mean{i}"], arrays[f"whitening{i}"]) for i in numbers)
+    return parts[0] if len(parts) == 1 else Clouds(parts)
+
+
 def fit_cloud(features):
     """Ledoit and Wolf's covariance: also where there are fewer photographs than features."""
     from sklearn.covariance import LedoitWolf  # only who fits needs it

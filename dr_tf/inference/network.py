@@ -30,9 +30,7 @@ class Network:
 
     @property
     def image_size(self):
-        shapes = self.model.input_shape
-        shapes = shapes.values() if isinstance(shapes, dict) else [shapes]
-        return next(shape[1] for shape in shapes if len(shape) == 4)
+        return image_size_of(self.model)
 
     def __call__(self, x):
         logits, features = self._run(x)
@@ -48,8 +46,19 @@ class Network:
         return None if self._members is None else self._members(features).numpy().swapaxes(0, 1)
 
 
+def image_size_of(model):
+    """The side of the photographs that it takes, one eye or two."""
+    shapes = model.input_shape.values() if isinstance(model.input_shape, dict) else [model.input_shape]
+    return next(shape[1] for shape in shapes if len(shape) == 4)
+
+
 def is_ensemble(model):
     return any(layer.name == MEMBERS for layer in model.layers)
+
+
+def members_of(model):
+    """The networks of an ensemble, up to their last layers, or the one that there is."""
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)] if is_ensemble(model) else [model]
 
 
 def features_of(model):

@@ -6,7 +6,7 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.gate import Cloud
+from dr_tf.inference.gate import from_arrays, to_arrays
 from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.neighbours import load_bank
 from dr_tf.inference.network import Network
@@ -39,7 +39,7 @@ def write_decision(run_dir, rule, preparation, cloud, bank=None):
     write_rule(folder / DECISION, rule, preparation)
     if cloud is not None:
         with files.appearing(folder / GATE) as path, open(path, "wb") as file:
-            np.savez(file, mean=cloud.mean, whitening=cloud.whitening)
+            np.savez(file, **to_arrays(cloud))
 
 
 def _read_cloud(path):
@@ -47,6 +47,6 @@ def _read_cloud(path):
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Cloud(arrays["mean"], arrays["whitening"])
-    except (OSError, ValueError, KeyError) as error:
+            return from_arrays(arrays)
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

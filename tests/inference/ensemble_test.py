@@ -1,0 +1,144 @@
+"""Several networks as one, and the command that makes such a run."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import shutil
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_tf import ensemble
+from dr_tf.data.records import open_records
+from dr_tf.explain.explainer import Explainer
+from dr_tf.inference.calibration import logits_of
+from dr_tf.inference.ensemble import MEANS, combined
+from dr_tf.inference.gate import Cloud, Clouds, from_arrays, to_arrays
+from dr_tf.inference.modes import answers_over
+from dr_tf.inference.network import Network
+from dr_tf.inference.predictor import Predictor
+from dr_tf.inference.run import load_run
+from dr_tf.models.heads.binary import Binary
+from tests import tiny
+from tests.explain import nets
+from tests.inference import heads
+
+
+class MeansTest(tf.test.TestCase):
+    def test_they_decode_to_the_mean_of_the_probabilities(self):
+        rng = np.random.default_rng(0)
+        for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Binary(), heads.MultiLabel()):
+            logits = rng.normal(0, 2, (6, 3, head.outputs)).astype(np.float32)
+            if head.name == "coral":  # else its probabilities are none
+                logits = -np.sort(-logits, axis=2)
+            mean = np.mean([head.probabilities(logits[:, member]) for member in range(3)], axis=0)
+            found = MEANS[head.calibration](keras.ops.convert_to_tensor(logits)).numpy()
+            with self.subTest(head.name):
+                self.assertAllClose(head.probabilities(found), mean, atol=1e-6)
+                self.assertAllClose(found, logits_of(head.calibration, mean, head.outputs, least=1e-12), atol=1e-3)
+
+    def test_what_is_all_but_certain_keeps_its_rank(self):
+        found = MEANS["sigmoid"](keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
+        self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
+
+
+class CombinedTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.models = [nets.linear(), nets.linear(-2 * nets.WEIGHTS)]
+        self.model, self.x = combined(self.models, Binary()), nets.photographs()
+
+    def test_it_averages_and_tells_its_members_apart(self):
+        network, head = Network(self.model), Binary()
+        apart = [model(self.x).numpy() for model in self.models]
+        found = answers_over(network, head, ("plain",), [(self.x,)])
+        mean = np.mean([head.probabilities(logits) for logits in apart], axis=0)
+        self.assertAllClose(head.probabilities(found.logits["plain"]), mean, atol=1e-6)
+        self.assertAllClose(found.by_member, [head.probabilities(logits) for logits in apart], atol=1e-6)
+        self.assertEqual(found.features.shape, (1, 16))
+
+    def test_it_opens_in_plain_keras(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.save(f"{folder}/model.keras")
+            again = keras.saving.load_model(f"{folder}/model.keras", safe_mode=True)
+        self.assertAllClose(again(self.x), self.model(self.x))
+
+    def test_a_smaller_member_sees_the_photograph_made_smaller(self):
+        photograph = keras.Input((4, 4, 3))
+        logits = keras.layers.Dense(1, name="logits")(keras.layers.Flatten()(nets.red_and_green()(photograph)))
+        model = combined([self.models[0], keras.Model(photograph, logits)], Binary())
+        large = np.broadcast_to(self.x[:, :1, :1], (1, 4, 4, 3))
+        self.assertEqual(Network(model).image_size, 4)
+        first = Network(model).members(Network(model)(large)[1])[0]
+        self.assertAllClose(first, self.models[0](large[:, :2, :2]), atol=1e-4)
+
+    def test_maps_are_the_mean_of_its_members(self):
+        """Each by how much its answer moves that of all."""
+        explained = Explainer(self.model, Binary())(self.x)
+        p = np.array([1 / (1 + np.exp(-model(self.x).numpy()[:, 0])) for model in self.models])
+        slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
+        evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
+        maps = [np.maximum(slope * of, 0) for slope, of in zip(slopes, evidence, strict=True)]
+        expected = np.mean(maps, axis=0)
+        self.assertAllClose(explained.maps, [expected / expected.max()], atol=1e-4)
+
+
+class CloudsTest(tf.test.TestCase):
+    def test_squares_add_up_and_arrays_come_back(self):
+        clouds = Clouds((Cloud(np.zeros(2), np.eye(2)), Cloud(np.ones(1), np.eye(1) / 2)))
+        for one in (clouds, from_arrays(to_arrays(clouds))):
+            self.assertAllClose(one.distance([[3.0, 4.0, 25.0]]), [13.0])
+        alone = from_arrays(to_arrays(clouds.parts[0]))
+        self.assertAllClose(alone.distance([[3.0, 4.0]]), [5.0])
+
+
+class CommandTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.other = cls.folder / "other"
+        shutil.copytree(tiny.run_dir(), cls.other, ignore=shutil.ignore_patterns("checkpoints", "evaluation"))
+        model = keras.saving.load_model(cls.other / "model.keras")
+        last = model.get_layer("logits")
+        last.set_weights([weights[..., ::-1] for weights in last.get_weights()])
+        model.save(cls.other / "model.keras")
+        cls._make(cls.folder / "made", tiny.run_dir(), cls.other)
+
+    @staticmethod
+    def _make(made, *runs, more=()):
+        arguments = ["--records", tiny.records_root(), "--run_dir", made, "--run_dirs", *runs, *more]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ensemble.main([str(argument) for argument in arguments])
+
+    def _refused(self, expected, *runs, **options):
+        with self.assertRaises(SystemExit) as caught:
+            self._make(self.folder / "refused", *runs, **options)
+        self.assertIn(expected, caught.exception.code)
+
+    def test_it_predicts_like_any_run_by_the_mean_of_its_members(self):
+        records = open_records(tiny.records_root(), tiny.DATASET)
+        x = np.stack([records.photograph(row) for row in records.rows("test")])
+        (network, rule, preparation, cloud), members = (
+            load_run(self.folder / "made"),
+            [load_run(run)[0] for run in (tiny.run_dir(), self.other)],
+        )
+        mean = np.mean([rule.head.probabilities(member(x)[0]) for member in members], axis=0)
+        self.assertAllClose(rule.head.probabilities(network(x)[0]), mean, atol=1e-5)
+        self.assertLen(cloud.parts, 2)
+        rule = dataclasses.replace(rule, gradable_from=0.0, distance_limit=None)
+        decision = Predictor(network, rule, preparation, cloud).decide(tiny.photographs()[0])
+        self.assertEqual(list(rule.modes), ["plain", "tta4", "knn", "knn_majority"])
+        self.assertIsNotNone(decision.p_positive)
+
+    def test_mistakes_in_one_line(self):
+        fold = self.folder / "fold-0"
+        shutil.copytree(self.other, fold)
+        (fold / "held_out.npz").touch()
+        self._refused("two different runs or more", self.other, self.other)
+        self._refused("was fitted on the calibration split", self.other, fold)
+        self._refused("is no finished run", self.other, self.folder)
+        self._refused("unknown mode 'tta5'", self.other, tiny.run_dir(), more=["--modes", "tta5"])
