@@ -30,8 +30,8 @@ def parse(arguments):
     parser.add_argument(
         "--target", default="positive", help='what to explain: positive, "grade >= K", or a class by its name or number'
     )
-    parser.add_argument("--method", help="grad_cam, grad_cam_plus_plus or hires_cam")
-    parser.add_argument("--layer", help="stride_N or the name of a layer; the last map where left out")
+    parser.add_argument("--method", help="grad_cam (the default), grad_cam_plus_plus or hires_cam")
+    parser.add_argument("--layer", help="stride_N or the name of a layer; stride_16 where left out")
     return parser.parse_args(arguments)
 
 

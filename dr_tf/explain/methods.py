@@ -33,5 +33,5 @@ def hires_cam(activations, gradients):
 
 
 METHODS = {"grad_cam": grad_cam, "grad_cam_plus_plus": grad_cam_plus_plus, "hires_cam": hires_cam}
-# The best of the scorecard on validation photographs; where a network pools its last map, Grad-CAM is the same there.
-DEFAULT_METHOD = "hires_cam"
+# The best of the scorecard on validation photographs, together with the layer that is read where none is named.
+DEFAULT_METHOD = "grad_cam"

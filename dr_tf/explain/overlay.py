@@ -46,7 +46,9 @@ def overlay(original, map, geometry, colormap="viridis"):
 def overlay_on_crop(crop, map, colormap="viridis"):
     """As `overlay`, on the square that the network saw; what is no retina there stays as it is."""
     placed = cv2.resize(np.asarray(map, np.float32), crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return mixed(crop, np.clip(placed, 0, 1) * (field_mask(crop) > 0), colormap)  # its black is not quite black in JPEGs
+    return mixed(
+        crop, np.clip(placed, 0, 1) * (field_mask(crop) > 0), colormap
+    )  # its black is not quite black in JPEGs
 
 
 def mixed(photograph, placed, colormap):

@@ -11,6 +11,8 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.models.stages import feature_maps
 
+# Coarser maps cover more than a lesion, finer ones are of edges: the best of the scorecard with `methods.DEFAULT_METHOD`.
+DEFAULT_LAYER = "stride_16"
 _NAMED = 12  # layers that a line about an unknown one names
 
 
@@ -22,14 +24,15 @@ class Place:
 
 
 def find(model, name=None):
-    """The place of this name: "stride_N", or a layer, "block_3/conv" where it lies in another. None: the last one.
+    """The place of this name: "stride_N", or a layer, "block_3/conv" where it lies in another. None: the usual one.
 
-    That is the last map before pooling. A transformer has none: its patches are read where they enter the last
-    attention, as after it the class token alone is used, and what the patches become there is of no effect.
+    That is DEFAULT_LAYER, or the last map of a network without it. A transformer has no map: its patches are read where
+    they enter the last attention, as after it the class token alone is used, and what the patches become there is of no
+    effect.
     """
     strides, layers = _strides(model), dict(_walk(model))
     if name is None:
-        return _last(strides, layers)
+        return _usual(strides, layers)
     if name in strides:
         return Place(name, strides[name])
     found = [layer for path, layer in layers.items() if path == name or path.endswith(f"/{name}")]
@@ -42,9 +45,10 @@ def find(model, name=None):
     raise UserError(f"there is no layer {name!r}; there are {_some(known, name)}")
 
 
-def _last(strides, layers):
+def _usual(strides, layers):
     if strides:
-        return Place(*list(strides.items())[-1])
+        name = DEFAULT_LAYER if DEFAULT_LAYER in strides else list(strides)[-1]
+        return Place(name, strides[name])
     attentions = [(path, layer) for path, layer in layers.items() if "Attention" in type(layer).__name__]
     if attentions:
         path, layer = attentions[-1]

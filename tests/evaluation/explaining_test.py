@@ -13,7 +13,9 @@ import keras
 import numpy as np
 
 import evaluate
+from dr_tf.console import UserError
 from dr_tf.data.records import open_records
+from dr_tf.evaluation.explaining import made_of
 from dr_tf.evaluation.report.mistakes import groups, mistake_pages
 from dr_tf.evaluation.report.reasons import reasons_section
 from dr_tf.evaluation.shown import Shown
@@ -84,11 +86,9 @@ class CommandTest(unittest.TestCase):
         self.assertIn("--explain: the network has no feature map", caught.exception.code)
 
     def test_pairs_are_refused(self):
-        with tempfile.TemporaryDirectory() as folder:
-            sets.write_set(folder, {"test": [sets.pair_fields(1)]}, config=f"{SIZE}-plain-q95", paired=True, size=SIZE)
-            with self.assertRaises(SystemExit) as caught:
-                self._run("--records", folder, "--dataset", f"drawn/{SIZE}-plain-q95", "--explain", "hires_cam")
-        self.assertIn("the scorecard is of single photographs", caught.exception.code)
+        pairs = types.SimpleNamespace(paired=True, name="odir/256-plain-q95-paired")
+        with self.assertRaisesRegex(UserError, "odir.* the scorecard is of single photographs"):
+            made_of(["hires_cam"], Network(green_counter()), HEADS["binary"](), pairs)
 
 
 class ShownTest(unittest.TestCase):

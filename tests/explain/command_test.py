@@ -71,7 +71,7 @@ class CommandTest(unittest.TestCase):
         self.assertIn("an &lt;eye&gt;.jpg", page)
         self.assertNotIn("an <eye>", page)
         self.assertIn("broken.jpg", page)
-        for name in ("proliferative DR", "HiResCAM", "stride_32"):
+        for name in ("proliferative DR", "Grad-CAM", "stride_16"):
             self.assertIn(name, page)
 
     def check_figures(self, figures, pictures):

@@ -105,8 +105,9 @@ class PlacesTest(tf.test.TestCase):
     def maps(self, layer=None, target="positive", head="softmax"):
         return Explainer(self.model, HEADS[head](), layer=layer)(self.x, target).maps
 
-    def test_the_last_map_is_the_default(self):
-        self.assertEqual(Explainer(self.model, BINARY).place, find(self.model, "stride_32"))
+    def test_the_default_is_neither_coarse_nor_fine(self):
+        self.assertEqual(Explainer(self.model, BINARY).place, find(self.model, "stride_16"))
+        self.assertEqual(Explainer(nets.linear(), BINARY).place.name, "conv")  # the last map, where nothing is marked
         self.assertEqual(find(self.model, "stride_4").layer.name, "stage_stem")
 
     def test_any_layer(self):
