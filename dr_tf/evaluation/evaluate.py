@@ -8,25 +8,22 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.photographs import Photographs
-from dr_tf.data.records import open_records
 from dr_tf.evaluation.explaining import explanations, made_of
-from dr_tf.evaluation.external import beside_own, own_records, shared_photographs, without
+from dr_tf.evaluation.external import beside_own
 from dr_tf.evaluation.figures import figures
 from dr_tf.evaluation.folder import EXPLANATIONS, folder_of, write_evaluation
-from dr_tf.evaluation.judging import conformal_of, known_rows, predict, with_intervals
+from dr_tf.evaluation.judging import conformal_of, predict, with_intervals
+from dr_tf.evaluation.label_shift import check_method
 from dr_tf.evaluation.looks import log_look, looked_often
 from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.referral import ensemble_disagreement, tta_spread
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.shown import Shown
+from dr_tf.evaluation.subject import subject_of
 from dr_tf.explain.scorecard.summary import tables
 from dr_tf.inference.modes import answers_over
-from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.run import load_run, read_bank
-
-ALL = "all"
-EXTERNAL = "external validation, nothing refitted"
 
 
 def evaluate(
@@ -49,48 +46,45 @@ def evaluate(
     `explain`: maps to score, each METHOD or METHOD@LAYER.
     """
     _refuse_folds(run_dir)
+    check_method(label_shift)
     network, rule, preparation, _ = load_run(run_dir)
     judged = _judging(network, rule, mode, run_dir)
-    records = open_records(records_root, dataset or preparation.records)
-    _check(records, preparation)
-    made = made_of(explain, network, rule.head, records) if explain else None
+    subject = subject_of(run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit)
+    made = made_of(explain, network, rule.head, subject.records) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
-    own = own_records(records_root, preparation.records, records)
-    rows, excluded = known_rows(records, _rows(records, split, own), rule.head, where=split)
-    shared = None if own is records else shared_photographs(run_dir, own, records, audit)
-    rows, excluded = without(shared, records, rows, excluded)
+    predictions, metrics = _measured(rule, judged, subject, label_shift, options)
+    if subject.external:
+        metrics["external"] = beside_own(run_dir, preparation.records, predictions, subject.shared, mode)
+    metrics["looks"] = log_look(run_dir, subject.records.name, split)
+    metrics["caveats"] += looked_often(split, metrics["looks"])
+    metrics["mode"] = mode
+    shown = {
+        "card": _card(run_dir, network, rule, preparation, mode),
+        "explanations": made and explanations(made, subject.records, subject.rows, split),
+        **_pictures(subject, predictions, network, rule.head),
+    }
+    folder = folder_of(run_dir, subject.records.name, split, mode)
+    return write_evaluation(folder, predictions, metrics, **shown), metrics
 
-    calibration = _calibration(judged, own, rule.head, wanted=label_shift == "bbse" or len(rule.head.classes) > 2)
+
+def _measured(rule, judged, subject, label_shift, options):
+    """(predictions, metrics). What has to be known of the run's calibration split is asked first: it may refuse."""
+    wanted = label_shift == "bbse" or len(rule.head.classes) > 2
+    calibration = _calibration(judged, subject.own, rule.head) if wanted else None
     conformal = conformal_of(rule.head, calibration)
-    predictions = with_intervals(judged(records, rows, split), conformal)
+    predictions = with_intervals(judged(subject.records, subject.rows, subject.split), conformal)
     shifted = label_shift and measure_shifted(
         predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options
     )
     metrics = measure(
         predictions,
-        excluded=excluded,
-        protocol="" if own is records else EXTERNAL,
+        excluded=subject.excluded,
+        protocol=subject.protocol,
         conformal=conformal and conformal.told(),
         shifted=shifted,
         **options,
     )
-    metrics["external"] = None if own is records else beside_own(run_dir, preparation.records, predictions, shared)
-    metrics["without_test_copies"] = _without_copies(predictions, records, rows, options)
-    metrics["looks"] = log_look(run_dir, records.name, split)
-    metrics["caveats"] += looked_often(split, metrics["looks"])
-    metrics["mode"] = mode
-    folder = folder_of(run_dir, records.name, split, mode)
-    shown = Shown(records, dict(zip(predictions.ids.tolist(), rows.tolist(), strict=True)), network, rule.head)
-    write_evaluation(
-        folder,
-        predictions,
-        metrics,
-        card=_card(run_dir, network, rule, preparation, mode),
-        photographs=shown.photograph,
-        reasons=shown.reasons,
-        explanations=made and explanations(made, records, rows, split),
-    )
-    return folder, metrics
+    return predictions, metrics | {"without_test_copies": _without_copies(predictions, subject, options)}
 
 
 def _refuse_folds(run_dir):
@@ -98,23 +92,6 @@ def _refuse_folds(run_dir):
         raise UserError(
             f"{run_dir} is a run of folds: evaluate it by --split folds, or one of them by --run_dir {run_dir}/fold-0"
         )
-
-
-def _check(records, preparation):
-    made = Preparation.of_records(records.name, preparation.image_size)
-    if made.enhancement != preparation.enhancement:
-        raise UserError(
-            f"{records.name} holds photographs enhanced by {made.enhancement!r}, the run learned from "
-            f"{preparation.enhancement!r}: build the records the same way"
-        )
-
-
-def _rows(records, split, own):
-    if split != ALL:
-        return records.rows(split)
-    if own is records:
-        raise UserError(f"--split {ALL} is for another data set than {records.name}, on which the run was fitted")
-    return np.arange(len(records))
 
 
 def _judging(network, rule, mode, run_dir):
@@ -142,22 +119,29 @@ def _spreads(answers, head):
     return spreads
 
 
-def _calibration(judged, own, head, *, wanted):
-    """What the rule says of the run's own calibration split; None where it has none, or nobody asks."""
-    if not wanted or own is None or "calibration" not in set(own.columns["split"]):
+def _calibration(judged, own, head):
+    """What the rule says of the run's own calibration split; None where there is none."""
+    if own is None or "calibration" not in set(own.columns["split"]):
         return None
     rows = own.rows("calibration")
     rows = rows[head.usable(own.columns)[rows]]
     return judged(own, rows, "calibration") if len(rows) else None
 
 
-def _without_copies(predictions, records, rows, options):
+def _without_copies(predictions, subject, options):
     """The figures again without photographs that copy another of the published test split; None where there are none."""
-    copies = np.asarray(records.columns.get("test_copy", np.full(len(records), "")))[rows] != ""
+    columns = subject.records.columns
+    copies = np.asarray(columns.get("test_copy", np.full(len(subject.records), "")))[subject.rows] != ""
     if not copies.any():
         return None
     left = predictions.take(~copies)
     return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
+
+
+def _pictures(subject, predictions, network, head):
+    row_of = dict(zip(predictions.ids.tolist(), subject.rows.tolist(), strict=True))
+    shown = Shown(subject.records, row_of, network, head)
+    return {"photographs": shown.photograph, "reasons": shown.reasons}
 
 
 def _card(run_dir, network, rule, preparation, mode):

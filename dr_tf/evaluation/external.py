@@ -11,6 +11,7 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.folder import folder_of
+from dr_tf.inference.rule import PLAIN
 
 # Kind of a pair in the audit -> why its photograph is left out.
 REASONS = {
@@ -68,12 +69,12 @@ def without(shared, records, rows, excluded):
     return rows[reasons == ""], excluded | counts
 
 
-def beside_own(run_dir, name, predictions, shared):
+def beside_own(run_dir, name, predictions, shared, mode=PLAIN):
     """What the report of an external validation says besides: the audit, and the run's figures on its own test split.
 
     Its own split is not looked at here: what an earlier evaluation found stands, if the run decided by the same threshold.
     """
-    path = folder_of(run_dir, name, "test") / "metrics.json"
+    path = folder_of(run_dir, name, "test", mode) / "metrics.json"
     own = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if own and (own["thresholds"], own["positive"]) != (predictions.thresholds, predictions.positive):
         own = None

@@ -54,13 +54,18 @@ def _bbse(predictions, prior, calibration):
 METHODS = {"em": _em, "bbse": _bbse}
 
 
+def check_method(name):
+    """None is no correction."""
+    if name not in (None, *METHODS):
+        raise UserError(f"unknown label shift correction {name!r}; known: {', '.join(METHODS)}")
+
+
 def corrected(predictions, *, method, prior, calibration=None):
     """(predictions under the estimated mix, that mix). `prior` is the mix that the probabilities were made for.
 
     Classes are decided anew as the likeliest. p_positive moves with the classes where each says whether it is positive.
     """
-    if method not in METHODS:
-        raise UserError(f"unknown label shift correction {method!r}; known: {', '.join(METHODS)}")
+    check_method(method)
     if predictions.multi_label:
         raise UserError("label shift can be corrected for one class a photograph, not for several labels")
     mix = METHODS[method](predictions, np.asarray(prior, float), calibration)

@@ -2,8 +2,8 @@
 
 from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
+from dr_tf.evaluation.report.intervals import intervals_section
 from dr_tf.evaluation.report.mistakes import mistake_pages
-from dr_tf.evaluation.report.reasons import reasons_section
 from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
@@ -12,7 +12,6 @@ from dr_tf.evaluation.report.tables import (
     confusion_table,
     figure_table,
     label_table,
-    plain_table,
     short_method,
     slice_table,
 )
@@ -35,12 +34,12 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Classes": _classes(predictions, metrics),
         "Probabilities": _probabilities(metrics, drawn),
         "Referral": _referral(drawn),
-        "Intervals": _intervals(metrics),
+        "Intervals": intervals_section(metrics),
         "Other mix": _shifted(metrics),
         "Slices": _slices(metrics),
         "Copies": copies_section(metrics),
         "Mistakes": mistake_pages(predictions, photographs, reasons),
-        "Explanations": reasons_section(explanations),
+        "Explanations": _explanations(explanations),
         "Model card": card_list(card, metrics),
         "Method": _method(metrics),
     }
@@ -167,37 +166,6 @@ def _referral(drawn):
     return told + _pictures(drawn, *(name for name in drawn if name.startswith("referral_")))
 
 
-def _intervals(metrics):
-    conformal = metrics["conformal"]
-    table = figure_table(metrics, TABLES["intervals"], "Intervals of neighbouring classes.")
-    if not table or not conformal:
-        return table
-    aim, needed = 1 - conformal["alpha"], round(1 / conformal["alpha"] + 0.4999) - 1
-    told = (
-        f"<p>Made to hold the true class for at least {100 * aim:.4g} % of new patients like those of calibration, whatever the "
-        "model's mistakes (split conformal prediction, one photograph a patient).</p>"
-    )
-    if metrics.get("external"):
-        told += (
-            "<p>These photographs are of another data set than those of calibration: nothing is promised of them.</p>"
-        )
-    names = zip(metrics["classes"], conformal["counts"], conformal["guaranteed"], strict=True)
-    rows = "".join(_interval_row(metrics, *entry, needed) for entry in names)
-    titles = ("Class", "Coverage here", "0 to 1", "Promised for this class?")
-    return told + table + plain_table(rows, titles)
-
-
-def _interval_row(metrics, name, calibrated, guaranteed, needed):
-    key = f"interval_coverage/{name}"
-    why = "" if calibrated >= needed else f", fewer than the {needed} that a promise needs"
-    promise = f"{'yes' if guaranteed else 'no'}: {count(calibrated, 'calibration patient')}{why}"
-    return (
-        f'<tr><td class="name">{text(name)}</td><td class="wide">{number(key, metrics[key]["value"])}'
-        f'<small>{interval(key, metrics[key])}</small></td><td class="wide">{bar(key, metrics[key])}</td>'
-        f'<td class="wide">{promise}</td></tr>'
-    )
-
-
 def _slices(metrics):
     if not metrics["slices"]:
         return ""
@@ -218,6 +186,14 @@ def _worst(name, part):
     verdict = "lower than the rest" if verdict == "lower" else verdict
     value = number(name, part["figures"][name]["value"])
     return f"Lowest {NAMES[name][0].lower()}: <strong>{text(part['slice'])} {text(part['value'])}</strong>, {value} ({verdict})."
+
+
+def _explanations(scorecard):
+    if not scorecard:
+        return ""
+    from dr_tf.evaluation.report.reasons import reasons_section  # TensorFlow comes with it
+
+    return reasons_section(scorecard)
 
 
 def _shifted(metrics):

@@ -1,0 +1,132 @@
+"""Another data set: what it shares is left out and counted, the run's own figures stand beside, nothing is refitted."""
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+import evaluate
+from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from dr_tf.evaluation.external import REASONS, beside_own, shared_photographs, without
+from dr_tf.evaluation.folder import folder_of
+from dr_tf.evaluation.measure import measure
+from dr_tf.evaluation.report.page import report
+from dr_tf.evaluation.subject import EXTERNAL
+from dr_tf.evaluation.table import read_predictions
+from dr_tf.files import write_json
+from tests import tiny
+from tests.evaluation.made import make_graded
+from tests.tfrecords_builder.trees import photograph, run_builder, write_photographs
+
+OTHER = "other/64-plain-q95"
+
+
+@functools.cache
+def other_records():
+    """Beside the tiny ones: two photographs that the run was fitted on, one of its test split, and twelve new ones."""
+    root, source = tiny.records_root(), tiny.records_root().parent / "other"
+    for i, (split, name) in enumerate((("train", "none"), ("calibration", "severe"), ("test", "mild"))):
+        (source / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(root.parent / "photographs" / split / name / "00.jpg", source / name / f"shared{i}.jpg")
+    for i, name in enumerate(tiny.CLASSES.split(",")):
+        write_photographs(source / name, [f"new{j}.jpg" for j in range(2 + (i < 2))], first_seed=900 + 10 * i)
+    photograph.cache_clear()
+    arguments = ["--name", "other", "--classes", tiny.CLASSES, "--image_size", 64, "--audit", "off", "--workers", 1]
+    run_builder("folder", "--source", source, "--records", root, *arguments)
+    return open_records(root, OTHER)
+
+
+class ExternalTest(tf.test.TestCase):
+    def _run(self, *arguments):
+        output = io.StringIO()
+        flags = ["--run_dir", tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 20, *arguments]
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+            evaluate.main(list(map(str, flags)))
+        return output.getvalue(), tiny.run_dir() / "evaluation" / "other-64-plain-q95-all"
+
+    def test_as_a_person_calls_it(self):
+        other_records()
+        said, folder = self._run("--dataset", "other", "--split", "all", "--label_shift", "bbse")
+        metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
+        self.assertIn("all (external validation, nothing refitted): 13 photographs", said)
+        self.assertEqual(metrics["excluded"], {"the same file as one that the run was fitted on": 2})
+        ids = read_predictions(folder / "predictions.csv").ids.tolist()
+        self.assertIn("mild/shared2.jpg", ids)  # a test photograph: nothing was fitted on it
+        self.assertNotIn("none/shared0.jpg", ids)
+        self.assertEqual(metrics["external"]["audit"], {"of": tiny.DATASET, "shared": 2})
+        self.assertIn("The leak audit found 2 photographs", report)
+        self.assertAlmostEqual(sum(metrics["label_shift"]["mix"].values()), 1)
+        self.assertIn("transductive", report)
+
+    def test_mistakes_in_one_line(self):
+        for expected, arguments in {
+            "known: em, bbse": ["--label_shift", "best"],
+            "is for another data set": ["--split", "all"],
+        }.items():
+            with self.subTest(expected), self.assertRaises(SystemExit) as caught:
+                self._run(*arguments)
+            self.assertIn(expected, caught.exception.code)
+
+
+class AuditTest(tf.test.TestCase):
+    def test_is_asked_once_for_the_same_two_sets(self):
+        own, other, asked = open_records(tiny.records_root(), tiny.DATASET), other_records(), []
+
+        def audit(folders, path):
+            asked.append(folders)
+            mine, theirs = ("/".join(folder.split("/")[-3:]) for folder in folders)
+            rows = [
+                (mine, theirs, "x", "a", "copy", "train"), (mine, theirs, "x", "b", "copy", "test"),
+                (mine, theirs, "y", "a", "same_eye", "train"), (mine, theirs, "y", "c", "same_eye", "validation"),
+            ]  # fmt: skip
+            with open(path, "w", newline="") as file:
+                csv.writer(file).writerows([("set_a", "set_b", "image_a", "image_b", "kind", "split_a"), *rows])
+
+        run = self.create_tempdir().full_path
+        found = [shared_photographs(run, own, other, audit) for _ in range(2)]
+        self.assertLen(asked, 1)
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0], {"a": REASONS["copy"], "c": REASONS["same_eye"]})
+        self.assertIsNone(shared_photographs(run, None, other, audit))  # the run's own records are not at hand
+
+    def test_what_is_left_out_is_counted(self):
+        other = other_records()
+        names, copy = other.columns["image_id"], REASONS["copy"]
+        rows, excluded = without({names[3]: copy}, other, np.arange(5), {"before": 1})
+        self.assertAllEqual(rows, [0, 1, 2, 4])
+        self.assertEqual(excluded, {"before": 1, copy: 1})
+        with self.assertRaisesRegex(UserError, "every photograph"):
+            without(dict.fromkeys(names, copy), other, np.arange(5), {})
+
+
+class BesideTest(tf.test.TestCase):
+    """The run's own test split, as an earlier evaluation left it."""
+
+    def test_the_runs_own_figures(self):
+        run, here = self.create_tempdir().full_path, make_graded(60, seed=1, dataset="other/256")
+        own = measure(make_graded(50), rounds=20)
+        write_json(folder_of(run, "made/256", "test") / "metrics.json", own)
+        beside = beside_own(run, "made/256", here, {})
+        self.assertEqual(beside["own"]["figures"]["auroc"], own["auroc"])
+        self.assertNotIn("confusion", beside["own"]["figures"])
+        page = report(here, measure(here, rounds=20, protocol=EXTERNAL) | {"external": beside})
+        for said in ("made/256, test", "other/256, test", "found no photograph", EXTERNAL):
+            self.assertIn(said, page)
+
+    def test_another_decision_is_not_put_beside(self):
+        run, here = self.create_tempdir().full_path, make_graded(60)
+        self.assertIsNone(beside_own(run, "made/256", here, None)["own"])
+        write_json(
+            folder_of(run, "made/256", "test") / "metrics.json", measure(make_graded(50, threshold=0.3), rounds=20)
+        )
+        beside = beside_own(run, "made/256", here, None)
+        self.assertIsNone(beside["own"])
+        page = report(here, measure(here, rounds=20) | {"external": beside})
+        for said in ("evaluate the run without --dataset first", "was not audited"):
+            self.assertIn(said, page)

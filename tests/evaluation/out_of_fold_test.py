@@ -1,0 +1,117 @@
+"""--split folds, on what train.py --folds leaves: here the logits are made, so that rules differ and can be checked."""
+
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+import evaluate
+from dr_tf.data.records import open_records
+from dr_tf.evaluation.table import read_predictions
+from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.fitting import Truth, fit_rule
+from dr_tf.inference.rule_file import read_rule
+from dr_tf.models.heads import HEADS
+from dr_tf.models.heads.head import positives
+from tests import tiny
+
+
+class FoldsTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.records = open_records(tiny.records_root(), tiny.DATASET)
+        self.logits = self._made()
+        for fold in (0, 1):
+            part = self.folder / "run" / f"fold-{fold}"
+            part.mkdir(parents=True)
+            shutil.copy(tiny.run_dir() / "decision.json", part)
+            (part / "model.keras").touch()
+            rows = self.records.fold(fold)[1]
+            np.savez(part / "held_out.npz", rows=rows, logits=self.logits[rows])
+
+    def _made(self):
+        """Surer in fold 1, so that calibration and thresholds cannot be the same."""
+        rng, grade = np.random.default_rng(0), self.records.columns["grade"]
+        seen = grade[:, None] + rng.normal(scale=0.7, size=(len(grade), 1))
+        heat = np.where(self.records.columns["fold"] == 1, 3.0, 0.7)[:, None]
+        return (-heat * (seen - np.arange(5)) ** 2).astype(np.float32)
+
+    def _run(self, *arguments):
+        output = io.StringIO()
+        flags = ["--run_dir", self.folder / "run", "--records", tiny.records_root(), "--rounds", 50, *arguments]
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+            evaluate.main(list(map(str, flags)))
+        return output.getvalue(), self.folder / "run" / "evaluation" / "tiny-64-plain-q95-folds"
+
+    def test_each_fold_by_a_rule_of_the_others(self):
+        said, folder = self._run("--split", "folds")
+        self.assertIn("folds (out-of-fold, rule cross-fitted over folds): 45 photographs", said)
+        predictions = read_predictions(folder / "predictions.csv")
+        row_of = {name: row for row, name in enumerate(self.records.columns["image_id"].tolist())}
+        rows = np.array([row_of[name] for name in predictions.ids])
+        self.assertNotIn("test", self.records.columns["split"][rows])
+        for fold in (0, 1):
+            mine = self.records.columns["fold"][rows] == fold
+            rule = self._fitted(self.records.fold(1 - fold)[1])
+            self.assertAllClose(
+                predictions.probabilities[mine], rule.probabilities(self.logits[rows[mine]]), atol=1e-12
+            )
+            self.assertAllEqual(
+                predictions.threshold[mine], [rule.mode("plain").points[rule.point].threshold] * mine.sum()
+            )
+        self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
+        self.assertLen(predictions.thresholds, 2)
+
+    def _fitted(self, rows):
+        own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
+        columns = self.records.columns
+        truth = Truth(columns["grade"][rows], positives("referable", columns)[rows], columns["patient_id"][rows])
+        rule = fit_rule(own.head, {"plain": self.logits[rows]}, truth, train_prior=own.prior)
+        self.assertNotEqual(rule.mode("plain").calibration, Calibration())
+        return rule
+
+    def test_what_is_written(self):
+        _, folder = self._run("--split", "folds")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        self.assertEqual((metrics["split"], metrics["n"], metrics["threshold"]), ("folds", 45, None))
+        self.assertEqual(sorted(fold["threshold"] for fold in metrics["folds"]), metrics["thresholds"])
+        self.assertEqual(sum(fold["n"] for fold in metrics["folds"]), 45)
+        report = (folder / "report.html").read_text()
+        for said in ("rule cross-fitted over folds", "Fold by fold", "fold-1"):
+            self.assertIn(said, report)
+        self.assertFalse((self.folder / "run" / "looks.jsonl").exists())  # nobody looked at a test split
+
+    def test_two_of_them_are_compared(self):
+        _, folder = self._run("--split", "folds")
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            evaluate.main(["--compare", str(folder), str(folder), "--rounds", "20"])
+        self.assertRegex(output.getvalue(), r"quadratic_kappa .*\+0\.000")
+
+    def _refusal(self, *arguments):
+        with self.assertRaises(SystemExit) as caught:
+            self._run(*arguments)
+        return caught.exception.code
+
+    def test_missing_folds_are_named(self):
+        (self.folder / "run" / "fold-1" / "model.keras").unlink()
+        self.assertRegex(
+            self._refusal("--split", "folds"), r"not trained to the end yet: fold-1 \(train.py --folds 2\)"
+        )
+        shutil.rmtree(self.folder / "run" / "fold-0")
+        self.assertIn("has no finished fold", self._refusal("--split", "folds"))
+
+    def test_other_folds_than_the_records_are_refused(self):
+        rows = self.records.fold(0)[1]
+        np.savez(self.folder / "run" / "fold-1" / "held_out.npz", rows=rows, logits=self.logits[rows])
+        self.assertIn("its folds are not those that", self._refusal("--split", "folds"))
+
+    def test_a_run_of_folds_has_no_other_split(self):
+        self.assertIn("evaluate it by --split folds", self._refusal("--split", "validation"))
