@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import queue
 import signal
+import stat
 import subprocess
 import sys
 
@@ -54,7 +55,12 @@ def read(preparation, photograph):
 def _data(photograph):
     if isinstance(photograph, np.ndarray):
         return cv2.imencode(".png", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return photograph if isinstance(photograph, bytes) else pathlib.Path(photograph).read_bytes()
+    if isinstance(photograph, bytes):
+        return photograph
+    path = pathlib.Path(photograph)
+    if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe would never end
+        raise BadPhotographError("not a file")
+    return path.read_bytes()
 
 
 class Readers:

@@ -94,6 +94,11 @@ class PredictorTest(tf.test.TestCase):
         found = list(self.predictor.decisions([good, _Deadly(), good, good]))
         self.assertEqual(["the process that read it died" in d.reason for d in found], [False, True, False, False])
 
+    def test_a_pipe_is_no_photograph(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkfifo(f"{folder}/pipe.jpg")
+            self.assertEqual(self.predictor.decide(f"{folder}/pipe.jpg").reason, "not a file")
+
     def test_each_mode_answers_by_its_own_fit(self):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]

@@ -1,0 +1,164 @@
+"""How long until the first answer of `python -m dr_tf.predict`, where do the seconds go, and how fast is a folder?
+
+Cold start: fresh processes, whose stages are timed one after the other; then the command itself, from its start to the
+first line of an answer. The limit of it is importing TensorFlow and Keras, without which there is no network; their own
+part is a row. Folder: --count photographs, originals over and over with one in a hundred broken (empty, cut short, data
+overwritten, a text), by the command; beside it what reading alone takes (the limit of one core, times the cores) and what
+the network alone takes, by the same code in this process.
+
+Needs a finished run and photographs; medians of --rounds. Another load on the machine shows as a wide range.
+  python benchmarks/predict.py --run_dir runs/idrid FOLDER [--count 1000] [--rounds 5]
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from dr_tf.inference.photographs import find  # noqa: E402
+
+# What the command does for one photograph, a mark after each stage.
+STAGES = """
+import json, sys, time
+marks = [["start", time.perf_counter()]]
+mark = lambda name: marks.append([name, time.perf_counter()])
+run_dir, path = sys.argv[1:]
+from dr_tf import predict
+mark("our own light imports")
+from dr_tf.console import without_greetings
+with without_greetings():
+    import tensorflow
+    mark("import TensorFlow")
+    import keras
+    mark("import Keras")
+    from dr_tf.inference import run
+    from dr_tf.inference.predictor import Predictor
+    mark("our own imports")
+    network, rule, preparation, cloud = run.load_run(run_dir)
+    mark("read the run, build the network")
+from dr_tf.inference.reading import read
+found = read(preparation, path)
+mark("read the photograph")
+network(found.pixels[None])
+mark("first pass: trace")
+network(found.pixels[None])
+mark("second pass")
+took = {name: at - before for (_, before), (name, at) in zip(marks, marks[1:])}
+print(json.dumps(took))
+"""
+
+
+def stages(run_dir, path, rounds):
+    """{stage: seconds of each round}, the start of Python itself among them."""
+    found = {"start Python": [_seconds([sys.executable, "-c", ""]) for _ in range(rounds)]}
+    for _ in range(rounds):
+        command = [sys.executable, "-c", STAGES, str(run_dir), str(path)]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name, seconds in json.loads(said.splitlines()[-1]).items():
+            found.setdefault(name, []).append(seconds)
+    return found
+
+
+def first_answer(run_dir, path):
+    """Seconds until the command has printed what it says of one photograph."""
+    start = time.perf_counter()
+    process = subprocess.Popen(_command(run_dir, path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdout.readline(), process.stdout.readline()  # the first is the header
+    took = time.perf_counter() - start
+    process.wait()
+    return took
+
+
+def _command(run_dir, place):
+    return [sys.executable, "-m", "dr_tf.predict", "--run_dir", str(run_dir), str(place)]
+
+
+def _seconds(command):
+    start = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def fill(folder, paths, count):
+    """Links to photographs, and one in a hundred broken in turn by each of four ways."""
+    first = paths[0].read_bytes()
+    cut = first[: len(first) // 2] + first[len(first) // 2 + 5000 :]
+    broken = (b"", first[: len(first) // 2], cut, b"no photograph")
+    for number in range(count):
+        path = folder / f"{number:05}.jpg"
+        if number % 100 == 50:
+            path.write_bytes(broken[number // 100 % len(broken)])
+        else:
+            path.symlink_to(paths[number % len(paths)].resolve())
+
+
+def folder_figures(run_dir, paths, count):
+    with tempfile.TemporaryDirectory() as place:
+        fill(pathlib.Path(place), paths, count)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.perf_counter()
+        done = subprocess.run(_command(run_dir, place), cwd=ROOT, capture_output=True, text=True)
+        took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(done.stderr.replace("\r", "\n").strip().splitlines()[-1])
+    return {
+        "photographs": len(done.stdout.splitlines()) - 1,
+        "exit_status": done.returncode,
+        "seconds": took,
+        "a_second": count / took,
+        "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_mb_of_a_process": after.ru_maxrss / 1024,
+    }
+
+
+def limits(run_dir, paths):
+    """Milliseconds a photograph of reading alone, and of the network alone at the batch of the command, in this process."""
+    import numpy as np
+
+    from dr_tf.inference.reading import read
+    from dr_tf.inference.run import load_run
+
+    network, _, preparation, _ = load_run(run_dir)
+    start = time.perf_counter()
+    found = [read(preparation, path) for path in paths[:32]]
+    reading = (time.perf_counter() - start) / len(found)
+    x = np.stack([one.pixels for one in found if one.pixels is not None][:16])
+    network(x)
+    passes = [(time.perf_counter(), network(x))[0] for _ in range(11)]
+    return {"reading_ms": 1e3 * reading, "network_ms": 1e3 * statistics.median(np.diff(passes)) / len(x)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--run_dir", required=True)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    paths, run_dir = list(find([args.folder])), pathlib.Path(args.run_dir).resolve()
+    by_stage = stages(run_dir, paths[0], args.rounds)
+    by_stage["the command, to its first answer"] = [first_answer(run_dir, paths[0]) for _ in range(args.rounds)]
+    for name, seconds in by_stage.items():
+        print(f"{name:34}{statistics.median(seconds):8.3f} s   ({min(seconds):.3f} to {max(seconds):.3f})")
+    figures = folder_figures(run_dir, paths, args.count) | limits(run_dir, paths)
+    for name, value in figures.items():
+        print(f"{name:34}{value:8.3f}")
+    versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "opencv-python-headless")}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    medians = {name: statistics.median(seconds) for name, seconds in by_stage.items()}
+    print(json.dumps({"machine": machine, **versions, "load": os.getloadavg()[0], "cold_start": medians, **figures}))
+
+
+if __name__ == "__main__":
+    main()
