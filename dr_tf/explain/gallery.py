@@ -54,7 +54,7 @@ def write_gallery(folder, predictor, explainer, paths, *, target=POSITIVE, told=
     """Writes everything below `folder` and returns the entries; `told` hears of each as soon as it is drawn."""
     folder, target = pathlib.Path(folder), explainer.targets[explainer.number(target)]
     found = zip(paths, _names(paths), explained(predictor, explainer, paths, target), strict=True)
-    entries = []
+    entries, sheets = [], []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for number in itertools.count(1):
             jobs = list(itertools.islice(found, _A_SHEET))
@@ -66,9 +66,10 @@ def write_gallery(folder, predictor, explainer, paths, *, target=POSITIVE, told=
                 entries.append(entry)
                 told(entry)
             if len(paths) > 1:
-                sheet.write(folder / f"contact_sheet{'' if number == 1 else f'_{number}'}.jpg")
+                sheets.append(f"contact_sheet{'' if number == 1 else f'_{number}'}.jpg")
+                sheet.write(folder / sheets[-1])
     files.write_json(folder / FIGURES, about(explainer, target) | {"photographs": [_plain(e) for e in entries]})
-    files.write_text(folder / PAGE, page(entries, explainer, target))
+    files.write_text(folder / PAGE, page(entries, explainer, target, sheets))
     return entries
 
 

@@ -42,8 +42,8 @@ tr.asked td { font-weight: 600; }
 """
 
 
-def page(entries, explainer, target):
-    """HTML whose pictures lie beside it."""
+def page(entries, explainer, target, sheets=()):
+    """HTML whose pictures and contact sheets lie beside it."""
     name, method = plain_target(target, explainer.head.positive), METHOD_NAMES[explainer.method]
     n = f"{len(entries):,} photograph{'' if len(entries) == 1 else 's'}"
     title = f"What speaks for {name}: {n}"
@@ -56,7 +56,7 @@ def page(entries, explainer, target):
         "compare between photographs.</p><p class='quiet'>Evidence is the network’s own, before its probabilities are "
         "calibrated: of a class its logit, of all else log-odds, which speak against it below 0. Where a network looked is "
         "no diagnosis, and a place without colour is not therefore healthy.</p>"
-        f"{_sheet(entries)}</div></header><main>{cards}</main><footer class='quiet'>Made by dr_tf. Research software, not a "
+        f"{_links(sheets)}</div></header><main>{cards}</main><footer class='quiet'>Made by dr_tf. Research software, not a "
         "medical device.</footer></body></html>\n"
     )
 
@@ -68,8 +68,12 @@ def _counts(entries):
     return counted + (f". Not usable: {_text(', '.join(unread))}." if unread else ".")
 
 
-def _sheet(entries):
-    return '<p><a href="contact_sheet.jpg">Contact sheet</a></p>' if len(entries) > 1 else ""
+def _links(sheets):
+    links = (
+        f'<a href="{name}">{i}</a>' if i > 1 else f'<a href="{name}">Contact sheet</a>'
+        for i, name in enumerate(sheets, 1)
+    )
+    return f"<p>{' · '.join(links)}</p>" if sheets else ""
 
 
 def _card(entry, target):
@@ -96,19 +100,22 @@ def _panels(entry):
 
 
 def _table(entry, target):
-    rows = ""
-    for name, value in entry.evidence.items():
-        p = entry.decision.probabilities.get(name)
-        if p is None and name != target:
-            continue
-        shown = ("", "") if p is None else (f"{p:.3f}", f'<i style="width: {100 * p:.1f}%"></i>')
-        asked = ' class="asked"' if name == target else ""
-        label = _text(plain_target(name, entry.decision.positive))
-        rows += (
-            f'<tr{asked}><td>{label}</td><td>{shown[0]}</td><td class="bar">{shown[1]}</td><td>{value:+.2f}</td></tr>'
-        )
+    p, plain = (
+        entry.decision.probabilities,
+        {name: plain_target(name, entry.decision.positive) for name in entry.evidence},
+    )
+    # Of two classes one is what is asked for: it is not told twice.
+    alone = target not in p and plain[target] not in [plain[name] for name in p]
+    told = [*p, *([target] if alone else [])]
+    rows = "".join(_row(plain[name], p.get(name), entry.evidence[name], plain[name] == plain[target]) for name in told)
     head = "<tr><th></th><th>probability</th><th></th><th>evidence</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _row(label, p, evidence, asked):
+    shown = ("", "") if p is None else (f"{p:.3f}", f'<i style="width: {100 * p:.1f}%"></i>')
+    kind = ' class="asked"' if asked else ""
+    return f'<tr{kind}><td>{_text(label)}</td><td>{shown[0]}</td><td class="bar">{shown[1]}</td><td>{evidence:+.2f}</td></tr>'
 
 
 def _text(words):
