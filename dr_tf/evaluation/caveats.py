@@ -58,4 +58,4 @@ CHECKS = (_never_decided, _disagreements, _small_classes, _patients)
 
 
 def _count(n):
-    return f"{n} photograph{'s' if n != 1 else ''}"
+    return f"{n:,} photograph{'s' if n != 1 else ''}"

@@ -22,6 +22,7 @@ from dr_tf.evaluation.shown import Shown
 from dr_tf.evaluation.subject import subject_of
 from dr_tf.explain.scorecard.summary import tables
 from dr_tf.inference.modes import answers_over
+from dr_tf.inference.priors import positive_classes
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.run import load_run, read_bank
 
@@ -54,7 +55,10 @@ def evaluate(
     options = {"prevalence": prevalence, "rounds": rounds}
     predictions, metrics = _measured(rule, judged, subject, label_shift, options)
     if subject.external:
-        metrics["external"] = beside_own(run_dir, preparation.records, predictions, subject.shared, mode)
+        share = float(np.asarray(rule.prior)[positive_classes(rule.head)].sum()) if rule.head.exclusive else None
+        metrics["external"] = beside_own(
+            run_dir, preparation.records, predictions, subject.shared, mode=mode, prior_positive=share
+        )
     metrics["looks"] = log_look(run_dir, subject.records.name, split)
     metrics["caveats"] += looked_often(split, metrics["looks"])
     metrics["mode"] = mode

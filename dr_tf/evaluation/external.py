@@ -69,10 +69,11 @@ def without(shared, records, rows, excluded):
     return rows[reasons == ""], excluded | counts
 
 
-def beside_own(run_dir, name, predictions, shared, mode=PLAIN):
+def beside_own(run_dir, name, predictions, shared, *, mode=PLAIN, prior_positive=None):
     """What the report of an external validation says besides: the audit, and the run's figures on its own test split.
 
     Its own split is not looked at here: what an earlier evaluation found stands, if the run decided by the same threshold.
+    `prior_positive`: how common the positive is in the mix that the run's probabilities are made for.
     """
     path = folder_of(run_dir, name, "test", mode) / "metrics.json"
     own = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -81,5 +82,6 @@ def beside_own(run_dir, name, predictions, shared, mode=PLAIN):
     figures = own and {key: value for key, value in own.items() if isinstance(value, dict) and "method" in value}
     return {
         "audit": None if shared is None else {"of": name, "shared": len(shared)},
+        "prior_positive": prior_positive,
         "own": own and {key: own[key] for key in _ABOUT} | {"figures": figures},
     }

@@ -106,8 +106,11 @@ def histogram(axes, p):
         scores = p.p_positive[p.truth_positive == value]
         axes.hist(scores, edges, histtype="stepfilled", alpha=0.75, color=colour, label=f"{name} ({len(scores):,})")
     low, high = p.thresholds[0], p.thresholds[-1]
-    axes.axvspan(low, high, color=ALARM, alpha=0.25, lw=0)
-    axes.axvline((low + high) / 2, color=ALARM, lw=1.4 * (low == high), label=f"threshold {thresholds([low, high])}")
+    mark = {"color": ALARM, "label": f"threshold {thresholds([low, high])}"}
+    if low == high:
+        axes.axvline(low, lw=1.4, **mark)
+    else:  # of folds
+        axes.axvspan(low, high, alpha=0.3, lw=0, **mark)
     axes.set(xlim=(0, 1), xlabel="stated probability", ylabel="photographs")
     axes.set_box_aspect(1)
     axes.grid(axis="x", visible=False)

@@ -4,7 +4,7 @@ from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
 from dr_tf.evaluation.report.intervals import intervals_section
 from dr_tf.evaluation.report.mistakes import mistake_pages
-from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section
+from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section, shifted_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
     bar,
@@ -35,7 +35,7 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Probabilities": _probabilities(metrics, drawn),
         "Referral": _referral(drawn),
         "Intervals": intervals_section(metrics),
-        "Other mix": _shifted(metrics),
+        "Other mix": shifted_section(metrics),
         "Slices": _slices(metrics),
         "Copies": copies_section(metrics),
         "Mistakes": mistake_pages(predictions, photographs, reasons),
@@ -194,17 +194,6 @@ def _explanations(scorecard):
     from dr_tf.evaluation.report.reasons import reasons_section  # TensorFlow comes with it
 
     return reasons_section(scorecard)
-
-
-def _shifted(metrics):
-    """Figures after the correction, with what has to be said of them."""
-    if not (shifted := metrics["label_shift"]):
-        return ""
-    mix = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shifted["mix"].items())
-    told = (
-        f"<p>Corrected by {text(shifted['method'])}; {text(shifted['transductive'])}. Estimated mix: {text(mix)}.</p>"
-    )
-    return told + figure_table(shifted, TABLES["decision"] + TABLES["classes"], "After the correction.")
 
 
 def _method(metrics):

@@ -1,7 +1,7 @@
 """The same figures of several sets of photographs, side by side."""
 
 from dr_tf.evaluation.report.tables import bar, plain_table
-from dr_tf.evaluation.report.words import NAMES, OF_FOLDS, SIDE_BY_SIDE, count, interval, number, text
+from dr_tf.evaluation.report.words import NAMES, OF_FOLDS, SIDE_BY_SIDE, class_name, count, interval, number, text
 
 
 def external_section(metrics):
@@ -12,7 +12,7 @@ def external_section(metrics):
         "<p>The network, its calibration and its threshold are the run’s, made without these photographs; the truth is told "
         "from this set’s labels by the run’s own definition of positive.</p>"
     )
-    told += f"<p>{text(_audit(external['audit']))}</p>"
+    told += f"<p>{text(_audit(external['audit']))} {text(_prior(metrics))}</p>"
     if not (own := external["own"]):
         return told + (
             "<p>The run’s own test split would stand beside this set, but no evaluation of it by this decision is in the run "
@@ -33,8 +33,43 @@ def _audit(audit):
     return f"The leak audit found {shared} of this set among those of {audit['of']} that the run was fitted on; none is counted."
 
 
+def _prior(metrics):
+    """Probabilities are of the mix that they were made for."""
+    known = metrics["positives"] + metrics["negatives"]
+    share = metrics["external"]["prior_positive"]
+    if share is None or not known:
+        return ""
+    here = metrics["positives"] / known
+    return (
+        f"Its probabilities were made for a mix in which {100 * share:.0f} % are positive; here {100 * here:.0f} % are."
+    )
+
+
 def _title(side):
     return f"{side['dataset']}, {side['split']}"
+
+
+def shifted_section(metrics):
+    """Figures after a correction for the mix of classes, beside those before, and what has to be said of them."""
+    if not (shifted := metrics["label_shift"]):
+        return ""
+    told = (
+        f"<p>Corrected by {text(shifted['method'].upper())}; {text(shifted['transductive'])}. It takes for granted that "
+        "photographs of a class look alike here and where the run was fitted: where the estimated mix is far from the true "
+        "one, they do not.</p>"
+    )
+    total = max(1, sum(metrics["classes"].values()))
+    rows = "".join(
+        f'<tr><td class="name">{text(class_name(name))}</td><td data-label="Estimated">{100 * shifted["mix"][name]:.1f} %</td>'
+        f'<td data-label="In truth">{100 * n / total:.1f} %</td></tr>'
+        for name, n in metrics["classes"].items()
+    )
+    mixes = plain_table(rows, ("Share of", "Estimated", "In truth"), kind="fold dense")
+    return told + mixes + side_table({"As decided": _figures(metrics), "Corrected": shifted}, "")
+
+
+def _figures(metrics):
+    return {name: figure for name, figure in metrics.items() if name in SIDE_BY_SIDE}
 
 
 def copies_section(metrics):
@@ -47,9 +82,11 @@ def copies_section(metrics):
 
 
 def side_table(sides, caption):
-    """`sides`: title -> figures by name, beside n and, where known, positives and negatives."""
+    """`sides`: title -> figures by name, and n, positives and negatives, which are shown where all sides have them."""
     titles = list(sides)
-    rows = _counted("Photographs", titles, [f"{side['n']:,}" for side in sides.values()])
+    rows = ""
+    if all("n" in side for side in sides.values()):
+        rows += _counted("Photographs", titles, [f"{side['n']:,}" for side in sides.values()])
     if all("positives" in side for side in sides.values()):
         rows += _counted("Positive", titles, [_positives(side) for side in sides.values()])
     shown = [name for name in SIDE_BY_SIDE if any(name in side for side in sides.values())]

@@ -88,7 +88,7 @@ text = html.escape
 def number(name, value):
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if name.split("/")[0] in PERCENT else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if name.split("/")[0] in PERCENT else _minus(f"{value:.3f}")
 
 
 def interval(name, figure):
@@ -96,7 +96,11 @@ def interval(name, figure):
         return ""
     if name.split("/")[0] in PERCENT:
         return f"{100 * figure['low']:.1f} – {100 * figure['high']:.1f} %"
-    return f"{figure['low']:.3f} – {figure['high']:.3f}"
+    return _minus(f"{figure['low']:.3f} – {figure['high']:.3f}")
+
+
+def _minus(number):
+    return number.replace("-", "−")
 
 
 def positive(name):
