@@ -6,6 +6,7 @@ who decodes it. Plain pipes: multiprocessing's processes would import, and so ru
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -15,6 +16,7 @@ import signal
 import stat
 import subprocess
 import sys
+import weakref
 
 import cv2
 import numpy as np
@@ -74,18 +76,21 @@ class Readers:
 
     def ahead(self, photographs, most):
         """A Read of each photograph, in order, with at most `most` begun and not yet taken."""
-        with concurrent.futures.ThreadPoolExecutor(self.most) as pool:
-            waiting = collections.deque()
+        pool, waiting = concurrent.futures.ThreadPoolExecutor(self.most), collections.deque()
+        try:
             for photograph in photographs:
                 waiting.append(pool.submit(self._read, photograph))
                 if len(waiting) >= most:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _read(self, photograph):
-        reader = self._idle.get() or _Reader(self._preparation)
+        reader = self._idle.get()
         try:
+            reader = reader or _Reader(self._preparation)
             return reader(photograph)
         except (EOFError, OSError, pickle.UnpicklingError):
             reader = None
@@ -104,6 +109,7 @@ class _Reader:
             stdout=subprocess.PIPE,
             env=environment,
         )
+        weakref.finalize(self, _end, self._process)
         self._send(preparation)
 
     def __call__(self, photograph):
@@ -114,10 +120,12 @@ class _Reader:
         pickle.dump(value, self._process.stdin)
         self._process.stdin.flush()
 
-    def __del__(self):
-        self._process.stdin.close()  # which it ends by
-        self._process.stdout.close()
-        self._process.wait()
+
+def _end(process):
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # it may have died
+            pipe.close()
+    process.wait()
 
 
 def serve():

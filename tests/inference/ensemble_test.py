@@ -77,7 +77,7 @@ class CombinedTest(tf.test.TestCase):
 
     def test_maps_are_the_mean_of_its_members(self):
         """Each by how much its answer moves that of all."""
-        explained = Explainer(self.model, Binary())(self.x)
+        explained = Explainer(self.model, Binary(), method="hires_cam")(self.x)
         p = np.array([1 / (1 + np.exp(-model(self.x).numpy()[:, 0])) for model in self.models])
         slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
         evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
