@@ -47,6 +47,7 @@ td.name { font-weight: 550; }
 td.name small, td small { display: block; font-weight: 400; color: var(--quiet); line-height: 1.3; }
 td.number { white-space: nowrap; }
 table.dense { table-layout: fixed; } table.dense td { padding-right: 1.1rem; }
+table.dense th { padding-right: .8rem; overflow-wrap: anywhere; vertical-align: bottom; }
 .short { display: none; }
 .scroll { overflow-x: auto; }
 table.confusion { width: auto; max-width: 100%; border-collapse: separate; border-spacing: 2px; }
