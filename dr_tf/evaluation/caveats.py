@@ -9,6 +9,14 @@ def caveats(predictions):
     return [sentence for check in CHECKS for sentence in check(predictions)]
 
 
+def _one_sided(p):
+    """No sensitivity without positives, no specificity without negatives, and no curve without both."""
+    known = p.truth_positive[p.known_positive]
+    if len(known) and len(np.unique(known)) < 2:
+        which, lost = ("positive", "specificity") if known[0] else ("negative", "sensitivity")
+        yield f"All {_count(len(known))} are {which} for {p.positive}: nothing can be told of {lost} or AUROC."
+
+
 def _never_decided(p):
     if p.multi_label:
         counts = zip(p.classes, (p.truth == 1).sum(axis=0), (p.decided == 1).sum(axis=0), strict=True)
@@ -54,7 +62,7 @@ def _small_classes(p):
         yield f"Fewer than 10 to judge by: {', '.join(few)}."
 
 
-CHECKS = (_never_decided, _disagreements, _small_classes, _patients)
+CHECKS = (_one_sided, _never_decided, _disagreements, _small_classes, _patients)
 
 
 def _count(n):

@@ -18,9 +18,13 @@ ALPHA = 0.1
 
 def known_rows(records, rows, head, *, where):
     """(those of `rows` that have a truth, {reason: number of those left out})."""
-    known = ((positives(head.positive, records.columns) != ABSENT) | head.usable(records.columns))[rows]
+    truth = positives(head.positive, records.columns)[rows]
+    known = (truth != ABSENT) | head.usable(records.columns)[rows]
     if not known.any():
         raise UserError(f"no label of {records.name}, {where}, says whether a photograph is {head.positive}")
+    if len(told := set(truth.tolist())) == 2 and ABSENT in told:
+        never = "not " if 1 in told else ""
+        raise UserError(f"no label of {records.name}, {where}, ever says that a photograph is {never}{head.positive}")
     left = int((~known).sum())
     return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
 

@@ -97,6 +97,12 @@ class CaveatsTest(unittest.TestCase):
             "patients unknown", "\n".join(caveats(make_graded(100, patient_known=np.zeros(100, bool)))).lower()
         )
 
+    def test_one_class_only(self):
+        for grade, said in ((0, "All 9 photographs are negative for referable: nothing can be told of sensitivity"),
+                            (4, "are positive for referable: nothing can be told of specificity or AUROC")):  # fmt: skip
+            truth = np.full(9, grade)
+            self.assertIn(said, caveats(make_graded(9, truth=truth, truth_positive=truth >= 2))[0])
+
     def test_nothing_to_say(self):
         truth = np.array([0, 1, 2, 3, 4] * 20)
         self.assertEqual(caveats(make_graded(100, truth=truth, decided=truth, refer=truth >= 2)), [])

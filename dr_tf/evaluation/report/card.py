@@ -27,7 +27,7 @@ def card_lines(card, metrics):
     """(title, text) of what is known."""
     sources = [part["value"] for part in metrics["slices"] if part["slice"] == "source"]
     limits = [*card.limits, *metrics["caveats"]]
-    if len(sources) < 2:
+    if len(sources) < 2 and not metrics.get("external"):
         limits.append("One source only: how figures carry over to other clinics and cameras is not shown here.")
     lines = {
         "Model": card.model,

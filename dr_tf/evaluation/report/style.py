@@ -96,11 +96,12 @@ footer { padding-top: 2rem; padding-bottom: 3rem; }
 }
 @media print {
   @page { margin: 14mm; }
-  body { font-size: 10pt; } nav { display: none; }
+  html, body { font-size: 9.5pt; line-height: 1.4; } nav { display: none; }
   main, header > div, footer { max-width: none; padding: 0; }
   header { background: none; padding-top: 0; }
-  h2 { margin-top: 1.5rem; } h2, h3 { break-after: avoid; }
-  tr, .card, .caveats { break-inside: avoid; }
+  h2 { margin-top: 1.5rem; } h2, h3, section > p, thead, caption { break-after: avoid; }
+  tr, .card, .caveats, table, p { break-inside: avoid; }
+  dl { gap: .15rem 1rem; }
   .cards { grid-template-columns: repeat(3, 1fr); }
   .pair { grid-template-columns: 1fr 1fr; }
   .photos { grid-template-columns: repeat(5, 1fr); } .photos.beside { grid-template-columns: repeat(3, 1fr); }
