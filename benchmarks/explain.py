@@ -4,8 +4,8 @@ Ours: `Explainer`, one traced function over batches of 16; the gallery on top of
 retina is 512 pixels across, decides on them, and writes every overlay, the contact sheet and the page; and the whole of
 `python -m dr_tf.explain`, a process that does so and first imports TensorFlow. The usual way is that of Keras' guide: a
 network cut at its last map, and a gradient tape around it for each photograph, eagerly. Both explain the same pixels
-at the last map, warm; the best round of each counts. The limit is 10 seconds on two cores, tracing and gallery together. Where other work
-holds the cores, the processor seconds (of both cores together) tell what it would be.
+at the last map, warm; the best round of each counts. The limit is 10 seconds on two cores, tracing and gallery together.
+Where other work holds the cores, the processor seconds (of both cores together) tell what it would be.
 
     python benchmarks/explain.py [--rounds 3]
 """
