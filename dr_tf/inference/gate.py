@@ -5,10 +5,12 @@ distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smal
 """
 
 import dataclasses
+import statistics
 
 import numpy as np
 
 KEPT = 0.99  # of photographs like the calibration split's
+_HANDFUL = 10
 
 
 def neighbour_distance(distances):
@@ -68,10 +70,14 @@ def fit_cloud(features):
 def distance_limit(distances, kept=KEPT):
     """The distance within which `kept` of photographs like these lie, as split-conformal prediction has it.
 
-    Beyond the largest distance seen no limit can promise so much: with fewer than kept / (1 - kept) photographs it is that.
+    That takes kept / (1 - kept) photographs. Of fewer, the farthest is a matter of luck and lets other cameras through:
+    log-normal distances with the same mean and deviation of the logarithm stand in; of a handful, the farthest all the same.
     """
     distances = np.sort(np.asarray(distances, np.float64))
     if not len(distances):
         return None
     rank = int(np.ceil(kept * (len(distances) + 1)))
-    return float(distances[min(rank, len(distances)) - 1])
+    if rank <= len(distances) or len(distances) < _HANDFUL:
+        return float(distances[min(rank, len(distances)) - 1])
+    logarithms = np.log(np.maximum(distances, 1e-12))
+    return float(np.exp(logarithms.mean() + statistics.NormalDist().inv_cdf(kept) * logarithms.std(ddof=1)))

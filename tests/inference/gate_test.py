@@ -11,6 +11,12 @@ class LimitTest(unittest.TestCase):
         self.assertEqual(distance_limit([3, 1, 2]), 3)
         self.assertIsNone(distance_limit([]))
 
+    def test_of_few_photographs_one_far_one_does_not_decide(self):
+        distances = np.array([4.0] * 10 + [9.0] * 10)  # logarithms: log 6 on average, a deviation of log 1.5
+        expected = 6 * 1.5 ** (2.326348 * np.sqrt(20 / 19))
+        self.assertAlmostEqual(distance_limit(distances), expected, places=4)
+        self.assertLess(distance_limit([*distances, 40.0]), 30)
+
     def test_it_keeps_the_share_that_it_says(self):
         rng = np.random.default_rng(0)
         kept = [(rng.exponential(size=50) <= distance_limit(rng.exponential(size=150))).mean() for _ in range(500)]
