@@ -41,8 +41,13 @@ UNCERTAINTIES = {"entropy": entropy, "margin": margin}
 
 
 def uncertainties(predictions):
-    """name -> scores: those that came with the predictions, and those that their probabilities give."""
-    own = {name: score(predictions.probabilities, predictions.multi_label) for name, score in UNCERTAINTIES.items()}
+    """name -> scores: those that came with the predictions, and those that their probabilities give.
+
+    Between two classes all of the latter put photographs in the same order: entropy stands for them.
+    """
+    alike = len(predictions.classes) == 2 and not predictions.multi_label
+    names = ["entropy"] if alike else UNCERTAINTIES
+    own = {name: UNCERTAINTIES[name](predictions.probabilities, predictions.multi_label) for name in names}
     return own | predictions.uncertainty
 
 

@@ -35,6 +35,14 @@ class ReferralTest(unittest.TestCase):
         self.assertLess(abs(accuracy["chance"][-1] - accuracy["chance"][0]), 0.1)
         self.assertEqual(curves["entropy"][0]["accuracy"], curves["chance"][0]["accuracy"])
 
+    def test_between_two_classes_one_score_is_enough(self):
+        base = make_graded(60)
+        p = np.stack([1 - base.p_positive, base.p_positive], axis=1)
+        two = make_graded(
+            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, decided=base.refer
+        )
+        self.assertEqual(set(referral_curves(two, rounds=20)), {"entropy"})
+
     def test_labels(self):
         self.assertIn("odir_score", referral_curves(make_labelled(60), rounds=20)["entropy"][0])
 

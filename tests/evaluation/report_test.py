@@ -99,6 +99,16 @@ class ReportTest(unittest.TestCase):
         self.assertIn("no photograph at hand", found)
         self.assertNotIn("<img", found)
 
+    def test_two_classes_are_not_shown_twice(self):
+        base = make_graded(60)
+        p = np.stack([1 - base.p_positive, base.p_positive], axis=1)
+        two = make_graded(
+            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, decided=base.refer
+        )
+        page = report(two, measure(two, rounds=20))
+        self.assertEqual(page.count('<table class="confusion">'), 1)
+        self.assertNotIn("likeliest class’s probability", page)
+
     def test_label_shift_is_marked(self):
         predictions = make_graded(100)
         shifted = measure_shifted(predictions, method="em", prior=SHARES, rounds=20)

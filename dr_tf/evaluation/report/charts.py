@@ -174,8 +174,8 @@ def charts(p, metrics):
 
 
 def _reliability_of_classes(p):
-    if p.multi_label or not p.labelled.any():
-        return {}
+    if p.multi_label or len(p.classes) == 2 or not p.labelled.any():
+        return {}  # of two classes the decision's own diagram says it
     known = p.take(p.labelled)
     pair = known.uncalibrated, known.probabilities
     drawn = _before_and_after(*pair, lambda probabilities: top_label(probabilities, known.truth))

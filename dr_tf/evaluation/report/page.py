@@ -144,6 +144,8 @@ def _decision(metrics, drawn):
 def _classes(predictions, metrics):
     found = metrics["confusion"]
     table = figure_table(metrics, TABLES["classes"], f"Of every {metrics['unit']} whose truth is known.")
+    if found.get("classes") == found["refer"]:  # two classes, which are the decision: it has been shown
+        return table
     if "classes" in found:
         caption = "Counts, and their share of the row. Outlined: right."
         return table + confusion_table(found["classes"], predictions.classes, caption) + class_table(metrics)
