@@ -1,12 +1,12 @@
 """How long until the first answer of `python -m dr_tf.predict`, where do the seconds go, and how fast is a folder?
 
 Cold start: fresh processes, whose stages are timed one after the other; then the command itself, from its start to the
-first line of an answer. The limit of it is importing TensorFlow and Keras, without which there is no network; their own
-part is a row. Folder: --count photographs, originals over and over with one in a hundred broken (empty, cut short, data
+first line of an answer. The limit of it is importing TensorFlow and Keras, without which there is no network: a row.
+Folder: --count photographs, originals over and over with one in a hundred broken (empty, cut short, data
 overwritten, a text), by the command; beside it what reading alone takes (the limit of one core, times the cores) and what
 the network alone takes, by the same code in this process.
 
-Needs a finished run and photographs; medians of --rounds. Another load on the machine shows as a wide range.
+Needs a finished run and photographs. Where other work loads the machine, processor seconds say more than seconds.
   python benchmarks/predict.py --run_dir runs/idrid FOLDER [--count 1000] [--rounds 5]
 """
 
@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 
+import numpy as np
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -32,17 +34,16 @@ from dr_tf.inference.photographs import find  # noqa: E402
 # What the command does for one photograph, a mark after each stage.
 STAGES = """
 import json, sys, time
-marks = [["start", time.perf_counter()]]
-mark = lambda name: marks.append([name, time.perf_counter()])
+sys.modules["sklearn"] = None  # as the command has it
+marks = [["start", time.perf_counter(), time.process_time()]]
+mark = lambda name: marks.append([name, time.perf_counter(), time.process_time()])
 run_dir, path = sys.argv[1:]
 from dr_tf import predict
 mark("our own light imports")
 from dr_tf.console import without_greetings
 with without_greetings():
-    import tensorflow
-    mark("import TensorFlow")
-    import keras
-    mark("import Keras")
+    import tensorflow, keras
+    mark("import TensorFlow and Keras")
     from dr_tf.inference import run
     from dr_tf.inference.predictor import Predictor
     mark("our own imports")
@@ -55,13 +56,12 @@ network(found.pixels[None])
 mark("first pass: trace")
 network(found.pixels[None])
 mark("second pass")
-took = {name: at - before for (_, before), (name, at) in zip(marks, marks[1:])}
-print(json.dumps(took))
+print(json.dumps({new[0]: [new[1] - old[1], new[2] - old[2]] for old, new in zip(marks, marks[1:])}))
 """
 
 
 def stages(run_dir, path, rounds):
-    """{stage: seconds of each round}, the start of Python itself among them."""
+    """{stage: [(seconds, processor seconds)] of each round}, the start of Python itself among them."""
     found = {"start Python": [_seconds([sys.executable, "-c", ""]) for _ in range(rounds)]}
     for _ in range(rounds):
         command = [sys.executable, "-c", STAGES, str(run_dir), str(path)]
@@ -72,13 +72,13 @@ def stages(run_dir, path, rounds):
 
 
 def first_answer(run_dir, path):
-    """Seconds until the command has printed what it says of one photograph."""
-    start = time.perf_counter()
+    """Seconds until the command has printed what it says of one photograph, and its processor seconds."""
+    start, before = time.perf_counter(), _children()
     process = subprocess.Popen(_command(run_dir, path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     process.stdout.readline(), process.stdout.readline()  # the first is the header
     took = time.perf_counter() - start
     process.wait()
-    return took
+    return took, _children() - before
 
 
 def _command(run_dir, place):
@@ -86,9 +86,15 @@ def _command(run_dir, place):
 
 
 def _seconds(command):
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _children()
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _children() - before
+
+
+def _children():
+    """Processor seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def fill(folder, paths, count):
@@ -107,25 +113,22 @@ def fill(folder, paths, count):
 def folder_figures(run_dir, paths, count):
     with tempfile.TemporaryDirectory() as place:
         fill(pathlib.Path(place), paths, count)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), _children()
         done = subprocess.run(_command(run_dir, place), cwd=ROOT, capture_output=True, text=True)
-        took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        took, used = time.perf_counter() - start, _children() - before
     print(done.stderr.replace("\r", "\n").strip().splitlines()[-1])
     return {
         "photographs": len(done.stdout.splitlines()) - 1,
         "exit_status": done.returncode,
         "seconds": took,
         "a_second": count / took,
-        "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peak_mb_of_a_process": after.ru_maxrss / 1024,
+        "processor_seconds": used,
+        "peak_mb_of_a_process": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
 
 
 def limits(run_dir, paths):
     """Milliseconds a photograph of reading alone, and of the network alone at the batch of the command, in this process."""
-    import numpy as np
-
     from dr_tf.inference.reading import read
     from dr_tf.inference.run import load_run
 
@@ -149,14 +152,17 @@ def main():
     paths, run_dir = list(find([args.folder])), pathlib.Path(args.run_dir).resolve()
     by_stage = stages(run_dir, paths[0], args.rounds)
     by_stage["the command, to its first answer"] = [first_answer(run_dir, paths[0]) for _ in range(args.rounds)]
-    for name, seconds in by_stage.items():
-        print(f"{name:34}{statistics.median(seconds):8.3f} s   ({min(seconds):.3f} to {max(seconds):.3f})")
+    print(f"{'median of ' + str(args.rounds):34}   seconds  processor   (range of seconds)")
+    for name, rounds in by_stage.items():
+        wall, used = zip(*rounds, strict=True)
+        span = f"({min(wall):.3f} to {max(wall):.3f})"
+        print(f"{name:34}{statistics.median(wall):10.3f}{statistics.median(used):11.3f}   {span}")
     figures = folder_figures(run_dir, paths, args.count) | limits(run_dir, paths)
     for name, value in figures.items():
         print(f"{name:34}{value:8.3f}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "opencv-python-headless")}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    medians = {name: statistics.median(seconds) for name, seconds in by_stage.items()}
+    medians = {name: np.median(rounds, axis=0).tolist() for name, rounds in by_stage.items()}
     print(json.dumps({"machine": machine, **versions, "load": os.getloadavg()[0], "cold_start": medians, **figures}))
 
 
