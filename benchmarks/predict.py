@@ -34,7 +34,7 @@ from dr_tf.inference.photographs import find  # noqa: E402
 # What the command does for one photograph, a mark after each stage.
 STAGES = """
 import json, sys, time
-sys.modules["sklearn"] = None  # as the command has it
+sys.modules["sklearn"] = sys.modules["matplotlib"] = None  # as the command has it
 marks = [["start", time.perf_counter(), time.process_time()]]
 mark = lambda name: marks.append([name, time.perf_counter(), time.process_time()])
 run_dir, path = sys.argv[1:]
