@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -65,7 +66,9 @@ def measured(decisions):
     actions = collections.Counter(decision.action for decision in decisions)
     n = len(decisions)
     shares = {action: [actions[action] / n, *wilson(actions[action], n)] for action in ACTIONS}
-    reasons = collections.Counter(decision.reason.split(":")[0] for decision in decisions if decision.reason)
+    reasons = collections.Counter(
+        re.sub(r"\d+ %", "part", decision.reason.split(":")[0]) for decision in decisions if decision.reason
+    )
     return {"n": n, **shares, "reasons": dict(reasons.most_common())}
 
 
@@ -79,7 +82,7 @@ def line(name, figures):
     )
     far = "" if figures["auroc_of_distance"] is None else f"{figures['auroc_of_distance']:.3f}"
     reasons = ", ".join(f"{reason} {count}" for reason, count in list(figures["reasons"].items())[:3])
-    return f"{name:34}{figures['n']:5}{shares}{far:>8}  {reasons}"
+    return f"{name:42}{figures['n']:5}{shares}{far:>8}  {reasons}"
 
 
 def main():
@@ -91,7 +94,7 @@ def main():
     from dr_tf.inference.predictor import Predictor
 
     predictor, found, own = Predictor.of_run(args.run_dir), {}, None
-    print(f"{'':34}{'n':>5}" + "".join(f"{action:>26}" for action in ACTIONS) + "  far by  most frequent reasons")
+    print(f"{'':42}{'n':>5}" + "".join(f"{action:>26}" for action in ACTIONS) + "  far by  most frequent reasons")
     for name, photographs in groups(args.every, args.eyes):
         if not photographs:
             continue
