@@ -1,7 +1,8 @@
 """`--split folds`: each photograph by the network that never saw it, and by a rule that never saw its fold.
 
-A fold's rule (calibration, thresholds, cuts, intervals) is fitted on the logits that the other folds' networks gave of
-their own held-out photographs. No test photograph is in any of it: this is what choices are made on.
+That rule is either fitted on the logits that the other folds' networks gave of their own held-out photographs ("crossed"),
+or it is the fold's own, fitted by its network on the fold that chose its epoch ("own"): crossed rules want networks whose
+logits are of one scale, own ones are what a run gives. No test photograph is in any of it: choices are made on this.
 """
 
 import dataclasses
@@ -27,7 +28,10 @@ from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.head import positives
 
 FOLDS, HELD_OUT = "folds", "held_out.npz"
-PROTOCOL = "out-of-fold, rule cross-fitted over folds"
+PROTOCOLS = {
+    "crossed": "out-of-fold, rule cross-fitted over folds",
+    "own": "out-of-fold, each fold’s own rule from the fold that chose its epoch",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +45,19 @@ class Fold:
     logits: np.ndarray
 
 
-def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
-    """Writes RUN/evaluation/DATASET-folds and returns (its folder, what was measured)."""
+def evaluate_folds(run_dir, records_root, *, rule="crossed", prevalence=None, rounds=2000):
+    """Writes RUN/evaluation/DATASET-folds and returns (its folder, what was measured). `rule`: a name in PROTOCOLS."""
+    if rule not in PROTOCOLS:
+        raise UserError(f"unknown rule of folds {rule!r}; known: {', '.join(PROTOCOLS)}")
     folds = read_folds(run_dir)
     records = open_records(records_root, folds[0].preparation.records)
     _check(run_dir, folds, records)
-    parts, rules, conformals = zip(*(_judged(fold, folds, records) for fold in folds), strict=True)
+    parts, rules, conformals = zip(*(_judged(i, folds, records, RULES[rule]) for i in range(len(folds))), strict=True)
     predictions, rows = Predictions.joined(parts), np.concatenate([fold.rows for fold in folds])
     metrics = measure(
         predictions,
         excluded=_excluded(records, rows),
-        protocol=PROTOCOL,
+        protocol=PROTOCOLS[rule],
         conformal=told_of_folds(conformals),
         prevalence=prevalence,
         rounds=rounds,
@@ -91,21 +97,34 @@ def _check(run_dir, folds, records):
             raise UserError(f"{records.directory}: its folds are not those that {run_dir} was trained on")
 
 
-def _judged(fold, folds, records):
-    """(predictions, rule, conformal) of a fold, fitted on all others."""
-    others = [other for other in folds if other is not fold]
-    rows, logits = (np.concatenate([getattr(other, name) for other in others]) for name in ("rows", "logits"))
-    rule = _fitted(fold.rule, records.columns, rows, logits)
-    conformal = conformal_of(rule.head, predict(rule, records, rows, logits, split=FOLDS))
+def _judged(i, folds, records, rule_of):
+    """(predictions, rule, conformal) of fold i, of which neither rule nor intervals have seen anything."""
+    fold, others = folds[i], folds[:i] + folds[i + 1 :]
+    rule, calibration = rule_of(fold, others, folds[i - 1], records)
+    conformal = conformal_of(rule.head, calibration)
     return with_intervals(predict(rule, records, fold.rows, fold.logits, split=FOLDS), conformal), rule, conformal
 
 
-def _fitted(own, columns, rows, logits):
-    head = own.head
+def _crossed(fold, others, _, records):
+    head, columns = fold.rule.head, records.columns
+    rows, logits = (np.concatenate([getattr(other, name) for other in others]) for name in ("rows", "logits"))
     truth = Truth(
         head.strata(columns)[rows], positives(head.positive, columns)[rows], np.asarray(columns["patient_id"])[rows]
     )
-    return fit_rule(head, {PLAIN: logits}, truth, train_prior=own.prior, point=own.point)
+    rule = fit_rule(head, {PLAIN: logits}, truth, train_prior=fold.rule.prior, point=fold.rule.point)
+    return rule, predict(rule, records, rows, logits, split=FOLDS)
+
+
+def _own(fold, others, before, records):
+    """Intervals are fitted on the other folds as they are judged, but for the one before, whose rule saw this fold."""
+    if not fold.rule.mode(PLAIN).report.get("photographs"):
+        raise UserError(f"{fold.name} kept its last epoch: its own rule was fitted on nobody; use --fold_rule crossed")
+    unseen = [other for other in others if other is not before]
+    parts = [predict(other.rule, records, other.rows, other.logits, split=FOLDS) for other in unseen]
+    return fold.rule, Predictions.joined(parts) if parts else None
+
+
+RULES = {"crossed": _crossed, "own": _own}
 
 
 def _excluded(records, rows):

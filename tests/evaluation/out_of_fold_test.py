@@ -69,6 +69,14 @@ class FoldsTest(tf.test.TestCase):
         self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
         self.assertLen(predictions.thresholds, 2)
 
+    def test_each_fold_by_its_own_rule(self):
+        said, folder = self._run("--split", "folds", "--fold_rule", "own")
+        self.assertIn("each fold’s own rule", said)
+        predictions = read_predictions(folder / "predictions.csv")
+        rule, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
+        rows = np.concatenate([self.records.fold(fold)[1] for fold in (0, 1)])
+        self.assertAllClose(predictions.probabilities, rule.probabilities(self.logits[rows]), atol=1e-12)
+
     def _fitted(self, rows):
         own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         columns = self.records.columns

@@ -120,14 +120,22 @@ def folds_section(metrics):
     if not (folds := metrics.get("folds")):
         return ""
     told = (
-        "<p>Each fold was held out from one network, and its calibration, thresholds and intervals were fitted on the other "
-        "folds’ held-out photographs. The figures of this page are of all folds together. Their intervals count the luck of "
-        "who was photographed, not that of training once more.</p>"
+        "<p>Each fold was held out from one network, and nothing of it was seen by the rule that judged it. The figures of "
+        "this page are of all folds together; where their AUROC is well below that of the folds, the networks’ probabilities "
+        "are not of one scale. Intervals count the luck of who was photographed, not that of training once more.</p>"
     )
     shown = [name for name in OF_FOLDS if any(name in fold for fold in folds)]
-    rows = "".join(_fold_row(fold, shown) for fold in folds)
+    rows = "".join(_fold_row(fold, shown) for fold in folds) + _mean_row(folds, shown)
     titles = ("Fold", "Threshold", *(NAMES[name][0] for name in shown))
     return told + plain_table(rows, titles, kind="fold dense")
+
+
+def _mean_row(folds, shown):
+    cells = ""
+    for name in shown:
+        values = [fold[name]["value"] for fold in folds if name in fold and fold[name]["value"] is not None]
+        cells += f'<td data-label="{NAMES[name][0]}">{number(name, sum(values) / len(values) if values else None)}</td>'
+    return f'<tr><td class="name">mean of folds</td><td></td>{cells}</tr>'
 
 
 def _fold_row(fold, shown):
