@@ -19,6 +19,7 @@ from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
 from dr_tf.training.experiment import Experiment
+from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.grid import Grid
 from dr_tf.training.optimization import Optimization
 
@@ -26,6 +27,7 @@ from dr_tf.training.optimization import Optimization
 CONFIGURABLES = {
     "train": Experiment,
     "optimization": Optimization,
+    "feature_bank": FeatureBank,
     "grid": Grid,
     "backbone": build_backbone,
     "classifier": classifier,

@@ -1,6 +1,7 @@
 import pathlib
 import tempfile
 
+import gin
 import tensorflow as tf
 
 from dr_tf import configuration
@@ -12,11 +13,34 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("*.gin"))]
 
 
+def without_download(path, preset):
+    """Bindings by which a config that wants pretrained weights is built with random ones."""
+    configuration.parse([path])
+    wanted = gin.query_parameter("backbone.weights") if "backbone.weights" in gin.config_str() else None
+    return [] if wanted is None else [f"PRESET = '{preset}'" if wanted != "imagenet" else "backbone.weights = None"]
+
+
+def small_preset(folder):
+    """A preset like EfficientNet-Lite's, of two stages with random weights."""
+    import keras_hub
+
+    keras_hub.models.EfficientNetBackbone(
+        stackwise_width_coefficients=[1.0] * 2, stackwise_depth_coefficients=[1.0] * 2, stackwise_kernel_sizes=[3, 3],
+        stackwise_num_repeats=[1, 1], stackwise_input_filters=[8, 8], stackwise_output_filters=[8, 16],
+        stackwise_expansion_ratios=[1, 2], stackwise_squeeze_and_excite_ratios=[0, 0], stackwise_strides=[1, 2],
+        stackwise_block_types=["v1", "v1"], min_depth=None, activation="relu6", input_shape=(None, None, 3),
+        include_initial_padding=True, use_depth_divisor_as_min_depth=True, cap_round_filter_decrease=True,
+        stem_conv_padding="valid", batch_norm_momentum=0.9, batch_norm_epsilon=1e-3,
+    ).save_to_preset(folder)  # fmt: skip
+    return folder
+
+
 class ShippedConfigsTest(tf.test.TestCase):
     def test_each_is_parsed_and_built(self):
+        preset = small_preset(f"{self.get_temp_dir()}/preset")
         for path in COMPLETE:
             with self.subTest(path.name):
-                configuration.parse([path])
+                configuration.parse([path], without_download(path, preset))
                 experiment = configuration.build("train")
                 model = experiment.model(head=experiment.head)
                 self.assertEqual(model.output_shape[-1], experiment.head.outputs)

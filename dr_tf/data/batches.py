@@ -28,6 +28,7 @@ def training_batches(
     weights=None,
     shard=(0, 1),
     threads=None,
+    views=None,
 ):
     """Epochs first_epoch..epochs-1 as one dataset, so that nothing is built anew between them.
 
@@ -35,38 +36,67 @@ def training_batches(
     shard (i, n) takes every n-th example from i on: n workers together see the batches that one would see.
     Elements are (x, y) or (x, y, weight); x is uint8 [batch, size, size, 3], for pairs a dict of left, right,
     left_present and right_present. What an example looks like follows from (seed, epoch, example, how often it came
-    before in the epoch), whatever the number of threads.
+    before in the epoch), whatever the number of threads; with `views`, a Views, from (seed, example, view) alone.
     """
     filling = _Filling(photographs, targets, weights, augmentation)
-    rows, (worker, workers) = np.asarray(rows), shard
-
-    @functools.lru_cache(maxsize=2)
-    def epoch_of(number):
-        drawn = rows[order.epoch(number)]
-        return drawn, _times_before(drawn.ravel()).reshape(drawn.shape)
+    draws = Draws(rows, order, shard)
 
     def begin(step):
-        epoch, place = divmod(step, order.steps)
-        drawn, before = (part[place, worker::workers] for part in epoch_of(epoch))
-        return filling.begin(drawn, lambda i, side: _stream(seed, epoch, int(drawn[i]), int(before[i]), side))
+        epoch, drawn, before = draws.at(step)
+        if views is None:
+            return filling.begin(drawn, lambda i, side: _stream(seed, epoch, int(drawn[i]), int(before[i]), side))
+        return filling.begin(drawn, views.streams(seed, drawn, views.shown(epoch, drawn, before)))
 
-    size = len(range(worker, order.batch_size, workers))
-    return _dataset(range(first_epoch * order.steps, epochs * order.steps), begin, filling.signature(size), threads)
+    return dataset(draws.steps(first_epoch, epochs), begin, filling.signature(draws.size), threads)
 
 
 def ordered_batches(photographs, targets, *, rows, batch_size, weights=None, threads=None):
     """Every row once, in order, unchanged; the last batch holds what is left."""
     filling = _Filling(photographs, targets, weights, None)
-    rows = np.asarray(rows)
+    return _in_order(filling, len(rows), batch_size, threads, lambda part: (np.asarray(rows)[part], None))
 
+
+def view_batches(photographs, *, rows, numbers, views, seed, augmentation, batch_size, threads=None):
+    """Of each row the view of that number, in order; elements are (x, row)."""
+    filling = _Filling(photographs, np.arange(len(photographs.records)), None, augmentation)
+    rows, numbers = np.asarray(rows), np.asarray(numbers)
+
+    def of(part):
+        return rows[part], views.streams(seed, rows[part], numbers[part])
+
+    return _in_order(filling, len(rows), batch_size, threads, of)
+
+
+def _in_order(filling, count, batch_size, threads, of):
     def begin(step):
-        return filling.begin(rows[step * batch_size : (step + 1) * batch_size], None)
+        return filling.begin(*of(slice(step * batch_size, (step + 1) * batch_size)))
 
-    size = batch_size if len(rows) % batch_size == 0 else None
-    return _dataset(range(-(-len(rows) // batch_size)), begin, filling.signature(size), threads)
+    size = batch_size if count % batch_size == 0 else None
+    return dataset(range(-(-count // batch_size)), begin, filling.signature(size), threads)
 
 
-def _dataset(steps, begin, signature, threads):
+class Draws:
+    """Which rows a step holds; of each batch a worker takes every n-th."""
+
+    def __init__(self, rows, order, shard=(0, 1)):
+        self._rows, self._order, (self._worker, self._workers) = np.asarray(rows), order, shard
+        self.size = len(range(self._worker, order.batch_size, self._workers))
+        self._epoch = functools.lru_cache(maxsize=2)(self._epoch)
+
+    def steps(self, first_epoch, epochs):
+        return range(first_epoch * self._order.steps, epochs * self._order.steps)
+
+    def at(self, step):
+        """(epoch, rows, how often each came before in the epoch)."""
+        epoch, place = divmod(step, self._order.steps)
+        return epoch, *(part[place, self._worker :: self._workers] for part in self._epoch(epoch))
+
+    def _epoch(self, number):
+        drawn = self._rows[self._order.epoch(number)]
+        return drawn, _times_before(drawn.ravel()).reshape(drawn.shape)
+
+
+def dataset(steps, begin, signature, threads):
     import tensorflow as tf
 
     specs = tf.nest.flatten(signature)

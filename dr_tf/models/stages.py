@@ -36,6 +36,16 @@ def stages(model):
     return found
 
 
+def frozen_end(model):
+    """The last tensor of the last stage up to which nothing is trained; None where the first stage is."""
+    end = None
+    for layer, stage in zip(marks(model), stages(model).values(), strict=True):
+        if any(inner.trainable_variables for inner in stage):
+            break
+        end = layer.output
+    return end
+
+
 def stage_of(model):
     """{variable's path: stage} of the backbone's variables, from input to output."""
     return {v.path: stage for stage, layers in stages(model).items() for layer in layers for v in layer.variables}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from dr_tf.data.sampling import Shuffled
 from dr_tf.inference.modes import check as check_modes
+from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
 
 
@@ -26,6 +27,7 @@ class Experiment:
     batch_size: int = 16
     validation_batch_size: int = 32
     seed: int = 0
+    feature_bank: FeatureBank | None = None
     class_weights: str | tuple | None = None
     keep: str = "best"
     monitor: tuple[str, str] | None = None  # (figure, "max" or "min"); None: the head's

@@ -5,6 +5,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.batches import ordered_batches, training_batches
 from dr_tf.data.photographs import Photographs
+from dr_tf.data.views import Views
 from dr_tf.training.roles import check_classes, class_weights
 
 
@@ -19,13 +20,13 @@ class Feed:
         self.targets = head.targets(records.columns)
         self.order = experiment.sampling.plan(strata, batch_size=experiment.batch_size, seed=experiment.seed)
         self.weights, self.prior = self._weighted(strata)
-        self._photographs = Photographs(
+        self.photographs = Photographs(
             records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
         )
 
     def training(self, first_epoch=0, augmented=True, shard=(0, 1)):
         return training_batches(
-            self._photographs,
+            self.photographs,
             self.targets,
             rows=self.roles.fit,
             order=self.order,
@@ -35,11 +36,12 @@ class Feed:
             augmentation=self.experiment.augmentation if augmented else None,
             weights=self.weights,
             shard=shard,
+            views=self.experiment.feature_bank and Views(self.experiment.feature_bank.views),
         )
 
     def ordered(self, rows):
         size = self.experiment.validation_batch_size
-        return ordered_batches(self._photographs, self.targets, rows=rows, batch_size=size)
+        return ordered_batches(self.photographs, self.targets, rows=rows, batch_size=size)
 
     def sample(self):
         """The first photographs that the model is fed, uint8 [n, size, size, 3]; of both eyes one after the other."""

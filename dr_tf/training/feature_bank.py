@@ -1,0 +1,114 @@
+"""A frozen backbone need not see a photograph once per epoch: each view goes through it once, and the head trains on that."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dr_tf.console import UserError, progress
+from dr_tf.data.batches import view_batches
+from dr_tf.data.features import Features, ordered_features, training_features
+from dr_tf.data.views import Views
+from dr_tf.models.stages import frozen_end
+
+_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureBank:
+    """Each photograph is shown as it is and in `views` augmented ways, the same in every epoch.
+
+    The features are kept in `directory`, beside the records where that is None, and found again by whatever asks for the
+    same. `stored` False runs every view through the whole network whenever it comes up: the slow way, to compare with.
+    """
+
+    views: int = 0
+    stored: bool = True
+    directory: str | None = None
+
+    def __post_init__(self):
+        if self.views < 0:
+            raise UserError(f"feature_bank.views counts augmented views; it is not {self.views}")
+
+
+def cut(model, feed):
+    """(what is to be trained, what feeds it): all of it and photographs, or what follows the frozen part and a bank."""
+    bank = feed.experiment.feature_bank
+    return (model, feed) if bank is None or not bank.stored else _cut(model, feed, bank)
+
+
+def _cut(model, feed, bank):
+    end = frozen_end(model)
+    if end is None:
+        raise UserError(
+            "a feature bank keeps what a frozen backbone says: set backbone.trainable_from to 'none' or a stage"
+        )
+    if feed.records.paired or tf.distribute.has_strategy():
+        raise UserError("a feature bank is for single photographs on one device")
+    frozen = keras.Model(model.input, end, name="frozen")
+    return keras.Model(end, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
+
+
+class FeatureFeed:
+    """A Feed of the features of its photographs."""
+
+    def __init__(self, feed, frozen, bank):
+        self.experiment, self.records, self.roles, self.order = feed.experiment, feed.records, feed.roles, feed.order
+        self.names, self.sample = feed.names, feed.sample
+        self._feed, self._frozen, self._views = feed, frozen, Views(bank.views)
+        directory = bank.directory or pathlib.Path(feed.records.directory) / "features"
+        shape = frozen.output.shape[1:]
+        key = _key(frozen, feed, changed=bank.views > 0)
+        self._features = Features(len(feed.records), bank.views, shape, directory=directory, key=key)
+
+    def fill(self):
+        """Computes what is not there yet."""
+        rows, numbers = self._wanted()
+        missing = self._features.missing(rows, numbers)
+        logging.info("feature bank: %d of %d views are there", len(rows) - missing.sum(), len(rows))
+        if missing.any():
+            self._compute(rows[missing], numbers[missing])
+
+    def training(self, first_epoch=0):
+        feed = self._feed
+        return training_features(
+            self._features, feed.targets, rows=self.roles.fit, order=self.order, views=self._views,
+            first_epoch=first_epoch, epochs=self.experiment.epochs, weights=feed.weights,
+        )  # fmt: skip
+
+    def ordered(self, rows):
+        size = self.experiment.validation_batch_size
+        return ordered_features(self._features, self._feed.targets, rows=rows, batch_size=size)
+
+    def _wanted(self):
+        """(rows, numbers of the views): every view of what is fitted, and what is selected by as it is."""
+        fit, select, each = self.roles.fit, self.roles.select, self._views.changed + 1
+        rows, numbers = np.concatenate([np.repeat(fit, each), select]), np.tile(np.arange(each), len(fit))
+        return rows, np.concatenate([numbers, np.zeros(len(select), int)])
+
+    def _compute(self, rows, numbers):
+        run = tf.function(lambda x: self._frozen(x, training=False), reduce_retracing=True)
+        batches = view_batches(
+            self._feed.photographs, rows=rows, numbers=numbers, views=self._views, seed=self.experiment.seed,
+            augmentation=self.experiment.augmentation, batch_size=_BATCH,
+        )  # fmt: skip
+        numbers = iter(numbers.tolist())
+        with progress(len(rows), "feature bank", "views") as bar:
+            for x, batch in batches:
+                for row, values in zip(batch.numpy().tolist(), run(x).numpy(), strict=True):
+                    self._features.put(row, next(numbers), values)
+                bar.update(len(batch))
+
+
+def _key(frozen, feed, changed):
+    """Everything that features follow from; how photographs are changed counts only where they are."""
+    digest = hashlib.sha256(frozen.to_json().encode())
+    for variable in frozen.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    changes = (repr(feed.experiment.augmentation), feed.experiment.seed) if changed else None
+    versions = tf.__version__, keras.__version__
+    return digest.hexdigest(), feed.records.fingerprint, feed.photographs.image_size, changes, versions

@@ -1,0 +1,124 @@
+"""The head learns from stored features what it would learn from the photographs, and never from stale ones."""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import train
+from dr_tf.console import UserError
+from dr_tf.data.cache import DiskCache
+from dr_tf.training import feature_bank
+from tests import tiny
+
+CONFIG = (
+    tiny.CONFIG
+    + """
+train.epochs = 4
+train.modes = ()
+train.keep = 'last'
+train.optimization = @optimization()
+optimization.learning_rate = 1e-2
+train.augmentation = @augmentation()
+augmentation.warp = @warp()
+warp.rotation = 20
+warp.flip_horizontal = 0.5
+backbone.trainable_from = 'none'
+classifier.hidden = (8,)
+classifier.dropout = 0.3
+train.feature_bank = @feature_bank()
+feature_bank.views = 2
+"""
+)
+
+
+class FeatureBankTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.folder / "config.gin").write_text(CONFIG + f"feature_bank.directory = '{self.folder / 'bank'}'\n")
+
+    def _train(self, name, *bindings):
+        arguments = ["--gin_file", self.folder / "config.gin", "--records", tiny.records_root()]
+        arguments += ["--run_dir", self.folder / name, *(part for b in bindings for part in ("--gin_param", b))]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            train.main([str(argument) for argument in arguments])
+        return keras.saving.load_model(self.folder / name / "model.keras")
+
+    def _refused(self, expected, *bindings):
+        with self.assertRaisesRegex(SystemExit, expected):
+            self._train("refused", *bindings)
+
+    def _banks(self):
+        return sorted((self.folder / "bank").iterdir())
+
+    def test_the_slow_way_gives_the_same_weights(self):
+        quick, slow = self._train("quick"), self._train("slow", "feature_bank.stored = False")
+        before = quick.get_layer("logits").kernel
+        self.assertAllClose(before, slow.get_layer("logits").kernel, rtol=0, atol=2e-3)
+        for one, other in zip(quick.variables, slow.variables, strict=True):
+            self.assertAllClose(one, other, rtol=0, atol=2e-3, msg=one.path)  # features are float16
+        shorter = self._train("shorter", "train.epochs = 1").get_layer("logits").kernel
+        self.assertNotAllClose(before, shorter, rtol=0, atol=1e-2)  # they could have differed by more
+
+    def test_a_bank_is_found_again_and_a_stale_one_is_not(self):
+        self._train("first")
+        self.assertLen(self._banks(), 1)
+        with mock.patch.object(feature_bank.FeatureFeed, "_compute") as computed:
+            self._train("again", "optimization.learning_rate = 1e-3")
+        computed.assert_not_called()
+        for number, change in enumerate(["warp.rotation = 30", "feature_bank.views = 1", "train.seed = 5"], 2):
+            self._train(f"run{number}", change)
+            self.assertLen(self._banks(), number, change)
+
+    def test_without_changed_views_augmentation_does_not_matter(self):
+        self._train("first", "feature_bank.views = 0", "train.seed = 1", "backbone.filters = (8, 16)")
+        with mock.patch.object(feature_bank, "_key", wraps=feature_bank._key) as key:
+            self._train("other", "feature_bank.views = 0", "warp.rotation = 1", "backbone.filters = (8, 16)")
+        self.assertFalse(key.call_args.kwargs["changed"])
+
+    def test_what_a_kill_left_is_gone_on_with(self):
+        class KilledError(Exception):
+            pass
+
+        put, count = DiskCache.put, iter(range(20))
+
+        def dies(cache, row, pixels):
+            if next(count) == 12:
+                raise KilledError
+            return put(cache, row, pixels)
+
+        with mock.patch.object(DiskCache, "put", dies), self.assertRaises(KilledError):
+            self._train("run")
+        with mock.patch.object(DiskCache, "put", autospec=True, side_effect=put) as stored:
+            self._train("run")
+        self.assertEqual(stored.call_count, 15 * 3 + 15 - 12)
+
+    def test_top_stages_train_on_maps_of_the_frozen_ones(self):
+        model = self._train("stage", "backbone.trainable_from = 'stack3'")
+        stem, last = model.get_layer("stem_conv").kernel, model.get_layer("stack3_block1_conv2").kernel
+        untrained = self._train("untrained", "backbone.trainable_from = 'stack3'", "optimization.learning_rate = 0.0")
+        self.assertAllEqual(stem, untrained.get_layer("stem_conv").kernel)
+        self.assertNotAllClose(last, untrained.get_layer("stack3_block1_conv2").kernel)
+
+    def test_mistakes(self):
+        self._refused("set backbone.trainable_from", "backbone.trainable_from = 'all'")
+        self._refused("counts augmented views; it is not -1", "feature_bank.views = -1")
+        self._refused("cannot be cached in .*config.gin", f"feature_bank.directory = '{self.folder / 'config.gin'}'")
+
+    def test_features_beyond_float16_are_refused(self):
+        features = feature_bank.Features(2, 0, (3,), directory=self.folder, key="x")
+        features.put(0, 0, [1, 2, 65504])
+        self.assertAllEqual(features.read([0], 0), [[1, 2, 65504]])
+        self.assertAllEqual(features.missing(np.array([0, 1]), 0), [False, True])
+        with self.assertRaisesRegex(UserError, "beyond what a feature bank holds"):
+            features.put(1, 0, [1, 2, 70000])
+
+
+if __name__ == "__main__":
+    tf.test.main()
