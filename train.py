@@ -11,6 +11,7 @@ EXAMPLES = """
   python train.py ... --gin_param 'train.epochs = 10' --gin_param 'optimization.learning_rate = 1e-4'
   python train.py ... --init_from runs/first            start from the weights of a finished run
   python train.py ... --folds 5                         every fold held out once; figures over all of them
+  python train.py ... --folds 5 --refit                 and a model of all of them, which the folds calibrate
   python train.py ... --grid_file configs/grids/X.gin   every combination, side by side in TensorBoard
 
 tensorboard --logdir RUN_DIR shows the curves, the confusion matrix, the photographs as they are fed, and a grid's trials.
@@ -32,11 +33,14 @@ def parse(arguments):
     parser.add_argument("--run_dir", required=True, type=pathlib.Path, help="where the run is written")
     parser.add_argument("--init_from", help="run directory whose finished model gives the first weights")
     parser.add_argument("--folds", type=int, help="train once per fold of the records, holding it out")
+    parser.add_argument(
+        "--refit", action="store_true", help="with --folds: then on all of them together, calibrated by the folds"
+    )
     parser.add_argument("--fold", type=int, help="with --folds: only this one, from 0")
     parser.add_argument("--grid_file", help="a config with grid.parameters: train once per combination")
     flags = parser.parse_args(arguments)
-    if flags.fold is not None and not flags.folds:
-        parser.error("--fold needs --folds")
+    if (flags.fold is not None or flags.refit) and not flags.folds:
+        parser.error("--fold and --refit need --folds")
     if flags.grid_file and flags.folds:
         parser.error("--grid_file and --folds exclude each other")
     return flags
@@ -90,6 +94,7 @@ def run_folds(flags):
         folds=flags.folds,
         only=only,
         init_from=flags.init_from,
+        refit=flags.refit,
     )
 
 

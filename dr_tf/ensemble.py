@@ -53,8 +53,10 @@ def _check_names(run_dirs):
     if len({path.resolve() for path in run_dirs}) != len(run_dirs) or len(run_dirs) < 2:
         raise UserError("an ensemble takes two different runs or more")
     for path in run_dirs:
-        if (path / "held_out.npz").exists():
-            raise UserError(f"{path} is a fold's run: it was fitted on the calibration split, which none may have seen")
+        if (path.resolve().parent / "out_of_fold.npz").exists():
+            raise UserError(
+                f"{path} is of a run by folds: it was fitted on the calibration split, which none may have seen"
+            )
 
 
 def _check_alike(run_dirs, members):
@@ -85,10 +87,10 @@ def _write(path, flags, members):
     from dr_tf import configuration, files
     from dr_tf.inference.ensemble import combined
     from dr_tf.inference.gate import Clouds
+    from dr_tf.inference.network import image_size_of
     from dr_tf.training.deciding import fit_decision
     from dr_tf.training.feed import Feed
     from dr_tf.training.roles import split_roles
-    from dr_tf.training.train import image_size
 
     networks, rules, _, clouds = zip(*members, strict=True)
     configuration.parse([path / "config.gin"])
@@ -99,8 +101,8 @@ def _write(path, flags, members):
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
     model = combined([network.model for network in networks], rules[0].head)
-    feed = Feed(experiment, records, roles, image_size(model))
-    rule = fit_decision(model, feed, roles.calibrate, path, cloud=Clouds(clouds) if all(clouds) else None)
+    feed = Feed(experiment, records, roles, image_size_of(model))
+    rule = fit_decision(model, feed, path, cloud=Clouds(clouds) if all(clouds) else None)
     with files.appearing(path / "model.keras") as unfinished:  # comes last: where it is, all is there
         model.save(unfinished)
     return rule

@@ -48,8 +48,7 @@ class Network:
 
 def image_size_of(model):
     """The side of the photographs that it takes, one eye or two."""
-    shapes = model.input_shape.values() if isinstance(model.input_shape, dict) else [model.input_shape]
-    return next(shape[1] for shape in shapes if len(shape) == 4)
+    return next(tensor.shape[1] for tensor in model.inputs if len(tensor.shape) == 4)
 
 
 def is_ensemble(model):

@@ -1,5 +1,7 @@
 """At the end of training: the rule from logits to decisions, fitted on the calibration split."""
 
+import dataclasses
+
 import numpy as np
 from absl import logging
 
@@ -17,24 +19,41 @@ from dr_tf.models.heads.head import positives
 _ENOUGH = 2000  # training photographs to learn where features lie
 
 
-def fit_decision(model, feed, rows, run_dir, *, cloud=None):
-    """Writes the decision of a run that was calibrated on `rows`; on none only the plain mode is fitted.
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What the rule is fitted on: rows of the records, what was answered to them, how far they lie from what was fitted."""
 
-    `cloud`: where the features of training lie, if that is known already.
+    rows: np.ndarray
+    logits: dict[str, np.ndarray]  # mode -> [n, outputs]
+    distances: np.ndarray
+
+
+def judge(network, feed, rows, *, modes, cloud, bank=None):
+    answered = answers_over(network, feed.experiment.head, modes, feed.ordered(rows), bank=bank)
+    distances = cloud.distance(answered.features) if len(rows) else np.zeros(0)
+    return Judged(rows, answered.logits, distances)
+
+
+def fit_decision(model, feed, run_dir, *, judged=None, cloud=None):
+    """Writes the decision of a run. On no photographs only the plain mode is fitted.
+
+    `judged`: by other networks of the same recipe, where this one has learned from all photographs there are; else the
+    calibration split by this one. `cloud`: where the features of training lie, if that is known already.
     """
     head, network = feed.experiment.head, Network(model)
+    rows = feed.roles.calibrate if judged is None else judged.rows
     modes = (PLAIN, *feed.experiment.modes) if len(rows) else (PLAIN,)
     cloud, bank = known_features(network, feed, cloud=cloud, bank=by_neighbours(modes))
-    answered = answers_over(network, head, modes, feed.ordered(rows), bank=bank)
+    judged = judged or judge(network, feed, rows, modes=modes, cloud=cloud, bank=bank)
     rule = fit_rule(
         head,
-        answered.logits,
+        judged.logits,
         _truth(head, feed.records.columns, rows),
         train_prior=class_prior(head.strata(feed.records.columns)[feed.roles.fit], len(head.classes)),
         learned_prior=feed.prior,
         prior=feed.experiment.prior,
         point=feed.experiment.operating_point,
-        distances=cloud.distance(answered.features) if len(rows) else None,
+        distances=judged.distances if len(rows) else None,
     )
     write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
     _tell(rule)

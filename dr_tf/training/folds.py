@@ -5,24 +5,71 @@ import numpy as np
 from absl import logging
 
 from dr_tf import files
-from dr_tf.training.roles import fold_roles
+from dr_tf.console import UserError
+from dr_tf.inference.modes import by_neighbours
+from dr_tf.inference.network import Network
+from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.run import MODEL
+from dr_tf.training.deciding import Judged, judge, known_features
+from dr_tf.training.feed import Feed
+from dr_tf.training.roles import fold_roles, refit_roles
 from dr_tf.training.train import train
 
-HELD_OUT = "held_out.npz"
+HELD_OUT, REFIT = "held_out.npz", "refit"
 
 
-def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=None):
-    """Trains the folds in `only` below `run_dir`; once all are there, pools what they predict. Returns the figures."""
+def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=None, refit=False):
+    """Trains the folds in `only` below `run_dir`; once all are there, pools what they predict. Returns the figures.
+
+    `refit`: then trains once more, on all of them, into `run_dir`/refit, calibrated on what the folds predict.
+    """
+    if refit and experiment.watched:
+        raise UserError("--refit fits on everything but test, so that no epoch can be chosen: say train.keep = 'last'")
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
-        roles = fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.watched))
+        roles = _roles(experiment, records, fold, folds)
         train(experiment, records, run_dir=run_dir / f"fold-{fold}", config=config, roles=roles, init_from=init_from)
     parts = [run_dir / f"fold-{fold}" / HELD_OUT for fold in range(folds)]
     missing = [part.parent.name for part in parts if not part.exists()]
     if missing:
         logging.info("figures over all folds follow once %s are trained", ", ".join(missing))
         return None
-    return pool(experiment.head, records, parts, run_dir)
+    figures = pool(experiment.head, records, parts, run_dir)
+    if refit:
+        _refit(experiment, records, run_dir=run_dir, config=config, folds=folds, init_from=init_from)
+    return figures
+
+
+def _roles(experiment, records, fold, folds):
+    return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.watched))
+
+
+def _refit(experiment, records, *, run_dir, config, folds, init_from):
+    logging.info("all folds together: %s", run_dir / REFIT)
+    train(
+        experiment,
+        records,
+        run_dir=run_dir / REFIT,
+        config=config,
+        roles=refit_roles(records, experiment.head),
+        init_from=init_from,
+        judged=lambda: _judged_by_folds(experiment, records, run_dir, folds),
+    )
+
+
+def _judged_by_folds(experiment, records, run_dir, folds):
+    """Every photograph as the one network judges it that has not seen it."""
+    modes, parts = (PLAIN, *experiment.modes), []
+    for fold in range(folds):
+        network = Network.load(run_dir / f"fold-{fold}" / MODEL)
+        feed = Feed(experiment, records, _roles(experiment, records, fold, folds), network.image_size)
+        cloud, bank = known_features(network, feed, bank=by_neighbours(modes))
+        parts.append(judge(network, feed, feed.roles.held_out, modes=modes, cloud=cloud, bank=bank))
+    return Judged(
+        np.concatenate([part.rows for part in parts]),
+        {mode: np.concatenate([part.logits[mode] for part in parts]) for mode in modes},
+        np.concatenate([part.distances for part in parts]),
+    )
 
 
 def pool(head, records, parts, run_dir):

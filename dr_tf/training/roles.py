@@ -37,6 +37,12 @@ def fold_roles(records, head, *, fold, folds, selects):
     return Roles(fit, select, calibrate=select if selects else select[:0], held_out=held_out)
 
 
+def refit_roles(records, head):
+    """Everything that is not test is fitted, so that nothing is left to choose or to calibrate by."""
+    fit = np.flatnonzero(usable_rows(records, head) & (records.columns["fold"] >= 0))
+    return Roles(fit, select=fit[:0], calibrate=fit[:0])
+
+
 def usable_rows(records, head):
     usable = head.usable(records.columns)
     if not usable.any():

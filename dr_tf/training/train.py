@@ -10,13 +10,14 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.network import Network
+from dr_tf.inference.network import Network, image_size_of
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.curves import draw_curves
 from dr_tf.training.deciding import fit_decision
+from dr_tf.training.feature_bank import cut
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures, write_reasons
 from dr_tf.training.roles import split_roles
@@ -25,10 +26,11 @@ from dr_tf.training.run_directory import RunDirectory
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def train(experiment, records, *, run_dir, config, roles=None, init_from=None):
+def train(experiment, records, *, run_dir, config, roles=None, init_from=None, judged=None):
     """Trains, or goes on training; returns the finished model and its history.
 
-    `config` gives the text that the run is known by; it is called once all parts are built.
+    `config` gives the text that the run is known by; it is called once all parts are built. `judged` gives, when it is
+    asked at the end, what the decision is fitted on in place of the calibration split.
     """
     strategy = strategies.strategy(experiment.distribution)
     keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
@@ -38,32 +40,36 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None):
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():
             model = _built(experiment, init_from)
-            feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size(model))
+            feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size_of(model))
+            trained, source = cut(model, feed)
             metrics = experiment.head.metrics()
-            _compile(model, experiment, feed, metrics)
+            _compile(trained, experiment, source, metrics)
             run.keep_config(config())
-            history = _fit(experiment, model, feed, run, metrics)
+            if source is not feed and not run.finished:
+                source.fill()
+            history = _fit(experiment, trained, source, run, metrics)
         if run.finished:
             logging.info("%s is done; nothing to train", run.path)
         elif run.writes:
-            _finish(model, feed, run, history)
+            _finish(model, feed, run, history, judged)
         strategies.meet(strategy)
         return model, history
 
 
-def _finish(model, feed, run, history):
+def _finish(model, feed, run, history, judged):
     """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
     if feed.roles.held_out is not None:
         rows = feed.roles.held_out
         logits, _ = Network(model).over(feed.ordered(rows))  # predict would call for all machines
         with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
             np.savez(file, rows=rows, logits=logits)
-    rule = fit_decision(model, feed, feed.roles.calibrate, run.path)
+    rule = fit_decision(model, feed, run.path, judged=judged() if judged else None)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
+    # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
+    finished = keras.Model(model.input, model.output, name=model.name)
     with files.appearing(run.path / "model.keras") as path:
-        # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
-        keras.Model(model.input, model.output, name=model.name).save(path)
-    write_reasons(run.path / "tensorboard", model, feed, rule, step=len(history) - 1)
+        finished.save(path)
+    write_reasons(run.path / "tensorboard", finished, feed, rule, step=len(history) - 1)
 
 
 def _built(experiment, init_from):
@@ -159,12 +165,6 @@ def _greet(experiment, model, feed, done):
         experiment.head.name, len(feed.roles.fit), feed.records.name, len(feed.roles.select),
         f"{model.count_params():,}", device, done + 1, experiment.epochs,
     )  # fmt: skip
-
-
-def image_size(model):
-    """The side of the photographs that a model takes, one eye or two."""
-    shapes = model.input_shape.values() if isinstance(model.input_shape, dict) else [model.input_shape]
-    return next(shape[1] for shape in shapes if len(shape) == 4)
 
 
 def load_weights(model, run_dir):

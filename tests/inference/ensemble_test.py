@@ -135,9 +135,9 @@ class CommandTest(tf.test.TestCase):
         self.assertIsNotNone(decision.p_positive)
 
     def test_mistakes_in_one_line(self):
-        fold = self.folder / "fold-0"
+        fold = self.folder / "folds" / "fold-0"
         shutil.copytree(self.other, fold)
-        (fold / "held_out.npz").touch()
+        (fold.parent / "out_of_fold.npz").touch()
         self._refused("two different runs or more", self.other, self.other)
         self._refused("was fitted on the calibration split", self.other, fold)
         self._refused("is no finished run", self.other, self.folder)

@@ -134,12 +134,21 @@ class TrainTest(tf.test.TestCase):
         self._refused("--init_from: .* cannot be read", flags=["--init_from", self.folder], run_dir=self.folder / "d")
 
     def test_folds_are_held_out_and_pooled(self):
-        self._train("train.keep = 'last'", "train.epochs = 1", flags=["--folds", "2"])
+        self._refused("no epoch can be chosen: say train.keep = 'last'", flags=["--folds", "2", "--refit"])
+        self._train("train.keep = 'last'", "train.epochs = 1", flags=["--folds", "2", "--refit"])
         pooled = np.load(self.run_dir / "out_of_fold.npz")
         self.assertEqual(len(np.unique(pooled["rows"])), 45)  # all but the 15 of the test split
         records = open_records(tiny.records_root(), "tiny/64-plain-q95")
         self.assertAllEqual(records.columns["fold"][pooled["rows"]], pooled["fold"])
         self.assertEqual(json.loads((self.run_dir / "out_of_fold.json").read_text())["n"], 45)
+        modes = json.loads((self.run_dir / "refit" / "decision.json").read_text())["modes"]
+        self.assertEqual(
+            {mode["report"]["photographs"] for mode in modes.values()}, {45}
+        )  # each by who had not seen it
+        fitted = json.loads((self.run_dir / "fold-0" / "decision.json").read_text())["modes"]
+        self.assertEqual(list(fitted), ["plain"])  # of which nothing was left to calibrate by
+        decision = Predictor.of_run(self.run_dir / "refit").decide(tiny.photographs()[0])
+        self.assertLen(decision.probabilities, 5)
         self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
 
     def test_a_grid_from_the_command_line(self):
