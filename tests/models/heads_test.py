@@ -32,7 +32,7 @@ def figures(head, targets, logits):
 
 class EveryHeadTest(tf.test.TestCase):
     def test_its_config_makes_it_again(self):
-        for head in (Softmax(positive="any_dr", label_smoothing=0.1), Binary(positive="odir_D", focal_gamma=2.0)):
+        for head in (Softmax(positive="any_dr", dme_weight=0.5), Binary(positive="odir_D", focal_gamma=2.0)):
             config = json.loads(json.dumps(head.get_config()))
             self.assertEqual(HEADS[head.name](**config), head)
 
@@ -107,6 +107,66 @@ class SoftmaxTest(tf.test.TestCase):
         targets = np.eye(5, dtype=np.float32)[[1, 3]]
         self.assertAllClose(figures(Softmax(positive="referable"), targets, logits)["auroc"], 1.0, atol=1e-3)
         self.assertAllClose(figures(Softmax(positive="any_dr"), targets, logits)["auroc"], 0.0, atol=1e-3)
+
+
+class SecondHeadTest(tf.test.TestCase):
+    """The risk of macular edema beside the grade; of the second photograph it is not known."""
+
+    def setUp(self):
+        super().setUp()
+        self.head = Softmax(dme_weight=0.5)
+        self.targets = np.zeros((2, 8), np.float32)
+        self.targets[[0, 0, 1], [1, 7, 4]] = 1
+        grades, risks = np.log([0.25, 0.5, 0.1, 0.1, 0.05]), np.log([0.2, 0.2, 0.6])
+        self.logits = np.float32([[*grades, *risks]] * 2)
+
+    def test_targets(self):
+        expected = [[1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]
+        self.assertAllEqual(self.head.targets(GRADED)[:, 5:], expected)
+        self.assertAllEqual(self.head.targets(GRADED)[:, :5], Softmax().targets(GRADED))
+        self.assertEqual([self.head.name_of(target) for target in self.targets], [GRADES[1], GRADES[4]])
+
+    def test_nobody_knows_the_risk(self):
+        for columns in ({"grade": np.array([0, 1])}, {"grade": np.array([0, 1]), "dme": np.array([-1, -1])}):
+            with self.assertRaisesRegex(UserError, "know no risk of macular edema"):
+                self.head.targets(columns)
+        with self.assertRaisesRegex(UserError, "dme_weight is 0 or a positive number, not -1"):
+            Softmax(dme_weight=-1)
+
+    def test_loss(self):
+        """Grades: -ln 0.5 and -ln 0.05; the risk: -ln 0.6, of the first alone."""
+        expected = (-np.log(0.5) - np.log(0.05) - 0.5 * np.log(0.6)) / 2
+        self.assertAllClose(self.head.loss()(self.targets, self.logits), expected)
+        weighted = (2 * (-np.log(0.5) - 0.5 * np.log(0.6)) - np.log(0.05)) / 2
+        self.assertAllClose(self.head.loss()(self.targets, self.logits, sample_weight=[2.0, 1.0]), weighted)
+        focal = (-np.log(0.5) * 0.5**2 - np.log(0.05) * 0.95**2 - 0.5 * np.log(0.6)) / 2
+        self.assertAllClose(Softmax(dme_weight=0.5, focal_gamma=2.0).loss()(self.targets, self.logits), focal)
+
+    def test_what_is_not_known_has_no_gradient(self):
+        for head in (self.head, Softmax(dme_weight=0.5, label_smoothing=0.1)):
+            logits = tf.Variable(self.logits)
+            with tf.GradientTape() as tape:
+                loss = head.loss()(self.targets, logits)
+            gradient = tape.gradient(loss, logits).numpy()
+            self.assertAllEqual(gradient[1, 5:], [0, 0, 0])
+            self.assertAllClose(gradient[0, 5:], 0.25 * np.array([0.2, 0.2, -0.4]))
+            self.assertGreater(np.abs(gradient[1, :5]).min(), 0)
+
+    def test_metrics(self):
+        """Right in both, in the grade alone, in the risk alone, and one whose risk is not known."""
+        targets = np.concatenate([np.eye(5)[[0, 1, 2, 3]], [*np.eye(3)[[2, 1, 0]], np.zeros(3)]], axis=1)
+        said = np.concatenate([np.eye(5)[[0, 1, 3, 3]], np.eye(3)[[2, 2, 0, 0]]], axis=1)
+        got = figures(self.head, targets.astype(np.float32), 3 * said.astype(np.float32))
+        self.assertAllClose(got.pop("joint_accuracy"), 1 / 3)
+        plain = figures(Softmax(), targets[:, :5].astype(np.float32), 3 * said[:, :5].astype(np.float32))
+        self.assertEqual(got, plain)
+        self.assertAllClose(got["accuracy"], 0.75)
+
+    def test_both_read_the_same_features(self):
+        features = keras.Input((8,), dtype="float16")
+        both = keras.Model(features, self.head.logits(features))
+        self.assertEqual((both.output.dtype, both.output.shape[-1]), ("float32", 8))
+        self.assertIs(both.get_layer("dme").input, both.get_layer("logits").input)
 
 
 class BinaryTest(tf.test.TestCase):

@@ -7,6 +7,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, GRADES, POSITIVE_DEFINITIONS
+from dr_tf.models.heads import edema
 from dr_tf.models.heads.head import Head, labels_of, positives
 
 
@@ -14,6 +15,7 @@ from dr_tf.models.heads.head import Head, labels_of, positives
 class Softmax(Head):
     label_smoothing: float = 0.0
     focal_gamma: float | None = None  # Lin et al. 2017; None is plain cross-entropy
+    dme_weight: float = 0.0  # of the loss of a second output in training, for the risk of macular edema; 0: none
 
     name: ClassVar[str] = "softmax"
     calibration: ClassVar[str] = "softmax"
@@ -26,6 +28,12 @@ class Softmax(Head):
         if ABSENT in _of_grades(self.positive):
             told = ", ".join(name for name in POSITIVE_DEFINITIONS if ABSENT not in _of_grades(name))
             raise UserError(f"a grade alone does not tell {self.positive!r}; the softmax head can tell {told}")
+        if not 0 <= self.dme_weight < np.inf:
+            raise UserError(f"softmax.dme_weight is 0 or a positive number, not {self.dme_weight}")
+
+    def logits(self, features):
+        grades = super().logits(features)
+        return edema.beside(grades, features) if self.dme_weight else grades
 
     def usable(self, columns):
         return self.strata(columns) != ABSENT
@@ -34,12 +42,17 @@ class Softmax(Head):
         return labels_of(columns)[:, 0]
 
     def targets(self, columns):
-        return (self.strata(columns)[:, None] == np.arange(self.outputs)).astype(np.float32)
+        grades = (self.strata(columns)[:, None] == np.arange(self.outputs)).astype(np.float32)
+        return np.concatenate([grades, edema.targets(columns)], axis=1) if self.dme_weight else grades
 
     def name_of(self, target):
-        return self.classes[int(np.argmax(target))]
+        return self.classes[int(np.argmax(target[: self.outputs]))]
 
     def loss(self):
+        of_grades = self._loss_of_grades()
+        return edema.loss_of_both(of_grades, self.dme_weight) if self.dme_weight else of_grades
+
+    def _loss_of_grades(self):
         import keras
 
         if self.focal_gamma is None:
@@ -61,7 +74,7 @@ class Softmax(Head):
             return _log_odds(logits, is_positive)
 
         def largest(values):
-            return ops.argmax(values, axis=-1)
+            return ops.argmax(values[:, : self.outputs], axis=-1)
 
         counted = {"true": largest, "predicted": largest}
         return [
@@ -69,6 +82,7 @@ class Softmax(Head):
             BalancedAccuracy(self.outputs, name="balanced_accuracy", **counted),
             QuadraticKappa(self.outputs, name="quadratic_kappa", **counted),
             AUROC(positive=lambda targets: ops.sum(ops.take(targets, above, axis=-1), axis=-1), log_odds=log_odds),
+            *([edema.joint_accuracy(self.outputs)] if self.dme_weight else []),
         ]
 
     def evidence(self, logits):
