@@ -30,6 +30,8 @@ class Decision:
     threshold: float | None = None
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: float | None = None  # entropy of the probabilities: 0 certain, 1 knows nothing
+    dme: int | None = None  # risk of macular edema, a number in grades.DME_RISKS; it has no say in the action
+    dme_probabilities: dict[str, float] | None = None  # empty where not gradable; None: the run does not tell the risk
     distance: float | None = None  # from the training photographs, in feature space
     geometry: Geometry | None = None  # for drawing on the original
 
@@ -82,6 +84,10 @@ class PatientDecision:
         return max((d.grade for _, d in self.eyes if d.grade is not None), default=None)
 
     @property
+    def dme(self):
+        return max((d.dme for _, d in self.eyes if d.dme is not None), default=None)
+
+    @property
     def missing(self):
         """The eyes that no photograph shows; empty where photographs do not say whose eye they are."""
         shown = {eye for eye, _ in self.eyes}
@@ -101,3 +107,9 @@ class PatientDecision:
 
 def grade_name(grade):
     return "" if grade is None else GRADES[grade]
+
+
+def tells_edema(decision):
+    """Whether the run that decided tells the risk of macular edema, be it not of this photograph or patient."""
+    decision = decision.worse if isinstance(decision, PatientDecision) else decision
+    return decision.dme_probabilities is not None

@@ -5,7 +5,8 @@ import dataclasses
 import io
 import json
 
-from dr_tf.inference.decision import PatientDecision, grade_name
+from dr_tf.grades import DME_RISKS
+from dr_tf.inference.decision import PatientDecision, grade_name, tells_edema
 
 _COLUMNS = (
     "photograph",
@@ -23,9 +24,14 @@ _PATIENT_COLUMNS = ("patient", "action", "grade", "positive", "p_positive", "thr
 
 
 def as_dict(decision):
-    """A Decision or PatientDecision as plain data, under the names that its fields have."""
-    if not isinstance(decision, PatientDecision):
-        return dataclasses.asdict(decision)
+    """A Decision or PatientDecision as plain data, under the names that its fields have; without those of macular edema
+    where the run does not tell its risk."""
+    fields = _of_patient(decision) if isinstance(decision, PatientDecision) else dataclasses.asdict(decision)
+    told = tells_edema(decision)
+    return {name: value for name, value in fields.items() if told or not name.startswith("dme")}
+
+
+def _of_patient(decision):
     worse = decision.worse
     return {
         "patient": decision.patient,
@@ -34,6 +40,7 @@ def as_dict(decision):
         "positive": worse.positive,
         "p_positive": decision.p_positive,
         "threshold": worse.threshold,
+        "dme": decision.dme,
         "missing": list(decision.missing),
         "unjudged": list(decision.unjudged),
         "remark": decision.remark,
@@ -58,12 +65,14 @@ def csv_lines(decisions, classes):
 
 
 def _flat(decision, classes):
-    fields = as_dict(decision)
+    fields, told = as_dict(decision), tells_edema(decision)
+    edema = {"dme": decision.dme} if told else {}
     if isinstance(decision, PatientDecision):
         fields["photographs"] = " ".join(d["photograph"] for d in fields["photographs"])
-        return {name: fields[name] for name in _PATIENT_COLUMNS}
+        return {name: fields[name] for name in _PATIENT_COLUMNS} | edema
     flat = {name: fields[name] for name in _COLUMNS}
-    return flat | {f"p({name})": decision.probabilities.get(name) for name in classes}
+    flat |= {f"p({name})": decision.probabilities.get(name) for name in classes} | edema
+    return flat | ({f"p({name})": decision.dme_probabilities.get(name) for name in DME_RISKS} if told else {})
 
 
 def _csv_line(values):
@@ -78,10 +87,18 @@ def table_lines(decisions, classes):
     for decision in decisions:
         if header is None:
             header = f"p({decision.worse.positive if isinstance(decision, PatientDecision) else decision.positive})"
-            yield f"{'action':8} {header:>{_width(header)}}  {'grade':18}  of"
+            edema = f"{'macular edema':21}  " if tells_edema(decision) else ""
+            yield f"{'action':8} {header:>{_width(header)}}  {'grade':18}  {edema}of"
         p = "-" if decision.p_positive is None else f"{decision.p_positive:.3f}"
         grade = "-" if decision.grade is None else f"{decision.grade} {grade_name(decision.grade)}"
-        yield f"{decision.action:8} {p:>{_width(header)}}  {grade:18}  {_name(decision)}"
+        yield f"{decision.action:8} {p:>{_width(header)}}  {grade:18}  {_edema(decision)}{_name(decision)}"
+
+
+def _edema(decision):
+    if not tells_edema(decision):
+        return ""
+    risk = "-" if decision.dme is None else f"{decision.dme} {DME_RISKS[decision.dme]}"
+    return f"{risk:21}  "
 
 
 def _width(header):

@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from dr_tf.inference.decision import unusable
+from dr_tf.inference.edema import not_told
 from dr_tf.inference.modes import answers
 from dr_tf.inference.reading import Readers, read
 from dr_tf.inference.rule import PLAIN
@@ -16,22 +17,24 @@ _BATCH = 16
 class Predictor:
     """`network(x)` gives (logits, features); `cloud` tells how far features are from those of training, if there is one.
 
-    `mode`: how to answer, a name in `modes.WAYS` that the rule has a fit of; `bank`: who votes, where the mode asks them.
+    `mode`: how to answer, a name in `modes.WAYS` that the rule has a fit of; `bank`: who votes, where the mode asks them;
+    `edema`: an Edema that tells its risk besides, in every mode from the features of the one plain look.
     """
 
-    def __init__(self, network, rule, preparation, cloud=None, *, mode=PLAIN, bank=None, readers=None):
+    def __init__(self, network, rule, preparation, cloud=None, *, mode=PLAIN, bank=None, edema=None, readers=None):
         rule.mode(mode)
         self.network, self.rule, self.preparation, self.cloud = network, rule, preparation, cloud
-        self.mode, self.bank, self._readers = mode, bank, Readers(preparation, readers)
+        self.mode, self.bank, self.edema, self._readers = mode, bank, edema, Readers(preparation, readers)
 
     @classmethod
     def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        from dr_tf.inference.run import load_run, read_bank
+        from dr_tf.inference.run import load_run, read_bank, read_edema
 
         network, rule, preparation, cloud = load_run(run_dir)
         rule.mode(mode)  # before a bank is looked for that nobody made
-        return cls(network, rule, preparation, cloud, mode=mode, bank=read_bank(run_dir, (mode,)))
+        edema = read_edema(run_dir, network.width)
+        return cls(network, rule, preparation, cloud, mode=mode, bank=read_bank(run_dir, (mode,)), edema=edema)
 
     def decisions(self, photographs, *, batch_size=_BATCH):
         """A Decision for each, in order, as soon as its batch is done. A photograph is a path, bytes, or uint8 RGB.
@@ -51,13 +54,17 @@ class Predictor:
         usable = [one for one in batch if one[1].pixels is not None]
         decided = iter(self._of_network(usable) if usable else ())
         for name, found in batch:
-            yield next(decided) if found.pixels is not None else unusable(name, self.rule.head.positive, found.reason)
+            yield next(decided) if found.pixels is not None else self._unusable(name, found.reason)
+
+    def _unusable(self, name, reason):
+        decision = unusable(name, self.rule.head.positive, reason)
+        return decision if self.edema is None else not_told(decision)
 
     def _of_network(self, batch):
         names, found = zip(*batch, strict=True)
         x = np.stack([one.pixels for one in found])
         answered = answers(self.network, self.rule.head, (self.mode,), x, bank=self.bank)
-        return self.rule.decide(
+        decisions = self.rule.decide(
             answered.logits[self.mode],
             photographs=names,
             mode=self.mode,
@@ -65,6 +72,7 @@ class Predictor:
             distances=None if self.cloud is None else self.cloud.distance(answered.features),
             geometries=[one.geometry for one in found],
         )
+        return decisions if self.edema is None else self.edema.beside(decisions, answered.features)
 
 
 def _names(photographs):

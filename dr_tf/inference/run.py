@@ -1,11 +1,13 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if asked for, `bank.npz`."""
+"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz`; if asked for, `bank.npz` and `dme.npz`."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.inference.edema import Edema
 from dr_tf.inference.gate import from_arrays, to_arrays
 from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.neighbours import load_bank
@@ -13,7 +15,7 @@ from dr_tf.inference.network import Network
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
-DECISION, GATE, BANK, MODEL = "decision.json", "gate.npz", "bank.npz", "model.keras"
+DECISION, GATE, BANK, EDEMA, MODEL = "decision.json", "gate.npz", "bank.npz", "dme.npz", "model.keras"
 
 
 def load_run(run_dir):
@@ -24,12 +26,26 @@ def load_run(run_dir):
         raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = Network.load(folder / MODEL)
-    return network, rule, preparation, _read_cloud(folder / GATE)
+    return network, rule, preparation, _read(folder / GATE, from_arrays)
 
 
 def read_bank(run_dir, modes):
     """The run's bank if one of these modes takes it, else None: it may be larger than the network."""
     return load_bank(pathlib.Path(run_dir) / BANK) if by_neighbours(modes) else None
+
+
+def read_edema(run_dir, width):
+    """What tells the risk of macular edema from so many features; None where the run did not learn it."""
+    path = pathlib.Path(run_dir) / EDEMA
+    found = _read(path, lambda arrays: Edema(arrays["kernel"], arrays["bias"]))
+    if found is not None and len(found.kernel) != width:
+        raise UserError(f"{path} reads {len(found.kernel)} features, the network beside it has {width}")
+    return found
+
+
+def write_edema(run_dir, edema):
+    with files.appearing(pathlib.Path(run_dir) / EDEMA) as path, open(path, "wb") as file:
+        np.savez(file, kernel=edema.kernel, bias=edema.bias)
 
 
 def write_decision(run_dir, rule, preparation, cloud, bank=None):
@@ -42,11 +58,12 @@ def write_decision(run_dir, rule, preparation, cloud, bank=None):
             np.savez(file, **to_arrays(cloud))
 
 
-def _read_cloud(path):
+def _read(path, made_of):
+    """What `made_of` makes of the arrays in a file, None where there is no such file."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return from_arrays(arrays)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+            return made_of(arrays)
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -74,11 +74,12 @@ def _judged_by_folds(experiment, records, run_dir, folds):
 
 def pool(head, records, parts, run_dir):
     held_out = [np.load(part, allow_pickle=False) for part in parts]
-    rows, logits = (np.concatenate([part[name] for part in held_out]) for name in ("rows", "logits"))
+    pooled = {name: np.concatenate([part[name] for part in held_out]) for name in held_out[0].files}
     fold = np.concatenate([np.full(len(part["rows"]), i) for i, part in enumerate(held_out)])
     with files.appearing(run_dir / "out_of_fold.npz") as path, open(path, "wb") as file:
-        np.savez(file, rows=rows, logits=logits, fold=fold)
-    figures = figures_of(head, head.targets(records.columns)[rows], logits)
+        np.savez(file, **pooled, fold=fold)
+    rows, said = pooled["rows"], [pooled[name] for name in ("logits", "dme") if name in pooled]
+    figures = figures_of(head, head.targets(records.columns)[rows], np.concatenate(said, axis=1))
     files.write_json(run_dir / "out_of_fold.json", {"n": len(rows)} | figures)
     logging.info("out of fold, n = %d: %s", len(rows), ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
     return figures

@@ -10,7 +10,9 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.inference.edema import Edema
 from dr_tf.inference.network import Network, image_size_of
+from dr_tf.inference.run import write_edema
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
@@ -58,18 +60,30 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, j
 
 def _finish(model, feed, run, history, judged):
     """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
-    if feed.roles.held_out is not None:
-        rows = feed.roles.held_out
-        logits, _ = Network(model).over(feed.ordered(rows))  # predict would call for all machines
-        with files.appearing(run.path / "held_out.npz") as path, open(path, "wb") as file:
-            np.savez(file, rows=rows, logits=logits)
-    rule = fit_decision(model, feed, run.path, judged=judged() if judged else None)
-    draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
-    finished = keras.Model(model.input, model.output, name=model.name)
+    finished, edema = _deciding(model), Edema.of_model(model)
+    if edema is not None:
+        write_edema(run.path, edema)
+    if feed.roles.held_out is not None:
+        _write_held_out(run.path / "held_out.npz", Network(finished), edema, feed)
+    rule = fit_decision(finished, feed, run.path, judged=judged() if judged else None)
+    draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
         finished.save(path)
     write_reasons(run.path / "tensorboard", finished, feed, rule, step=len(history) - 1)
+
+
+def _deciding(model):
+    """Up to what decides, without a second output."""
+    return keras.Model(model.input, model.get_layer("logits").output, name=model.name)
+
+
+def _write_held_out(path, network, edema, feed):
+    rows = feed.roles.held_out
+    logits, features = network.over(feed.ordered(rows))  # predict would call for all machines
+    dme = {} if edema is None else {"dme": edema.logits(features)}
+    with files.appearing(path) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, rows=rows, logits=logits, **dme)
 
 
 def _built(experiment, init_from):
@@ -168,15 +182,16 @@ def _greet(experiment, model, feed, done):
 
 
 def load_weights(model, run_dir):
-    """The weights of another run's finished model, which must have the same layers."""
+    """The weights of another run's finished model, which must have the same layers; a second output begins anew."""
     path = f"{run_dir}/model.keras"
     try:
         other = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
-    if [v.shape for v in other.variables] != [v.shape for v in model.variables]:
+    variables = _deciding(model).variables
+    if [v.shape for v in other.variables] != [v.shape for v in variables]:
         raise UserError(f"--init_from: the model of {run_dir} is not of the same layers as this config's")
-    for variable, value in zip(model.variables, other.variables, strict=True):
+    for variable, value in zip(variables, other.variables, strict=True):
         variable.assign(value)
 
 

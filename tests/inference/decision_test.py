@@ -184,6 +184,31 @@ class FormatTest(unittest.TestCase):
         rows = list(csv.DictReader(self.lines("csv", patients)))
         self.assertEqual([row["photographs"] for row in rows], ["1_left.jpg", "2_left.jpg 2_right.jpg"])
 
+    def test_the_risk_of_edema_where_the_run_tells_it(self):
+        shares = {"no DME": 0.25, "DME elsewhere": 0.0, "DME near the fovea": 0.75}
+        told = decided("1_left.jpg", 0.875, grade=3, dme=2, dme_probabilities=shares)
+        dark = dataclasses.replace(retake("1_right.jpg"), dme_probabilities={})
+        header, first, second = self.lines("table", [told, dark])
+        self.assertRegex(header, r"  grade +macular edema +of$")
+        self.assertRegex(first, r"  3 severe NPDR +2 DME near the fovea +1_left\.jpg$")
+        self.assertEqual(
+            (header.index("of"), second[second.index("1_right") :]), (first.index("1_"), "1_right.jpg: out of focus")
+        )
+        first, second = csv.DictReader(self.lines("csv", [dark, told]))
+        self.assertEqual((first["dme"], first["p(no DME)"]), ("", ""))
+        self.assertEqual((second["dme"], second["p(DME near the fovea)"]), ("2", "0.75"))
+        self.assertEqual(json.loads(self.lines("json", [told])[0])["dme_probabilities"], shares)
+        patients = by_patient([told, decided("1_right.jpg", 0.1, dme=0, dme_probabilities=shares)])
+        self.assertRegex(self.lines("table", patients)[1], r"  2 DME near the fovea +1$")
+        self.assertEqual(
+            [json.loads(self.lines("json", patients)[0])["dme"], *csv.DictReader(self.lines("csv", patients))][0], 2
+        )
+
+    def test_nothing_of_edema_where_the_run_does_not_tell_it(self):
+        for name in FORMATS:
+            lines = self.lines(name) + self.lines(name, by_patient([decided("1_left.jpg", 0.1)]))
+            self.assertNotRegex("".join(lines), "dme|edema|DME")
+
     def test_a_line_is_there_as_soon_as_its_decision(self):
         def one_and_no_more():
             yield self.decisions[0]
