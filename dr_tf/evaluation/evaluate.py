@@ -24,7 +24,7 @@ from dr_tf.explain.scorecard.summary import tables
 from dr_tf.inference.modes import answers_over
 from dr_tf.inference.priors import positive_classes
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import load_run, read_bank
+from dr_tf.inference.run import load_run, read_bank, read_edema
 
 
 def evaluate(
@@ -101,7 +101,7 @@ def _refuse_folds(run_dir):
 def _judging(network, rule, mode, run_dir):
     """A function of (records, rows, split) -> Predictions."""
     rule.mode(mode)
-    bank = read_bank(run_dir, (mode,))
+    bank, edema = read_bank(run_dir, (mode,)), read_edema(run_dir, network.width)
 
     def judged(records, rows, split):
         photographs = Photographs(records, image_size=network.image_size, cache="none")
@@ -109,7 +109,14 @@ def _judging(network, rule, mode, run_dir):
         batches = ordered_batches(photographs, nothing, rows=rows, batch_size=32)
         found = answers_over(network, rule.head, (mode,), batches, bank=bank)
         return predict(
-            rule, records, rows, found.logits[mode], split=split, mode=mode, uncertainties=_spreads(found, rule.head)
+            rule,
+            records,
+            rows,
+            found.logits[mode],
+            split=split,
+            mode=mode,
+            uncertainties=_spreads(found, rule.head),
+            risks=edema and edema.risks(found.features),
         )
 
     return judged

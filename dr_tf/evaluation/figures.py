@@ -10,6 +10,7 @@ import numpy as np
 
 from dr_tf.evaluation.auroc import auroc_interval
 from dr_tf.evaluation.calibration_error import debiased_interval
+from dr_tf.evaluation.edema import edema_figures
 from dr_tf.evaluation.multi_label import multi_label_figures
 from dr_tf.evaluation.positive import positive_figures
 from dr_tf.evaluation.proportions import wilson
@@ -17,7 +18,7 @@ from dr_tf.evaluation.resampling import bootstrap
 from dr_tf.evaluation.single_label import single_label_figures
 
 # Each answers for the predictions that it fits, and with nothing for others.
-FAMILIES = (positive_figures, single_label_figures, multi_label_figures)
+FAMILIES = (positive_figures, single_label_figures, multi_label_figures, edema_figures)
 ROUNDS = 2000
 
 

@@ -29,8 +29,8 @@ def known_rows(records, rows, head, *, where):
     return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
 
 
-def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=None):
-    """`uncertainties`: {name: [n]} of what the probabilities alone do not tell."""
+def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=None, risks=None):
+    """`uncertainties`: {name: [n]} of what the probabilities alone do not tell. `risks`: of macular edema, as decided."""
     head, columns = rule.head, records.columns
     probabilities = rule.probabilities(logits, mode)
     raw = head.probabilities(logits)
@@ -55,6 +55,8 @@ def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=Non
         uncalibrated=raw,
         p_positive_uncalibrated=head.p_positive(raw),
         uncertainty={"entropy": uncertainty(probabilities, exclusive=head.exclusive)} | (uncertainties or {}),
+        dme_truth=None if risks is None else columns.get("dme", np.full(len(records), ABSENT))[rows],
+        dme_decided=risks,
         slices={name: values[rows] for name, values in slice_columns(columns).items()},
     )
 

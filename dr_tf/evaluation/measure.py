@@ -7,6 +7,7 @@ from dr_tf.evaluation.figures import ROUNDS, figures, patients_unknown
 from dr_tf.evaluation.label_shift import TRANSDUCTIVE, corrected
 from dr_tf.evaluation.referral import referral_curves
 from dr_tf.evaluation.slices import slice_figures, worst_slices
+from dr_tf.grades import ABSENT, DME_RISKS
 
 
 def measure(
@@ -65,9 +66,11 @@ def _about(p, excluded):
 
 
 def confusions(p):
-    """Counts [truth][decided]: of the classes (for several labels: of each), and of the decision to refer."""
+    """Counts [truth][decided]: of the classes (for several labels: of each), of the decision to refer, of the risk of edema."""
     known = p.take(p.known_positive) if p.known_positive.any() else None
     found = {"refer": _matrix(known.truth_positive, known.refer.astype(int), 2) if known else None}
+    if p.dme_truth is not None and (rows := p.dme_truth != ABSENT).any():
+        found["dme"] = _matrix(p.dme_truth[rows], p.dme_decided[rows], len(DME_RISKS))
     if not p.labelled.any():
         return found
     labelled = p.take(p.labelled)

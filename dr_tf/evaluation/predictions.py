@@ -13,6 +13,7 @@ _COLUMNS = {
     "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "decided": (int, 0),
     "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "threshold": (float, 1),
     "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
+    "dme_truth": (int, 1), "dme_decided": (int, 1),
 }  # fmt: skip
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
@@ -44,6 +45,8 @@ class Predictions:
     uncalibrated: np.ndarray | None = None
     p_positive_uncalibrated: np.ndarray | None = None
     intervals: np.ndarray | None = None
+    dme_truth: np.ndarray | None = None  # risk of macular edema; None, both, where the run does not tell it
+    dme_decided: np.ndarray | None = None
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 

@@ -1,6 +1,15 @@
 """An evaluation in a few lines, for a terminal."""
 
-NAMES = ("balanced_accuracy", "accuracy", "quadratic_kappa", "auroc", "sensitivity", "specificity", "ece")
+NAMES = (
+    "balanced_accuracy",
+    "accuracy",
+    "joint_accuracy",
+    "quadratic_kappa",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "ece",
+)
 
 
 def summary(metrics):

@@ -11,6 +11,7 @@ _SHARED = ("dataset", "split", "positive")  # the same in every row
 _PLAIN = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
     "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold", "refer": "refer",
+    "dme_truth": "dme_truth", "dme_decided": "dme_decided",
 }  # fmt: skip
 _OF_CLASSES = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column a class: "p/mild NPDR"
 _BY_NAME = ("uncertainty", "slices")

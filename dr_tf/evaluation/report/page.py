@@ -2,6 +2,7 @@
 
 from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
+from dr_tf.evaluation.report.edema import edema_section
 from dr_tf.evaluation.report.intervals import intervals_section
 from dr_tf.evaluation.report.mistakes import mistake_pages
 from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section, shifted_section
@@ -32,6 +33,7 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Folds": folds_section(metrics),
         "Decision": _decision(metrics, drawn),
         "Classes": _classes(predictions, metrics),
+        "Macular edema": edema_section(metrics),
         "Probabilities": _probabilities(metrics, drawn),
         "Referral": _referral(drawn),
         "Intervals": intervals_section(metrics),
@@ -53,6 +55,7 @@ TITLES = {
     "Folds": "Fold by fold",
     "Decision": "The decision to refer",
     "Classes": "The classes",
+    "Macular edema": "The risk of macular edema",
     "Probabilities": "Can the probabilities be believed?",
     "Referral": "Leaving the unsure to a person",
     "Intervals": "Intervals of grades",

@@ -7,10 +7,12 @@ from dr_tf.grades import ODIR_LABELS
 PERCENT = (
     "accuracy", "balanced_accuracy", "off_by_one", "exact_match", "sensitivity", "specificity", "ppv", "npv",
     "ppv_at_prevalence", "npv_at_prevalence", "recall", "precision", "interval_coverage",
+    "joint_accuracy", "dme_accuracy",
 )  # fmt: skip
 ON_THE_UNIT_SCALE = (
     *PERCENT, "quadratic_kappa", "f1_macro", "f1_weighted", "f1_micro", "auroc", "average_precision", "auroc_macro",
     "odir_score", "odir_kappa", "odir_f1", "odir_auc", "f1",
+    "dme_quadratic_kappa",
 )  # fmt: skip
 
 # Name -> what it is called, and what it means.
@@ -47,6 +49,9 @@ NAMES = {
     "classwise_ece": ("Calibration error, mean of classes", "lower is better"),
     "ece_positive": ("Calibration error of the decision", "lower is better"),
     "ece_positive_uncalibrated": ("Calibration error of the decision, before", ""),
+    "joint_accuracy": ("Joint accuracy", "grade and risk of edema are both exactly right"),
+    "dme_accuracy": ("Accuracy of the risk of edema", "the risk is exactly right"),
+    "dme_quadratic_kappa": ("Quadratic kappa of the risk of edema", "agreement beyond chance"),
     "interval_coverage": ("Coverage", "the interval holds the true class"),
     "interval_width": ("Mean width", "classes in the interval"),
 }
@@ -64,16 +69,26 @@ TABLES = {
         "ece_positive", "ece_positive_uncalibrated", "brier_positive", "ece", "ece_uncalibrated", "classwise_ece",
         "brier", "brier_uncalibrated", "nll", "nll_uncalibrated",
     ),
+    "edema": ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa"),
     "intervals": ("interval_coverage", "interval_width"),
 }  # fmt: skip
 OF_CLASSES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auroc": "AUROC", "average_precision": "AP"}
 # Of two sets beside each other, and of folds: what fits a narrow column.
 SIDE_BY_SIDE = (
-    "auroc", "sensitivity", "specificity", "ppv", "npv", "quadratic_kappa", "accuracy", "balanced_accuracy", "odir_score",
-    "ece_positive", "brier_positive", "interval_coverage",
+    "auroc", "sensitivity", "specificity", "ppv", "npv", "quadratic_kappa", "accuracy", "balanced_accuracy",
+    "joint_accuracy", "odir_score", "ece_positive", "brier_positive", "interval_coverage",
 )  # fmt: skip
-OF_FOLDS = ("auroc", "sensitivity", "specificity", "accuracy", "quadratic_kappa", "odir_score")
-HEADLINES = ("auroc", "sensitivity", "specificity", "quadratic_kappa", "odir_score", "accuracy", "f1_macro")
+OF_FOLDS = ("auroc", "sensitivity", "specificity", "accuracy", "joint_accuracy", "quadratic_kappa", "odir_score")
+HEADLINES = (
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "quadratic_kappa",
+    "odir_score",
+    "accuracy",
+    "joint_accuracy",
+    "f1_macro",
+)
 
 POSITIVES = {
     "any_dr": "any DR (grade 1 or more)",
