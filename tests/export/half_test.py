@@ -1,0 +1,58 @@
+"""A run at half its size answers as the run does."""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+import zipfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.export import half
+from dr_tf.inference.predictor import Predictor
+from tests import tiny
+
+
+class HalfTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def _halved(self, run_dir, output):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            half.main(["--run_dir", str(run_dir), "--output", str(output)])
+        return said.getvalue()
+
+    def test_it_predicts_as_the_run_does(self):
+        self.assertRegex(self._halved(tiny.run_dir(), self.folder / "half"), r"half: \d\.\d MB")
+        whole, halved = Predictor.of_run(tiny.run_dir()), Predictor.of_run(self.folder / "half")
+        for one, other in zip(whole.network.model.variables, halved.network.model.variables, strict=True):
+            self.assertEqual(other.dtype, "float32")
+            self.assertAllEqual(np.asarray(one, np.float16), np.asarray(other))
+        for photograph in tiny.photographs()[:3]:
+            one, other = whole.decide(photograph), halved.decide(photograph)
+            self.assertEqual(one.action, other.action)
+            self.assertNear(one.distance, other.distance, 0.05)
+
+    def test_only_weights_are_changed(self):
+        half.halve_model(tiny.run_dir() / "model.keras", self.folder / "half.keras")
+        before, after = zipfile.ZipFile(tiny.run_dir() / "model.keras"), zipfile.ZipFile(self.folder / "half.keras")
+        self.assertEqual(before.read("config.json"), after.read("config.json"))
+        sizes = [file.getinfo("model.weights.h5").file_size for file in (before, after)]
+        self.assertLess(sizes[1], 0.75 * sizes[0])
+        self.assertIsInstance(keras.saving.load_model(self.folder / "half.keras"), keras.Model)
+
+    def test_mistakes_in_one_line(self):
+        with self.assertRaisesRegex(SystemExit, "is no finished run: it has no model.keras and no decision.json"):
+            self._halved(self.folder, self.folder / "half")
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.layers[0].kernel.assign([[1e6]])
+        model.save(self.folder / "large.keras")
+        with self.assertRaisesRegex(Exception, "beyond what float16 holds"):
+            half.halve_model(self.folder / "large.keras", self.folder / "half.keras")
+
+
+if __name__ == "__main__":
+    tf.test.main()
