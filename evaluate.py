@@ -27,10 +27,6 @@ def parse(arguments):
         "another data set",
     )  # fmt: skip
     parser.add_argument(
-        "--fold_rule", choices=("crossed", "own"), default="crossed",
-        help="with --split folds: calibration and thresholds from the other folds (the default), or each fold's own",
-    )  # fmt: skip
-    parser.add_argument(
         "--mode", default="plain", help="how to answer: plain (the default), tta4, knn, ... as the run was fitted for"
     )
     parser.add_argument(
@@ -79,9 +75,7 @@ def evaluate(flags):
 
         configuration.start()
     if flags.split == "folds":
-        folder, metrics = evaluate_folds(
-            flags.run_dir, flags.records, rule=flags.fold_rule, prevalence=flags.prevalence, rounds=flags.rounds
-        )
+        folder, metrics = evaluate_folds(flags.run_dir, flags.records, prevalence=flags.prevalence, rounds=flags.rounds)
     else:
         folder, metrics = evaluation.evaluate(
             flags.run_dir,

@@ -1,8 +1,9 @@
 """`--split folds`: each photograph by the network that never saw it, and by a rule that never saw its fold.
 
-That rule is either fitted on the logits that the other folds' networks gave of their own held-out photographs ("crossed"),
-or it is the fold's own, fitted by its network on the fold that chose its epoch ("own"): crossed rules want networks whose
-logits are of one scale, own ones are what a run gives. No test photograph is in any of it: choices are made on this.
+That rule is the fold's own, fitted by its network on the fold that chose its epoch ("own"). Where every fold kept its last
+epoch there is none, and it is fitted on the logits that the other folds' networks gave of their own held-out photographs
+("crossed"): those are of another network, whose logits may be of another scale. No test photograph is in any of it: choices
+are made on this.
 """
 
 import dataclasses
@@ -43,13 +44,17 @@ class Fold:
     preparation: object
     rows: np.ndarray
     logits: np.ndarray
+    dme: np.ndarray | None = None  # logits of the risk of macular edema, where it was learned
+
+    @property
+    def calibrated(self):
+        return bool(self.rule.mode(PLAIN).report.get("photographs"))
 
 
-def evaluate_folds(run_dir, records_root, *, rule="crossed", prevalence=None, rounds=2000):
-    """Writes RUN/evaluation/DATASET-folds and returns (its folder, what was measured). `rule`: a name in PROTOCOLS."""
-    if rule not in PROTOCOLS:
-        raise UserError(f"unknown rule of folds {rule!r}; known: {', '.join(PROTOCOLS)}")
+def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
+    """Writes RUN/evaluation/DATASET-folds and returns (its folder, what was measured)."""
     folds = read_folds(run_dir)
+    rule = "own" if all(fold.calibrated for fold in folds) else "crossed"
     records = open_records(records_root, folds[0].preparation.records)
     _check(run_dir, folds, records)
     parts, rules, conformals = zip(*(_judged(i, folds, records, RULES[rule]) for i in range(len(folds))), strict=True)
@@ -81,7 +86,7 @@ def _read(path):
     rule, preparation = read_rule(path / DECISION, HEADS)
     try:
         with np.load(path / HELD_OUT, allow_pickle=False) as arrays:
-            return Fold(path.name, rule, preparation, arrays["rows"], arrays["logits"])
+            return Fold(path.name, rule, preparation, arrays["rows"], arrays["logits"], arrays.get("dme"))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path / HELD_OUT} cannot be read: {error}") from None
 
@@ -102,7 +107,9 @@ def _judged(i, folds, records, rule_of):
     fold, others = folds[i], folds[:i] + folds[i + 1 :]
     rule, calibration = rule_of(fold, others, folds[i - 1], records)
     conformal = conformal_of(rule.head, calibration)
-    return with_intervals(predict(rule, records, fold.rows, fold.logits, split=FOLDS), conformal), rule, conformal
+    risks = None if fold.dme is None else fold.dme.argmax(axis=-1)
+    predictions = predict(rule, records, fold.rows, fold.logits, split=FOLDS, risks=risks)
+    return with_intervals(predictions, conformal), rule, conformal
 
 
 def _crossed(fold, others, _, records):
@@ -117,8 +124,6 @@ def _crossed(fold, others, _, records):
 
 def _own(fold, others, before, records):
     """Intervals are fitted on the other folds as they are judged, but for the one before, whose rule saw this fold."""
-    if not fold.rule.mode(PLAIN).report.get("photographs"):
-        raise UserError(f"{fold.name} kept its last epoch: its own rule was fitted on nobody; use --fold_rule crossed")
     unseen = [other for other in others if other is not before]
     parts = [predict(other.rule, records, other.rows, other.logits, split=FOLDS) for other in unseen]
     return fold.rule, Predictions.joined(parts) if parts else None

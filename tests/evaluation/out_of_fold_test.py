@@ -31,10 +31,16 @@ class FoldsTest(tf.test.TestCase):
         for fold in (0, 1):
             part = self.folder / "run" / f"fold-{fold}"
             part.mkdir(parents=True)
-            shutil.copy(tiny.run_dir() / "decision.json", part)
+            self._decided(part)
             (part / "model.keras").touch()
             rows = self.records.fold(fold)[1]
             np.savez(part / "held_out.npz", rows=rows, logits=self.logits[rows])
+
+    def _decided(self, part, calibrated=False):
+        """As of a fold that kept its last epoch, so that nothing was left to calibrate by, or of one that did not."""
+        decision = json.loads((tiny.run_dir() / "decision.json").read_text())
+        decision["modes"]["plain"]["report"]["photographs"] = 15 if calibrated else 0
+        (part / "decision.json").write_text(json.dumps(decision))
 
     def _made(self):
         """Surer in fold 1, so that calibration and thresholds cannot be the same."""
@@ -70,7 +76,9 @@ class FoldsTest(tf.test.TestCase):
         self.assertLen(predictions.thresholds, 2)
 
     def test_each_fold_by_its_own_rule(self):
-        said, folder = self._run("--split", "folds", "--fold_rule", "own")
+        for fold in (0, 1):
+            self._decided(self.folder / "run" / f"fold-{fold}", calibrated=True)
+        said, folder = self._run("--split", "folds")
         self.assertIn("each fold’s own rule", said)
         predictions = read_predictions(folder / "predictions.csv")
         rule, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
