@@ -13,6 +13,7 @@ EXAMPLES = """examples:
 
 The new run holds all that it takes; it is calibrated, by itself, on the calibration split of the records that its members
 were trained on, so that none of them may have fitted that. Members may differ in network, configuration and image size.
+It tells no risk of macular edema, even where they do.
 """
 
 
