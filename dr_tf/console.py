@@ -63,3 +63,15 @@ def without_greetings():
     except BaseException:
         os.write(2, said)
         raise
+
+
+@contextlib.contextmanager
+def imported_without(*names):
+    """Keras imports these where they are there, a third of its own import, for what nobody calls here."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

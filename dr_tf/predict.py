@@ -1,11 +1,10 @@
 """Decides on photographs: refer, clear or retake, with grade and probability. `python -m dr_tf.predict --help`."""
 
 import argparse
-import contextlib
 import pathlib
 import sys
 
-from dr_tf.console import mistakes_in_one_line, progress, without_greetings
+from dr_tf.console import imported_without, mistakes_in_one_line, progress, without_greetings
 from dr_tf.inference.photographs import find
 
 EXAMPLES = """examples:
@@ -46,7 +45,7 @@ def run(flags):
 
     paths = list(find(flags.photographs))
     table = read_table(flags.patient_table) if flags.patient_table else None
-    with without_greetings(), _absent("sklearn", "matplotlib"):
+    with without_greetings(), imported_without("sklearn", "matplotlib"):
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
@@ -59,18 +58,6 @@ def run(flags):
     for line in FORMATS[flags.format](decisions, predictor.rule.head.classes):
         print(line, flush=len(paths) == 1)
     return counts
-
-
-@contextlib.contextmanager
-def _absent(*names):
-    """Keras imports these where they are there, a third of its own import, for what nobody calls here."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def mode_of(flags):

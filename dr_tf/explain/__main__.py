@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 
-from dr_tf.console import UserError, mistakes_in_one_line, progress, without_greetings
+from dr_tf.console import UserError, imported_without, mistakes_in_one_line, progress, without_greetings
 from dr_tf.inference.photographs import find
 
 EXAMPLES = """examples:
@@ -39,7 +39,7 @@ def run(flags):
     """Writes the gallery; returns its entries."""
     paths = list(find(flags.photographs))
     _check_output(flags.output, flags.photographs)
-    with without_greetings():
+    with without_greetings(), imported_without("sklearn", "matplotlib"):
         from dr_tf.explain.explainer import Explainer
         from dr_tf.explain.gallery import write_gallery
         from dr_tf.explain.methods import DEFAULT_METHOD
