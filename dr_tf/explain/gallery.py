@@ -45,7 +45,7 @@ class _Explaining:
 def explained(predictor, explainer, photographs, target=POSITIVE):
     """Yields (Decision, Reason, or None where the photograph never reached the network), in order."""
     network = _Explaining(explainer, target)
-    deciding = Predictor(network, predictor.rule, predictor.preparation, predictor.cloud)
+    deciding = Predictor(network, predictor.rule, predictor.preparation, predictor.cloud, edema=predictor.edema)
     for decision in deciding.decisions(photographs):
         yield decision, None if decision.geometry is None else network.reasons.popleft()
 
