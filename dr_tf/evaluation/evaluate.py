@@ -8,6 +8,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.photographs import Photographs
+from dr_tf.evaluation.calibration import calibration_of, learned_from
 from dr_tf.evaluation.explaining import explanations, made_of
 from dr_tf.evaluation.external import beside_own
 from dr_tf.evaluation.figures import figures
@@ -53,7 +54,8 @@ def evaluate(
     subject = subject_of(run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit)
     made = made_of(explain, network, rule.head, subject.records) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
-    predictions, metrics = _measured(rule, judged, subject, label_shift, options)
+    calibration, fitted = calibration_of(run_dir, rule, mode, subject.own)
+    predictions, metrics = _measured(rule, judged, subject, calibration, label_shift, options)
     if subject.external:
         share = float(np.asarray(rule.prior)[positive_classes(rule.head)].sum()) if rule.head.exclusive else None
         metrics["external"] = beside_own(
@@ -61,6 +63,9 @@ def evaluate(
         )
     metrics["looks"] = log_look(run_dir, subject.records.name, split)
     metrics["caveats"] += looked_often(split, metrics["looks"])
+    metrics["caveats"] += learned_from(
+        [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
+    )
     metrics["mode"] = mode
     shown = {
         "card": _card(run_dir, network, rule, preparation, mode),
@@ -71,10 +76,8 @@ def evaluate(
     return write_evaluation(folder, predictions, metrics, **shown), metrics
 
 
-def _measured(rule, judged, subject, label_shift, options):
-    """(predictions, metrics). What has to be known of the run's calibration split is asked first: it may refuse."""
-    wanted = label_shift == "bbse" or len(rule.head.classes) > 2
-    calibration = _calibration(judged, subject.own, rule.head) if wanted else None
+def _measured(rule, judged, subject, calibration, label_shift, options):
+    """(predictions, metrics)."""
     conformal = conformal_of(rule.head, calibration)
     predictions = with_intervals(judged(subject.records, subject.rows, subject.split), conformal)
     shifted = label_shift and measure_shifted(
@@ -128,15 +131,6 @@ def _spreads(answers, head):
     if answers.by_member is not None:
         spreads["ensemble_disagreement"] = ensemble_disagreement(answers.by_member, not head.exclusive)
     return spreads
-
-
-def _calibration(judged, own, head):
-    """What the rule says of the run's own calibration split; None where there is none."""
-    if own is None or "calibration" not in set(own.columns["split"]):
-        return None
-    rows = own.rows("calibration")
-    rows = rows[head.usable(own.columns)[rows]]
-    return judged(own, rows, "calibration") if len(rows) else None
 
 
 def _without_copies(predictions, subject, options):

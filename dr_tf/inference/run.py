@@ -1,4 +1,7 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz`; if asked for, `bank.npz` and `dme.npz`."""
+"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz`; if asked for, `bank.npz` and `dme.npz`.
+
+For evaluation there is `calibration.npz` besides: what the rule was fitted on, and which photographs the network was.
+"""
 
 import pathlib
 import zipfile
@@ -16,6 +19,7 @@ from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
 DECISION, GATE, BANK, EDEMA, MODEL = "decision.json", "gate.npz", "bank.npz", "dme.npz", "model.keras"
+CALIBRATION = "calibration.npz"
 
 
 def load_run(run_dir):
@@ -46,6 +50,17 @@ def read_edema(run_dir, width):
 def write_edema(run_dir, edema):
     with files.appearing(pathlib.Path(run_dir) / EDEMA) as path, open(path, "wb") as file:
         np.savez(file, kernel=edema.kernel, bias=edema.bias)
+
+
+def write_calibration(run_dir, *, fitted, rows, names, logits):
+    """`rows` of the records, their `names` there, and {mode: logits}; `fitted`: rows that the network learned from."""
+    with files.appearing(pathlib.Path(run_dir) / CALIBRATION) as path, open(path, "wb") as file:
+        np.savez(file, fitted=fitted, rows=rows, names=names, **{f"logits {mode}": x for mode, x in logits.items()})
+
+
+def read_calibration(run_dir):
+    """{fitted, rows, names, "logits MODE"}; None for a run of before there was such a file."""
+    return _read(pathlib.Path(run_dir) / CALIBRATION, dict)
 
 
 def write_decision(run_dir, rule, preparation, cloud, bank=None):

@@ -13,7 +13,7 @@ from dr_tf.inference.network import Network
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import write_decision
+from dr_tf.inference.run import write_calibration, write_decision
 from dr_tf.models.heads.head import positives
 
 _ENOUGH = 2000  # training photographs to learn where features lie
@@ -55,6 +55,8 @@ def fit_decision(model, feed, run_dir, *, judged=None, cloud=None):
         point=feed.experiment.operating_point,
         distances=judged.distances if len(rows) else None,
     )
+    names = feed.records.columns["patient_id" if feed.records.paired else "image_id"][rows]
+    write_calibration(run_dir, fitted=feed.roles.fit, rows=rows, names=names, logits=judged.logits)
     write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
     _tell(rule)
     return rule

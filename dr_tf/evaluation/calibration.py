@@ -1,0 +1,34 @@
+"""What a run's rule was fitted on, judged by that rule: grade intervals and label shift are measured from it.
+
+That is the calibration split as the run's own network saw it or, of a run refitted on all folds, the out-of-fold answers:
+the refitted network has learned from those photographs, and would find itself surer of them than of any other.
+"""
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.evaluation.judging import predict
+from dr_tf.inference.run import read_calibration
+
+
+def calibration_of(run_dir, rule, mode, own):
+    """(Predictions of what the rule was fitted on or None, rows that the network learned from), of the run's `own` records."""
+    found = read_calibration(run_dir)
+    if found is None or own is None:
+        return None, np.zeros(0, int)
+    rows, logits = found["rows"], found.get(f"logits {mode}")
+    names = own.columns["patient_id" if own.paired else "image_id"]
+    if len(rows) and (rows.max() >= len(names) or (names[rows] != found["names"]).any()):
+        raise UserError(f"{own.directory} is not what {run_dir} was trained on: its calibration photographs are others")
+    if logits is None or not len(rows):
+        return None, found["fitted"]
+    return predict(rule, own, rows, logits, split="calibration", mode=mode), found["fitted"]
+
+
+def learned_from(rows, count):
+    """A caveat where some of what is evaluated was fitted."""
+    if not len(rows):
+        return []
+    return [
+        f"The network has learned from {len(rows)} of these {count} photographs: what is measured on them flatters it."
+    ]

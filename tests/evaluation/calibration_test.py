@@ -1,0 +1,65 @@
+"""What the rule was fitted on is kept with the run, and is not asked of the network again."""
+
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.console import UserError
+from dr_tf.data.photographs import Photographs
+from dr_tf.data.records import open_records
+from dr_tf.evaluation.calibration import calibration_of, learned_from
+from dr_tf.inference.run import load_run
+from tests import tiny
+
+
+class CalibrationTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.records = open_records(tiny.records_root(), tiny.DATASET)
+        self.network, self.rule, *_ = load_run(tiny.run_dir())
+
+    def _changed(self, **arrays):
+        with np.load(tiny.run_dir() / "calibration.npz") as file:
+            np.savez(self.folder / "calibration.npz", **(dict(file) | arrays))
+        return calibration_of(self.folder, self.rule, "plain", self.records)
+
+    def test_it_is_the_calibration_split_as_the_network_sees_it(self):
+        predictions, fitted = calibration_of(tiny.run_dir(), self.rule, "plain", self.records)
+        rows = self.records.rows("calibration")
+        photographs = Photographs(self.records, image_size=64, cache="none")
+        logits, _ = self.network(np.stack([photographs.read(row) for row in rows]))
+        self.assertAllClose(predictions.probabilities, self.rule.probabilities(logits), atol=1e-5)
+        self.assertAllEqual(predictions.truth, self.records.columns["grade"][rows])
+        self.assertAllEqual(fitted, self.records.rows("train"))
+        by_votes, _ = calibration_of(tiny.run_dir(), self.rule, "knn", self.records)
+        self.assertNotAllClose(predictions.probabilities, by_votes.probabilities)
+
+    def test_out_of_fold_answers_stand_in_where_all_is_fitted(self):
+        rows = np.flatnonzero(self.records.columns["fold"] >= 0)
+        logits = np.eye(5)[self.records.columns["grade"][rows]]
+        names = self.records.columns["image_id"][rows]
+        predictions, fitted = self._changed(**{"fitted": rows, "rows": rows, "names": names, "logits plain": logits})
+        self.assertLen(predictions, 45)
+        self.assertAllEqual(fitted, rows)
+        self.assertIn("learned from 45 of these 60 photographs", learned_from(fitted, 60)[0])
+        self.assertEmpty(learned_from(fitted[:0], 60))
+
+    def test_other_records_are_told(self):
+        with self.assertRaisesRegex(UserError, "its calibration photographs are others"):
+            self._changed(names=np.array(["other.jpg"] * 15))
+        with self.assertRaisesRegex(UserError, "its calibration photographs are others"):
+            self._changed(rows=np.arange(15) + 1000)
+
+    def test_where_nothing_was_kept_there_is_none(self):
+        self.assertIsNone(calibration_of(self.folder, self.rule, "plain", self.records)[0])
+        self.assertIsNone(calibration_of(tiny.run_dir(), self.rule, "plain", None)[0])
+        shutil.copy(tiny.run_dir() / "calibration.npz", self.folder)
+        self.assertIsNone(calibration_of(self.folder, self.rule, "tta8", self.records)[0])
+
+
+if __name__ == "__main__":
+    tf.test.main()
