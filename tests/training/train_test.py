@@ -24,6 +24,7 @@ train.head = @softmax()
 train.model = @classifier
 train.epochs = 2
 train.batch_size = 5
+train.modes = ()
 train.optimization = @optimization()
 classifier.backbone = @backbone()
 backbone.name = 'resnet_v2'
@@ -135,7 +136,9 @@ class TrainTest(tf.test.TestCase):
 
     def test_folds_are_held_out_and_pooled(self):
         self._refused("no epoch can be chosen: say train.keep = 'last'", flags=["--folds", "2", "--refit"])
-        self._train("train.keep = 'last'", "train.epochs = 1", flags=["--folds", "2", "--refit"])
+        self._train(
+            "train.keep = 'last'", "train.epochs = 1", "train.modes = ('knn',)", flags=["--folds", "2", "--refit"]
+        )
         pooled = np.load(self.run_dir / "out_of_fold.npz")
         self.assertEqual(len(np.unique(pooled["rows"])), 45)  # all but the 15 of the test split
         records = open_records(tiny.records_root(), "tiny/64-plain-q95")
