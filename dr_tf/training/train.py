@@ -38,6 +38,8 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, j
     keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
     keras.utils.set_random_seed(experiment.seed)
     if not _on_gpu():  # the same weights bit for bit, whatever the threads; on a GPU it would cost speed
+        # Layers of keras_cv, which an augmentation may take, ask for it when they are made, and cannot make one any more.
+        tf.random.set_global_generator(tf.random.Generator.from_seed(experiment.seed))
         tf.config.experimental.enable_op_determinism()
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():

@@ -111,6 +111,11 @@ class TrainTest(tf.test.TestCase):
         )
         self.assertTrue((self.run_dir / "model.keras").exists())
 
+    def test_a_policy_of_keras_cv_is_made_under_determinism(self):
+        policy = ("train.augmentation = @augmentation()", "augmentation.policy = @rand_augment()")
+        self._train("train.epochs = 1", *policy)
+        self.assertLen(self._history(), 1)
+
     def test_early_stopping(self):
         self._train("train.epochs = 9", "train.patience = 1", "optimization.learning_rate = 0.0")
         self.assertLess(len(self._history()), 9)
