@@ -4,6 +4,8 @@ import argparse
 import pathlib
 import sys
 
+import numpy as np
+
 from dr_tf.console import UserError, mistakes_in_one_line, without_greetings
 
 EXAMPLES = """examples:
@@ -43,21 +45,17 @@ def run(flags):
         configuration.start()
     members = [load_run(path) for path in flags.run_dirs]
     _check_alike(flags.run_dirs, members)
+    fitting = _fitting(flags)
     with RunDirectory(flags.run_dir) as made:
         made.keep_config(_config(flags))
         if made.finished:
             raise UserError(f"{flags.run_dir} is a finished ensemble; use another --run_dir")
-        return _write(made.path, flags, members)
+        return _write(made.path, members, *fitting)
 
 
 def _check_names(run_dirs):
     if len({path.resolve() for path in run_dirs}) != len(run_dirs) or len(run_dirs) < 2:
         raise UserError("an ensemble takes two different runs or more")
-    for path in run_dirs:
-        if (path.resolve().parent / "out_of_fold.npz").exists():
-            raise UserError(
-                f"{path} is of a run by folds: it was fitted on the calibration split, which none may have seen"
-            )
 
 
 def _check_alike(run_dirs, members):
@@ -75,6 +73,18 @@ def _check_alike(run_dirs, members):
             raise UserError(f"{path} was trained on {preparation.records}, {run_dirs[0]} on {first.records}")
 
 
+def _check_unseen(run_dirs, rows):
+    """Of a run by folds, or refitted on all of them, the calibration split is among what was fitted."""
+    from dr_tf.inference.run import read_calibration
+
+    for path in run_dirs:
+        found = read_calibration(path)
+        if found is None:
+            raise UserError(f"{path} does not say what it was fitted on (calibration.npz): train it again")
+        if np.isin(rows, found["fitted"]).any():
+            raise UserError(f"{path} was fitted on photographs of the calibration split, which no member may have seen")
+
+
 def _config(flags):
     """The first member's, by which the ensemble is fitted."""
     names = "".join(f"#   {path}\n" for path in flags.run_dirs)
@@ -82,25 +92,33 @@ def _config(flags):
     return f"# An ensemble of\n{names}# fitted as the first of them was, whose config follows.\n{text}"
 
 
-def _write(path, flags, members):
+def _fitting(flags):
+    """(experiment, records, roles) by which the ensemble is calibrated: those of its first member."""
     import dataclasses
 
-    from dr_tf import configuration, files
-    from dr_tf.inference.ensemble import combined
-    from dr_tf.inference.gate import Clouds
-    from dr_tf.inference.network import image_size_of
-    from dr_tf.training.deciding import fit_decision
-    from dr_tf.training.feed import Feed
+    from dr_tf import configuration
     from dr_tf.training.roles import split_roles
 
-    networks, rules, _, clouds = zip(*members, strict=True)
-    configuration.parse([path / "config.gin"])
+    configuration.parse([flags.run_dirs[0] / "config.gin"])
     experiment, records = configuration.experiment(flags.records)
     if flags.modes is not None:
         experiment = dataclasses.replace(experiment, modes=tuple(flags.modes))
     roles = split_roles(records, experiment.head)
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
+    _check_unseen(flags.run_dirs, roles.calibrate)
+    return experiment, records, roles
+
+
+def _write(path, members, experiment, records, roles):
+    from dr_tf import files
+    from dr_tf.inference.ensemble import combined
+    from dr_tf.inference.gate import Clouds
+    from dr_tf.inference.network import image_size_of
+    from dr_tf.training.deciding import fit_decision
+    from dr_tf.training.feed import Feed
+
+    networks, rules, _, clouds = zip(*members, strict=True)
     model = combined([network.model for network in networks], rules[0].head)
     feed = Feed(experiment, records, roles, image_size_of(model))
     rule = fit_decision(model, feed, path, cloud=Clouds(clouds) if all(clouds) else None)

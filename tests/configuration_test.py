@@ -2,6 +2,7 @@ import pathlib
 import tempfile
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from dr_tf import configuration
@@ -45,6 +46,22 @@ class ShippedConfigsTest(tf.test.TestCase):
                 model = experiment.model(head=experiment.head)
                 self.assertEqual(model.output_shape[-1], experiment.head.outputs)
                 self.assertIsInstance(experiment.optimization.build(steps_per_epoch=3, epochs=2), object)
+
+    def test_system_2_takes_a_step_with_random_weights(self):
+        configuration.parse([CONFIGS / "experiments" / "kaggle_resnet50.gin"], ["backbone.weights = None"])
+        experiment = configuration.build("train")
+        model = experiment.model(head=experiment.head)
+        trained = [variable.path for variable in model.trainable_variables]
+        self.assertEqual(trained, ["hidden1/kernel", "hidden1/bias", "logits/kernel", "logits/bias"])
+        before = [variable.numpy() for variable in model.variables]
+        model.compile(
+            experiment.optimization.build(steps_per_epoch=1, epochs=1), experiment.head.loss(), jit_compile=False
+        )
+        photographs = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
+        model.train_on_batch(photographs, np.float32([[0], [1]]))
+        moved = [not np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True)]
+        paths = [variable.path for variable, has in zip(model.variables, moved, strict=True) if has]
+        self.assertEqual([path for path in paths if "seed" not in path], trained)
 
     def test_each_grid_goes_with_its_experiment(self):
         for path in sorted((CONFIGS / "grids").glob("*.gin")):

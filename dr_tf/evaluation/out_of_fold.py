@@ -24,11 +24,11 @@ from dr_tf.evaluation.report.words import OF_FOLDS
 from dr_tf.inference.fitting import Truth, fit_rule
 from dr_tf.inference.rule import PLAIN
 from dr_tf.inference.rule_file import read_rule
-from dr_tf.inference.run import DECISION, MODEL
+from dr_tf.inference.run import DECISION, HELD_OUT, MODEL
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.head import positives
 
-FOLDS, HELD_OUT = "folds", "held_out.npz"
+FOLDS = "folds"
 PROTOCOLS = {
     "crossed": "out-of-fold, rule cross-fitted over folds",
     "own": "out-of-fold, each fold’s own rule from the fold that chose its epoch",

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
 from dr_tf.explain.taps import find, grid, watched
-from dr_tf.inference.network import features_of, members_of
+from dr_tf.inference.network import features_of, image_size_of, members_of
 
 POSITIVE = "positive"
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -65,7 +65,7 @@ class Explainer:
 
     @property
     def image_size(self):
-        return next(tensor.shape[1] for tensor in self.model.inputs if len(tensor.shape) == 4)
+        return image_size_of(self.model)
 
     def of(self, model):
         """The same of another network of the same layers."""

@@ -14,8 +14,7 @@ import numpy as np
 from dr_tf.console import UserError, mistakes_in_one_line
 from dr_tf.files import appearing
 
-_MODEL, _WEIGHTS = "model.keras", "model.weights.h5"
-_ALONG = ("config.gin", "decision.json", "gate.npz", "dme.npz")
+_WEIGHTS = "model.weights.h5"
 
 
 def parse(arguments):
@@ -29,16 +28,16 @@ def parse(arguments):
 
 def halve_run(run_dir, output):
     """Without what only training needs (checkpoints) and what may be larger than the network (the neighbours' bank)."""
-    absent = [name for name in (_MODEL, "decision.json") if not (run_dir / name).exists()]
-    if absent:
-        raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
+    from dr_tf.inference import run
+
+    run.check_finished(run_dir)
     output.mkdir(parents=True, exist_ok=True)
-    for name in _ALONG:
+    for name in ("config.gin", run.DECISION, run.GATE, run.EDEMA, run.CALIBRATION):
         if (run_dir / name).exists():
             with appearing(output / name) as path:
                 shutil.copyfile(run_dir / name, path)
-    with appearing(output / _MODEL) as path:
-        halve_model(run_dir / _MODEL, path)
+    with appearing(output / run.MODEL) as path:
+        halve_model(run_dir / run.MODEL, path)
 
 
 def halve_model(source, target):

@@ -20,17 +20,23 @@ from dr_tf.models.heads import HEADS
 
 DECISION, GATE, BANK, EDEMA, MODEL = "decision.json", "gate.npz", "bank.npz", "dme.npz", "model.keras"
 CALIBRATION = "calibration.npz"
+# Of a run by folds: what each fold's network said of the photographs held out from it, and all of that together.
+HELD_OUT, OUT_OF_FOLD = "held_out.npz", "out_of_fold.npz"
 
 
 def load_run(run_dir):
     """(network, rule, preparation, cloud or None)."""
     folder = pathlib.Path(run_dir)
-    absent = [name for name in (DECISION, MODEL) if not (folder / name).exists()]
-    if absent:
-        raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
+    check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = Network.load(folder / MODEL)
     return network, rule, preparation, _read(folder / GATE, from_arrays)
+
+
+def check_finished(run_dir):
+    absent = [name for name in (DECISION, MODEL) if not (pathlib.Path(run_dir) / name).exists()]
+    if absent:
+        raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
 
 
 def read_bank(run_dir, modes):

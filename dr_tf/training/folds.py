@@ -9,13 +9,13 @@ from dr_tf.console import UserError
 from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.network import Network
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import MODEL
+from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD
 from dr_tf.training.deciding import Judged, judge, known_features
 from dr_tf.training.feed import Feed
 from dr_tf.training.roles import fold_roles, refit_roles
 from dr_tf.training.train import train
 
-HELD_OUT, REFIT = "held_out.npz", "refit"
+REFIT = "refit"
 
 
 def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=None, refit=False):
@@ -76,7 +76,7 @@ def pool(head, records, parts, run_dir):
     held_out = [np.load(part, allow_pickle=False) for part in parts]
     pooled = {name: np.concatenate([part[name] for part in held_out]) for name in held_out[0].files}
     fold = np.concatenate([np.full(len(part["rows"]), i) for i, part in enumerate(held_out)])
-    with files.appearing(run_dir / "out_of_fold.npz") as path, open(path, "wb") as file:
+    with files.appearing(run_dir / OUT_OF_FOLD) as path, open(path, "wb") as file:
         np.savez(file, **pooled, fold=fold)
     rows, said = pooled["rows"], [pooled[name] for name in ("logits", "dme") if name in pooled]
     figures = figures_of(head, head.targets(records.columns)[rows], np.concatenate(said, axis=1))

@@ -12,7 +12,7 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.inference.edema import Edema
 from dr_tf.inference.network import Network, image_size_of
-from dr_tf.inference.run import write_edema
+from dr_tf.inference.run import HELD_OUT, write_edema
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
@@ -67,7 +67,7 @@ def _finish(model, feed, run, history, judged):
     if edema is not None:
         write_edema(run.path, edema)
     if feed.roles.held_out is not None:
-        _write_held_out(run.path / "held_out.npz", Network(finished), edema, feed)
+        _write_held_out(run.path / HELD_OUT, Network(finished), edema, feed)
     rule = fit_decision(finished, feed, run.path, judged=judged() if judged else None)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:

@@ -45,7 +45,7 @@ class HalfTest(tf.test.TestCase):
         self.assertIsInstance(keras.saving.load_model(self.folder / "half.keras"), keras.Model)
 
     def test_mistakes_in_one_line(self):
-        with self.assertRaisesRegex(SystemExit, "is no finished run: it has no model.keras and no decision.json"):
+        with self.assertRaisesRegex(SystemExit, "is no finished run: it has no decision.json and no model.keras"):
             self._halved(self.folder, self.folder / "half")
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.layers[0].kernel.assign([[1e6]])

@@ -135,10 +135,11 @@ class CommandTest(tf.test.TestCase):
         self.assertIsNotNone(decision.p_positive)
 
     def test_mistakes_in_one_line(self):
-        fold = self.folder / "folds" / "fold-0"
+        fold = self.folder / "fold-0"
         shutil.copytree(self.other, fold)
-        (fold.parent / "out_of_fold.npz").touch()
+        calibration = dict(np.load(fold / "calibration.npz"))
+        np.savez(fold / "calibration.npz", **calibration | {"fitted": calibration["rows"][-1:]})
         self._refused("two different runs or more", self.other, self.other)
-        self._refused("was fitted on the calibration split", self.other, fold)
+        self._refused("was fitted on photographs of the calibration split", self.other, fold)
         self._refused("is no finished run", self.other, self.folder)
         self._refused("unknown mode 'tta5'", self.other, tiny.run_dir(), more=["--modes", "tta5"])
