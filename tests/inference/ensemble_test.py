@@ -88,7 +88,9 @@ class CombinedTest(tf.test.TestCase):
 
 class CloudsTest(tf.test.TestCase):
     def test_squares_add_up_and_arrays_come_back(self):
-        clouds = Clouds((Cloud(np.zeros(2), np.eye(2)), Cloud(np.ones(1), np.eye(1) / 2)))
+        plane = Cloud(np.zeros(2), np.array([[1.0], [0.0]]), np.array([1.0]), np.array(1.0))
+        line = Cloud(np.ones(1), np.zeros((1, 0)), np.zeros(0), np.array(2.0))
+        clouds = Clouds((plane, line))
         for one in (clouds, from_arrays(to_arrays(clouds))):
             self.assertAllClose(one.distance([[3.0, 4.0, 25.0]]), [13.0])
         alone = from_arrays(to_arrays(clouds.parts[0]))

@@ -2,7 +2,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.inference.gate import distance_limit, fit_cloud, neighbour_distance
+from dr_tf.inference.gate import Cloud, distance_limit, fit_cloud, from_arrays, neighbour_distance, to_arrays
 
 
 class LimitTest(unittest.TestCase):
@@ -31,6 +31,20 @@ class CloudTest(unittest.TestCase):
         rng = np.random.default_rng(0)
         cloud = fit_cloud(rng.normal(size=(20000, 2)) * [1, 10] + [5, 5])
         np.testing.assert_allclose(cloud.distance([[5, 5], [8, 5], [5, 35]]), [0, 3, 3], atol=0.15)
+
+    def test_by_hand(self):
+        # Along (3, 4) / 5 a deviation of 5, otherwise 2: (3, 4) + (-4, 3) lies one and two and a half of them away.
+        cloud = Cloud(np.ones(2), np.array([[0.6], [0.8]]), np.array([5.0]), np.array(2.0))
+        for one in (cloud, from_arrays(to_arrays(cloud))):
+            np.testing.assert_allclose(
+                one.distance([[1, 1], [4, 5], [0, 8]]), [0, 1, np.hypot(1, 2.5)], rtol=1e-6, atol=1e-6
+            )
+
+    def test_what_varies_little_is_told_by_its_mean_deviation(self):
+        features = np.random.default_rng(0).normal(size=(50000, 4)) * [10, 1, 2, 1]
+        cloud = fit_cloud(features, axes=2)
+        np.testing.assert_allclose(cloud.deviations, [10, 2], rtol=0.02)
+        np.testing.assert_allclose(cloud.distance([[0, 3, 0, 0], [0, 0, 0, 3]]), [3, 3], rtol=0.03)
 
     def test_fewer_photographs_than_features_and_a_dead_feature(self):
         features = np.random.default_rng(0).normal(size=(20, 64))
