@@ -31,7 +31,10 @@ def parse(arguments):
     parser.add_argument("--gin_param", action="append", default=[], help="one binding on top of the config")
     parser.add_argument("--records", required=True, help="folder that tfrecords_builder wrote to")
     parser.add_argument("--run_dir", required=True, type=pathlib.Path, help="where the run is written")
-    parser.add_argument("--init_from", help="run directory whose finished model gives the first weights")
+    parser.add_argument(
+        "--init_from",
+        help="run directory whose finished model gives the first weights; of one by folds, the same fold's",
+    )
     parser.add_argument("--folds", type=int, help="train once per fold of the records, holding it out")
     parser.add_argument(
         "--refit", action="store_true", help="with --folds: then on all of them together, calibrated by the folds"

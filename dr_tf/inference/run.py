@@ -58,6 +58,10 @@ def write_edema(run_dir, edema):
         np.savez(file, kernel=edema.kernel, bias=edema.bias)
 
 
+def read_preparation(run_dir):
+    return read_rule(pathlib.Path(run_dir) / DECISION, HEADS)[1]
+
+
 def write_calibration(run_dir, *, fitted, rows, names, logits):
     """`rows` of the records, their `names` there, and {mode: logits}; `fitted`: rows that the network learned from."""
     with files.appearing(pathlib.Path(run_dir) / CALIBRATION) as path, open(path, "wb") as file:

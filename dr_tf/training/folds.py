@@ -1,5 +1,7 @@
 """Out-of-fold training: every photograph that is not test is predicted by a model that saw neither it nor its patient."""
 
+import pathlib
+
 import keras
 import numpy as np
 from absl import logging
@@ -9,7 +11,7 @@ from dr_tf.console import UserError
 from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.network import Network
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD
+from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, read_calibration, read_preparation
 from dr_tf.training.deciding import Judged, judge, known_features
 from dr_tf.training.feed import Feed
 from dr_tf.training.roles import fold_roles, refit_roles
@@ -22,13 +24,15 @@ def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=
     """Trains the folds in `only` below `run_dir`; once all are there, pools what they predict. Returns the figures.
 
     `refit`: then trains once more, on all of them, into `run_dir`/refit, calibrated on what the folds predict.
+    `init_from`: a run; of a run by folds each fold begins from the same fold there, and the refit from the refit.
     """
     if refit and experiment.watched:
         raise UserError("--refit fits on everything but test, so that no epoch can be chosen: say train.keep = 'last'")
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
-        roles = _roles(experiment, records, fold, folds)
-        train(experiment, records, run_dir=run_dir / f"fold-{fold}", config=config, roles=roles, init_from=init_from)
+        roles, name = _roles(experiment, records, fold, folds), f"fold-{fold}"
+        begin = _beginning(init_from, name, records, roles.held_out)
+        train(experiment, records, run_dir=run_dir / name, config=config, roles=roles, init_from=begin)
     parts = [run_dir / f"fold-{fold}" / HELD_OUT for fold in range(folds)]
     missing = [part.parent.name for part in parts if not part.exists()]
     if missing:
@@ -44,6 +48,22 @@ def _roles(experiment, records, fold, folds):
     return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.watched))
 
 
+def _beginning(init_from, part, records, held_out=()):
+    """The run that gives a part its first weights; UserError where that one has learned from what is to be held out."""
+    if init_from is None:
+        return None
+    run = pathlib.Path(init_from)
+    if (run / part).is_dir():
+        run = run / part
+    seen = read_calibration(run)
+    if seen is not None and read_preparation(run).records == records.name and np.isin(held_out, seen["fitted"]).any():
+        raise UserError(
+            f"--init_from: {run} has learned from photographs that {part} holds out; train it by --folds, too, and name "
+            "the folder of its folds"
+        )
+    return run
+
+
 def _refit(experiment, records, *, run_dir, config, folds, init_from):
     logging.info("all folds together: %s", run_dir / REFIT)
     train(
@@ -52,7 +72,7 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         run_dir=run_dir / REFIT,
         config=config,
         roles=refit_roles(records, experiment.head),
-        init_from=init_from,
+        init_from=_beginning(init_from, REFIT, records),
         judged=lambda: _judged_by_folds(experiment, records, run_dir, folds),
     )
 

@@ -157,6 +157,15 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(list(fitted), ["plain"])  # of which nothing was left to calibrate by
         decision = Predictor.of_run(self.run_dir / "refit").decide(tiny.photographs()[0])
         self.assertLen(decision.probabilities, 5)
+        again = ("train.keep = 'last'", "train.epochs = 1", "train.modes = ()", "optimization.learning_rate = 0.0")
+        second = self.folder / "second"
+        self._train(*again, flags=["--folds", "2", "--refit", "--init_from", self.run_dir], run_dir=second)
+        for part in ("fold-0", "fold-1", "refit"):  # each begins where the same part of the first left off
+            one, two = (keras.saving.load_model(run / part / "model.keras") for run in (self.run_dir, second))
+            self.assertAllEqual(one.trainable_weights[0], two.trainable_weights[0])
+        learned = self.run_dir / "refit"
+        seen = ["--folds", "2", "--init_from", learned]
+        self._refused("has learned from photographs that fold-0 holds out", flags=seen, run_dir=self.folder / "third")
         self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
 
     def test_a_grid_from_the_command_line(self):
