@@ -43,6 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    package_data={"dr_tf": ["ready/*"]},
     packages=find_packages(include=["dr_tf", "dr_tf.*", "tfrecords_builder", "tfrecords_builder.*"]),
     python_requires=">=3.11",
     install_requires=BASE,

@@ -6,8 +6,10 @@ import sys
 
 from dr_tf.console import imported_without, mistakes_in_one_line, progress, without_greetings
 from dr_tf.inference.photographs import find
+from dr_tf.inference.ready import add_run_dir, say_measured
 
 EXAMPLES = """examples:
+  python -m dr_tf.predict photograph.jpg                             # by the model that comes with dr_tf
   python -m dr_tf.predict --run_dir runs/idrid photograph.jpg
   python -m dr_tf.predict --run_dir runs/idrid --format csv FOLDER > decisions.csv
   python -m dr_tf.predict --run_dir runs/idrid --patients FOLDER     # 12_left.jpg and 12_right.jpg are one patient
@@ -26,7 +28,7 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
-    parser.add_argument("--run_dir", required=True, help="a finished run")
+    add_run_dir(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--mode", default="plain", help="how to answer: plain, tta4, knn, ... as the run was fitted for")
     mode.add_argument("--tta", type=int, metavar="N", help="average over N views, 1, 2, 4 or 8: --mode ttaN")
@@ -49,6 +51,7 @@ def run(flags):
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
+    say_measured(flags.run_dir)
     if flags.prevalence is not None:
         predictor.rule = predictor.rule.at_prevalence(flags.prevalence)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)

@@ -34,7 +34,8 @@ def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=Non
     head, columns = rule.head, records.columns
     probabilities = rule.probabilities(logits, mode)
     raw = head.probabilities(logits)
-    p_positive, point = head.p_positive(probabilities), rule.mode(mode).points[rule.point]
+    p_positive, points = head.p_positive(probabilities), rule.mode(mode).points
+    point = points[rule.point]
     grades = rule.grades(probabilities, mode)
     decided = (p_positive >= point.threshold).astype(int) if grades is None else grades
     return Predictions(
@@ -58,6 +59,7 @@ def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=Non
         dme_truth=None if risks is None else columns.get("dme", np.full(len(records), ABSENT))[rows],
         dme_decided=risks,
         slices={name: values[rows] for name, values in slice_columns(columns).items()},
+        points={name: p_positive >= each.threshold for name, each in points.items()},
     )
 
 

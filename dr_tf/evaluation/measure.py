@@ -1,5 +1,7 @@
 """All that is measured of a run on a set, as metrics.json holds it."""
 
+import dataclasses
+
 import numpy as np
 
 from dr_tf.evaluation.caveats import caveats
@@ -8,6 +10,8 @@ from dr_tf.evaluation.label_shift import TRANSDUCTIVE, corrected
 from dr_tf.evaluation.referral import referral_curves
 from dr_tf.evaluation.slices import slice_figures, worst_slices
 from dr_tf.grades import ABSENT, DME_RISKS
+
+AT_POINTS = ("sensitivity", "specificity", "balanced_accuracy_positive", "ppv", "npv")
 
 
 def measure(
@@ -35,6 +39,7 @@ def measure(
         "protocol": protocol,
         "unit": unit,
         **figures(predictions, prevalence=prevalence, rounds=rounds, seed=seed),
+        "operating_points": operating_points(predictions, rounds=rounds, seed=seed),
         "confusion": confusions(predictions),
         "caveats": caveats(predictions),
         "conformal": conformal,
@@ -62,6 +67,14 @@ def _about(p, excluded):
         "negatives": int((p.truth_positive == 0).sum()),
         "classes": dict(zip(p.classes, map(int, counts), strict=True)),
         "excluded": dict(excluded),
+    }
+
+
+def operating_points(predictions, *, rounds=ROUNDS, seed=0):
+    """name -> figures of the decision to refer, had it been taken at that operating point of the rule."""
+    return {
+        name: figures(dataclasses.replace(predictions, refer=refer), rounds=rounds, seed=seed, only=AT_POINTS)
+        for name, refer in predictions.points.items()
     }
 
 

@@ -33,6 +33,7 @@ def _decisions(p, prevalence):
         "specificity": partial(proportion, ~refer[~truth], patients[~truth]),
         "ppv": partial(proportion, truth[refer], patients[refer]),
         "npv": partial(proportion, ~truth[~refer], patients[~refer]),
+        "balanced_accuracy_positive": partial(_balanced_accuracy, truth, refer),
     }
     if prevalence is not None:
         rates = points["sensitivity"]().value, points["specificity"]().value
@@ -40,6 +41,13 @@ def _decisions(p, prevalence):
             note = f"at a prevalence of {100 * prevalence:.3g} %"
             points[f"{name}_at_prevalence"] = partial(Point, float(value), len(p), note=note)
     return points
+
+
+def _balanced_accuracy(truth, refer):
+    by_class = confusion.recall(
+        confusion.one_hot(truth.astype(int), refer.astype(int), 2).sum(axis=0).reshape(-1, 2, 2)
+    )
+    return Point(float(by_class.mean()), len(truth))
 
 
 def _probabilities(p):
@@ -67,6 +75,7 @@ def _sums(p, prevalence, drawn):
         "specificity": of(lambda matrix: confusion.recall(matrix)[:, 0]),
         "ppv": of(lambda matrix: confusion.precision(matrix)[:, 1]),
         "npv": of(lambda matrix: confusion.precision(matrix)[:, 0]),
+        "balanced_accuracy_positive": of(lambda matrix: confusion.recall(matrix).mean(axis=1)),
     }
     columns = {"cells": confusion.one_hot(p.truth_positive, p.refer.astype(int), 2), "n": np.ones((len(p), 1))}
     columns["brier_positive"] = ((p.p_positive - p.truth_positive) ** 2)[:, None]

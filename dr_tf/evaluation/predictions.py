@@ -15,6 +15,7 @@ _COLUMNS = {
     "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
     "dme_truth": (int, 1), "dme_decided": (int, 1),
 }  # fmt: skip
+_NAMED_COLUMNS = {"uncertainty": float, "slices": str, "points": bool}  # each a dictionary of columns
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
 
@@ -25,7 +26,8 @@ class Predictions:
 
     `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
     with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
-    maps a property's name to texts, empty where it is not known.
+    maps a property's name to texts, empty where it is not known; `points` the name of each of the rule's operating points
+    to what it would refer.
     """
 
     dataset: str
@@ -49,13 +51,14 @@ class Predictions:
     dme_decided: np.ndarray | None = None
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self._set("threshold", np.broadcast_to(self.threshold, len(self.ids)))
         for name, (kind, dimensions) in _COLUMNS.items():
             if (values := getattr(self, name)) is not None:
                 self._set(name, _column(name, values, kind, (len(self.ids), dimensions)))
-        for name, kind in (("uncertainty", float), ("slices", str)):
+        for name, kind in _NAMED_COLUMNS.items():
             columns = getattr(self, name).items()
             self._set(name, {key: _column(key, values, kind, (len(self.ids), 1)) for key, values in columns})
         for name in _PROBABILITIES:
@@ -114,7 +117,7 @@ class Predictions:
 
     def take(self, rows):
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None}
-        for name in ("uncertainty", "slices"):
+        for name in _NAMED_COLUMNS:
             columns[name] = {key: values[rows] for key, values in getattr(self, name).items()}
         return dataclasses.replace(self, **columns)
 
@@ -125,7 +128,7 @@ class Predictions:
         for name in _COLUMNS:
             each = [getattr(part, name) for part in parts]
             columns[name] = None if any(values is None for values in each) else np.concatenate(each)
-        for name in ("uncertainty", "slices"):
+        for name in _NAMED_COLUMNS:
             each = [getattr(part, name) for part in parts]
             shared = [key for key in each[0] if all(key in columns_of for columns_of in each)]
             columns[name] = {key: np.concatenate([columns_of[key] for columns_of in each]) for key in shared}

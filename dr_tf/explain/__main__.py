@@ -6,8 +6,10 @@ import sys
 
 from dr_tf.console import UserError, imported_without, mistakes_in_one_line, progress, without_greetings
 from dr_tf.inference.photographs import find
+from dr_tf.inference.ready import add_run_dir, say_measured
 
 EXAMPLES = """examples:
+  python -m dr_tf.explain --output why photograph.jpg       # by the model that comes with dr_tf
   python -m dr_tf.explain --run_dir runs/idrid --output why photograph.jpg
   python -m dr_tf.explain --run_dir runs/idrid --output why --target "grade >= 3" --layer stride_16 FOLDER
 
@@ -25,7 +27,7 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
-    parser.add_argument("--run_dir", required=True, help="a finished run")
+    add_run_dir(parser)
     parser.add_argument("--output", required=True, type=pathlib.Path, help="the folder to write to")
     parser.add_argument(
         "--target", default="positive", help='what to explain: positive, "grade >= K", or a class by its name or number'
@@ -46,6 +48,7 @@ def run(flags):
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.of_run(flags.run_dir)
+    say_measured(flags.run_dir)
     method = flags.method or DEFAULT_METHOD
     explainer = Explainer(predictor.network.model, predictor.rule.head, method=method, layer=flags.layer)
     with progress(len(paths), "explaining", "photographs") as bar:

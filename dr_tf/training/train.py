@@ -190,11 +190,11 @@ def load_weights(model, run_dir):
         other = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
-    variables = _deciding(model).variables
-    if [v.shape for v in other.variables] != [v.shape for v in variables]:
+    weights = _deciding(model).weights  # without the state of what draws random numbers, which a dropout brings along
+    if [v.shape for v in other.weights] != [v.shape for v in weights]:
         raise UserError(f"--init_from: the model of {run_dir} is not of the same layers as this config's")
-    for variable, value in zip(variables, other.variables, strict=True):
-        variable.assign(value)
+    for weight, value in zip(weights, other.weights, strict=True):
+        weight.assign(value)
 
 
 @contextlib.contextmanager

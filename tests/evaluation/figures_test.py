@@ -9,6 +9,7 @@ from sklearn import metrics
 
 from dr_tf.evaluation import confusion
 from dr_tf.evaluation.figures import figures, parts
+from dr_tf.evaluation.measure import operating_points
 from dr_tf.evaluation.resampling import Ranking, bootstrap, multiplicities
 from tests.evaluation.made import make_graded, make_labelled
 
@@ -54,11 +55,20 @@ class ByHandTest(unittest.TestCase):
         # Referred: decided 2, 2, 3, 3; of them truly positive 2, 3, 4; positives are 2, 2, 3, 4.
         self.assertAlmostEqual(values["sensitivity"], 3 / 4)
         self.assertAlmostEqual(values["specificity"], 5 / 6)
+        self.assertAlmostEqual(values["balanced_accuracy_positive"], (3 / 4 + 5 / 6) / 2)
         self.assertAlmostEqual(values["ppv"], 3 / 4)
         self.assertAlmostEqual(values["npv"], 5 / 6)
         self.assertAlmostEqual(values["ppv_at_prevalence"], 0.75 * 0.1 / (0.75 * 0.1 + 0.9 / 6))
         self.assertAlmostEqual(values["npv_at_prevalence"], 5 / 6 * 0.9 / (5 / 6 * 0.9 + 0.25 * 0.1))
         self.assertAlmostEqual(values["auroc"], (3 * 5 + 0.5 * (3 * 1 + 1 * 5)) / 24)
+
+    def test_at_each_operating_point(self):
+        points = {"none": np.zeros(10, bool), "as decided": by_hand().refer, "all": np.ones(10, bool)}
+        found = operating_points(by_hand(points=points), rounds=50)
+        values = {name: [of[key]["value"] for key in ("sensitivity", "specificity")] for name, of in found.items()}
+        self.assertEqual(values, {"none": [0, 1], "as decided": [3 / 4, 5 / 6], "all": [1, 0]})
+        self.assertEqual(found["all"]["balanced_accuracy_positive"]["value"], 0.5)
+        self.assertEqual(found["as decided"]["sensitivity"], figures(by_hand(), rounds=50)["sensitivity"])
 
     def test_probabilities(self):
         values = self._values()

@@ -55,7 +55,8 @@ def _graded(n=120):
     base = make_graded(n)
     camera = np.where(np.arange(n) % 2, "A", "B <i>")
     extra = {"intervals": conformal.intervals(base.probabilities), "slices": {"camera": camera}}
-    predictions = make_graded(n, uncalibrated=base.probabilities, **extra)
+    points = {"sensitivity_0.9": base.p_positive > 0.3, "youden": base.refer}
+    predictions = make_graded(n, uncalibrated=base.probabilities, points=points, **extra)
     return predictions, measure(
         predictions, conformal=conformal.told(), prevalence=0.1, excluded={"not gradable": 7}, rounds=50
     )
@@ -68,7 +69,8 @@ class ReportTest(unittest.TestCase):
         for loaded in page.loaded:
             self.assertTrue(loaded.startswith(("data:image/", "#")), loaded[:60])
         for said in ("a <run> on made/256", "not gradable: 7", "Quadratic kappa", "at a prevalence of 10 %", "camera: B <i>",
-                     "fewer than the 9 that a promise needs", "Intended use", "Obuchowski"):  # fmt: skip
+                     "fewer than the 9 that a promise needs", "Intended use", "Obuchowski",
+                     "sensitivity 0.9", "youden"):  # fmt: skip
             self.assertIn(said, page.text)
 
     def test_labels(self):

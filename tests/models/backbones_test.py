@@ -45,6 +45,18 @@ def whole(trainable_from="all"):
     return classifier(assemble("small", body(), image_size=16, trainable_from=trainable_from), Binary())
 
 
+def _values(model):
+    return {v.path: v.numpy() for v in model.weights}
+
+
+def _moved(model):
+    """Paths of the weights that steps of fit have changed."""
+    before = _values(model)
+    model.compile(keras.optimizers.SGD(1.0), Binary().loss(), run_eagerly=True)
+    model.fit(photographs(16, 8), np.float32([0, 1] * 4)[:, None], batch_size=4, epochs=2, verbose=0)
+    return {path for path, values in _values(model).items() if not np.array_equal(values, before[path])}
+
+
 def saved_and_loaded(test, model):
     path = f"{test.get_temp_dir()}/model.keras"
     model.save(path)
@@ -105,12 +117,12 @@ class FrozenTest(tf.test.TestCase):
         self.assertAllEqual(low(x, training=True), low(x, training=False))
         self.assertNotAllClose(middle(x, training=True), middle(x, training=False))
 
+    def test_batch_norm_alone(self):
+        model = classifier(assemble("small", body(), image_size=16, freeze_batch_norm=True), Binary())
+        self.assertEqual(_moved(model), {path for path in _values(model) if "_bn/" not in path})
+
     def test_after_steps_of_fit_what_is_frozen_has_not_moved(self):
-        model = whole(trainable_from="high")
-        before = {v.path: v.numpy() for v in model.weights}
-        model.compile(keras.optimizers.SGD(1.0), Binary().loss(), run_eagerly=True)
-        model.fit(photographs(16, 8), np.float32([0, 1] * 4)[:, None], batch_size=4, epochs=2, verbose=0)
-        moved = {v.path for v in model.weights if not np.array_equal(v.numpy(), before[v.path])}
+        moved = _moved(whole(trainable_from="high"))
         self.assertEqual({path.split("_")[0] for path in moved}, {"high", "logits/kernel", "logits/bias"})
         self.assertIn("high_bn/moving_variance", moved)
 

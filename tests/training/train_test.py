@@ -130,7 +130,8 @@ class TrainTest(tf.test.TestCase):
     def test_second_stage_begins_with_the_weights_of_the_first(self):
         self._train()
         second = self.folder / "second"
-        self._train("optimization.learning_rate = 0.0", flags=["--init_from", self.run_dir], run_dir=second)
+        still = ("optimization.learning_rate = 0.0", "classifier.dropout = 0.2")
+        self._train(*still, flags=["--init_from", self.run_dir], run_dir=second)
         one, two = (keras.saving.load_model(run / "model.keras").trainable_weights for run in (self.run_dir, second))
         for a, b in zip(one, two, strict=True):
             self.assertAllEqual(a, b)

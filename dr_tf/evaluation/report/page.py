@@ -13,6 +13,7 @@ from dr_tf.evaluation.report.tables import (
     confusion_table,
     figure_table,
     label_table,
+    point_table,
     short_method,
     slice_table,
 )
@@ -141,7 +142,7 @@ def _decision(metrics, drawn):
     caption = "The decision, and its share of the row."
     matrix = confusion_table(metrics["confusion"]["refer"], names, caption, decided=decided)
     side = f'<div class="pair">{matrix}{_figure(drawn, "histogram")}</div>'
-    return table + side + _pictures(drawn, "roc", "precision_recall")
+    return table + side + _pictures(drawn, "roc", "precision_recall") + point_table(metrics)
 
 
 def _classes(predictions, metrics):

@@ -45,12 +45,29 @@ def short_method(method):
     return method.replace(": may be too narrow", "")
 
 
+def point_table(metrics):
+    """What the decision would be worth at each of the rule's operating points."""
+    points = metrics.get("operating_points")
+    if not points:
+        return ""
+    kinds = {name: NAMES[name][0] for name in next(iter(points.values()))}
+    rows = "".join(
+        f'<tr><td class="name">{text(point.replace("_", " "))}</td>{_cells(figures, kinds)}</tr>'
+        for point, figures in points.items()
+    )
+    caption = (
+        "The same probabilities, decided on at each of the run’s operating points, with 95 % intervals. A point is named "
+        "by what it was set to hold on the calibration photographs, not by what it holds here."
+    )
+    return plain_table(rows, ("Operating point", *kinds.values()), caption, kind="fold dense")
+
+
 def class_table(metrics):
     kinds = {kind: title for kind, title in OF_CLASSES.items() if f"{kind}/{next(iter(metrics['classes']))}" in metrics}
     if not kinds:
         return ""
     rows = "".join(
-        f'<tr><td class="name">{text(class_name(name))}<small>{n:,} in truth</small></td>{_cells(metrics, kinds, name)}</tr>'
+        f'<tr><td class="name">{text(class_name(name))}<small>{n:,} in truth</small></td>{_cells(metrics, _of_class(kinds, name))}</tr>'
         for name, n in metrics["classes"].items()
     )
     caption = (
@@ -60,10 +77,13 @@ def class_table(metrics):
     return plain_table(rows, ("Class", *kinds.values()), caption, kind="fold dense")
 
 
-def _cells(metrics, kinds, name):
+def _of_class(kinds, name):
+    return {f"{kind}/{name}": title for kind, title in kinds.items()}
+
+
+def _cells(metrics, titles):
     cells = ""
-    for kind, title in kinds.items():
-        key = f"{kind}/{name}"
+    for key, title in titles.items():
         cells += (
             f'<td data-label="{title}">{number(key, metrics[key]["value"])}'
             f"<small>{interval(key, metrics[key])}</small></td>"

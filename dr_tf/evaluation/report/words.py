@@ -7,7 +7,7 @@ from dr_tf.grades import ODIR_LABELS
 PERCENT = (
     "accuracy", "balanced_accuracy", "off_by_one", "exact_match", "sensitivity", "specificity", "ppv", "npv",
     "ppv_at_prevalence", "npv_at_prevalence", "recall", "precision", "interval_coverage",
-    "joint_accuracy", "dme_accuracy",
+    "joint_accuracy", "dme_accuracy", "balanced_accuracy_positive",
 )  # fmt: skip
 ON_THE_UNIT_SCALE = (
     *PERCENT, "quadratic_kappa", "f1_macro", "f1_weighted", "f1_micro", "auroc", "average_precision", "auroc_macro",
@@ -23,6 +23,7 @@ NAMES = {
     "npv": ("NPV", "of the others, how many are negative; as common as in this set"),
     "ppv_at_prevalence": ("PPV where you screen", ""),
     "npv_at_prevalence": ("NPV where you screen", ""),
+    "balanced_accuracy_positive": ("Balanced accuracy of the decision", "mean of sensitivity and specificity"),
     "auroc": ("AUROC", "a positive scores above a negative"),
     "average_precision": ("Average precision", "area below precision over recall"),
     "accuracy": ("Accuracy", "the class is exactly right"),
@@ -58,8 +59,8 @@ NAMES = {
 
 TABLES = {
     "decision": (
-        "sensitivity", "specificity", "auroc", "average_precision", "ppv", "npv", "ppv_at_prevalence",
-        "npv_at_prevalence",
+        "sensitivity", "specificity", "balanced_accuracy_positive", "auroc", "average_precision", "ppv", "npv",
+        "ppv_at_prevalence", "npv_at_prevalence",
     ),
     "classes": (
         "quadratic_kappa", "accuracy", "balanced_accuracy", "off_by_one", "mae", "f1_micro", "f1_macro", "f1_weighted",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from dr_tf.console import UserError
-from dr_tf.models.layers.batch_normalization import fuse_batch_norm
+from dr_tf.models.layers.batch_normalization import batch_norms, fuse_batch_norm
 from dr_tf.models.layers.pointwise import step_before_pointwise
 from dr_tf.models.stages import feature_maps, freeze, mark, stages
 
@@ -33,7 +33,7 @@ class Body:
     normalization: Sequence[keras.layers.Layer] = ()
 
 
-def assemble(name, body, *, image_size, trainable_from="all"):
+def assemble(name, body, *, image_size, trainable_from="all", freeze_batch_norm=False):
     """Puts normalization before a body and marks behind its stages, and freezes what is not to be trained.
 
     One flat graph, as a network inside another cannot be cut at a feature map.
@@ -46,6 +46,8 @@ def assemble(name, body, *, image_size, trainable_from="all"):
     step_before_pointwise(fuse_batch_norm(model))
     for stage in frozen:
         freeze(stages(model)[stage])
+    if freeze_batch_norm:
+        freeze(batch_norms(model))
     outputs = feature_maps(model) | {"pooled": model.output}
     return Backbone(name, keras.Model(model.input, outputs, name=name), stages(model))
 

@@ -55,12 +55,17 @@ FusedBatchNormalization.__name__ = FusedBatchNormalization.__qualname__ = "Batch
 
 
 def fuse_batch_norm(model):
-    """Makes every batch normalization of a built network use the fused op, also those inside of layers and inner networks.
+    """Makes every batch normalization of a built network use the fused op.
 
     Only the class of the layers changes: for Keras they are what they were, so the network is saved as before and opens
     without this code. A network that was loaded must be fused again. To be called before `compile`.
     """
-    for layer in model._flatten_layers():
+    for layer in batch_norms(model):
         if type(layer) is keras.layers.BatchNormalization:
             layer.__class__ = FusedBatchNormalization
     return model
+
+
+def batch_norms(model):
+    """Also those inside of layers and inner networks."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
