@@ -22,7 +22,7 @@ quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model
 	@echo "quickstart/run/evaluation/*/report.html (what it is worth) and quickstart/reasons/explanations.html (why it decides so)"
 
 test: $(INSTALLED)  ## the whole suite
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 slow: $(INSTALLED)  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)

@@ -219,8 +219,9 @@ class BadPhotographsTest(tf.test.TestCase):
         }
         upright = prepare(JPEG, size=SIZE).image.astype(float)
         for name in ACCEPTED:
-            with self.subTest(name):
-                image = records["severe/" + name.encode("utf-8", "backslashreplace").decode()]
+            stored = name.encode("utf-8", "backslashreplace").decode()
+            with self.subTest(stored):
+                image = records[f"severe/{stored}"]
                 self.assertLess(np.abs(image - upright).mean(), 8)
         for name in GREY:
             with self.subTest(name):
