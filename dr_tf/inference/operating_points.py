@@ -55,11 +55,10 @@ def _from_below(scores, share, what):
     m = guaranteed_rank(n, share)
     if m:
         return np.sort(scores)[m - 1], True, f"{promise} with {1 - RISK:.0%} confidence, from {n} patients"
-    # 1e-9: (1 - 0.9) * 20 is a little less than 2.
-    allowed = min(int((1 - share) * n + 1e-9), n - 1)
+    # All of them: as much as so few can do, and never less than where a smaller share is asked for and guaranteed.
     needed = patients_needed(share)
-    note = f"not guaranteed: {promise} takes {needed} patients, the calibration split has {n}"
-    return np.sort(scores)[allowed], False, note
+    note = f"not guaranteed: {promise} takes {needed} patients, the calibration split has {n}; all of these are kept"
+    return np.min(scores), False, note
 
 
 def at_sensitivity(positives, negatives, target):

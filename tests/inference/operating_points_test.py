@@ -50,13 +50,20 @@ class PointTest(unittest.TestCase):
         self.assertEqual(found.threshold, np.nextafter(0.96, 1))
         self.assertEqual((found.specificity, round(found.sensitivity, 3)), (0.96, 0.333))
 
-    def test_too_few_patients_get_the_plain_threshold_and_are_told(self):
+    def test_of_too_few_patients_all_are_kept_and_it_is_told(self):
         found = point("sensitivity", 0.9, np.arange(1, 21) / 20, np.zeros(3))
-        self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.15, False, 0.9))
+        self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.05, False, 1.0))
         self.assertEqual(
-            found.note, "not guaranteed: sensitivity at least 0.9 takes 29 patients, the calibration split has 20"
+            found.note,
+            "not guaranteed: sensitivity at least 0.9 takes 29 patients, the calibration split has 20; all of these are kept",
         )
         self.assertFalse(point("specificity", 0.9, np.ones(3), np.arange(28) / 28).guaranteed)
+
+    def test_who_asks_for_more_never_gets_less(self):
+        for n in (5, 28, 29, 58, 59, 300):
+            positives = np.random.default_rng(n).random(n)
+            thresholds = [point("sensitivity", s, positives, np.zeros(1)).threshold for s in (0.8, 0.9, 0.95, 0.99)]
+            self.assertEqual(thresholds, sorted(thresholds, reverse=True), n)
 
     def test_without_a_patient_half_stands_in(self):
         for criterion, target in (("sensitivity", 0.9), ("youden", None)):
