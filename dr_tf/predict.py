@@ -1,6 +1,7 @@
 """Decides on photographs: refer, clear or retake, with grade and probability. `python -m dr_tf.predict --help`."""
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 
@@ -32,6 +33,7 @@ def parse(arguments):
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--mode", default="plain", help="how to answer: plain, tta4, knn, ... as the run was fitted for")
     mode.add_argument("--tta", type=int, metavar="N", help="average over N views, 1, 2, 4 or 8: --mode ttaN")
+    parser.add_argument("--point", help="decide at another of the run's operating points, such as sensitivity_0.95")
     parser.add_argument("--format", default="table", choices=("table", "json", "csv"))
     parser.add_argument("--patients", action="store_true", help="one decision a patient: the worse eye's")
     parser.add_argument("--patient_table", help="CSV with the columns image, patient, eye; implies --patients")
@@ -52,6 +54,8 @@ def run(flags):
 
         predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
     say_measured(flags.run_dir)
+    if flags.point is not None:
+        predictor.rule = dataclasses.replace(predictor.rule, point=flags.point)
     if flags.prevalence is not None:
         predictor.rule = predictor.rule.at_prevalence(flags.prevalence)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)

@@ -22,14 +22,14 @@ def without_download(path, preset):
 
 
 def small_preset(folder):
-    """A preset like EfficientNet-Lite's, of two stages with random weights."""
+    """A preset like EfficientNet-Lite's, of three stages with random weights."""
     import keras_hub
 
     keras_hub.models.EfficientNetBackbone(
-        stackwise_width_coefficients=[1.0] * 2, stackwise_depth_coefficients=[1.0] * 2, stackwise_kernel_sizes=[3, 3],
-        stackwise_num_repeats=[1, 1], stackwise_input_filters=[8, 8], stackwise_output_filters=[8, 16],
-        stackwise_expansion_ratios=[1, 2], stackwise_squeeze_and_excite_ratios=[0, 0], stackwise_strides=[1, 2],
-        stackwise_block_types=["v1", "v1"], min_depth=None, activation="relu6", input_shape=(None, None, 3),
+        stackwise_width_coefficients=[1.0] * 3, stackwise_depth_coefficients=[1.0] * 3, stackwise_kernel_sizes=[3, 3, 3],
+        stackwise_num_repeats=[1, 1, 1], stackwise_input_filters=[8, 8, 16], stackwise_output_filters=[8, 16, 16],
+        stackwise_expansion_ratios=[1, 2, 2], stackwise_squeeze_and_excite_ratios=[0, 0, 0], stackwise_strides=[1, 2, 2],
+        stackwise_block_types=["v1", "v1", "v1"], min_depth=None, activation="relu6", input_shape=(None, None, 3),
         include_initial_padding=True, use_depth_divisor_as_min_depth=True, cap_round_filter_decrease=True,
         stem_conv_padding="valid", batch_norm_momentum=0.9, batch_norm_epsilon=1e-3,
     ).save_to_preset(folder)  # fmt: skip
@@ -44,7 +44,7 @@ class ShippedConfigsTest(tf.test.TestCase):
                 configuration.parse([path], without_download(path, preset))
                 experiment = configuration.build("train")
                 model = experiment.model(head=experiment.head)
-                self.assertEqual(model.output_shape[-1], experiment.head.outputs)
+                self.assertEqual(model.get_layer("logits").output.shape[-1], experiment.head.outputs)
                 self.assertIsInstance(experiment.optimization.build(steps_per_epoch=3, epochs=2), object)
 
     def test_system_2_takes_a_step_with_random_weights(self):

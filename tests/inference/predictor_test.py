@@ -158,6 +158,16 @@ class CommandTest(tf.test.TestCase):
         _, output, _ = self._run(*paths)
         self.assertIn("p(referable)", output.splitlines()[0])
 
+    def test_at_another_operating_point(self):
+        photograph = tiny.photographs()[0]
+        points = Predictor.of_run(tiny.run_dir()).rule.mode("plain").points
+        for name, point in points.items():
+            _, output, _ = self._run("--format", "json", "--point", name, photograph)
+            self.assertEqual(json.loads(output)["threshold"], point.threshold)
+        self.assertIn(
+            "unknown operating point 'best'; known: sensitivity_0.9,", self._run("--point", "best", photograph)[0]
+        )
+
     def test_a_bad_photograph_is_named_and_the_status_tells(self):
         with tempfile.TemporaryDirectory() as folder:
             bad = pathlib.Path(folder) / "bad.jpg"
