@@ -32,7 +32,17 @@ EXTRAS = {
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
     "cuda": ["tensorflow[and-cuda]"],
-    "test": ["pytest", "pytest-cov", "pytest-xdist", "hypothesis", "pillow", "scikit-image", "openpyxl", "ruff", "pre-commit"],
+    "test": [
+        "pytest",
+        "pytest-cov",
+        "pytest-xdist",
+        "hypothesis",
+        "pillow",
+        "scikit-image",
+        "openpyxl",
+        "ruff",
+        "pre-commit",
+    ],
 }
 
 setup(
