@@ -450,8 +450,9 @@ class KilledTest(FolderTreeTest):
         """The command in a process group of its own, returned when it is at that moment."""
         sign = self.folder / f"at-{moment}"
         script = self.folder / f"{moment}.py"
-        script.write_text(
-            f"import pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
+        script.write_text(  # what a shell starts in the background ignores the interrupt key, and so would this
+            "import pathlib, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"sys.path.insert(0, {str(ROOT)!r})\n"
             f"say = pathlib.Path({str(sign)!r}).touch\n"
             "if __name__ == '__main__':"
             + MOMENTS[moment].replace("\n", "\n    ")
