@@ -33,8 +33,8 @@ def _decisions(p, prevalence):
         "specificity": partial(proportion, ~refer[~truth], patients[~truth]),
         "ppv": partial(proportion, truth[refer], patients[refer]),
         "npv": partial(proportion, ~truth[~refer], patients[~refer]),
-        "balanced_accuracy_positive": partial(_balanced_accuracy, truth, refer),
     }
+    points["balanced_accuracy_positive"] = partial(_mean, points["sensitivity"], points["specificity"], len(p))
     if prevalence is not None:
         rates = points["sensitivity"]().value, points["specificity"]().value
         for name, value in zip(("ppv", "npv"), confusion.at_prevalence(*rates, prevalence), strict=True):
@@ -43,11 +43,8 @@ def _decisions(p, prevalence):
     return points
 
 
-def _balanced_accuracy(truth, refer):
-    by_class = confusion.recall(
-        confusion.one_hot(truth.astype(int), refer.astype(int), 2).sum(axis=0).reshape(-1, 2, 2)
-    )
-    return Point(float(by_class.mean()), len(truth))
+def _mean(one, other, n):
+    return Point((one().value + other().value) / 2, n)
 
 
 def _probabilities(p):

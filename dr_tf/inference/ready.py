@@ -14,7 +14,7 @@ def add_run_dir(parser):
 
 
 def say_measured(run_dir):
-    """On whom the model was measured, to who did not choose it."""
+    """To standard error, of a run that comes with such a line."""
     path = pathlib.Path(run_dir) / MEASURED
     if path.exists():
         print(path.read_text(encoding="utf-8").strip(), file=sys.stderr)

@@ -11,7 +11,7 @@ from dr_tf.console import UserError
 from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.network import Network
 from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, read_calibration, read_preparation
+from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD
 from dr_tf.training.deciding import Judged, judge, known_features
 from dr_tf.training.feed import Feed
 from dr_tf.training.roles import fold_roles, refit_roles
@@ -31,7 +31,7 @@ def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
         roles, name = _roles(experiment, records, fold, folds), f"fold-{fold}"
-        begin = _beginning(init_from, name, records, roles.held_out)
+        begin = _beginning(init_from, name)
         train(experiment, records, run_dir=run_dir / name, config=config, roles=roles, init_from=begin)
     parts = [run_dir / f"fold-{fold}" / HELD_OUT for fold in range(folds)]
     missing = [part.parent.name for part in parts if not part.exists()]
@@ -48,20 +48,10 @@ def _roles(experiment, records, fold, folds):
     return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.watched))
 
 
-def _beginning(init_from, part, records, held_out=()):
-    """The run that gives a part its first weights; UserError where that one has learned from what is to be held out."""
-    if init_from is None:
-        return None
-    run = pathlib.Path(init_from)
-    if (run / part).is_dir():
-        run = run / part
-    seen = read_calibration(run)
-    if seen is not None and read_preparation(run).records == records.name and np.isin(held_out, seen["fitted"]).any():
-        raise UserError(
-            f"--init_from: {run} has learned from photographs that {part} holds out; train it by --folds, too, and name "
-            "the folder of its folds"
-        )
-    return run
+def _beginning(init_from, part):
+    """The run that gives a part its first weights."""
+    own = pathlib.Path(init_from or "", part)
+    return own if init_from and own.is_dir() else init_from
 
 
 def _refit(experiment, records, *, run_dir, config, folds, init_from):
@@ -72,7 +62,7 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         run_dir=run_dir / REFIT,
         config=config,
         roles=refit_roles(records, experiment.head),
-        init_from=_beginning(init_from, REFIT, records),
+        init_from=_beginning(init_from, REFIT),
         judged=lambda: _judged_by_folds(experiment, records, run_dir, folds),
     )
 

@@ -14,6 +14,12 @@ class Roles:
     calibrate: np.ndarray
     held_out: np.ndarray | None = None  # of a fold: never looked at while training
 
+    @property
+    def unfitted(self):
+        """Rows that the run is chosen, calibrated or judged by."""
+        held_out = self.select[:0] if self.held_out is None else self.held_out
+        return np.concatenate([self.select, self.calibrate, held_out])
+
 
 def split_roles(records, head):
     usable = usable_rows(records, head)

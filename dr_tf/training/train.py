@@ -12,7 +12,7 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.inference.edema import Edema
 from dr_tf.inference.network import Network, image_size_of
-from dr_tf.inference.run import HELD_OUT, write_edema
+from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_edema
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
@@ -45,6 +45,7 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, j
         with strategy.scope():
             model = _built(experiment, init_from)
             feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size_of(model))
+            _check_unseen(init_from, feed)
             trained, source = cut(model, feed)
             metrics = experiment.head.metrics()
             _compile(trained, experiment, source, metrics)
@@ -94,6 +95,18 @@ def _built(experiment, init_from):
     if init_from:
         load_weights(model, init_from)
     return model
+
+
+def _check_unseen(init_from, feed):
+    """What a run is chosen, calibrated or judged by may not have been learned from in the stage before it."""
+    seen = init_from and read_calibration(init_from)
+    if not seen or read_preparation(init_from).records != feed.records.name:
+        return
+    if np.isin(feed.roles.unfitted, seen["fitted"]).any():
+        raise UserError(
+            f"--init_from: {init_from} has learned from photographs that this run holds out; give both the same splits, "
+            "or train both by --folds and name the folder of the folds"
+        )
 
 
 def _compile(model, experiment, feed, metrics):

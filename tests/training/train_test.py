@@ -166,7 +166,11 @@ class TrainTest(tf.test.TestCase):
             self.assertAllEqual(one.trainable_weights[0], two.trainable_weights[0])
         learned = self.run_dir / "refit"
         seen = ["--folds", "2", "--init_from", learned]
-        self._refused("has learned from photographs that fold-0 holds out", flags=seen, run_dir=self.folder / "third")
+        self._refused("has learned from photographs that this run holds out", flags=seen, run_dir=self.folder / "third")
+        alone = ["--init_from", learned]  # its validation and calibration splits were fitted
+        self._refused(
+            "has learned from photographs that this run holds out", flags=alone, run_dir=self.folder / "fourth"
+        )
         self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
 
     def test_a_grid_from_the_command_line(self):
