@@ -16,7 +16,7 @@ from dr_tf.console import UserError
 from dr_tf.data import augmentation, colour, faults, policies, sampling, warp
 from dr_tf.data.records import open_records
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import classifier
+from dr_tf.models.classifier import classifier, paired_classifier
 from dr_tf.models.heads import HEADS
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import FeatureBank
@@ -31,6 +31,7 @@ CONFIGURABLES = {
     "grid": Grid,
     "backbone": build_backbone,
     "classifier": classifier,
+    "paired_classifier": paired_classifier,
     "augmentation": augmentation.Augmentation,
     "warp": warp.Warp,
     "colour": colour.Colour,

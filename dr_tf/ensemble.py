@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from dr_tf.console import UserError, mistakes_in_one_line, without_greetings
+from dr_tf.inference.modes import PLAIN
 
 EXAMPLES = """examples:
   python -m dr_tf.ensemble --run_dirs runs/a runs/b runs/c --records records --run_dir runs/ensemble
@@ -14,8 +15,8 @@ EXAMPLES = """examples:
   python -m dr_tf.predict --run_dir runs/ensemble FOLDER
 
 The new run holds all that it takes; it is calibrated, by itself, on the calibration split of the records that its members
-were trained on, so that none of them may have fitted that. Members may differ in network, configuration and image size.
-It tells no risk of macular edema, even where they do.
+were trained on, so that none of them may have fitted that. Members may differ in network, configuration and image size,
+but not in their outputs.
 """
 
 
@@ -45,7 +46,7 @@ def run(flags):
         configuration.start()
     members = [load_run(path) for path in flags.run_dirs]
     _check_alike(flags.run_dirs, members)
-    fitting = _fitting(flags)
+    fitting = _fitting(flags, members[0])
     with RunDirectory(flags.run_dir) as made:
         made.keep_config(_config(flags))
         if made.finished:
@@ -59,18 +60,22 @@ def _check_names(run_dirs):
 
 
 def _check_alike(run_dirs, members):
-    """All but the network and the size of what it takes has to be the same: there is one head, one crop, one rule."""
-    first_head, first = members[0][1].head, members[0][2]
-    for path, (_, rule, preparation, _) in zip(run_dirs, members, strict=True):
-        if (rule.head.name, rule.head.positive, rule.head.classes) != (
-            first_head.name, first_head.positive, first_head.classes
-        ):  # fmt: skip
+    """All but the network and the size of what it takes has to be the same: there is one set of outputs, one crop, one rule."""
+    first = members[0]
+    for path, run in zip(run_dirs, members, strict=True):
+        if (said := _meaning(run.rule)) != (wanted := _meaning(first.rule)):
             raise UserError(
-                f"{path} has a {rule.head.name} head for {rule.head.positive}, {run_dirs[0]} a {first_head.name} head "
-                f"for {first_head.positive}: what is averaged has to mean the same"
+                f"{path} answers {said}, {run_dirs[0]} answers {wanted}: what is averaged has to mean the same"
             )
-        if preparation.records != first.records:
-            raise UserError(f"{path} was trained on {preparation.records}, {run_dirs[0]} on {first.records}")
+        if run.preparation.records != first.preparation.records:
+            raise UserError(
+                f"{path} was trained on {run.preparation.records}, {run_dirs[0]} on {first.preparation.records}"
+            )
+
+
+def _meaning(rule):
+    heads = [f"{output} ({head.name} for {head.positive})" for output, head in rule.heads.items()]
+    return f"{', '.join(heads)}, deciding by {rule.decides}"
 
 
 def _check_unseen(run_dirs, rows):
@@ -81,28 +86,34 @@ def _check_unseen(run_dirs, rows):
         found = read_calibration(path)
         if found is None:
             raise UserError(f"{path} does not say what it was fitted on (calibration.npz): train it again")
-        if np.isin(rows, found["fitted"]).any():
+        if np.isin(rows, found[1]["fitted"]).any():
             raise UserError(f"{path} was fitted on photographs of the calibration split, which no member may have seen")
 
 
 def _config(flags):
-    """The first member's, by which the ensemble is fitted."""
+    """What the run is known by. Nothing of a member's config is read: it may be a stranger's."""
     names = "".join(f"#   {path}\n" for path in flags.run_dirs)
-    text = (flags.run_dirs[0] / "config.gin").read_text(encoding="utf-8")
-    return f"# An ensemble of\n{names}# fitted as the first of them was, whose config follows.\n{text}"
+    return f"# An ensemble of\n{names}# decided as the first of them is.\n"
 
 
-def _fitting(flags):
-    """(experiment, records, roles) by which the ensemble is calibrated: those of its first member."""
-    import dataclasses
-
-    from dr_tf import configuration
+def _fitting(flags, first):
+    """(experiment, records, roles) by which the ensemble is calibrated: as the first member's rule says of itself."""
+    from dr_tf.data.records import open_records
+    from dr_tf.training.experiment import Experiment
     from dr_tf.training.roles import split_roles
 
-    configuration.parse([flags.run_dirs[0] / "config.gin"])
-    experiment, records = configuration.experiment(flags.records)
-    if flags.modes is not None:
-        experiment = dataclasses.replace(experiment, modes=tuple(flags.modes))
+    rule, dataset = first.rule, first.preparation.records
+    modes = [name for name in rule.modes if name != PLAIN] if flags.modes is None else flags.modes
+    experiment = Experiment(
+        dataset=dataset,
+        heads=rule.heads,
+        model=None,
+        decides=rule.decides,
+        modes=tuple(modes),
+        prior=_prior(rule),
+        operating_point=rule.point,
+    )
+    records = open_records(flags.records, dataset.split("+") if "+" in dataset else dataset)
     roles = split_roles(records, experiment.head)
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
@@ -110,18 +121,26 @@ def _fitting(flags):
     return experiment, records, roles
 
 
+def _prior(rule):
+    """As it was asked for, by name; else the shares themselves."""
+    from dr_tf.inference.priors import PRIORS
+
+    return rule.prior_name if rule.prior_name in PRIORS else dict(zip(rule.head.classes, rule.prior, strict=True))
+
+
 def _write(path, members, experiment, records, roles):
     from dr_tf import files
-    from dr_tf.inference.ensemble import combined
     from dr_tf.inference.gate import Clouds
-    from dr_tf.inference.network import image_size_of
+    from dr_tf.models.ensemble import combined
+    from dr_tf.models.network import KerasNetwork
     from dr_tf.training.deciding import fit_decision
     from dr_tf.training.feed import Feed
 
-    networks, rules, _, clouds = zip(*members, strict=True)
-    model = combined([network.model for network in networks], rules[0].head)
-    feed = Feed(experiment, records, roles, image_size_of(model))
-    rule = fit_decision(model, feed, path, cloud=Clouds(clouds) if all(clouds) else None)
+    clouds = tuple(run.cloud for run in members)
+    model = combined([run.network.model for run in members], members[0].rule.heads)
+    network = KerasNetwork(model)
+    feed = Feed(experiment, records, roles, network.image_size)
+    rule = fit_decision(network, feed, path, cloud=Clouds(clouds) if all(clouds) else None)
     with files.appearing(path / "model.keras") as unfinished:  # comes last: where it is, all is there
         model.save(unfinished)
     return rule

@@ -47,10 +47,14 @@ def _any_dr(eye):
 def _referable_or_dme(eye):
     """Positive as soon as one of the two is; negative only where both are known."""
     referable = _at_least(REFERABLE_GRADE)(eye)
-    edema = bool(eye["dme"] >= REFERABLE_DME) if eye["dme"] != ABSENT else None
+    edema = _referable_dme(eye)
     if referable or edema:
         return True
     return None if referable is None or edema is None else False
+
+
+def _referable_dme(eye):
+    return bool(eye["dme"] >= REFERABLE_DME) if eye["dme"] != ABSENT else None
 
 
 def _odir(index):
@@ -61,6 +65,7 @@ def _odir(index):
 POSITIVE_DEFINITIONS = {
     "any_dr": _any_dr,
     "referable": _at_least(REFERABLE_GRADE),
+    "referable_dme": _referable_dme,
     "referable_or_dme": _referable_or_dme,
     "vision_threatening": _at_least(VISION_THREATENING_GRADE),
     **{f"odir_{letter}": _odir(i) for i, letter in enumerate(ODIR_LABELS)},

@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   python -m dr_tf.predict --run_dir runs/idrid --format csv FOLDER > decisions.csv
   python -m dr_tf.predict --run_dir runs/idrid --patients FOLDER     # 12_left.jpg and 12_right.jpg are one patient
   python -m dr_tf.predict --run_dir runs/idrid --tta 4 FOLDER        # the mean over four views; calibrated by itself
+  python -m dr_tf.predict --run_dir runs/odir FOLDER                 # a model of both eyes: one decision about the two
 
 actions: refer (p_positive reached the run's threshold), clear, retake (not gradable, or unlike what was learned from).
 exit status: 0, or 1 where a photograph could not be decided on, 2 for wrong use.
@@ -35,35 +36,47 @@ def parse(arguments):
     mode.add_argument("--tta", type=int, metavar="N", help="average over N views, 1, 2, 4 or 8: --mode ttaN")
     parser.add_argument("--point", help="decide at another of the run's operating points, such as sensitivity_0.95")
     parser.add_argument("--format", default="table", choices=("table", "json", "csv"))
-    parser.add_argument("--patients", action="store_true", help="one decision a patient: the worse eye's")
-    parser.add_argument("--patient_table", help="CSV with the columns image, patient, eye; implies --patients")
+    parser.add_argument(
+        "--patients",
+        action="store_true",
+        help="one decision a patient: the worse eye's (of a model that takes one photograph)",
+    )
+    parser.add_argument(
+        "--patient_table",
+        help="CSV with the columns image, patient, eye, instead of names such as 12_left; implies --patients",
+    )
     parser.add_argument("--prevalence", type=float, help="how common what is positive is where you are, from 0 to 1")
     parser.add_argument("--batch_size", type=int, default=16)
     return parser.parse_args(arguments)
 
 
 def run(flags):
-    """Prints decisions; returns how many photographs were decided on, and how many not."""
+    """Prints decisions; returns how many cases were decided on, and how many not."""
     from dr_tf.inference.formats import FORMATS
     from dr_tf.inference.patients import by_patient, read_table
 
     paths = list(find(flags.photographs))
     table = read_table(flags.patient_table) if flags.patient_table else None
     with without_greetings(), imported_without("sklearn", "matplotlib"):
+        from dr_tf.inference.case import pairs
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
     say_measured(flags.run_dir)
+    rule = predictor.rule
     if flags.point is not None:
-        predictor.rule = dataclasses.replace(predictor.rule, point=flags.point)
+        rule = dataclasses.replace(rule, point=flags.point)
     if flags.prevalence is not None:
-        predictor.rule = predictor.rule.at_prevalence(flags.prevalence)
+        rule = rule.at_prevalence(flags.prevalence)
+    predictor.run = dataclasses.replace(predictor.run, rule=rule)
+    paired = predictor.run.network.paired
+    cases = pairs(paths, table) if paired else paths
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
-    decisions = _counted(_decided(predictor, paths, flags.batch_size), counts, len(paths))
-    if flags.patients or table is not None:
+    decisions = _counted(_decided(predictor, cases, flags.batch_size), counts, len(cases))
+    if not paired and (flags.patients or table is not None):
         decisions = by_patient(decisions, table)
-    for line in FORMATS[flags.format](decisions, predictor.rule.head.classes):
-        print(line, flush=len(paths) == 1)
+    for line in FORMATS[flags.format](decisions, rule):
+        print(line, flush=len(cases) == 1)
     return counts
 
 
@@ -73,8 +86,8 @@ def mode_of(flags):
     return "plain" if flags.tta == 1 else f"tta{flags.tta}"
 
 
-def _decided(predictor, paths, batch_size):
-    return [predictor.decide(paths[0])] if len(paths) == 1 else predictor.decisions(paths, batch_size=batch_size)
+def _decided(predictor, cases, batch_size):
+    return [predictor.decide(cases[0])] if len(cases) == 1 else predictor.decisions(cases, batch_size=batch_size)
 
 
 def _counted(decisions, counts, total):

@@ -40,6 +40,11 @@ class PositiveTest(unittest.TestCase):
             [True, None, None],
         )
 
+    def test_referable_dme_lies_near_the_fovea_whatever_the_grade(self):
+        self.assertEqual(answers("referable_dme", "dme", (-1, 0, 1, 2)), [None, False, False, True])
+        self.assertIsNone(is_positive("referable_dme", eye(grade=4, any_dr=1)))
+        self.assertIsNone(is_positive("referable_dme", eye(any_dr=0)))
+
     def test_referable_or_dme_is_positive_as_soon_as_one_is_and_negative_once_both_are_known(self):
         table = {
             # (grade, dme): expected; DME elsewhere (1) is not referable

@@ -13,7 +13,7 @@ from tests.tfrecords_builder.trees import run_builder, write_folder
 DATASET = "tiny/64-plain-q95"
 CONFIG = """
 train.dataset = 'tiny/64-plain-q95'
-train.head = @softmax()
+train.heads = {'grade': @softmax()}
 train.model = @classifier
 train.epochs = 1
 train.batch_size = 5

@@ -24,16 +24,19 @@ def main(arguments=None):
         with without_greetings():
             from dr_tf import configuration
             from dr_tf.data.sheet import draw_sheet
-            from dr_tf.inference.network import image_size_of
+            from dr_tf.models.network import image_size_of
             from dr_tf.training.feed import Feed
             from dr_tf.training.roles import split_roles
 
             configuration.start()
         configuration.parse(flags.gin_file, flags.gin_param)
         experiment, records = configuration.experiment(flags.records)
-        size = image_size_of(experiment.model(head=experiment.head))
+        size = image_size_of(experiment.model(heads=experiment.heads))
         feed = Feed(experiment, records, split_roles(records, experiment.head), size)
-        fed, originals = feed.training(), feed.training(augmented=False)
+        fed, originals = (
+            feed.training(augmented=changed).map(lambda x, y, *weights: (x, y[experiment.output]))
+            for changed in (True, False)
+        )
         drawn = draw_sheet(flags.output, fed, originals, name_of=experiment.head.name_of, count=flags.count)
     print(f"{flags.output}: {drawn} of {len(feed.roles.fit)} fitted examples", file=sys.stderr)
 

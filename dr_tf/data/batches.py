@@ -32,7 +32,8 @@ def training_batches(
 ):
     """Epochs first_epoch..epochs-1 as one dataset, so that nothing is built anew between them.
 
-    `order` gives positions in `rows`; `targets` and `weights` have an entry an example of the record set. Of each batch
+    `order` gives positions in `rows`; `targets` and `weights`, arrays or {output: array}, have an entry an example of the
+    record set. Of each batch
     shard (i, n) takes every n-th example from i on: n workers together see the batches that one would see.
     Elements are (x, y) or (x, y, weight); x is uint8 [batch, size, size, 3], for pairs a dict of left, right,
     left_present and right_present. What an example looks like follows from (seed, epoch, example, how often it came
@@ -114,6 +115,38 @@ def dataset(steps, begin, signature, threads):
     return tf.data.Dataset.range(steps.start, max(steps.start, steps.stop)).map(element).with_options(options)
 
 
+class Labels:
+    """Targets and, if there are any, weights of rows, as the end of a batch; each is an array or {output: array}."""
+
+    def __init__(self, targets, weights=None):
+        self._parts = [_arrays(targets)] if weights is None else [_arrays(targets), _arrays(weights, np.float32)]
+
+    def signature(self, size):
+        import tensorflow as tf
+
+        def spec(values):
+            return tf.TensorSpec((size, *values.shape[1:]), tf.as_dtype(values.dtype))
+
+        return tuple(tf.nest.map_structure(spec, part) for part in self._parts)
+
+    def of(self, rows):
+        """The arrays, in the order of `signature` flattened."""
+        return [values[rows] for part in self._parts for values in _sorted(part)]
+
+
+def _arrays(part, dtype=None):
+    return (
+        {name: np.asarray(of, dtype) for name, of in part.items()}
+        if isinstance(part, dict)
+        else np.asarray(part, dtype)
+    )
+
+
+def _sorted(part):
+    """As TensorFlow flattens it."""
+    return [part[name] for name in sorted(part)] if isinstance(part, dict) else [part]
+
+
 class _Filling:
     """Rows -> the arrays of a batch, in the order of `signature` flattened."""
 
@@ -122,7 +155,7 @@ class _Filling:
             1
         )  # a photograph is one thread's work; OpenCV's own threads would only get in each other's way
         self._photographs, self._augmentation = photographs, augmentation
-        self._targets, self._weights = np.asarray(targets), None if weights is None else np.asarray(weights, np.float32)
+        self._labels = Labels(targets, weights)
         self._paired = len(photographs.eyes) > 1
         self._shared = augmentation is not None and augmentation.same_for_both_eyes
 
@@ -134,8 +167,7 @@ class _Filling:
         if self._paired:
             eyes = self._photographs.eyes
             x = dict.fromkeys(eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in eyes}
-        y = tf.TensorSpec((size, *self._targets.shape[1:]), tf.as_dtype(self._targets.dtype))
-        return (x, y) if self._weights is None else (x, y, tf.TensorSpec((size,), tf.float32))
+        return (x, *self._labels.signature(size))
 
     def begin(self, rows, stream):
         """Arrays whose photographs are still to come, what brings one, and the list of those to bring."""
@@ -149,8 +181,7 @@ class _Filling:
 
         x = images | {f"{eye}_present": present[eye] for eye in eyes if self._paired}
         x = [x[name] for name in (sorted(x) if self._paired else x)]  # as TensorFlow flattens a dict
-        batch = [*x, self._targets[rows], *([] if self._weights is None else [self._weights[rows]])]
-        return batch, fill, list(itertools.product(range(len(rows)), eyes))
+        return [*x, *self._labels.of(rows)], fill, list(itertools.product(range(len(rows)), eyes))
 
     def _image(self, row, eye, rng):
         pixels = self._photographs.read(row, eye)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.batches import Draws, dataset
+from dr_tf.data.batches import Draws, Labels, dataset
 from dr_tf.data.cache import DiskCache
 
 
@@ -48,9 +48,9 @@ def training_features(features, targets, *, rows, order, views, first_epoch=0, e
     return dataset(draws.steps(first_epoch, epochs), begin, gathering.signature(draws.size), threads=1)
 
 
-def ordered_features(features, targets, *, rows, batch_size):
+def ordered_features(features, targets, *, rows, batch_size, weights=None):
     """As `ordered_batches`: every row once, in order, of the photograph as it is."""
-    gathering, rows = _Gathering(features, targets, None), np.asarray(rows)
+    gathering, rows = _Gathering(features, targets, weights), np.asarray(rows)
 
     def begin(step):
         return gathering.begin(rows[step * batch_size : (step + 1) * batch_size], 0)
@@ -61,17 +61,13 @@ def ordered_features(features, targets, *, rows, batch_size):
 
 class _Gathering:
     def __init__(self, features, targets, weights):
-        self._features, self._targets = features, np.asarray(targets)
-        self._weights = None if weights is None else np.asarray(weights, np.float32)
+        self._features, self._labels = features, Labels(targets, weights)
 
     def signature(self, size):
         import tensorflow as tf
 
-        x = tf.TensorSpec((size, *self._features.shape), tf.float32)
-        y = tf.TensorSpec((size, *self._targets.shape[1:]), tf.as_dtype(self._targets.dtype))
-        return (x, y) if self._weights is None else (x, y, tf.TensorSpec((size,), tf.float32))
+        return (tf.TensorSpec((size, *self._features.shape), tf.float32), *self._labels.signature(size))
 
     def begin(self, rows, numbers):
         """A whole batch, and nothing that is still to be filled."""
-        x = self._features.read(rows, numbers)
-        return [x, self._targets[rows], *([] if self._weights is None else [self._weights[rows]])], None, []
+        return [self._features.read(rows, numbers), *self._labels.of(rows)], None, []

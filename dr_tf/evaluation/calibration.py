@@ -16,13 +16,13 @@ def calibration_of(run_dir, rule, mode, own):
     found = read_calibration(run_dir)
     if found is None or own is None:
         return None, np.zeros(0, int)
-    rows, logits = found["rows"], found.get(f"logits {mode}")
-    names = own.columns["patient_id" if own.paired else "image_id"]
-    if len(rows) and (rows.max() >= len(names) or (names[rows] != found["names"]).any()):
+    answered, more = found
+    rows, names = answered.rows, own.columns["patient_id" if own.paired else "image_id"]
+    if len(rows) and (rows.max() >= len(names) or (names[rows] != more["names"]).any()):
         raise UserError(f"{own.directory} is not what {run_dir} was trained on: its calibration photographs are others")
-    if logits is None or not len(rows):
-        return None, found["fitted"]
-    return predict(rule, own, rows, logits, split="calibration", mode=mode), found["fitted"]
+    if not len(rows) or not set(rule.asked(mode).modes) <= set(answered.scores):
+        return None, more["fitted"]
+    return predict(rule, own, answered, split="calibration", mode=mode, gated=False), more["fitted"]
 
 
 def learned_from(rows, count):

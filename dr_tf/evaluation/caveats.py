@@ -62,7 +62,16 @@ def _small_classes(p):
         yield f"Fewer than 10 to judge by: {', '.join(few)}."
 
 
-CHECKS = (_one_sided, _never_decided, _disagreements, _small_classes, _patients)
+def _retaken(p):
+    """A record that the gate would not have let through as a photograph."""
+    if p.action is not None and (retaken := int((p.action == "retake").sum())):
+        yield (
+            f"The gate asks to take {_count(retaken)} of {len(p):,} again: they are among these records, and nobody who "
+            "screens would have got an answer to them."
+        )
+
+
+CHECKS = (_one_sided, _never_decided, _disagreements, _small_classes, _retaken, _patients)
 
 
 def _count(n):

@@ -12,6 +12,7 @@ from dr_tf.evaluation.resampling import bootstrap
 _OF_POSITIVE = (
     "sensitivity", "specificity", "ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "auroc", "average_precision",
     "brier_positive", "ece_positive", "ece_positive_uncalibrated",
+    "sensitivity_deployed", "specificity_deployed", "sensitivity_gradable", "specificity_gradable",
 )  # fmt: skip
 
 

@@ -6,8 +6,6 @@ import pathlib
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.batches import ordered_batches
-from dr_tf.data.photographs import Photographs
 from dr_tf.evaluation.calibration import calibration_of, learned_from
 from dr_tf.evaluation.explaining import explanations, made_of
 from dr_tf.evaluation.external import beside_own
@@ -17,15 +15,15 @@ from dr_tf.evaluation.judging import conformal_of, predict, with_intervals
 from dr_tf.evaluation.label_shift import check_method
 from dr_tf.evaluation.looks import log_look, looked_often
 from dr_tf.evaluation.measure import measure, measure_shifted
+from dr_tf.evaluation.recorded import batches_of
 from dr_tf.evaluation.referral import ensemble_disagreement, tta_spread
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.shown import Shown
 from dr_tf.evaluation.subject import subject_of
 from dr_tf.explain.scorecard.summary import tables
-from dr_tf.inference.modes import answers_over
+from dr_tf.inference.modes import PLAIN, answers_over
 from dr_tf.inference.priors import positive_classes
-from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import load_run, read_bank, read_edema
+from dr_tf.inference.run import Answered, load_run, read_bank
 
 
 def evaluate(
@@ -49,10 +47,11 @@ def evaluate(
     """
     _refuse_folds(run_dir)
     check_method(label_shift)
-    network, rule, preparation, _ = load_run(run_dir)
-    judged = _judging(network, rule, mode, run_dir)
+    run = load_run(run_dir)
+    network, rule, preparation = run.network, run.rule, run.preparation
+    judged = _judging(run, mode, run_dir)
     subject = subject_of(run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit)
-    made = made_of(explain, network, rule.head, subject.records) if explain else None
+    made = made_of(explain, network, rule, subject.records) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
     calibration, fitted = calibration_of(run_dir, rule, mode, subject.own)
     predictions, metrics = _measured(rule, judged, subject, calibration, label_shift, options)
@@ -67,10 +66,11 @@ def evaluate(
         [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
     )
     metrics["mode"] = mode
+    metrics["others"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
     shown = {
         "card": _card(run_dir, network, rule, preparation, mode),
         "explanations": made and explanations(made, subject.records, subject.rows, split),
-        **_pictures(subject, predictions, network, rule.head),
+        **_pictures(subject, predictions, network, rule),
     }
     folder = folder_of(run_dir, subject.records.name, split, mode)
     return write_evaluation(folder, predictions, metrics, **shown), metrics
@@ -101,28 +101,26 @@ def _refuse_folds(run_dir):
         )
 
 
-def _judging(network, rule, mode, run_dir):
+def _judging(run, mode, run_dir):
     """A function of (records, rows, split) -> Predictions."""
-    rule.mode(mode)
-    bank, edema = read_bank(run_dir, (mode,)), read_edema(run_dir, network.width)
+    rule, network = run.rule, run.network
+    asked = rule.asked(mode)
+    bank = read_bank(run_dir, asked)
 
     def judged(records, rows, split):
-        photographs = Photographs(records, image_size=network.image_size, cache="none")
-        nothing = np.zeros(len(records), np.float32)
-        batches = ordered_batches(photographs, nothing, rows=rows, batch_size=32)
-        found = answers_over(network, rule.head, (mode,), batches, bank=bank)
-        return predict(
-            rule,
-            records,
-            rows,
-            found.logits[mode],
-            split=split,
-            mode=mode,
-            uncertainties=_spreads(found, rule.head),
-            risks=edema and edema.risks(found.features),
-        )
+        _check_eyes(network, records)
+        found = answers_over(network, asked, batches_of(records, rows, network.image_size), bank=bank)
+        distances = np.full(len(rows), np.nan) if run.cloud is None else run.cloud.distance(found.features)
+        answered = Answered(rows, found.scores, found.outputs, distances)
+        return predict(rule, records, answered, split=split, mode=mode, uncertainties=_spreads(found, rule.head))
 
     return judged
+
+
+def _check_eyes(network, records):
+    if network.paired != records.paired:
+        takes, holds = ("both eyes", "single photographs") if network.paired else ("single photographs", "pairs")
+        raise UserError(f"the run takes {takes}, {records.name} holds {holds}")
 
 
 def _spreads(answers, head):
@@ -143,17 +141,17 @@ def _without_copies(predictions, subject, options):
     return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
 
 
-def _pictures(subject, predictions, network, head):
+def _pictures(subject, predictions, network, rule):
     row_of = dict(zip(predictions.ids.tolist(), subject.rows.tolist(), strict=True))
-    shown = Shown(subject.records, row_of, network, head)
+    shown = Shown(subject.records, row_of, network, rule)
     return {"photographs": shown.photograph, "reasons": shown.reasons}
 
 
 def _card(run_dir, network, rule, preparation, mode):
-    point = rule.mode(mode).points[rule.point]
+    point = rule.operating_point(mode)
     return ModelCard(
         name=pathlib.Path(run_dir).name,
-        model=f"{network.model.name}, {network.model.count_params():,} weights, {preparation.image_size} pixels",
+        model=f"{network.description}, {preparation.image_size} pixels",
         trained_on=preparation.records,
         details={
             "Mode": mode,

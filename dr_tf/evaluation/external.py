@@ -11,7 +11,7 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.folder import folder_of
-from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.modes import PLAIN
 
 # Kind of a pair in the audit -> why its photograph is left out.
 REASONS = {

@@ -10,15 +10,16 @@ import numpy as np
 
 from dr_tf.evaluation.auroc import auroc_interval
 from dr_tf.evaluation.calibration_error import debiased_interval
-from dr_tf.evaluation.edema import edema_figures
+from dr_tf.evaluation.deployed import deployed_figures
 from dr_tf.evaluation.multi_label import multi_label_figures
+from dr_tf.evaluation.other_outputs import other_figures
 from dr_tf.evaluation.positive import positive_figures
 from dr_tf.evaluation.proportions import wilson
 from dr_tf.evaluation.resampling import bootstrap
 from dr_tf.evaluation.single_label import single_label_figures
 
 # Each answers for the predictions that it fits, and with nothing for others.
-FAMILIES = (positive_figures, single_label_figures, multi_label_figures, edema_figures)
+FAMILIES = (positive_figures, deployed_figures, single_label_figures, multi_label_figures, other_figures)
 ROUNDS = 2000
 
 

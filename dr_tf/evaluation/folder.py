@@ -8,7 +8,7 @@ import tempfile
 from dr_tf.evaluation.report.charts import charts
 from dr_tf.evaluation.report.page import report
 from dr_tf.evaluation.table import write_predictions
-from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.modes import PLAIN
 
 EXPLANATIONS = "explanations.json"
 

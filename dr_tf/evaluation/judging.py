@@ -7,11 +7,12 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.evaluation.conformal import fit_conformal
 from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.recorded import images_of, names_of
 from dr_tf.evaluation.slices import slice_columns
 from dr_tf.grades import ABSENT
-from dr_tf.inference.decision import uncertainty
-from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.modes import PLAIN
 from dr_tf.models.heads.head import positives
+from dr_tf.models.links import decoded
 
 ALPHA = 0.1
 
@@ -29,38 +30,77 @@ def known_rows(records, rows, head, *, where):
     return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
 
 
-def predict(rule, records, rows, logits, *, split, mode=PLAIN, uncertainties=None, risks=None):
-    """`uncertainties`: {name: [n]} of what the probabilities alone do not tell. `risks`: of macular edema, as decided."""
-    head, columns = rule.head, records.columns
-    probabilities = rule.probabilities(logits, mode)
-    raw = head.probabilities(logits)
-    p_positive, points = head.p_positive(probabilities), rule.mode(mode).points
-    point = points[rule.point]
-    grades = rule.grades(probabilities, mode)
-    decided = (p_positive >= point.threshold).astype(int) if grades is None else grades
+def predict(rule, records, answered, *, split, mode=PLAIN, uncertainties=None, gated=True):
+    """The Predictions that the rule makes of what was `answered` (`dr_tf.inference.run.Answered`) to rows of the records.
+
+    Every column is read off the Decisions that prediction gives of the same cases, gate included.
+
+    Args:
+        uncertainties: {name: [n]} of what the probabilities alone do not tell.
+        gated: False leaves the gate out, where only probabilities are asked for.
+    """
+    rows, head, columns = answered.rows, rule.head, records.columns
+    decisions = rule.decide(
+        answered.scores,
+        cases=names_of(records, rows),
+        outputs=answered.outputs,
+        mode=mode,
+        images=images_of(records, rows) if gated else None,
+        distances=answered.distances if gated else None,
+    )
+    probabilities = rule.probabilities(answered.scores, mode)
+    p_positive = head.p_positive(probabilities)
+    raw = _uncalibrated(rule, answered.scores, mode)
     return Predictions(
         dataset=records.name,
         split=split,
-        ids=columns["patient_id" if records.paired else "image_id"][rows],
+        ids=names_of(records, rows),
         patients=columns["patient_id"][rows],
         patient_known=columns.get("patient_known", np.ones(len(records), bool))[rows],
         classes=head.classes,
         truth=head.strata(columns)[rows],
-        decided=decided,
+        decided=_decided(rule, probabilities, mode),
         probabilities=probabilities,
         positive=head.positive,
         truth_positive=positives(head.positive, columns)[rows],
         p_positive=p_positive,
-        threshold=point.threshold,
-        refer=p_positive >= point.threshold,
+        threshold=rule.operating_point(mode).threshold,
+        refer=[bool(decision.answers) and decision.answers[head.positive].yes for decision in decisions],
+        action=[decision.action for decision in decisions],
+        gradable=[decision.gradable for decision in decisions],
+        reason=[decision.reason for decision in decisions],
+        distance=[np.nan if decision.distance is None else decision.distance for decision in decisions],
         uncalibrated=raw,
-        p_positive_uncalibrated=head.p_positive(raw),
-        uncertainty={"entropy": uncertainty(probabilities, exclusive=head.exclusive)} | (uncertainties or {}),
-        dme_truth=None if risks is None else columns.get("dme", np.full(len(records), ABSENT))[rows],
-        dme_decided=risks,
+        p_positive_uncalibrated=None if raw is None else head.p_positive(raw),
+        uncertainty={"entropy": [decision.uncertainty for decision in decisions]} | (uncertainties or {}),
         slices={name: values[rows] for name, values in slice_columns(columns).items()},
-        points={name: p_positive >= each.threshold for name, each in points.items()},
+        points={name: p_positive >= point.threshold for name, point in rule.mode(mode).points[head.positive].items()},
+        **_others(rule, answered, columns),
     )
+
+
+def _decided(rule, probabilities, mode):
+    """The class of each, whatever the gate says of its photograph; of several labels yes or no to each."""
+    answers = rule.head.scores(probabilities) >= rule.thresholds(mode)
+    if not rule.head.exclusive:
+        return answers.astype(int)
+    grades = rule.grades(probabilities, {}, mode)
+    return answers[:, 0].astype(int) if grades is None else grades
+
+
+def _uncalibrated(rule, scores, mode):
+    """Class probabilities before any calibration; None of a mean, which has none."""
+    if rule.mode(mode).way.mean:
+        return None
+    return decoded(rule.mode(mode).calibration.link, scores[mode], len(rule.head.classes))
+
+
+def _others(rule, answered, columns):
+    """Truth and prediction of the outputs that do not decide."""
+    told = [output for output in rule.others if output in answered.outputs]
+    truth = {output: rule.heads[output].strata(columns)[answered.rows] for output in told}
+    decided = {output: rule.other_probabilities(output, answered.outputs[output]).argmax(axis=-1) for output in told}
+    return {"other_truth": truth, "other_decided": decided}
 
 
 def conformal_of(head, calibration):

@@ -9,7 +9,8 @@ from dr_tf.evaluation.figures import ROUNDS, figures, patients_unknown
 from dr_tf.evaluation.label_shift import TRANSDUCTIVE, corrected
 from dr_tf.evaluation.referral import referral_curves
 from dr_tf.evaluation.slices import slice_figures, worst_slices
-from dr_tf.grades import ABSENT, DME_RISKS
+from dr_tf.grades import ABSENT
+from dr_tf.inference.decision import ACTIONS
 
 AT_POINTS = ("sensitivity", "specificity", "balanced_accuracy_positive", "ppv", "npv")
 
@@ -67,7 +68,16 @@ def _about(p, excluded):
         "negatives": int((p.truth_positive == 0).sum()),
         "classes": dict(zip(p.classes, map(int, counts), strict=True)),
         "excluded": dict(excluded),
+        "retaken": _reasons(p),
     }
+
+
+def _reasons(p):
+    """Why photographs have to be taken again: {reason: how many}; None where no gate was asked."""
+    if p.reason is None:
+        return None
+    reasons, counts = np.unique(p.reason[p.reason != ""], return_counts=True)
+    return dict(sorted(zip(reasons.tolist(), counts.tolist(), strict=True), key=lambda item: -item[1]))
 
 
 def operating_points(predictions, *, rounds=ROUNDS, seed=0):
@@ -79,11 +89,18 @@ def operating_points(predictions, *, rounds=ROUNDS, seed=0):
 
 
 def confusions(p):
-    """Counts [truth][decided]: of the classes (for several labels: of each), of the decision to refer, of the risk of edema."""
+    """Counts [truth][decided]: of the classes (for several labels: of each), of the decision to refer, of other outputs.
+
+    "action" counts [truth][clear, retake, refer] of the decision as it is deployed, with the gate.
+    """
     known = p.take(p.known_positive) if p.known_positive.any() else None
     found = {"refer": _matrix(known.truth_positive, known.refer.astype(int), 2) if known else None}
-    if p.dme_truth is not None and (rows := p.dme_truth != ABSENT).any():
-        found["dme"] = _matrix(p.dme_truth[rows], p.dme_decided[rows], len(DME_RISKS))
+    if known is not None and known.action is not None:
+        found["action"] = [[int((known.action[known.truth_positive == t] == a).sum()) for a in ACTIONS] for t in (0, 1)]
+    for output, truth in p.other_truth.items():
+        if (rows := truth != ABSENT).any():
+            decided = p.other_decided[output][rows]
+            found[output] = _matrix(truth[rows], decided, int(max(truth.max(), decided.max())) + 1)
     if not p.labelled.any():
         return found
     labelled = p.take(p.labelled)

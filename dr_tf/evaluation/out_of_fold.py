@@ -1,8 +1,8 @@
 """`--split folds`: each photograph by the network that never saw it, and by a rule that never saw its fold.
 
-That rule is the fold's own, fitted by its network on the fold that chose its epoch ("own"). Where every fold kept its last
-epoch there is none, and it is fitted on the logits that the other folds' networks gave of their own held-out photographs
-("crossed"): those are of another network, whose logits may be of another scale. No test photograph is in any of it: choices
+That rule is the fold's own, fitted by its network on patients of another fold that did not choose its epoch ("own"). Where
+every fold kept its last epoch there is none, and it is fitted on what the other folds' networks answered to their own held-out
+photographs ("crossed"): those are other networks, whose logits may be of another scale. No test photograph is in any of it: choices
 are made on this.
 """
 
@@ -21,30 +21,32 @@ from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.report.words import OF_FOLDS
-from dr_tf.inference.fitting import Truth, fit_rule
-from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.fitting import OTHER_NETWORKS, Truth, fit_rule
+from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule_file import read_rule
-from dr_tf.inference.run import DECISION, HELD_OUT, MODEL
+from dr_tf.inference.run import DECISION, HELD_OUT, MODEL, Answered, read_answered
 from dr_tf.models.heads import HEADS
-from dr_tf.models.heads.head import positives
+from dr_tf.models.heads.head import decided_truth
 
 FOLDS = "folds"
 PROTOCOLS = {
     "crossed": "out-of-fold, rule cross-fitted over folds",
-    "own": "out-of-fold, each fold’s own rule from the fold that chose its epoch",
+    "own": "out-of-fold, each fold’s own rule, from patients of another fold that chose no epoch",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """What the training of a fold left: its own rule's head and prior, and the logits of what it held out."""
+    """What the training of a fold left: its own rule, and what its network answered to what it held out."""
 
     name: str
     rule: object
     preparation: object
-    rows: np.ndarray
-    logits: np.ndarray
-    dme: np.ndarray | None = None  # logits of the risk of macular edema, where it was learned
+    answered: Answered
+
+    @property
+    def rows(self):
+        return self.answered.rows
 
     @property
     def calibrated(self):
@@ -68,6 +70,8 @@ def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
         rounds=rounds,
     )
     metrics["folds"] = [_figures(*each, rounds) for each in zip(folds, parts, rules, strict=True)]
+    heads = folds[0].rule.heads
+    metrics["others"] = {output: list(heads[output].classes) for output in predictions.other_truth}
     folder = folder_of(run_dir, records.name, FOLDS)
     photographs = stored_photographs(records, predictions.ids, rows)
     return write_evaluation(folder, predictions, metrics, card=_card(run_dir, folds), photographs=photographs), metrics
@@ -84,11 +88,7 @@ def read_folds(run_dir):
 
 def _read(path):
     rule, preparation = read_rule(path / DECISION, HEADS)
-    try:
-        with np.load(path / HELD_OUT, allow_pickle=False) as arrays:
-            return Fold(path.name, rule, preparation, arrays["rows"], arrays["logits"], arrays.get("dme"))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path / HELD_OUT} cannot be read: {error}") from None
+    return Fold(path.name, rule, preparation, read_answered(path / HELD_OUT)[0])
 
 
 def _check(run_dir, folds, records):
@@ -107,25 +107,38 @@ def _judged(i, folds, records, rule_of):
     fold, others = folds[i], folds[:i] + folds[i + 1 :]
     rule, calibration = rule_of(fold, others, folds[i - 1], records)
     conformal = conformal_of(rule.head, calibration)
-    risks = None if fold.dme is None else fold.dme.argmax(axis=-1)
-    predictions = predict(rule, records, fold.rows, fold.logits, split=FOLDS, risks=risks)
+    predictions = predict(rule, records, fold.answered, split=FOLDS)
     return with_intervals(predictions, conformal), rule, conformal
 
 
 def _crossed(fold, others, _, records):
-    head, columns = fold.rule.head, records.columns
-    rows, logits = (np.concatenate([getattr(other, name) for other in others]) for name in ("rows", "logits"))
+    """Fitted on the answers of the other folds' networks: nothing is guaranteed of this one's."""
+    rule, head, columns = fold.rule, fold.rule.head, records.columns
+    answered = Answered.joined([other.answered for other in others])
+    rows, told = answered.rows, [output for output in rule.heads if output != rule.decides]
+    strata = {output: rule.heads[output].strata(columns)[rows] for output in told}
     truth = Truth(
-        head.strata(columns)[rows], positives(head.positive, columns)[rows], np.asarray(columns["patient_id"])[rows]
+        head.strata(columns)[rows], decided_truth(head, columns)[rows], np.asarray(columns["patient_id"])[rows], strata
     )
-    rule = fit_rule(head, {PLAIN: logits}, truth, train_prior=fold.rule.prior, point=fold.rule.point)
-    return rule, predict(rule, records, rows, logits, split=FOLDS)
+    fitted = fit_rule(
+        rule.heads,
+        rule.decides,
+        {PLAIN: answered.scores[PLAIN]},
+        truth,
+        train_prior=rule.prior,
+        point=rule.point,
+        distances=answered.distances,
+        outputs={output: answered.outputs[output] for output in told},
+        other_priors={output: rule.others[output].prior for output in told},
+        unpromised=OTHER_NETWORKS,
+    )
+    return fitted, predict(fitted, records, answered, split=FOLDS, gated=False)
 
 
 def _own(fold, others, before, records):
     """Intervals are fitted on the other folds as they are judged, but for the one before, whose rule saw this fold."""
     unseen = [other for other in others if other is not before]
-    parts = [predict(other.rule, records, other.rows, other.logits, split=FOLDS) for other in unseen]
+    parts = [predict(other.rule, records, other.answered, split=FOLDS, gated=False) for other in unseen]
     return fold.rule, Predictions.joined(parts) if parts else None
 
 
@@ -138,7 +151,7 @@ def _excluded(records, rows):
 
 
 def _figures(fold, predictions, rule, rounds):
-    point = rule.mode(PLAIN).points[rule.point]
+    point = rule.operating_point()
     about = {"fold": fold.name, "n": len(predictions), "patients": len(np.unique(predictions.patients))}
     return (
         about | {"threshold": point.threshold, "note": point.note} | figures(predictions, rounds=rounds, only=OF_FOLDS)

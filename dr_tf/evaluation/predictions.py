@@ -13,9 +13,10 @@ _COLUMNS = {
     "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "decided": (int, 0),
     "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "threshold": (float, 1),
     "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
-    "dme_truth": (int, 1), "dme_decided": (int, 1),
+    "action": (str, 1), "gradable": (bool, 1), "reason": (str, 1), "distance": ("maybe", 1),
 }  # fmt: skip
-_NAMED_COLUMNS = {"uncertainty": float, "slices": str, "points": bool}  # each a dictionary of columns
+# Each a dictionary of columns.
+_NAMED_COLUMNS = {"uncertainty": float, "slices": str, "points": bool, "other_truth": int, "other_decided": int}
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
 
@@ -27,7 +28,9 @@ class Predictions:
     `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
     with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
     maps a property's name to texts, empty where it is not known; `points` the name of each of the rule's operating points
-    to what it would refer.
+    to what it would refer. `action`, `gradable`, `reason` and `distance` are of the decision as it is deployed, with the
+    gate; None where no gate was asked. `other_truth` and `other_decided` map the name of an output that does not decide to
+    class numbers.
     """
 
     dataset: str
@@ -47,11 +50,15 @@ class Predictions:
     uncalibrated: np.ndarray | None = None
     p_positive_uncalibrated: np.ndarray | None = None
     intervals: np.ndarray | None = None
-    dme_truth: np.ndarray | None = None  # risk of macular edema; None, both, where the run does not tell it
-    dme_decided: np.ndarray | None = None
+    action: np.ndarray | None = None
+    gradable: np.ndarray | None = None
+    reason: np.ndarray | None = None
+    distance: np.ndarray | None = None  # not a number where it is not known
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    other_truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    other_decided: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self._set("threshold", np.broadcast_to(self.threshold, len(self.ids)))
@@ -150,7 +157,7 @@ class Predictions:
 def _column(name, values, kind, shape):
     rows, dimensions = shape
     values = np.asarray(values)
-    values = values.astype(kind if kind is not int else np.int64)
+    values = values.astype({int: np.int64, "maybe": float}.get(kind, kind))
     if len(values) != rows or values.ndim not in ((dimensions,) if dimensions else (1, 2)):
         raise ValueError(f"{name} has the shape {values.shape} beside {rows} ids")
     if kind is float and not np.isfinite(values).all():

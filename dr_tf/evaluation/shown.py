@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from dr_tf.data.batches import ordered_batches
-from dr_tf.data.photographs import Photographs
+from dr_tf.evaluation.recorded import batches_of
 from dr_tf.explain.crops import explained, stacked
 from dr_tf.fundus.prepare import encode_jpeg
 
@@ -13,8 +12,8 @@ _BATCH = 16
 class Shown:
     """`row_of` maps the ids of predictions to rows of `records`."""
 
-    def __init__(self, records, row_of, network, head):
-        self._records, self._row_of, self._network, self._head = records, row_of, network, head
+    def __init__(self, records, row_of, network, rule):
+        self._records, self._row_of, self._network, self._rule = records, row_of, network, rule
 
     def photograph(self, name):
         """JPEG bytes."""
@@ -23,7 +22,7 @@ class Shown:
     def reasons(self, names):
         """{id: the photograph under what speaks for positive there, as JPEG}; empty where the network has no maps."""
         rows = [self._row_of[name] for name in names]
-        found = explained(self._network.model, self._head, self._batches(rows)) if rows else None
+        found = self._explained(rows) if rows else None
         maps = [] if found is None else found[1]
         pairs = zip(names, rows, maps, strict=False)
         return {name: encode_jpeg(stacked(self._crops(row), of)) for name, row, of in pairs}
@@ -35,7 +34,6 @@ class Shown:
             for eye in self._records.eyes
         }
 
-    def _batches(self, rows):
-        photographs = Photographs(self._records, image_size=self._network.image_size, cache="none")
-        nothing = np.zeros(len(self._records), np.float32)
-        return (x for x, _ in ordered_batches(photographs, nothing, rows=rows, batch_size=_BATCH))
+    def _explained(self, rows):
+        batches = batches_of(self._records, rows, self._network.image_size, _BATCH)
+        return explained(self._network.model, self._rule.head, (x for x, _ in batches), output=self._rule.decides)

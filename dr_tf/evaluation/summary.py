@@ -8,6 +8,9 @@ NAMES = (
     "auroc",
     "sensitivity",
     "specificity",
+    "sensitivity_deployed",
+    "specificity_deployed",
+    "retake_rate",
     "ece",
 )
 
@@ -18,7 +21,7 @@ def summary(metrics):
     yield f"{metrics['dataset']}, {metrics['split']}{how}: {metrics['n']} photographs of {whom}"
     for name in NAMES:
         if (figure := metrics.get(name)) and figure["value"] is not None:
-            yield f"{name:18} {figure['value']:.3f}  {interval(figure)}"
+            yield f"{name:20} {figure['value']:.3f}  {interval(figure)}"
     yield from metrics["caveats"]
 
 

@@ -11,10 +11,10 @@ _SHARED = ("dataset", "split", "positive")  # the same in every row
 _PLAIN = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
     "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold", "refer": "refer",
-    "dme_truth": "dme_truth", "dme_decided": "dme_decided",
+    "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
 }  # fmt: skip
 _OF_CLASSES = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column a class: "p/mild NPDR"
-_BY_NAME = ("uncertainty", "slices")
+_BY_NAME = ("uncertainty", "slices", "other_truth", "other_decided")
 _ENDS = ("interval/low", "interval/high")
 
 
@@ -81,8 +81,9 @@ def _read(path):
 
 def _fields(columns, classes):
     fields = {field: columns[name] for name, field in _PLAIN.items() if name in columns}
-    for name in ("patient_known", "refer"):
-        fields[_PLAIN[name]] = columns[name].astype(int).astype(bool)
+    for name in ("patient_known", "refer", "gradable"):
+        if name in columns:
+            fields[_PLAIN[name]] = columns[name].astype(int).astype(bool)
     for name in ("truth", "decided"):
         fields[name] = columns[name] if name in columns else _joined(name, columns, classes)
     for name, field in _OF_CLASSES.items():

@@ -8,18 +8,19 @@ from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.overlay import overlay_on_crop
 
 
-def explained(model, head, batches):
-    """(logits, maps) by the default method, or None, and a line in the log, where the network has no map of places.
+def explained(model, head, batches, output=None):
+    """({output: logits}, maps) by the default method, or None, and a line in the log, where the network has no map of places.
 
     Of each example there is {eye: map}; the one eye of a single photograph is called None.
     """
     try:
-        explainer = Explainer(model, head)
+        explainer = Explainer(model, head, output=output)
         found = [explainer(x) for x in batches]
     except UserError as error:
         logging.info("no overlays: %s", error)
         return None
-    return np.concatenate([one.logits for one in found]), [eyes for one in found for eyes in _each(one.maps)]
+    outputs = {name: np.concatenate([one.outputs[name] for one in found]) for name in found[0].outputs}
+    return outputs, [eyes for one in found for eyes in _each(one.maps)]
 
 
 def _each(maps):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
 from dr_tf.explain.taps import find, grid, watched
-from dr_tf.inference.network import features_of, image_size_of, members_of
+from dr_tf.models.network import features_of, image_size_of, members_of, outputs_of
 
 POSITIVE = "positive"
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -25,29 +25,33 @@ class Explanation:
     speaks for the target a map is 0 everywhere. Of an ensemble maps are the mean of its networks'.
     """
 
-    logits: np.ndarray
+    outputs: dict[str, np.ndarray]  # logits
     features: np.ndarray  # what the last layer reads
     evidence: dict[str, np.ndarray]  # of every target, [n]
     maps: np.ndarray | dict[str, np.ndarray]
 
 
 class Explainer:
-    """`explainer(photographs, target)` -> Explanation. `layer`: as `taps.find` has it.
+    """`explainer(photographs, target)` -> Explanation. `layer`: as `taps.find` has it; `output`: the one that `head` reads,
+    where there are several.
 
     Targets are those of `head.evidence`: "positive", "grade >= k", a class by its name or number; one for all examples,
     or one for each. Which are asked for is data, so that all of them share one trace.
     """
 
-    def __init__(self, model, head, *, method=DEFAULT_METHOD, layer=None):
+    def __init__(self, model, head, *, output=None, method=DEFAULT_METHOD, layer=None):
         if method not in METHODS:
             raise UserError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
         self.model = model = _in_float32(model)
         self.head, self.method, self._layer = head, method, layer
+        self.output = output or outputs_of(model)[0]
         self._places = [find(member, layer) for member in members_of(model)]
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
         self._network = keras.Model(model.input, [model.output, features_of(model)])
         self._run = tf.function(self._explain, autograph=False)
-        self._look = tf.function(lambda x: self._evidence(self._network(x, training=False)[0]), autograph=False)
+        self._look = tf.function(
+            lambda x: self._evidence(self._network(x, training=False)[0][self.output]), autograph=False
+        )
 
     def __call__(self, photographs, target=POSITIVE):
         x = tf.nest.map_structure(tf.convert_to_tensor, photographs)
@@ -55,8 +59,8 @@ class Explainer:
         wanted = [target] * n if isinstance(target, (str, int)) else target
         given = x, tf.constant([self.number(one) for one in wanted], tf.int32)
         answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
-        logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
-        return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+        outputs, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
+        return Explanation(outputs, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
 
     @property
     def place(self):
@@ -69,7 +73,7 @@ class Explainer:
 
     def of(self, model):
         """The same of another network of the same layers."""
-        return Explainer(model, self.head, method=self.method, layer=self._layer)
+        return Explainer(model, self.head, output=self.output, method=self.method, layer=self._layer)
 
     def evidence(self, photographs, target=POSITIVE):
         """[n], without maps."""
@@ -93,15 +97,15 @@ class Explainer:
         with tape, contextlib.ExitStack() as watching:
             tape.watch(eyes)
             seen = [watching.enter_context(watched(place, tape)) for place in self._places]
-            logits, features = self._network(x | eyes if eyes else x, training=False)
-            evidence = self._evidence(logits)
+            outputs, features = self._network(x | eyes if eyes else x, training=False)
+            evidence = self._evidence(outputs[self.output])
             # Photographs do not see each other, so the gradient of the sum holds each one's own.
             asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
         parts = zip(self._places, seen, tape.gradient(asked, seen), strict=True)
         owners = [_owners(tape, activations, eyes) if eyes else [None] for activations in seen]
         found = [dict(zip(of, self._maps(*part), strict=True)) for of, part in zip(owners, parts, strict=True)]
         maps = _scaled({eye: _mean([of[eye] for of in found]) for eye in found[0]})
-        return logits, features, evidence, maps if eyes else maps[None]
+        return outputs, features, evidence, maps if eyes else maps[None]
 
     def _evidence(self, logits):
         return tf.stack(list(self.head.evidence(logits).values()), axis=1)

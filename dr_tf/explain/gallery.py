@@ -14,6 +14,7 @@ from dr_tf.explain.explainer import POSITIVE
 from dr_tf.explain.page import page
 from dr_tf.explain.pictures import Sheet, panels, shown, side_by_side, write_jpeg
 from dr_tf.explain.words import Entry, about, lines, short_line
+from dr_tf.inference.case import SINGLE
 from dr_tf.inference.formats import as_dict
 from dr_tf.inference.predictor import Predictor
 
@@ -23,31 +24,37 @@ _A_SHEET = 96
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Of one photograph: the evidence of every target, and where in it that of the one asked for lies."""
+    """Of one case: the evidence of every target, and where in its photographs that of the one asked for lies."""
 
     evidence: dict[str, float]
-    map: np.ndarray
+    maps: dict[str, np.ndarray]  # {eye: map}
 
 
 class _Explaining:
-    """Stands in a Predictor for its network, so that decision and reason are of one pass over the same pixels."""
+    """A network whose every look leaves its reasons, so that decision and reason are of one pass over the same pixels."""
 
-    def __init__(self, explainer, target):
-        self._explainer, self._target, self.reasons = explainer, target, collections.deque()
+    def __init__(self, network, explainer, target):
+        self._network, self._explainer, self._target, self.reasons = network, explainer, target, collections.deque()
 
-    def __call__(self, x):
-        found = self._explainer(x, self._target)
-        for i, map in enumerate(found.maps):
-            self.reasons.append(Reason({name: float(of[i]) for name, of in found.evidence.items()}, map))
-        return found.logits, found.features
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def __call__(self, images):
+        found = self._explainer(images, self._target)
+        maps = found.maps if isinstance(found.maps, dict) else {SINGLE: found.maps}
+        for i in range(len(next(iter(maps.values())))):
+            evidence = {name: float(of[i]) for name, of in found.evidence.items()}
+            self.reasons.append(Reason(evidence, {eye: of[i] for eye, of in maps.items()}))
+        return found.outputs, found.features
 
 
-def explained(predictor, explainer, photographs, target=POSITIVE):
-    """Yields (Decision, Reason, or None where the photograph never reached the network), in order."""
-    network = _Explaining(explainer, target)
-    deciding = Predictor(network, predictor.rule, predictor.preparation, predictor.cloud, edema=predictor.edema)
-    for decision in deciding.decisions(photographs):
-        yield decision, None if decision.geometry is None else network.reasons.popleft()
+def explained(predictor, explainer, cases, target=POSITIVE):
+    """Yields (case, {eye: what was read}, Decision, Reason, or None where the case never reached the network), in order."""
+    network = _Explaining(predictor.run.network, explainer, target)
+    deciding = Predictor(dataclasses.replace(predictor.run, network=network))
+    for case, found, decision in deciding.decided(cases):
+        seen = any(one.pixels is not None for one in found.values())
+        yield case, found, decision, network.reasons.popleft() if seen else None
 
 
 def write_gallery(folder, predictor, explainer, paths, *, target=POSITIVE, told=lambda entry: None):

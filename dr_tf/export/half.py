@@ -33,7 +33,7 @@ def halve_run(run_dir, output):
 
     run.check_finished(run_dir)
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.gin", run.DECISION, run.GATE, run.EDEMA, run.CALIBRATION):
+    for name in ("config.gin", run.DECISION, run.GATE, run.CALIBRATION):
         if (run_dir / name).exists():
             with appearing(output / name) as path:
                 shutil.copyfile(run_dir / name, path)

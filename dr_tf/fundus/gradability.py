@@ -117,6 +117,14 @@ def _reason(dark, bright, parts):
     return bad[0] if bad else min(worth, key=worth.get)
 
 
+def reason_of(image, parts):
+    """The reason of a crop whose `parts` (exposure, field, sharpness, contrast) are known, such as those of a record."""
+    image, (cx, cy, r) = _working_copy(image, circle_or_inscribed(image, None))
+    inside = squared_distances(image.shape[0], cx, cy) <= r * r
+    dark, bright, _ = _exposures(image, inside & (image.max(axis=2) > _VISIBLE))
+    return _reason(dark, bright, parts)
+
+
 def gradability(image, circle=None):
     """Of a uint8 RGB square crop; `circle` as in `dr_tf.fundus.enhance`."""
     check_crop(image)

@@ -1,4 +1,4 @@
-"""What is said of a photograph, and of a patient: the worse eye's."""
+"""What is said of a case, and of a patient whose eyes were decided on one by one: the worse eye's."""
 
 import dataclasses
 import math
@@ -14,37 +14,73 @@ EYES = ("left", "right")
 
 
 @dataclasses.dataclass(frozen=True)
-class Decision:
-    """Higher always means more disease. `grade` and `p_positive` may disagree near a threshold: `action` follows the latter.
+class Answer:
+    """To one definition: yes where the probability reached the threshold."""
 
-    Where a photograph is not gradable `reason` says why, and the action is to retake it, whatever the network made of it.
-    """
+    probability: float
+    threshold: float
+    yes: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A photograph of a case, as far as it was seen; `reason` where it cannot be graded or read."""
 
     photograph: str
-    positive: str  # what p_positive is the probability of: a name in grades.POSITIVE_DEFINITIONS
+    gradability: float | None = None  # 0 to 1; None where it was not read
+    reason: str = ""
+    geometry: Geometry | None = None  # for drawing on the original
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Higher always means more disease. `grade` and the answer may disagree near a threshold: `action` follows the answer.
+
+    Where a case is not gradable `reason` says why, and the action is to retake it, whatever the network made of it.
+    """
+
+    case: str
+    positive: str  # the definition whose answer says whether to refer
     action: str
     gradable: bool
     reason: str = ""
     grade: int | None = None
-    p_positive: float | None = None
-    threshold: float | None = None
-    probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
+    answers: dict[str, Answer] = dataclasses.field(default_factory=dict)  # one for each definition that is decided
+    probabilities: dict[str, float] = dataclasses.field(default_factory=dict)  # of the classes or labels
+    others: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # {output: its class probabilities}
     uncertainty: float | None = None  # entropy of the probabilities: 0 certain, 1 knows nothing
-    dme: int | None = None  # risk of macular edema, a number in grades.DME_RISKS; it has no say in the action
-    dme_probabilities: dict[str, float] | None = None  # empty where not gradable; None: the run does not tell the risk
     distance: float | None = None  # from the training photographs, in feature space
-    geometry: Geometry | None = None  # for drawing on the original
+    images: dict[str, Shown] = dataclasses.field(default_factory=dict)  # {eye: its photograph}
+
+    @property
+    def p_positive(self):
+        return self.answers[self.positive].probability if self.answers else None
+
+    @property
+    def threshold(self):
+        return self.answers[self.positive].threshold if self.answers else None
+
+    @property
+    def geometry(self):
+        """Of a case of one photograph."""
+        return next((image.geometry for image in self.images.values()), None)
+
+    @property
+    def missing(self):
+        """The eyes of a pair that no photograph shows; empty where it is not told what was shown."""
+        shown = set(self.images)
+        return tuple(eye for eye in EYES if eye not in shown) if shown and shown <= set(EYES) else ()
+
+    def likeliest(self, output):
+        """The number of the most probable class of another output; None where it is not told."""
+        told = self.others.get(output)
+        return int(np.argmax(list(told.values()))) if told else None
 
     @property
     def badness(self):
         """Sorts the eyes of a patient, the worse one last."""
         p_positive = -1 if self.p_positive is None else self.p_positive
         return ACTIONS.index(self.action), p_positive, -1 if self.grade is None else self.grade
-
-
-def unusable(photograph, positive, reason):
-    """Of a file that never reached the network."""
-    return Decision(photograph=photograph, positive=positive, action="retake", gradable=False, reason=reason)
 
 
 def uncertainty(probabilities, *, exclusive=True):
@@ -58,6 +94,8 @@ def uncertainty(probabilities, *, exclusive=True):
 
 @dataclasses.dataclass(frozen=True)
 class PatientDecision:
+    """The worse of two decisions. One decision about both eyes is a Decision, of a network that takes pairs."""
+
     patient: str
     eyes: tuple[tuple[str, Decision], ...]  # (left, right or empty where not known; its decision), as they came
 
@@ -83,9 +121,9 @@ class PatientDecision:
     def grade(self):
         return max((d.grade for _, d in self.eyes if d.grade is not None), default=None)
 
-    @property
-    def dme(self):
-        return max((d.dme for _, d in self.eyes if d.dme is not None), default=None)
+    def likeliest(self, output):
+        """The worse eye's, of those that were told."""
+        return max((d.likeliest(output) for _, d in self.eyes if d.likeliest(output) is not None), default=None)
 
     @property
     def missing(self):
@@ -107,9 +145,3 @@ class PatientDecision:
 
 def grade_name(grade):
     return "" if grade is None else GRADES[grade]
-
-
-def tells_edema(decision):
-    """Whether the run that decided tells the risk of macular edema, be it not of this photograph or patient."""
-    decision = decision.worse if isinstance(decision, PatientDecision) else decision
-    return decision.dme_probabilities is not None

@@ -4,6 +4,9 @@ With n positive calibration patients whose scores are sorted, the share of all p
 Beta(m, n + 1 - m), so that this threshold falls short of sensitivity s with probability P(Bin(n, 1 - s) <= m - 1)
 (Wilks 1941; ties only help). The largest m where that is at most 5 % is taken. Specificity is the same from above.
 A patient counts once, with the worse eye: photographs of one patient are not independent.
+
+The promise is for patients exchangeable with those of calibration, whose photographs are known to be theirs, and for the
+very network that answered then. Where one of these is not so the same threshold is set, and nothing is promised.
 """
 
 import dataclasses
@@ -93,14 +96,16 @@ def name_of(criterion, target=None):
     return criterion if target is None else f"{criterion}_{target:g}"
 
 
-def operating_point(criterion, target, scores, truth):
-    """`scores` and `truth` (1, 0, or -1: left out), one a patient."""
+def operating_point(criterion, target, scores, truth, *, unpromised=""):
+    """`scores` and `truth` (1, 0, or -1: left out), one a patient; `unpromised`: why nothing can be guaranteed, if so."""
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
     if criterion != "youden" and not (target is not None and 0 < target < 1):
         raise ValueError(f"a {criterion} to hold lies between 0 and 1, not at {target}")
     positives, negatives = scores[truth == 1], scores[truth == 0]
     threshold, guaranteed, note = CRITERIA[criterion](positives, negatives, target)
+    if guaranteed and unpromised:
+        guaranteed, note = False, f"set for {note.split(' with ')[0]}, not guaranteed: {unpromised}"
     if threshold is None:
         threshold, note = 0.5, f"{note}; 0.5 stands in"
     return OperatingPoint(

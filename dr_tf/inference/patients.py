@@ -48,7 +48,7 @@ def read_table(path):
     return table
 
 
-def _whose(photograph, table):
+def whose(photograph, table=None):
     """(key, patient, eye). Without a table equal names in two folders are two patients."""
     path = pathlib.PurePath(photograph)
     if table is None:
@@ -65,7 +65,7 @@ def by_patient(decisions, table=None):
     """A PatientDecision for each patient, in the order in which they first came."""
     eyes, names = {}, {}
     for decision in decisions:
-        key, patient, eye = _whose(decision.photograph, table)
+        key, patient, eye = whose(decision.case, table)
         names[key] = patient
         eyes.setdefault(key, []).append((eye, decision))
     return [PatientDecision(names[key], tuple(shown)) for key, shown in eyes.items()]

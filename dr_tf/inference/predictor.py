@@ -1,80 +1,106 @@
-"""From a finished run and photographs to decisions, by the path that the run was measured by."""
+"""From a finished run and cases to decisions, by the path that the run was measured by."""
 
 import itertools
-import os
 
 import numpy as np
 
-from dr_tf.inference.decision import unusable
-from dr_tf.inference.edema import not_told
-from dr_tf.inference.modes import answers
-from dr_tf.inference.reading import Readers, read
-from dr_tf.inference.rule import PLAIN
+from dr_tf.console import UserError
+from dr_tf.inference.case import EYES, SINGLE, as_cases
+from dr_tf.inference.decision import Decision
+from dr_tf.inference.modes import PLAIN, answers
+from dr_tf.inference.reading import Readers, read_case
+from dr_tf.inference.run import load_run, read_bank
 
 _BATCH = 16
 
 
 class Predictor:
-    """`network(x)` gives (logits, features); `cloud` tells how far features are from those of training, if there is one.
+    """Decides on cases by a `run` (`dr_tf.inference.run.Run`).
 
-    `mode`: how to answer, a name in `modes.WAYS` that the rule has a fit of; `bank`: who votes, where the mode asks them;
-    `edema`: an Edema that tells its risk besides, in every mode from the features of the one plain look.
+    Args:
+        mode: how to answer, one that the run's rule has a fit of.
+        bank: who votes, where the mode asks neighbours.
+        readers: how many processes may read photographs ahead; as many as there are cores where left out.
     """
 
-    def __init__(self, network, rule, preparation, cloud=None, *, mode=PLAIN, bank=None, edema=None, readers=None):
-        rule.mode(mode)
-        self.network, self.rule, self.preparation, self.cloud = network, rule, preparation, cloud
-        self.mode, self.bank, self.edema, self._readers = mode, bank, edema, Readers(preparation, readers)
+    def __init__(self, run, *, mode=PLAIN, bank=None, readers=None):
+        self.run, self.mode, self.bank = run, mode, bank
+        self.asked = run.rule.asked(mode)
+        self._readers = Readers(run.preparation, readers)
 
     @classmethod
     def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        from dr_tf.inference.run import load_run, read_bank, read_edema
+        run = load_run(run_dir)
+        return cls(run, mode=mode, bank=read_bank(run_dir, run.rule.asked(mode)))
 
-        network, rule, preparation, cloud = load_run(run_dir)
-        rule.mode(mode)  # before a bank is looked for that nobody made
-        edema = read_edema(run_dir, network.width)
-        return cls(network, rule, preparation, cloud, mode=mode, bank=read_bank(run_dir, (mode,)), edema=edema)
+    @property
+    def rule(self):
+        return self.run.rule
 
-    def decisions(self, photographs, *, batch_size=_BATCH):
-        """A Decision for each, in order, as soon as its batch is done. A photograph is a path, bytes, or uint8 RGB.
+    def decisions(self, cases, *, batch_size=_BATCH):
+        """A Decision for each, in order, as soon as its batch is done. What is no Case is a photograph of one.
 
         Other processes read the next photographs while the network is busy; no more than three batches wait in memory.
         """
-        named, photographs = itertools.tee(photographs)
-        found = zip(_names(named), self._readers.ahead(photographs, 3 * batch_size), strict=True)
+        for case, found, decision in self.decided(cases, batch_size=batch_size):
+            del case, found
+            yield decision
+
+    def decided(self, cases, *, batch_size=_BATCH):
+        """(case, {eye: Read}, Decision) of each: also what the network was shown."""
+        cases, to_read = itertools.tee(self._checked(cases))
+        found = zip(cases, self._readers.ahead(to_read, 3 * batch_size), strict=True)
         while batch := list(itertools.islice(found, batch_size)):
             yield from self._decide(batch)
 
-    def decide(self, photograph):
-        """Of one photograph, read in this process: another one would take longer to start."""
-        return next(self._decide([(*_names([photograph]), read(self.preparation, photograph))]))
+    def decide(self, case):
+        """Of one case, read in this process: another one would take longer to start."""
+        (case,) = self._checked([case])
+        return next(self._decide([(case, read_case(self.run.preparation, case))]))[-1]
+
+    def _checked(self, cases):
+        paired = self.run.network.paired
+        for case in as_cases(cases):
+            if paired and SINGLE in case.photographs:
+                raise UserError(f"{case.name}: this model takes both eyes of a patient; say which eye it shows")
+            if not paired and SINGLE not in case.photographs:
+                raise UserError(f"{case.name}: this model takes one photograph, not both eyes of a patient")
+            yield case
 
     def _decide(self, batch):
-        usable = [one for one in batch if one[1].pixels is not None]
-        decided = iter(self._of_network(usable) if usable else ())
-        for name, found in batch:
-            yield next(decided) if found.pixels is not None else self._unusable(name, found.reason)
+        usable = [(case.name, found) for case, found in batch if _seen(found)]
+        decided = iter(self._of_network(*zip(*usable, strict=True)) if usable else ())
+        for case, found in batch:
+            yield case, found, next(decided) if _seen(found) else self._unusable(case.name, found)
 
-    def _unusable(self, name, reason):
-        decision = unusable(name, self.rule.head.positive, reason)
-        return decision if self.edema is None else not_told(decision)
+    def _unusable(self, name, found):
+        """Of a case of which nothing reached the network."""
+        images = {eye: one.image for eye, one in found.items()}
+        reason = "; ".join(f"{eye} eye: {image.reason}" if eye else image.reason for eye, image in images.items())
+        return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=images)
 
-    def _of_network(self, batch):
-        names, found = zip(*batch, strict=True)
-        x = np.stack([one.pixels for one in found])
-        answered = answers(self.network, self.rule.head, (self.mode,), x, bank=self.bank)
-        decisions = self.rule.decide(
-            answered.logits[self.mode],
-            photographs=names,
+    def _of_network(self, names, found):
+        answered = answers(self.run.network, self.asked, _images(found, self.run.network), bank=self.bank)
+        return self.rule.decide(
+            answered.scores,
+            cases=names,
+            outputs=answered.outputs,
             mode=self.mode,
-            qualities=[one.gradability for one in found],
-            distances=None if self.cloud is None else self.cloud.distance(answered.features),
-            geometries=[one.geometry for one in found],
+            images=[{eye: one.image for eye, one in case.items()} for case in found],
+            distances=None if self.run.cloud is None else self.run.cloud.distance(answered.features),
         )
-        return decisions if self.edema is None else self.edema.beside(decisions, answered.features)
 
 
-def _names(photographs):
-    for number, photograph in enumerate(photographs, 1):
-        yield str(photograph) if isinstance(photograph, (str, os.PathLike)) else f"photograph {number}"
+def _seen(found):
+    return any(one.pixels is not None for one in found.values())
+
+
+def _images(found, network):
+    """A batch as the network takes it; an eye that is absent or could not be read is black, and told as absent."""
+    if not network.paired:
+        return np.stack([case[SINGLE].pixels for case in found])
+    black = np.zeros((network.image_size, network.image_size, 3), np.uint8)
+    shown = {eye: [case[eye].pixels if eye in case else None for case in found] for eye in EYES}
+    images = {eye: np.stack([black if one is None else one for one in pixels]) for eye, pixels in shown.items()}
+    return images | {f"{eye}_present": np.array([one is not None for one in pixels]) for eye, pixels in shown.items()}

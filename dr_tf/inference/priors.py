@@ -42,6 +42,12 @@ PRIORS = {
 }
 
 
+def check_prior(wanted, head):
+    """Refuses, before anything is trained, what `target_prior` could not give."""
+    even = np.full(len(head.classes), 1 / len(head.classes))
+    target_prior(wanted, fitted=even, train=even, head=head)
+
+
 def target_prior(wanted, *, fitted, train, head):
     """`wanted`: a name in PRIORS, a table {class: share}, or the prevalence of `head.positive` as one number."""
     exclusive = head.exclusive
@@ -51,6 +57,10 @@ def target_prior(wanted, *, fitted, train, head):
         if wanted not in PRIORS:
             raise UserError(f"unknown prior {wanted!r}; known: {', '.join(PRIORS)}, a table {{class: share}}, a number")
         prior = np.asarray(PRIORS[wanted](fitted=fitted, train=train, exclusive=exclusive), np.float64)
+    elif isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+        raise UserError(
+            f"a prior is a name ({', '.join(PRIORS)}), a table {{class: share}} or a number, not {wanted!r}"
+        )
     else:
         prior = at_prevalence(fitted, wanted, positive_classes(head), exclusive=exclusive)
     if not (prior > 0).all() or (not exclusive and not (prior < 1).all()):
@@ -61,6 +71,8 @@ def target_prior(wanted, *, fitted, train, head):
 def _from_table(table, classes):
     if set(table) != set(classes):
         raise UserError(f"a prior's table names each class once; the classes are {', '.join(classes)}")
+    if not all(isinstance(share, (int, float)) and np.isfinite(share) for share in table.values()):
+        raise UserError(f"a prior's table gives each class a number, not {table}")
     return np.array([table[name] for name in classes], np.float64)
 
 

@@ -21,28 +21,40 @@ import weakref
 import cv2
 import numpy as np
 
-from dr_tf.fundus.geometry import Geometry
-from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
+from dr_tf.inference.decision import Shown
 
 _DIED = "the process that read it died: the file may be malicious"
 
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """What the network takes, and of the photograph what a decision needs; or why there is nothing."""
+    """What the network takes of a photograph, and what a decision says of it."""
 
-    pixels: np.ndarray | None = None
-    gradability: Gradability | None = None
-    geometry: Geometry | None = None
-    reason: str = ""
+    pixels: np.ndarray | None  # None where it cannot be used
+    image: Shown
 
 
-def read(preparation, photograph):
-    """`photograph`: a path, bytes, or uint8 RGB."""
+def read_case(preparation, case):
+    """{eye: Read} of a case; of several photographs of an eye that of the most gradable one."""
+    return {
+        eye: max((read(preparation, one, case.name) for one in photographs), key=_gradability)
+        for eye, photographs in case.photographs.items()
+    }
+
+
+def _gradability(found):
+    return -1 if found.image.gradability is None else found.image.gradability
+
+
+def read(preparation, photograph, name=""):
+    """A Read of a path, bytes, or uint8 RGB; `name` is what the latter two are called."""
+    name = str(photograph) if isinstance(photograph, (str, os.PathLike)) else name
     try:
         pixels, prepared = preparation(_data(photograph))
-        return Read(pixels, prepared.gradability, prepared.geometry)
+        quality = prepared.gradability
+        # As precise as records keep it, so that a photograph and its record pass the gate alike.
+        return Read(pixels, Shown(name, float(np.float32(quality.score)), quality.reason, prepared.geometry))
     except BadPhotographError as error:
         reason = str(error)
     except OSError as error:
@@ -51,7 +63,12 @@ def read(preparation, photograph):
         reason = "it does not fit into memory"
     except cv2.error as error:
         reason = f"it cannot be processed: {error.err}"
-    return Read(reason=reason)
+    return Read(None, Shown(name, reason=reason))
+
+
+def unread(case, reason):
+    """{eye: Read} of a case of which nothing could be read."""
+    return {eye: Read(None, Shown(case.name, reason=reason)) for eye in case.photographs}
 
 
 def _data(photograph):
@@ -74,12 +91,12 @@ class Readers:
         for _ in range(self.most):
             self._idle.put(None)  # not started yet
 
-    def ahead(self, photographs, most):
-        """A Read of each photograph, in order, with at most `most` begun and not yet taken."""
+    def ahead(self, cases, most):
+        """{eye: Read} of each case, in order, with at most `most` begun and not yet taken."""
         pool, waiting = concurrent.futures.ThreadPoolExecutor(self.most), collections.deque()
         try:
-            for photograph in photographs:
-                waiting.append(pool.submit(self._read, photograph))
+            for case in cases:
+                waiting.append(pool.submit(self._read, case))
                 if len(waiting) >= most:
                     yield waiting.popleft().result()
             while waiting:
@@ -87,14 +104,14 @@ class Readers:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _read(self, photograph):
+    def _read(self, case):
         reader = self._idle.get()
         try:
             reader = reader or _Reader(self._preparation)
-            return reader(photograph)
+            return reader(case)
         except (EOFError, OSError, pickle.UnpicklingError):
             reader = None
-            return Read(reason=_DIED)
+            return unread(case, _DIED)
         finally:
             self._idle.put(reader)
 
@@ -112,8 +129,8 @@ class _Reader:
         weakref.finalize(self, _end, self._process)
         self._send(preparation)
 
-    def __call__(self, photograph):
-        self._send(photograph)
+    def __call__(self, case):
+        self._send(case)
         return pickle.load(self._process.stdout)  # from our own process
 
     def _send(self, value):
@@ -135,5 +152,5 @@ def serve():
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     preparation = pickle.load(requests)
     while requests.peek(1):
-        pickle.dump(read(preparation, pickle.load(requests)), answers)
+        pickle.dump(read_case(preparation, pickle.load(requests)), answers)
         answers.flush()

@@ -1,4 +1,4 @@
-"""The rule from a network's logits to decisions: all that is fitted after training, kept in `decision.json`."""
+"""The rule from a network's answers to decisions: all that is fitted after training, kept in `decision.json`."""
 
 import dataclasses
 
@@ -8,101 +8,184 @@ from dr_tf.console import UserError
 from dr_tf.fundus.gradability import GRADABLE
 from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.decision import Decision, uncertainty
+from dr_tf.inference.decision import Answer, Decision, uncertainty
 from dr_tf.inference.grade_cuts import grades_from
+from dr_tf.inference.modes import PLAIN, Asked, Way, needed
 from dr_tf.inference.operating_points import OperatingPoint
+from dr_tf.models.links import LEAST_MEAN, encoded
 
-PLAIN = "plain"  # the mode with one view, one network and no neighbours
+UNLIKE = "unlike the photographs that the network learned from"
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """One way to logits (plain, tta4, an ensemble, knn) with its own fit; all are read under the same prior."""
+    """One way to class probabilities with its own fit; all are read under the same prior."""
 
     calibration: Calibration
     fitted_prior: tuple[float, ...]  # that its calibrated probabilities speak under
-    points: dict[str, OperatingPoint]
+    points: dict[str, dict[str, OperatingPoint]]  # {definition: {operating point: its threshold}}
+    way: Way = Way()
     cuts: tuple[float, ...] | None = None  # of the expected grade; the head's own reading where None
+    under: tuple[float, ...] | None = None  # of a mean: the prior under which its parts are averaged
     report: dict = dataclasses.field(default_factory=dict)  # what the fit was measured to do
 
 
 @dataclasses.dataclass(frozen=True)
+class OtherOutput:
+    """An output that is told beside the one that decides: its calibration, and the prior that it is read under."""
+
+    calibration: Calibration
+    fitted_prior: tuple[float, ...]
+    prior: tuple[float, ...]
+    report: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Rule:
-    head: object
+    """`heads`: {output: head}; `decides` names the one that decides. `unpromised`: why no operating point is guaranteed."""
+
+    heads: dict[str, object]
+    decides: str
     prior: tuple[float, ...]
     prior_name: str
     point: str  # the operating point that decides
     modes: dict[str, Mode]
+    others: dict[str, OtherOutput] = dataclasses.field(default_factory=dict)
     gradable_from: float = GRADABLE
     distance_limit: float | None = None
+    unpromised: str = ""
 
     def __post_init__(self):
         for mode in self.modes.values():
-            if self.point not in mode.points:
-                raise UserError(f"unknown operating point {self.point!r}; known: {', '.join(mode.points)}")
+            for points in mode.points.values():
+                if self.point not in points:
+                    raise UserError(f"unknown operating point {self.point!r}; known: {', '.join(points)}")
+
+    @property
+    def head(self):
+        return self.heads[self.decides]
 
     def mode(self, name):
         if name not in self.modes:
             raise UserError(f"nothing was fitted for the mode {name!r}; known: {', '.join(self.modes)}")
         return self.modes[name]
 
-    def probabilities(self, logits, mode=PLAIN):
-        """Calibrated, under the rule's prior: float64 [n, classes]."""
-        mode, exclusive = self.mode(mode), self.head.exclusive
-        calibrated = self.head.probabilities(mode.calibration.apply(logits))
-        return priors.shift(calibrated, mode.fitted_prior, self.prior, exclusive=exclusive)
+    def asked(self, name=PLAIN):
+        """What has to be asked of the network to decide by this mode."""
+        self.mode(name)
+        names = needed((name,), {key: mode.way for key, mode in self.modes.items()})
+        modes = {key: (self.mode(key).way, self.mode(key).calibration.link) for key in names}
+        return Asked(self.heads, self.decides, modes)
 
-    def grades(self, probabilities, mode=PLAIN):
-        """[n], or None where the head gives none."""
+    def thresholds(self, name=PLAIN, point=None):
+        """The threshold of each definition that is decided, [definitions]."""
+        points = self.mode(name).points
+        return np.array([points[definition][point or self.point].threshold for definition in self.head.decided])
+
+    def operating_point(self, name=PLAIN):
+        """The OperatingPoint that says whether to refer."""
+        return self.mode(name).points[self.head.positive][self.point]
+
+    def probabilities(self, scores, mode=PLAIN, prior=None):
+        """Calibrated class probabilities float64 [n, classes], under the rule's prior or another; `scores`: {mode: scores}."""
+        fit, classes = self.mode(mode), len(self.head.classes)
+        if fit.way.mean:
+            parts = [self.probabilities(scores, part, fit.under) for part in fit.way.mean]
+            own = encoded(fit.calibration.link, np.mean(parts, axis=0), least=LEAST_MEAN)
+        else:
+            own = scores[mode]
+        calibrated = fit.calibration.probabilities(own, classes)
+        return priors.shift(
+            calibrated, fit.fitted_prior, self.prior if prior is None else prior, exclusive=self.head.exclusive
+        )
+
+    def other_probabilities(self, output, logits):
+        """Calibrated class probabilities of an output that does not decide."""
+        other, head = self.others[output], self.heads[output]
+        calibrated = other.calibration.probabilities(logits, len(head.classes))
+        return priors.shift(calibrated, other.fitted_prior, other.prior, exclusive=head.exclusive)
+
+    def grades(self, probabilities, others, mode=PLAIN):
+        """[n], or None where no head gives grades; those of another output where the one that decides has none."""
         cuts = self.mode(mode).cuts
-        return self.head.grade(probabilities) if cuts is None else grades_from(cuts, probabilities)
+        if cuts is not None:
+            return grades_from(cuts, probabilities)
+        found = [self.head.grade(probabilities)]
+        found += [self.heads[output].grade(of) for output, of in others.items()]
+        return next((grades for grades in found if grades is not None), None)
 
-    def decide(self, logits, *, photographs, mode=PLAIN, qualities=None, distances=None, geometries=None):
-        """A Decision for each photograph; `qualities` are Gradability objects, the rest one entry a photograph, or None."""
-        absent = [None] * len(photographs)
-        probabilities = self.probabilities(logits, mode)
-        grades = self.grades(probabilities, mode)
+    def decide(self, scores, *, cases, outputs=None, mode=PLAIN, images=None, distances=None):
+        """A Decision for each case.
+
+        Args:
+            scores: {mode: scores [n, ...]}, or those of the one mode that is asked.
+            cases: the name of each.
+            outputs: {output: logits} of the outputs that are told besides; what lacks is not told.
+            images: of each case {eye: Shown}; distances: how far its features lie from those of training.
+        """
+        scores = scores if isinstance(scores, dict) else {mode: np.asarray(scores)}
+        probabilities = self.probabilities(scores, mode)
+        told = {name: logits for name, logits in (outputs or {}).items() if name in self.others}
+        others = {name: self.other_probabilities(name, logits) for name, logits in told.items()}
+        n, grades = len(cases), self.grades(probabilities, others, mode)
         each = zip(
-            photographs,
+            cases,
             probabilities,
-            np.asarray(self.head.p_positive(probabilities)),
-            absent if grades is None else grades,
+            self.head.scores(probabilities),
+            [None] * n if grades is None else grades,
             uncertainty(probabilities, exclusive=self.head.exclusive),
-            absent if qualities is None else qualities,
-            absent if distances is None else distances,
-            absent if geometries is None else geometries,
+            [{}] * n if images is None else images,
+            [None] * n if distances is None else distances,
             strict=True,
         )
-        threshold = self.mode(mode).points[self.point].threshold
-        return [self._decision(threshold, *one) for one in each]
+        thresholds = self.thresholds(mode)
+        return [
+            self._decision(thresholds, *one, {name: of[i] for name, of in others.items()}) for i, one in enumerate(each)
+        ]
 
-    def _decision(self, threshold, photograph, probabilities, p_positive, grade, unsure, quality, distance, geometry):
-        reason = self._why_not(p_positive, quality, distance)
-        known = bool(np.isfinite(p_positive))
-        referred = "refer" if p_positive >= threshold else "clear"
+    def _decision(self, thresholds, case, probabilities, values, grade, unsure, images, distance, others):
+        images = {eye: self._judged(image) for eye, image in images.items()}
+        known = all(np.isfinite(numbers).all() for numbers in (values, *others.values()))
+        reason = self._why_not(known, images, distance)
+        answers = {
+            definition: Answer(float(p), float(threshold), bool(p >= threshold))
+            for definition, p, threshold in zip(self.head.decided, values, thresholds, strict=True)
+        }
+        referred = "refer" if known and answers[self.head.positive].yes else "clear"
         return Decision(
-            photograph=str(photograph),
+            case=str(case),
             positive=self.head.positive,
             action="retake" if reason else referred,
             gradable=not reason,
             reason=reason,
             grade=None if reason or grade is None else int(grade),
-            p_positive=float(p_positive) if known else None,
-            threshold=threshold,
+            answers=answers if known else {},
             probabilities=dict(zip(self.head.classes, probabilities.tolist(), strict=True)) if known else {},
+            others={}
+            if reason
+            else {name: dict(zip(self.heads[name].classes, p.tolist(), strict=True)) for name, p in others.items()},
             uncertainty=float(unsure) if known else None,
             distance=None if distance is None or not np.isfinite(distance) else float(distance),
-            geometry=geometry,
+            images=images,
         )
 
-    def _why_not(self, p_positive, quality, distance):
-        if quality is not None and quality.score < self.gradable_from:
-            return quality.reason or f"gradability {quality.score:.2f} is below {self.gradable_from:.2f}"
-        if not np.isfinite(p_positive):
+    def _judged(self, image):
+        """With the reason only where it is too bad for this rule."""
+        if image.gradability is None:
+            return image
+        bad = image.gradability < self.gradable_from
+        said = image.reason or f"gradability {image.gradability:.2f} is below {self.gradable_from:.2f}"
+        return dataclasses.replace(image, reason=said if bad else "")
+
+    def _why_not(self, known, images, distance):
+        bad = [f"{eye} eye: {image.reason}" if eye else image.reason for eye, image in images.items() if image.reason]
+        if bad:
+            return "; ".join(bad)
+        if not known:
             return "the network gave no number"
         # Not "distance > limit": what is no number is not near.
         if self.distance_limit is not None and distance is not None and not distance <= self.distance_limit:
-            return "unlike the photographs that the network learned from"
+            return UNLIKE
         return ""
 
     def at_prevalence(self, prevalence):
@@ -112,21 +195,30 @@ class Rule:
         thresholds with it, and who is referred stays the same but for rounding: operating points keep their guarantees.
         Grades move.
         """
-        positive, exclusive = priors.positive_classes(self.head), self.head.exclusive
-        moved = priors.at_prevalence(self.prior, prevalence, positive, exclusive=exclusive)
-        before, after = (float(np.asarray(prior)[positive].sum()) for prior in (self.prior, moved))
+        head = self.head
+        positive = priors.positive_classes(head)
+        moved = priors.at_prevalence(self.prior, prevalence, positive, exclusive=head.exclusive)
+        before, after = (
+            dict(zip(head.decided, head.scores(np.asarray([p]))[0], strict=True)) for p in (self.prior, moved)
+        )
 
-        def follow(point):
-            return dataclasses.replace(point, threshold=_moved(point.threshold, before, after))
+        def follow(mode):
+            points = {
+                definition: {
+                    name: dataclasses.replace(
+                        point, threshold=_moved(point.threshold, before[definition], after[definition])
+                    )
+                    for name, point in points.items()
+                }
+                for definition, points in mode.points.items()
+            }
+            return dataclasses.replace(mode, points=points)
 
-        modes = {
-            name: dataclasses.replace(mode, points={key: follow(point) for key, point in mode.points.items()})
-            for name, mode in self.modes.items()
-        }
+        modes = {name: follow(mode) for name, mode in self.modes.items()}
         return dataclasses.replace(self, prior=tuple(moved.tolist()), prior_name=f"{prevalence:g}", modes=modes)
 
 
 def _moved(threshold, before, after):
-    if threshold > 1:  # nobody is positive, whatever the prevalence
+    if threshold > 1 or before == after:  # nobody is positive, whatever the prevalence
         return threshold
     return float(priors.shift([threshold], [before], [after], exclusive=False)[0])

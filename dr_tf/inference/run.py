@@ -1,8 +1,9 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz`; if asked for, `bank.npz` and `dme.npz`.
+"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if asked for, `bank.npz`.
 
 For evaluation there is `calibration.npz` besides: what the rule was fitted on, and which photographs the network was.
 """
 
+import dataclasses
 import pathlib
 import zipfile
 
@@ -10,27 +11,45 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.edema import Edema
 from dr_tf.inference.gate import from_arrays, to_arrays
-from dr_tf.inference.modes import by_neighbours
 from dr_tf.inference.neighbours import load_bank
-from dr_tf.inference.network import Network
+from dr_tf.inference.network import load_network
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
-DECISION, GATE, BANK, EDEMA, MODEL = "decision.json", "gate.npz", "bank.npz", "dme.npz", "model.keras"
+DECISION, GATE, BANK, MODEL = "decision.json", "gate.npz", "bank.npz", "model.keras"
 CALIBRATION = "calibration.npz"
 # Of a run by folds: what each fold's network said of the photographs held out from it, and all of that together.
 HELD_OUT, OUT_OF_FOLD = "held_out.npz", "out_of_fold.npz"
+_SCORES, _OUTPUT = "scores ", "output "
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All that decides: a network, the rule fitted on its answers, how photographs are prepared for it, and the gate."""
+
+    network: object
+    rule: object
+    preparation: object
+    cloud: object = None  # where the features of training lie; None where that was not kept
 
 
 def load_run(run_dir):
-    """(network, rule, preparation, cloud or None)."""
     folder = pathlib.Path(run_dir)
     check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
-    network = Network.load(folder / MODEL)
-    return network, rule, preparation, _read(folder / GATE, from_arrays)
+    network = load_network(folder / MODEL)
+    _check_alike(folder, network, rule, preparation)
+    return Run(network, rule, preparation, _read(folder / GATE, from_arrays))
+
+
+def _check_alike(folder, network, rule, preparation):
+    if set(network.outputs) != set(rule.heads):
+        raise UserError(f"{folder}: the network's outputs ({', '.join(network.outputs)}) are not those of {DECISION}")
+    if network.image_size != preparation.image_size:
+        raise UserError(
+            f"{folder}: the network takes {network.image_size} pixels, {DECISION} says {preparation.image_size}"
+        )
 
 
 def check_finished(run_dir):
@@ -39,38 +58,64 @@ def check_finished(run_dir):
         raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
 
 
-def read_bank(run_dir, modes):
-    """The run's bank if one of these modes takes it, else None: it may be larger than the network."""
-    return load_bank(pathlib.Path(run_dir) / BANK) if by_neighbours(modes) else None
-
-
-def read_edema(run_dir, width):
-    """What tells the risk of macular edema from so many features; None where the run did not learn it."""
-    path = pathlib.Path(run_dir) / EDEMA
-    found = _read(path, lambda arrays: Edema(arrays["kernel"], arrays["bias"]))
-    if found is not None and len(found.kernel) != width:
-        raise UserError(f"{path} reads {len(found.kernel)} features, the network beside it has {width}")
-    return found
-
-
-def write_edema(run_dir, edema):
-    with files.appearing(pathlib.Path(run_dir) / EDEMA) as path, open(path, "wb") as file:
-        np.savez(file, kernel=edema.kernel, bias=edema.bias)
+def read_bank(run_dir, asked):
+    """The run's bank if what is asked for takes one, else None: it may be larger than the network."""
+    return load_bank(pathlib.Path(run_dir) / BANK) if asked.votes else None
 
 
 def read_preparation(run_dir):
     return read_rule(pathlib.Path(run_dir) / DECISION, HEADS)[1]
 
 
-def write_calibration(run_dir, *, fitted, rows, names, logits):
-    """`rows` of the records, their `names` there, and {mode: logits}; `fitted`: rows that the network learned from."""
-    with files.appearing(pathlib.Path(run_dir) / CALIBRATION) as path, open(path, "wb") as file:
-        np.savez(file, fitted=fitted, rows=rows, names=names, **{f"logits {mode}": x for mode, x in logits.items()})
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """What networks answered to rows of the records: scores by mode, logits by output, how far features lie from training."""
+
+    rows: np.ndarray
+    scores: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    distances: np.ndarray
+
+    @classmethod
+    def joined(cls, parts):
+        """Those of `parts`, one below the other."""
+        return cls(
+            np.concatenate([part.rows for part in parts]),
+            {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
+            {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+            np.concatenate([part.distances for part in parts]),
+        )
+
+
+def write_answered(path, answered, **more):
+    """`more`: further arrays."""
+    arrays = {_SCORES + name: values for name, values in answered.scores.items()}
+    arrays |= {_OUTPUT + name: values for name, values in answered.outputs.items()}
+    with files.appearing(pathlib.Path(path)) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, rows=answered.rows, distances=answered.distances, **arrays, **more)
+
+
+def read_answered(path):
+    """(Answered, {name: further arrays}); None where there is no such file."""
+    arrays = _read(pathlib.Path(path), dict)
+    if arrays is None:
+        return None
+    try:
+        rows, distances = arrays.pop("rows"), arrays.pop("distances")
+    except KeyError as error:
+        raise UserError(
+            f"{path} cannot be read: it has no {error.args[0]!r}; an earlier version may have written it"
+        ) from None
+    found = {prefix: {} for prefix in (_SCORES, _OUTPUT)}
+    for prefix, into in found.items():
+        for name in [name for name in arrays if name.startswith(prefix)]:
+            into[name.removeprefix(prefix)] = arrays.pop(name)
+    return Answered(rows, found[_SCORES], found[_OUTPUT], distances), arrays
 
 
 def read_calibration(run_dir):
-    """{fitted, rows, names, "logits MODE"}; None for a run of before there was such a file."""
-    return _read(pathlib.Path(run_dir) / CALIBRATION, dict)
+    """(what the rule was fitted on, {"fitted": rows that the network learned from, "names": of the rows}), or None."""
+    return read_answered(pathlib.Path(run_dir) / CALIBRATION)
 
 
 def write_decision(run_dir, rule, preparation, cloud, bank=None):

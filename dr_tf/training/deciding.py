@@ -1,65 +1,95 @@
-"""At the end of training: the rule from logits to decisions, fitted on the calibration split."""
-
-import dataclasses
+"""At the end of training: the rule from answers to decisions, fitted on the calibration split."""
 
 import numpy as np
 from absl import logging
 
-from dr_tf.inference.fitting import Truth, fit_rule
+from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
 from dr_tf.inference.gate import fit_cloud
-from dr_tf.inference.modes import answers_over, by_neighbours
+from dr_tf.inference.modes import PLAIN, Asked, answers_over
 from dr_tf.inference.neighbours import build_bank
-from dr_tf.inference.network import Network
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
-from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import write_calibration, write_decision
-from dr_tf.models.heads.head import positives
+from dr_tf.inference.run import CALIBRATION, Answered, write_answered, write_decision
+from dr_tf.models.heads.head import decided_truth
+from dr_tf.models.network import is_ensemble
 
 _ENOUGH = 2000  # training photographs to learn where features lie
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """What the rule is fitted on: rows of the records, what was answered to them, how far they lie from what was fitted."""
-
-    rows: np.ndarray
-    logits: dict[str, np.ndarray]  # mode -> [n, outputs]
-    distances: np.ndarray
+def asked_of(network, experiment, modes):
+    """What an experiment's modes ask of a network."""
+    return Asked.named(modes, experiment.heads, experiment.output, ensemble=is_ensemble(network.model))
 
 
-def judge(network, feed, rows, *, modes, cloud, bank=None):
-    answered = answers_over(network, feed.experiment.head, modes, feed.ordered(rows), bank=bank)
+def answer(network, feed, rows, *, asked, cloud, bank=None):
+    """The Answered of `rows` of the records."""
+    answered = answers_over(network, asked, feed.ordered(rows), bank=bank)
     distances = cloud.distance(answered.features) if len(rows) else np.zeros(0)
-    return Judged(rows, answered.logits, distances)
+    return Answered(rows, answered.scores, answered.outputs, distances)
 
 
-def fit_decision(model, feed, run_dir, *, judged=None, cloud=None):
-    """Writes the decision of a run. On no photographs only the plain mode is fitted.
+def fit_decision(network, feed, run_dir, *, answered=None, cloud=None):
+    """Writes the decision of a run, and returns its rule. On no photographs only the plain mode is fitted.
 
-    `judged`: by other networks of the same recipe, where this one has learned from all photographs there are; else the
-    calibration split by this one. `cloud`: where the features of training lie, if that is known already.
+    Args:
+        answered: what other networks of the same recipe answered to photographs that they had not learned from, where this
+            one has learned from all there are; without it the calibration split is answered by this one.
+        cloud: where the features of training lie, if that is known already.
     """
-    head, network = feed.experiment.head, Network(model)
-    rows = feed.roles.calibrate if judged is None else judged.rows
-    modes = (PLAIN, *feed.experiment.modes) if len(rows) else (PLAIN,)
-    cloud, bank = known_features(network, feed, cloud=cloud, bank=by_neighbours(modes))
-    judged = judged or judge(network, feed, rows, modes=modes, cloud=cloud, bank=bank)
+    experiment, columns = feed.experiment, feed.records.columns
+    heads, head = experiment.heads, experiment.head
+    by_others = answered is not None
+    rows = answered.rows if by_others else feed.roles.calibrate
+    modes = (PLAIN, *experiment.modes) if len(rows) else (PLAIN,)
+    asked = asked_of(network, experiment, modes)
+    cloud, bank = known_features(network, feed, cloud=cloud, bank=bool(asked.votes))
+    answered = answered or answer(network, feed, rows, asked=asked, cloud=cloud, bank=bank)
+    others = [output for output in heads if output != experiment.output]
     rule = fit_rule(
-        head,
-        judged.logits,
-        _truth(head, feed.records.columns, rows),
-        train_prior=class_prior(head.strata(feed.records.columns)[feed.roles.fit], len(head.classes)),
+        heads,
+        experiment.output,
+        answered.scores,
+        truth_of(experiment, columns, rows),
+        modes=modes,
+        train_prior=class_prior(head.strata(columns)[feed.roles.fit], len(head.classes)),
         learned_prior=feed.prior,
-        prior=feed.experiment.prior,
-        point=feed.experiment.operating_point,
-        distances=judged.distances if len(rows) else None,
+        prior=experiment.prior,
+        point=experiment.operating_point,
+        distances=answered.distances if len(rows) else None,
+        outputs={output: answered.outputs[output] for output in others},
+        other_priors={
+            output: class_prior(heads[output].strata(columns)[feed.roles.fit], len(heads[output].classes))
+            for output in others
+        },
+        ensemble=is_ensemble(network.model),
+        unpromised=unpromised(columns, rows, by_others),
     )
-    names = feed.records.columns["patient_id" if feed.records.paired else "image_id"][rows]
-    write_calibration(run_dir, fitted=feed.roles.fit, rows=rows, names=names, logits=judged.logits)
+    names = columns["patient_id" if feed.records.paired else "image_id"][rows]
+    write_answered(run_dir / CALIBRATION, answered, fitted=feed.roles.fit, names=names)
     write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
     _tell(rule)
     return rule
+
+
+def unpromised(columns, rows, by_others):
+    """Why no operating point that is set on these rows can be guaranteed; empty where it can."""
+    known = np.asarray(columns.get("patient_known", np.ones(len(columns["patient_id"]), bool)))[rows]
+    reasons = ([] if known.all() else [UNKNOWN_PATIENTS]) + ([OTHER_NETWORKS] if by_others else [])
+    return "; ".join(reasons)
+
+
+def truth_of(experiment, columns, rows):
+    """The Truth of these rows for every head."""
+    return Truth(
+        experiment.head.strata(columns)[rows],
+        decided_truth(experiment.head, columns)[rows],
+        np.asarray(columns["patient_id"])[rows],
+        {
+            output: head.strata(columns)[rows]
+            for output, head in experiment.heads.items()
+            if output != experiment.output
+        },
+    )
 
 
 def known_features(network, feed, *, cloud=None, bank=True):
@@ -68,22 +98,16 @@ def known_features(network, feed, *, cloud=None, bank=True):
         return cloud, None
     head, rows, seed = feed.experiment.head, feed.roles.fit, feed.experiment.seed
     rows = rows if bank else rows[_some(len(rows), seed)]
-    features = network.over(feed.ordered(rows))[1]
+    features = np.concatenate([network(element[0])[1] for element in feed.ordered(rows)])
     if cloud is None:
         cloud = fit_cloud(features[_some(len(rows), seed)])
     return cloud, build_bank(features, head.strata(feed.records.columns)[rows], len(head.classes)) if bank else None
 
 
 def _tell(rule):
-    point = rule.mode(PLAIN).points[rule.point]
-    logging.info("refers from p_positive %.3f on; %s", point.threshold, point.note)
-    logging.info("calibrated: %s", ", ".join(rule.modes))
-
-
-def _truth(head, columns, rows):
-    return Truth(
-        head.strata(columns)[rows], positives(head.positive, columns)[rows], np.asarray(columns["patient_id"])[rows]
-    )
+    point = rule.operating_point()
+    logging.info("refers from p(%s) %.3f on; %s", rule.head.positive, point.threshold, point.note)
+    logging.info("calibrated: %s", ", ".join([*rule.modes, *rule.others]))
 
 
 def _some(count, seed):

@@ -81,8 +81,8 @@ class FeatureFeed:
         )  # fmt: skip
 
     def ordered(self, rows):
-        size = self.experiment.validation_batch_size
-        return ordered_features(self._features, self._feed.targets, rows=rows, batch_size=size)
+        size, feed = self.experiment.validation_batch_size, self._feed
+        return ordered_features(self._features, feed.targets, rows=rows, batch_size=size, weights=feed.masks)
 
     def _wanted(self):
         """(rows, numbers of the views): every view of what is fitted, and what is selected by as it is."""

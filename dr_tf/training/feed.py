@@ -1,5 +1,7 @@
 """What a run reads: its rows, targets and weights, and the batches made of them."""
 
+import functools
+
 import numpy as np
 
 from dr_tf.console import UserError
@@ -10,14 +12,17 @@ from dr_tf.training.roles import check_classes, class_weights
 
 
 class Feed:
+    """Targets and weights are {output: an entry for each example}; an example whose label an output lacks weighs 0 there."""
+
     def __init__(self, experiment, records, roles, image_size):
         self.experiment, self.records, self.roles = experiment, records, roles
-        head = experiment.head
-        strata = head.strata(records.columns)[roles.fit]
+        columns, head = records.columns, experiment.head
+        strata = head.strata(columns)[roles.fit]
         check_classes(head, strata, records.name)
+        self._check_others(columns)
         if experiment.watched and not len(roles.select):
             raise UserError(f"{records.name} has no validation split to choose an epoch by; say train.keep = 'last'")
-        self.targets = head.targets(records.columns)
+        self.targets = {output: head.targets(columns) for output, head in experiment.heads.items()}
         self.order = experiment.sampling.plan(strata, batch_size=experiment.batch_size, seed=experiment.seed)
         self.weights, self.prior = self._weighted(strata)
         self.photographs = Photographs(
@@ -41,7 +46,7 @@ class Feed:
 
     def ordered(self, rows):
         size = self.experiment.validation_batch_size
-        return ordered_batches(self.photographs, self.targets, rows=rows, batch_size=size)
+        return ordered_batches(self.photographs, self.targets, rows=rows, batch_size=size, weights=self.masks)
 
     def sample(self):
         """The first photographs that the model is fed, uint8 [n, size, size, 3]; of both eyes one after the other."""
@@ -54,13 +59,37 @@ class Feed:
         column = "patient_id" if self.records.paired else "image_id"
         return [str(name) for name in self.records.columns[column][rows]]
 
+    def _check_others(self, columns):
+        for output, head in self.experiment.heads.items():
+            if output != self.experiment.output and not head.usable(columns)[self.roles.fit].any():
+                raise UserError(
+                    f"these records have no label that the output {output!r} ({head.name}) could learn from: leave it out of "
+                    "train.heads"
+                )
+
+    @functools.cached_property
+    def masks(self):
+        """{output: 1 for an example that it has a label of, else 0}; None where every example has every label."""
+        heads, columns = self.experiment.heads, self.records.columns
+        known = {output: head.usable(columns) for output, head in heads.items()}
+        rows = np.concatenate([self.roles.fit, self.roles.select])
+        if all(of[rows].all() for of in known.values()):
+            return None
+        return {output: of.astype(np.float32) for output, of in known.items()}
+
     def _weighted(self, strata):
-        """A weight per example of the record set, or None, and the prior that the fitted ones then have."""
+        """Weights of the examples for each output, None where all are 1, and the prior that the fitted ones then have."""
         wanted = self.experiment.class_weights
         if wanted is None:
-            return None, self.order.prior
-        fitted, by_class = class_weights(wanted, strata)
-        weights = np.ones(len(self.targets), np.float32)
+            return self.masks, self.order.prior
+        fitted, by_class = class_weights(wanted, strata, len(self.experiment.head.classes))
+        weights = np.ones(len(self.records), np.float32)
         weights[self.roles.fit] = fitted
-        shifted = np.asarray(self.order.prior) * by_class
-        return weights, shifted / shifted.sum()
+        masks = self.masks or dict.fromkeys(self.experiment.heads, 1.0)
+        return {output: weights * mask for output, mask in masks.items()}, self._shifted(by_class)
+
+    def _shifted(self, by_class):
+        prior = np.asarray(self.order.prior)
+        if not self.experiment.head.exclusive:
+            return prior  # a label's weight is that of its photographs, with it and without it alike
+        return prior * by_class / (prior * by_class).sum()

@@ -8,13 +8,12 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.modes import by_neighbours
-from dr_tf.inference.network import Network
-from dr_tf.inference.rule import PLAIN
-from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD
-from dr_tf.training.deciding import Judged, judge, known_features
+from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, Answered, read_answered, write_answered
+from dr_tf.models.network import KerasNetwork
+from dr_tf.training.deciding import answer, asked_of, known_features
 from dr_tf.training.feed import Feed
-from dr_tf.training.roles import fold_roles, refit_roles
+from dr_tf.training.roles import check_folds, fold_roles, refit_roles
 from dr_tf.training.train import train
 
 REFIT = "refit"
@@ -28,6 +27,7 @@ def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=
     """
     if refit and experiment.watched:
         raise UserError("--refit fits on everything but test, so that no epoch can be chosen: say train.keep = 'last'")
+    check_folds(records, folds)
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
         roles, name = _roles(experiment, records, fold, folds), f"fold-{fold}"
@@ -38,7 +38,7 @@ def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=
     if missing:
         logging.info("figures over all folds follow once %s are trained", ", ".join(missing))
         return None
-    figures = pool(experiment.head, records, parts, run_dir)
+    figures = pool(experiment, records, parts, run_dir)
     if refit:
         _refit(experiment, records, run_dir=run_dir, config=config, folds=folds, init_from=init_from)
     return figures
@@ -63,40 +63,40 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         config=config,
         roles=refit_roles(records, experiment.head),
         init_from=_beginning(init_from, REFIT),
-        judged=lambda: _judged_by_folds(experiment, records, run_dir, folds),
+        answered=lambda: _answered_by_folds(experiment, records, run_dir, folds),
     )
 
 
-def _judged_by_folds(experiment, records, run_dir, folds):
-    """Every photograph as the one network judges it that has not seen it."""
-    modes, parts = (PLAIN, *experiment.modes), []
+def _answered_by_folds(experiment, records, run_dir, folds):
+    """Every photograph as the one network answers it that has not seen it."""
+    parts = []
     for fold in range(folds):
-        network = Network.load(run_dir / f"fold-{fold}" / MODEL)
+        network = KerasNetwork.load(run_dir / f"fold-{fold}" / MODEL)
+        asked = asked_of(network, experiment, (PLAIN, *experiment.modes))
         feed = Feed(experiment, records, _roles(experiment, records, fold, folds), network.image_size)
-        cloud, bank = known_features(network, feed, bank=by_neighbours(modes))
-        parts.append(judge(network, feed, feed.roles.held_out, modes=modes, cloud=cloud, bank=bank))
-    return Judged(
-        np.concatenate([part.rows for part in parts]),
-        {mode: np.concatenate([part.logits[mode] for part in parts]) for mode in modes},
-        np.concatenate([part.distances for part in parts]),
-    )
+        cloud, bank = known_features(network, feed, bank=bool(asked.votes))
+        parts.append(answer(network, feed, feed.roles.held_out, asked=asked, cloud=cloud, bank=bank))
+    return Answered.joined(parts)
 
 
-def pool(head, records, parts, run_dir):
-    held_out = [np.load(part, allow_pickle=False) for part in parts]
-    pooled = {name: np.concatenate([part[name] for part in held_out]) for name in held_out[0].files}
-    fold = np.concatenate([np.full(len(part["rows"]), i) for i, part in enumerate(held_out)])
-    with files.appearing(run_dir / OUT_OF_FOLD) as path, open(path, "wb") as file:
-        np.savez(file, **pooled, fold=fold)
-    rows, said = pooled["rows"], [pooled[name] for name in ("logits", "dme") if name in pooled]
-    figures = figures_of(head, head.targets(records.columns)[rows], np.concatenate(said, axis=1))
-    files.write_json(run_dir / "out_of_fold.json", {"n": len(rows)} | figures)
-    logging.info("out of fold, n = %d: %s", len(rows), ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
-    return figures
+def pool(experiment, records, parts, run_dir):
+    """Writes what the folds answered as one, and the metrics over all of them; returns the latter."""
+    held_out = [read_answered(part)[0] for part in parts]
+    pooled = Answered.joined(held_out)
+    fold = np.concatenate([np.full(len(part.rows), i) for i, part in enumerate(held_out)])
+    write_answered(run_dir / OUT_OF_FOLD, pooled, fold=fold)
+    metrics = {}
+    for output, head in experiment.heads.items():
+        prefix = f"{output}_" if len(experiment.heads) > 1 else ""
+        found = metrics_of(head, head.targets(records.columns)[pooled.rows], pooled.outputs[output])
+        metrics |= {prefix + name: value for name, value in found.items()}
+    files.write_json(run_dir / "out_of_fold.json", {"n": len(pooled.rows)} | metrics)
+    logging.info("out of fold, n = %d: %s", len(fold), ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()))
+    return metrics
 
 
-def figures_of(head, targets, logits):
-    """The figures that the head watches in training, over all at once: {name: value}."""
+def metrics_of(head, targets, logits):
+    """The metrics that the head watches in training, over all at once: {name: value}."""
     metrics = head.metrics()
     for metric in metrics:
         metric.update_state(targets, logits)

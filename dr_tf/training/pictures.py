@@ -10,7 +10,7 @@ from dr_tf.data.records import EYES
 from dr_tf.explain.crops import explained, stacked
 from dr_tf.explain.pictures import side_by_side
 from dr_tf.fundus.prepare import resized
-from dr_tf.inference.rule import PLAIN
+from dr_tf.inference.modes import PLAIN
 from dr_tf.models.heads.head import positives
 
 _SHOWN, _SIDE = 4, 256  # photographs of each truth, and pixels of one
@@ -55,10 +55,10 @@ def write_reasons(folder, model, feed, rule, *, step):
     """
     rows, truth = _of_each_truth(feed.roles.select, positives(rule.head.positive, feed.records.columns))
     batches = [element[0] for element in feed.ordered(rows)] if len(rows) else []
-    found = explained(model, rule.head, batches) if batches else None
+    found = explained(model, rule.head, batches, output=rule.decides) if batches else None
     if found is None:
         return
-    said = zip(truth, rule.head.p_positive(rule.probabilities(found[0])), strict=True)
+    said = zip(truth, rule.head.p_positive(rule.probabilities({PLAIN: found[0][rule.decides]})), strict=True)
     drawn = [_reason(rule, *parts) for parts in zip(_crops(batches), found[1], said, strict=True)]
     with tf.summary.create_file_writer(str(folder / "pictures")).as_default(step=step):
         told = f"what speaks for {rule.head.positive}: the strongest place has the full colour"
@@ -81,7 +81,7 @@ def _crops(batches):
 def _reason(rule, crops, maps, said):
     truth, p = said
     crops = {eye: resized(crop, _SIDE) for eye, crop in crops.items()}
-    name, threshold = rule.head.positive.replace("_", " "), rule.mode(PLAIN).points[rule.point].threshold
+    name, threshold = rule.head.positive.replace("_", " "), rule.operating_point().threshold
     lines = f"truly {'' if truth else 'not '}{name}", f"p {p:.3f}: {'referred' if p >= threshold else 'not referred'}"
     return side_by_side([stacked(crops), stacked(crops, maps)], [", ".join(lines)], size=0.6)
 

@@ -1,10 +1,13 @@
-"""Which rows of a record set a run fits on, which it selects by, and what the fitted ones weigh."""
+"""Which rows of a record set a run fits on, which select an epoch, which calibrate, and what the fitted ones weigh."""
 
 import dataclasses
 
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.inference.cross_fitting import patient_folds
+
+CLASS_WEIGHTS = ("balanced",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +31,37 @@ def split_roles(records, head):
 
 
 def fold_roles(records, head, *, fold, folds, selects):
-    """Fold `fold` is held out. Where an epoch is chosen the next fold chooses it, so that none is chosen by its own score."""
+    """Fold `fold` is held out. Where an epoch is chosen, half of the next fold's patients choose it and the other half
+    calibrate: what chose an epoch would flatter the calibration."""
+    fold_of = check_folds(records, folds)
+    usable = usable_rows(records, head)
+    held_out = np.flatnonzero(usable & (fold_of == fold))
+    if not selects:
+        fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold))
+        return Roles(fit, select=held_out, calibrate=held_out[:0], held_out=held_out)
+    other = (fold + 1) % folds
+    fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold) & (fold_of != other))
+    select, calibrate = _halves(records, head, np.flatnonzero(usable & (fold_of == other)))
+    return Roles(fit, select, calibrate, held_out)
+
+
+def check_folds(records, folds):
+    """The fold of each row, -1 for none; UserError where the records have other folds than so many."""
     fold_of = records.columns["fold"]
     found = sorted(set(fold_of[fold_of >= 0].tolist()))
     if found != list(range(folds)):
         raise UserError(
             f"{records.directory}/folds.csv has {len(found)} folds, not {folds}; records keep one set of folds"
         )
-    usable = usable_rows(records, head)
-    held_out = np.flatnonzero(usable & (fold_of == fold))
-    chooser = (fold + 1) % folds if selects else fold
-    fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold) & (fold_of != chooser))
-    select = np.flatnonzero(usable & (fold_of == chooser))
-    return Roles(fit, select, calibrate=select if selects else select[:0], held_out=held_out)
+    return fold_of
+
+
+def _halves(records, head, rows):
+    """Rows of one half of the patients and of the other, grades spread over both."""
+    strata = head.strata(records.columns)[rows]
+    worst = strata if strata.ndim == 1 else strata.max(axis=1)
+    half = patient_folds(np.asarray(records.columns["patient_id"])[rows], worst, folds=2)
+    return rows[half == 0], rows[half == 1]
 
 
 def refit_roles(records, head):
@@ -60,18 +81,38 @@ def usable_rows(records, head):
 
 def check_classes(head, strata, dataset):
     """A class that nobody fits can never be predicted."""
-    members = strata if strata.ndim == 2 else strata[:, None] == np.arange(len(head.classes))
+    members = strata == 1 if strata.ndim == 2 else strata[:, None] == np.arange(len(head.classes))
     absent = [name for name, count in zip(head.classes, members.sum(axis=0), strict=True) if count == 0]
     if absent:
         raise UserError(f"nothing of {', '.join(absent)} among the {len(strata)} fitted examples of {dataset}")
 
 
-def class_weights(wanted, strata):
-    """A weight per fitted example with mean 1, and the factor that each class's prior is multiplied by."""
-    counts = np.bincount(strata)
-    by_class = len(strata) / (len(counts) * counts) if isinstance(wanted, str) else np.asarray(wanted, float)
-    weights = by_class[strata]
+def class_weights(wanted, strata, classes):
+    """A weight per fitted example with mean 1, and the factor that each class's prior is multiplied by.
+
+    Of several labels an example weighs the mean over those that it has; without any, 1.
+    """
+    members = (strata == 1) if strata.ndim == 2 else strata[:, None] == np.arange(classes)
+    by_class = _by_class(wanted, members)
+    total = members.sum(axis=1)
+    weights = np.where(total > 0, (members * by_class).sum(axis=1) / np.maximum(total, 1), 1.0)
     return weights / weights.mean(), by_class
+
+
+def _by_class(wanted, members):
+    classes = members.shape[1]
+    if isinstance(wanted, str):
+        if wanted not in CLASS_WEIGHTS:
+            raise UserError(
+                f"unknown train.class_weights {wanted!r}; known: {', '.join(CLASS_WEIGHTS)}, or a number a class"
+            )
+        return len(members) / (classes * np.maximum(members.sum(axis=0), 1))
+    numbers = isinstance(wanted, (tuple, list)) and all(isinstance(w, (int, float)) and w > 0 for w in wanted)
+    if not numbers or len(wanted) != classes:
+        raise UserError(
+            f"train.class_weights wants 'balanced' or {classes} positive numbers, one a class, not {wanted!r}"
+        )
+    return np.asarray(wanted, float)
 
 
 def _among(records, split, usable):

@@ -10,15 +10,15 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.edema import Edema
-from dr_tf.inference.network import Network, image_size_of
-from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_edema
+from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_answered
+from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.curves import draw_curves
-from dr_tf.training.deciding import fit_decision
+from dr_tf.training.deciding import answer, asked_of, fit_decision, known_features
 from dr_tf.training.feature_bank import cut
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures, write_reasons
@@ -28,10 +28,10 @@ from dr_tf.training.run_directory import RunDirectory
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def train(experiment, records, *, run_dir, config, roles=None, init_from=None, judged=None):
+def train(experiment, records, *, run_dir, config, roles=None, init_from=None, answered=None):
     """Trains, or goes on training; returns the finished model and its history.
 
-    `config` gives the text that the run is known by; it is called once all parts are built. `judged` gives, when it is
+    `config` gives the text that the run is known by; it is called once all parts are built. `answered` gives, when it is
     asked at the end, what the decision is fitted on in place of the calibration split.
     """
     strategy = strategies.strategy(experiment.distribution)
@@ -44,10 +44,11 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, j
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():
             model = _built(experiment, init_from)
+            _check_paired(model, records)
             feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size_of(model))
             _check_unseen(init_from, feed)
             trained, source = cut(model, feed)
-            metrics = experiment.head.metrics()
+            metrics = {output: head.metrics() for output, head in experiment.heads.items()}
             _compile(trained, experiment, source, metrics)
             run.keep_config(config())
             if source is not feed and not run.finished:
@@ -56,42 +57,30 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, j
         if run.finished:
             logging.info("%s is done; nothing to train", run.path)
         elif run.writes:
-            _finish(model, feed, run, history, judged)
+            _finish(model, feed, run, history, answered)
         strategies.meet(strategy)
         return model, history
 
 
-def _finish(model, feed, run, history, judged):
+def _finish(model, feed, run, history, answered):
     """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
     # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
-    finished, edema = _deciding(model), Edema.of_model(model)
-    if edema is not None:
-        write_edema(run.path, edema)
+    finished = keras.Model(model.input, model.output, name=model.name)
+    network, cloud = KerasNetwork(finished), None
     if feed.roles.held_out is not None:
-        _write_held_out(run.path / HELD_OUT, Network(finished), edema, feed)
-    rule = fit_decision(finished, feed, run.path, judged=judged() if judged else None)
+        cloud, _ = known_features(network, feed, bank=False)
+        asked = asked_of(network, feed.experiment, (PLAIN,))
+        write_answered(run.path / HELD_OUT, answer(network, feed, feed.roles.held_out, asked=asked, cloud=cloud))
+    rule = fit_decision(network, feed, run.path, answered=answered() if answered else None, cloud=cloud)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
         finished.save(path)
     write_reasons(run.path / "tensorboard", finished, feed, rule, step=len(history) - 1)
 
 
-def _deciding(model):
-    """Up to what decides, without a second output."""
-    return keras.Model(model.input, model.get_layer("logits").output, name=model.name)
-
-
-def _write_held_out(path, network, edema, feed):
-    rows = feed.roles.held_out
-    logits, features = network.over(feed.ordered(rows))  # predict would call for all machines
-    dme = {} if edema is None else {"dme": edema.logits(features)}
-    with files.appearing(path) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, rows=rows, logits=logits, **dme)
-
-
 def _built(experiment, init_from):
     with _precision(experiment.precision):
-        model = experiment.model(head=experiment.head)
+        model = experiment.model(heads=experiment.heads)
     if init_from:
         load_weights(model, init_from)
     return model
@@ -102,7 +91,7 @@ def _check_unseen(init_from, feed):
     seen = init_from and read_calibration(init_from)
     if not seen or read_preparation(init_from).records != feed.records.name:
         return
-    if np.isin(feed.roles.unfitted, seen["fitted"]).any():
+    if np.isin(feed.roles.unfitted, seen[1]["fitted"]).any():
         raise UserError(
             f"--init_from: {init_from} has learned from photographs that this run holds out; give both the same splits, "
             "or train both by --folds and name the folder of the folds"
@@ -118,7 +107,8 @@ def _compile(model, experiment, feed, metrics):
         optimizer=experiment.optimization.build(
             steps_per_epoch=feed.order.steps, epochs=experiment.epochs, rate_of=rates
         ),
-        loss=experiment.head.loss(),
+        loss={output: head.loss() for output, head in experiment.heads.items()},
+        loss_weights=experiment.weights_of_losses,
         metrics=metrics,
         jit_compile=_jit(experiment),
         steps_per_execution=experiment.steps_per_execution,
@@ -172,7 +162,7 @@ def _callbacks(experiment, feed, run, metrics, done):
         run.path / "tensorboard" if run.writes else None,
         config=run.config,
         sample=feed.sample,
-        matrix=next((metric.matrix for metric in metrics if hasattr(metric, "matrix")), None),
+        matrix=next((m.matrix for m in metrics[experiment.output] if hasattr(m, "matrix")), None),
         classes=experiment.head.classes,
     )
     yield StopAtNaN(feed.names)
@@ -191,23 +181,45 @@ def _greet(experiment, model, feed, done):
     device = "GPU" if _on_gpu() else "CPU"
     logging.info(
         "%s: fits %d examples of %s, selects by %d; %s weights; on the %s; epochs %d to %d",
-        experiment.head.name, len(feed.roles.fit), feed.records.name, len(feed.roles.select),
+        ", ".join(experiment.heads), len(feed.roles.fit), feed.records.name, len(feed.roles.select),
         f"{model.count_params():,}", device, done + 1, experiment.epochs,
     )  # fmt: skip
 
 
 def load_weights(model, run_dir):
-    """The weights of another run's finished model, which must have the same layers; a second output begins anew."""
+    """The weights of another run's finished model, which must have the same layers up to its features.
+
+    An output that the other has as well takes its weights; one that it lacks begins anew.
+    """
     path = f"{run_dir}/model.keras"
     try:
         other = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
-    weights = _deciding(model).weights  # without the state of what draws random numbers, which a dropout brings along
-    if [v.shape for v in other.weights] != [v.shape for v in weights]:
+    shared = [output for output in outputs_of(model) if output in outputs_of(other)]
+    pairs = [(_weights_below(model), _weights_below(other))]
+    pairs += [(model.get_layer(output).weights, other.get_layer(output).weights) for output in shared]
+    if any([v.shape for v in ours] != [v.shape for v in theirs] for ours, theirs in pairs):
         raise UserError(f"--init_from: the model of {run_dir} is not of the same layers as this config's")
-    for weight, value in zip(weights, other.weights, strict=True):
-        weight.assign(value)
+    for ours, theirs in pairs:
+        for weight, value in zip(ours, theirs, strict=True):
+            weight.assign(value)
+
+
+def _weights_below(model):
+    """Up to the features; without the state of what draws random numbers, which a dropout brings along."""
+    return keras.Model(model.input, features_of(model)).weights
+
+
+def _check_paired(model, records):
+    if is_paired(model) != records.paired:
+        takes, holds = (
+            ("both eyes of a patient", "single photographs") if is_paired(model) else ("one photograph", "pairs")
+        )
+        raise UserError(
+            f"the model takes {takes}, {records.name} holds {holds}: train.model is @classifier for single photographs and "
+            "@paired_classifier for records built with --paired"
+        )
 
 
 @contextlib.contextmanager

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dr_tf.inference import calibration
-from dr_tf.inference.calibration import Calibration, fit, logits_of, sigmoid
+from dr_tf.inference.calibration import Calibration, fit
+from dr_tf.models.links import LINKS, decoded, sigmoid
 from tests.inference import heads
+from tests.inference.drawn import scores_of, severities
 
 FINITE = st.floats(-1e4, 1e4, allow_nan=False)
 
@@ -28,15 +29,15 @@ class FitTest(unittest.TestCase):
     def test_softmax_finds_the_temperature_and_biases_that_truth_was_drawn_from(self):
         logits = self.rng.normal(0, 3, (20000, 3))
         truth = drawn(heads.Softmax().probabilities(logits / 2.5 + [0.5, 0, -0.5]), self.rng)
-        found = fit("softmax", logits, truth)
+        found = fit("softmax", logits, truth, 3)
         self.assertAlmostEqual(1 / found.slope[0], 2.5, delta=0.1)
         np.testing.assert_allclose(np.subtract(found.bias, np.mean(found.bias)), [0.5, 0, -0.5], atol=0.07)
 
-    def test_sigmoid_finds_slope_and_bias_of_each_label_and_skips_what_is_not_known(self):
+    def test_labels_find_slope_and_bias_of_each_label_and_skips_what_is_not_known(self):
         logits = self.rng.normal(0, 2, (20000, 2))
         truth = (self.rng.random(logits.shape) < sigmoid(logits * [0.5, 2] + [1, -1])).astype(int)
         truth[:5000, 0] = -1
-        found = fit("sigmoid", logits, truth)
+        found = fit("labels", logits, truth, 2)
         np.testing.assert_allclose(found.slope, [0.5, 2], rtol=0.08)
         np.testing.assert_allclose(found.bias, [1, -1], atol=0.1)
 
@@ -45,15 +46,15 @@ class FitTest(unittest.TestCase):
         logits = latent + np.array([2.0, 1, 0, -1])  # mean 0.5 + latent
         head = heads.Coral()
         truth = drawn(head.probabilities(0.5 * latent + [1.5, 0, -0.5, -2]), self.rng)
-        found = fit("coral", logits, truth)
+        found = fit("coral", logits, truth, 5)
         self.assertAlmostEqual(found.slope[0], 0.5, delta=0.02)
-        np.testing.assert_allclose(found.apply(logits)[0], 0.5 * latent[0] + [1.5, 0, -0.5, -2], atol=0.12)
+        np.testing.assert_allclose(found.apply(logits, 5)[0], 0.5 * latent[0] + [1.5, 0, -0.5, -2], atol=0.12)
 
     def test_corn_fits_each_condition_on_those_who_reach_it(self):
         logits = self.rng.normal(0, 2, (30000, 2))
         right = logits * [0.6, 1.5] + [0.5, -0.5]
         truth = drawn(heads.Corn(classes="012").probabilities(right), self.rng)
-        found = fit("corn", logits, truth)
+        found = fit("corn", logits, truth, 3)
         np.testing.assert_allclose(found.slope, [0.6, 1.5], rtol=0.08)
         np.testing.assert_allclose(found.bias, [0.5, -0.5], atol=0.1)
 
@@ -61,60 +62,90 @@ class FitTest(unittest.TestCase):
         logits = self.rng.normal(0, 2, (60, 3))
         truth = self.rng.integers(0, 3, 60)
         twice = np.arange(60) % 2 + 1
-        repeated = fit("softmax", np.repeat(logits, twice, axis=0), np.repeat(truth, twice))
-        np.testing.assert_allclose(
-            fit("softmax", logits, truth, twice).apply(logits), repeated.apply(logits), atol=1e-4
-        )
+        repeated = fit("softmax", np.repeat(logits, twice, axis=0), np.repeat(truth, twice), 3)
+        weighted = fit("softmax", logits, truth, 3, twice)
+        np.testing.assert_allclose(weighted.apply(logits, 3), repeated.apply(logits, 3), atol=1e-4)
 
     def test_a_class_that_the_split_lacks_stays_possible(self):
         logits = self.rng.normal(0, 1, (200, 5))
-        for kind, columns in (("softmax", 5), ("coral", 4), ("corn", 4)):
-            with self.subTest(kind):
-                head = heads.HEADS[kind]()
+        for link, columns in (("softmax", 5), ("coral", 4), ("corn", 4), ("regression", 1)):
+            with self.subTest(link):
                 latent = logits[:, :1] + np.array([1.5, 0.5, -0.5, -1.5])
-                x = latent if kind == "coral" else logits[:, :columns]
-                found = fit(kind, x, self.rng.integers(0, 4, 200))
-                self.assertGreater(head.probabilities(found.apply(x))[:, 4].min(), 1e-5)
+                x = latent if link == "coral" else logits[:, :columns]
+                found = fit(link, x, self.rng.integers(0, 4, 200), 5)
+                self.assertGreater(found.probabilities(x, 5)[:, 4].min(), 1e-5)
 
     def test_a_split_that_the_network_separates_gives_a_finite_slope(self):
         logits = np.linspace(-2, 2, 40)[:, None]
-        found = fit("sigmoid", logits, (logits[:, 0] > 0).astype(int))
+        found = fit("binary", logits, (logits[:, 0] > 0).astype(int), 2)
         self.assertLess(found.slope[0], 20)
         self.assertGreater(found.slope[0], 1)
 
     def test_fitting_lowers_the_loss_of_every_kind(self):
         truth = self.rng.integers(0, 5, 400)
-        for kind in ("softmax", "coral", "corn"):
-            with self.subTest(kind):
-                head = heads.HEADS[kind]()
+        for link in ("softmax", "coral", "corn"):
+            with self.subTest(link):
+                head = heads.HEADS[link]()
                 latent = truth[:, None] + self.rng.normal(0, 1.5, (400, 1)) - np.arange(head.outputs)
-                x = 3 * latent + (self.rng.normal(0, 1, (400, head.outputs)) if kind != "coral" else 0)
-                after = fit(kind, x, truth).apply(x)
-                loss = [-np.log(head.probabilities(rows)[range(400), truth] + 1e-12).mean() for rows in (x, after)]
+                x = 3 * latent + (self.rng.normal(0, 1, (400, head.outputs)) if link != "coral" else 0)
+                before, after = (c.probabilities(x, 5) for c in (Calibration(link), fit(link, x, truth, 5)))
+                loss = [-np.log(p[range(400), truth] + 1e-12).mean() for p in (before, after)]
                 self.assertLess(loss[1], loss[0])
+
+    def test_a_regression_that_stretches_the_grades_is_mended(self):
+        """It says 2 * severity - 2: mild disease looks like none, severe like proliferative."""
+        latent, grades, _ = severities(5000, self.rng)
+        scores = scores_of(heads.Regression(), latent)
+        fitted = fit("regression", scores[:5000], grades[:5000], 5)
+        unseen, right = scores[5000:], grades[5000:]
+        before, after = (c.probabilities(unseen, 5) for c in (Calibration("regression"), fitted))
+        loss = [-np.log(p[range(5000), right] + 1e-12).mean() for p in (before, after)]
+        self.assertLess(loss[1], 0.8 * loss[0])
+        any_dr = (right >= 1).mean()
+        self.assertAlmostEqual(after[:, 1:].sum(axis=1).mean(), any_dr, delta=0.02)
+        self.assertGreater(abs(before[:, 1:].sum(axis=1).mean() - any_dr), 0.025)
+        # The scores alone are kept: one slope, and thresholds that descend.
+        self.assertEqual((len(fitted.slope), len(fitted.bias)), (1, 4))
+
+    def test_a_regression_finds_the_slope_that_truth_was_drawn_from(self):
+        scores = self.rng.uniform(-1, 5, (20000, 1))
+        right = decoded("coral", 2 * scores - [1.0, 3, 5, 7], 5)  # twice as steep as a grade, thresholds half way
+        found = fit("regression", scores, drawn(right, self.rng), 5)
+        self.assertAlmostEqual(found.slope[0], 0.5, delta=0.02)  # uncalibrated it is four times
+        np.testing.assert_allclose(found.apply([[2.0]], 5), [[3, 1, -1, -3]], atol=0.1)
 
 
 class ApplyTest(unittest.TestCase):
     def test_by_hand(self):
         logits = [[2.0, 4.0]]
-        np.testing.assert_allclose(Calibration("softmax", (0.5,), (1, -1)).apply(logits), [[2, 1]])
-        np.testing.assert_allclose(Calibration("sigmoid", (0.5, 2), (1, -1)).apply(logits), [[2, 7]])
-        np.testing.assert_allclose(Calibration("coral", (0.5,), (1, -1)).apply(logits), [[2.5, 0.5]])
-        np.testing.assert_allclose(Calibration().apply(logits), logits)
+        np.testing.assert_allclose(Calibration("softmax", (0.5,), (1, -1)).apply(logits, 2), [[2, 1]])
+        np.testing.assert_allclose(Calibration("labels", (0.5, 2), (1, -1)).apply(logits, 2), [[2, 7]])
+        np.testing.assert_allclose(Calibration("coral", (0.5,), (1, -1)).apply(logits, 3), [[2.5, 0.5]])
+        np.testing.assert_allclose(Calibration("softmax").apply(logits, 2), logits)
+        # A grade of 1.5 is 4 above the threshold of 0.5 and at that of 1.5: a mean of 2.
+        np.testing.assert_allclose(Calibration("regression", (0.5,), (1, -1)).apply([[1.5]], 3), [[2, 0]])
+        np.testing.assert_allclose(Calibration("regression").apply([[1.5]], 3), [[4, 0]])
+
+    def test_probabilities_by_hand(self):
+        (found,) = Calibration("binary", (2.0,), (np.log(2),)).probabilities([[np.log(2)]], 2)
+        np.testing.assert_allclose(found, [1 / 9, 8 / 9])
 
     def test_what_is_no_calibration_is_refused(self):
         for arguments in (
             ("softmax", (0.0,), (1, 1)),
             ("softmax", (1.0, 1.0), (1, 1)),
-            ("sigmoid", (1.0,), (1, 1)),
-            ("sigmoid", (float("nan"),), (1,)),
+            ("softmax", (1.0,), ()),
+            ("softmax", (), (1.0,)),
+            ("labels", (1.0,), (1, 1)),
+            ("binary", (float("nan"),), (1,)),
+            ("binary", (1e308,), (1,)),
             ("coral", (1.0,), (1, 1)),
             ("platt", (1.0,), (1,)),
         ):
             with self.subTest(arguments), self.assertRaises(ValueError):
                 Calibration(*arguments)
-        with self.assertRaisesRegex(ValueError, "for 2 logits"):
-            Calibration("softmax", (1.0,), (0, 0)).apply(np.zeros((1, 3)))
+        with self.assertRaisesRegex(ValueError, "for 2 scores"):
+            Calibration("softmax", (1.0,), (0, 0)).apply(np.zeros((1, 3)), 3)
 
     @given(
         hnp.arrays(np.float64, (3, 4), elements=FINITE),
@@ -124,44 +155,30 @@ class ApplyTest(unittest.TestCase):
     @settings(max_examples=200, deadline=None)
     def test_coral_never_rises_in_k_whatever_the_logits(self, logits, slope, gaps):
         fitted = Calibration("coral", (slope,), tuple((10 - np.cumsum(gaps)).tolist()))
-        self.assertLessEqual(np.diff(sigmoid(fitted.apply(logits)), axis=1).max(), 0)
+        self.assertLessEqual(np.diff(sigmoid(fitted.apply(logits, 5)), axis=1).max(), 0)
 
     @given(hnp.arrays(np.float64, (3, 4), elements=FINITE), st.lists(st.floats(1e-3, 100), min_size=4, max_size=4))
     @settings(max_examples=200, deadline=None)
-    def test_corn_never_rises_in_k_whatever_the_logits(self, logits, slopes):
+    def test_corn_gives_every_grade_a_probability_whatever_the_logits(self, logits, slopes):
         fitted = Calibration("corn", tuple(slopes), (1.0, -2.0, 3.0, 0.0))
-        self.assertLessEqual(np.diff(heads.Corn().above(fitted.apply(logits)), axis=1).max(), 0)
+        self.assertGreaterEqual(fitted.probabilities(logits, 5).min(), 0)
 
     @given(st.integers(0, 2**32 - 1))
     @settings(max_examples=15, deadline=None)
     def test_every_fit_of_coral_descends(self, seed):
         rng = np.random.default_rng(seed)
-        found = fit("coral", rng.normal(0, 5, (30, 1)) + rng.normal(0, 3, 4), rng.integers(0, 5, 30))
+        found = fit("coral", rng.normal(0, 5, (30, 1)) + rng.normal(0, 3, 4), rng.integers(0, 5, 30), 5)
         self.assertLess(np.diff(found.bias).max(), 0)
 
     def test_rows_do_not_depend_on_each_other(self):
         logits = np.random.default_rng(0).normal(0, 2, (50, 4))
-        for kind in calibration.KINDS:
-            found = fit(kind, logits, np.arange(50) % 4 if kind != "sigmoid" else (logits > 1).astype(int))
-            np.testing.assert_array_equal(found.apply(logits)[7:8], found.apply(logits[7:8]))
-
-
-class LogitsOfTest(unittest.TestCase):
-    def test_heads_decode_them_to_the_same_probabilities(self):
-        p = np.random.default_rng(0).dirichlet(np.ones(5), 20) * 0.99 + 0.002
-        for head in (heads.Softmax(), heads.Coral(), heads.Corn()):
-            with self.subTest(head.name):
-                np.testing.assert_allclose(
-                    head.probabilities(logits_of(head.calibration, p, head.outputs)), p, atol=1e-9
-                )
-        np.testing.assert_allclose(heads.Binary().probabilities(logits_of("sigmoid", [[0.2, 0.8]], 1)), [[0.2, 0.8]])
-        np.testing.assert_allclose(
-            heads.MultiLabel().probabilities(logits_of("sigmoid", [[0.2, 0.8, 0.5]], 3)), [[0.2, 0.8, 0.5]]
-        )
-
-    def test_shares_of_nothing_stay_finite(self):
-        for kind in ("softmax", "coral", "corn"):
-            self.assertTrue(np.isfinite(logits_of(kind, [[1.0, 0, 0]], 2)).all())
+        for link, classes in zip(LINKS, (4, 2, 4, 5, 5, 5), strict=True):
+            x = logits[:, :1] if link in ("binary", "regression") else logits
+            truth = (x > 1).astype(int) if link in ("binary", "labels") else np.arange(50) % 4
+            found = fit(link, x, truth, classes)
+            with self.subTest(link):
+                np.testing.assert_array_equal(found.apply(x, classes)[7:8], found.apply(x[7:8], classes))
+                self.assertEqual(found.probabilities(x, classes).shape, (50, classes))
 
 
 if __name__ == "__main__":

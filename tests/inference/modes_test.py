@@ -3,26 +3,32 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.inference.modes import WAYS, answers, answers_over, by_neighbours, check
+from dr_tf.inference.modes import WAYS, Asked, Way, answers, answers_over, by_neighbours, needed, way_named
 from dr_tf.inference.neighbours import build_bank
-from dr_tf.inference.views import COUNTS, view
+from dr_tf.models.links import decoded
 from tests.inference import heads
 
 HEAD = heads.Softmax(("0", "1", "2"))
+ONE = {"grade": HEAD}
+BESIDE = {"grade": HEAD, "proto": heads.Coral(("0", "1", "2")), "edema": heads.Edema()}
 
 
 class FirstPixel:
-    """Its logits are the photograph's first pixel, so that each view of a photograph says something else."""
+    """Its logits are the photograph's first pixel, so that each view of a photograph says something else.
+
+    `proto` reads the first two of them, `edema` the negative.
+    """
 
     width = 1
 
-    def __init__(self, members=None):
-        self.calls, self._members = 0, members
+    def __init__(self, members=None, names=("grade",)):
+        self.calls, self._members, self._names = 0, members, names
 
     def __call__(self, x):
         self.calls += 1
         corner = np.asarray(x)[:, 0, 0].astype(np.float32)
-        return corner, corner[:, :1]
+        outputs = {"grade": corner, "proto": corner[:, :2], "edema": -corner}
+        return {name: outputs[name] for name in self._names}, corner[:, :1]
 
     def members(self, features):
         return self._members
@@ -34,80 +40,157 @@ def photograph(*corners):
 
 
 X = photograph([2, 0, 0], [0, 1, 0], [0, 0, 3], [1, 1, 0])
+BANK = build_bank([[2.0], [2.0], [9.0]], [1, 2, 0], 3)
 
 
-class ViewTest(unittest.TestCase):
-    def test_by_hand(self):
-        x = np.arange(4).reshape(1, 2, 2, 1)  # 0 1 / 2 3
-        expected = ["0123", "1032", "2301", "3210", "0213", "2031", "1302", "3120"]
-        self.assertEqual(["".join(map(str, view(x, i).ravel())) for i in range(8)], expected)
-
-    def test_each_count_is_a_group(self):
-        x = np.arange(9).reshape(1, 3, 3, 1)
-        for count in COUNTS:
-            seen = {view(x, i).tobytes() for i in range(count)}
-            self.assertEqual(len(seen), count)
-            for i in range(count):
-                self.assertEqual({view(view(x, i), j).tobytes() for j in range(count)}, seen)
-
-    def test_of_two_eyes_the_photographs_alone_are_turned(self):
-        x = {"left": np.arange(4).reshape(1, 2, 2, 1), "left_present": np.array([True])}
-        seen = view(x, 3)
-        self.assertEqual(seen["left"].ravel().tolist(), [3, 2, 1, 0])
-        self.assertIs(seen["left_present"], x["left_present"])
+def asked(*modes, head=HEAD):
+    return Asked.named(modes, {"grade": head}, "grade")
 
 
-class ModesTest(unittest.TestCase):
+def read(of, mode, scores):
+    """The probabilities that a mode's scores decode to, by its own link."""
+    return decoded(of.modes[mode][1], scores, len(of.head.classes))
+
+
+class AnswersTest(unittest.TestCase):
     def test_plain_is_what_the_network_says(self):
         network = FirstPixel()
-        found = answers(network, HEAD, ("plain",), X)
-        np.testing.assert_array_equal(found.logits["plain"], [[2, 0, 0]])
+        found = answers(network, asked("plain"), X)
+        np.testing.assert_array_equal(found.scores["plain"], [[2, 0, 0]])
+        np.testing.assert_array_equal(found.outputs["grade"], [[2, 0, 0]])
         self.assertEqual((network.calls, found.by_member), (1, None))
 
     def test_views_are_averaged_in_probability_and_looked_at_once(self):
-        network = FirstPixel()
-        found = answers(network, HEAD, ("plain", "tta2", "tta4"), X)
+        network, of = FirstPixel(), asked("plain", "tta2", "tta4")
+        found = answers(network, of, X)
         by_view = HEAD.probabilities(X.reshape(4, 3))
         for mode, count in (("tta2", 2), ("tta4", 4)):
-            np.testing.assert_allclose(HEAD.probabilities(found.logits[mode]), by_view[None, :count].mean(axis=1))
+            np.testing.assert_allclose(read(of, mode, found.scores[mode]), by_view[None, :count].mean(axis=1))
         self.assertEqual(network.calls, 4)
         np.testing.assert_allclose(found.by_view, by_view[:, None])
 
     def test_a_mean_keeps_the_rank_of_what_is_all_but_certain(self):
         one, other = (photograph(*[[0, 0, -low]] * 4) for low in (20, 22))
-        logits = [answers(FirstPixel(), HEAD, ("tta2",), x).logits["tta2"] for x in (one, other)]
-        p = [HEAD.probabilities(values)[0, 2] for values in logits]
+        of = asked("tta2")
+        p = [read(of, "tta2", answers(FirstPixel(), of, x).scores["tta2"])[0, 2] for x in (one, other)]
         self.assertAlmostEqual(p[0] / p[1], np.exp(2), places=3)
 
     def test_neighbours_vote(self):
-        bank = build_bank([[2.0], [2.0], [9.0]], [1, 2, 0], 3)
-        found = answers(FirstPixel(), HEAD, ("plain", "knn_majority", "knn"), X, bank=bank)
-        shares = HEAD.probabilities(found.logits["knn_majority"])
+        of = asked("plain", "knn_majority", "knn")
+        found = answers(FirstPixel(), of, X, bank=BANK)
+        shares = read(of, "knn_majority", found.scores["knn_majority"])
         np.testing.assert_allclose(shares, [[1 / 3] * 3], atol=1e-4)
-        near = HEAD.probabilities(found.logits["knn"])[0]
+        near = read(of, "knn", found.scores["knn"])[0]
         self.assertGreater(near[1], 2 * near[0])
 
-    def test_what_is_no_number_stays_none(self):
-        bank = build_bank([[2.0], [9.0]], [1, 0], 3)
-        x = np.concatenate([X, np.full_like(X, np.nan)])
-        logits = answers(FirstPixel(), HEAD, ("knn",), x, bank=bank).logits["knn"]
-        np.testing.assert_array_equal(np.isfinite(logits).all(axis=1), [True, False])
+    def test_votes_are_the_distribution_that_they_are_under_every_head(self):
+        """Of one neighbour at 0 and one at the worst CORAL or a regression would make the grade between."""
+        for head in (heads.Coral(), heads.Regression(), heads.Corn()):
+            bank = build_bank([[2.0], [2.0]], [0, 4], 5)
+            of = Asked.named(("knn_majority",), {"grade": head}, "grade")
+            network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
+            found = answers(network, of, X, bank=bank)
+            with self.subTest(head.name):
+                self.assertEqual(of.modes["knn_majority"][1], "softmax")
+                np.testing.assert_allclose(
+                    read(of, "knn_majority", found.scores["knn_majority"]), [[0.5, 0, 0, 0, 0.5]], atol=2e-4
+                )
 
+    def test_views_of_an_ordinal_head_are_averaged_in_probability(self):
+        """Half the views sure of 0, half sure of the worst: a mean of latents would say the grade between."""
+        of = Asked.named(("tta2",), {"grade": heads.Coral()}, "grade")
+        apart = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
+        found = answers(lambda x: ({"grade": next(apart)}, np.zeros((1, 1))), of, X)
+        np.testing.assert_allclose(read(of, "tta2", found.scores["tta2"]), [[0.5, 0, 0, 0, 0.5]], atol=1e-6)
+
+    def test_another_output_with_the_same_classes_is_read_by_its_own_link(self):
+        of = Asked.named(("plain", "proto"), BESIDE, "grade")
+        found = answers(FirstPixel(names=tuple(BESIDE)), of, X)
+        np.testing.assert_array_equal(found.scores["proto"], [[2, 0]])
+        self.assertEqual(of.modes["proto"], (Way(output="proto"), "coral"))
+        np.testing.assert_array_equal(found.outputs["edema"], [[-2, 0, 0]])
+
+    def test_of_a_mean_its_parts_are_asked(self):
+        of = asked("plain+knn")
+        self.assertEqual(list(of.modes), ["plain", "knn"])
+        self.assertEqual(list(answers(FirstPixel(), of, X, bank=BANK).scores), ["plain", "knn"])
+        self.assertEqual((of.views, of.votes), (1, {"ordinal"}))
+
+    def test_an_ensembles_answer_is_a_distribution(self):
+        of = Asked.named(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
+        network = _Saying({"grade": np.log([[3.0, 1, 1, 1 / 3]])}, np.zeros((1, 1)))
+        scores = answers(network, of, X).scores["plain"]
+        self.assertEqual(of.modes["plain"][1], "softmax")
+        np.testing.assert_allclose(read(of, "plain", scores), [[0.25, 0.25, 0, 0.25, 0.25]], atol=1e-6)
+
+    def test_what_is_no_number_stays_none(self):
+        x = np.concatenate([X, np.full_like(X, np.nan)])
+        scores = answers(FirstPixel(), asked("knn"), x, bank=BANK).scores["knn"]
+        np.testing.assert_array_equal(np.isfinite(scores).all(axis=1), [True, False])
+
+
+class _Saying:
+    """Says the same of everything."""
+
+    def __init__(self, outputs, features):
+        self._said, self.width = (outputs, features), features.shape[1]
+
+    def __call__(self, x):
+        return self._said
+
+
+class BatchesTest(unittest.TestCase):
     def test_batches_are_put_together_and_members_told_apart(self):
         logits = np.array([[[0.0, 0, 0]], [[0, 0, np.log(2)]]])
-        found = answers_over(FirstPixel(members=logits.repeat(2, axis=1)), HEAD, ("plain", "tta2"), [(X,), (X,)])
-        self.assertEqual([found.logits["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
+        network = FirstPixel(members={"grade": logits.repeat(2, axis=1)})
+        found = answers_over(network, asked("plain", "tta2"), [(X,), (X,)])
+        self.assertEqual([found.scores["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
+        self.assertEqual(found.outputs["grade"].shape, (2, 3))
         np.testing.assert_allclose(found.by_member[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
         self.assertEqual(found.by_view.shape, (2, 2, 3))
 
     def test_of_nothing_there_is_nothing(self):
-        found = answers_over(FirstPixel(), HEAD, ("plain",), [])
-        self.assertEqual([found.logits["plain"].shape, found.by_view.shape], [(0, 3), (1, 0, 3)])
+        found = answers_over(FirstPixel(), asked("plain"), [])
+        self.assertEqual([found.scores["plain"].shape, found.by_view.shape], [(0, 3), (1, 0, 3)])
 
-    def test_names(self):
-        self.assertEqual([mode for mode in WAYS if by_neighbours((mode,))], ["knn", "knn_majority"])
-        with self.assertRaisesRegex(UserError, "unknown mode 'tta3'; known: plain, tta2, tta4, tta8, knn"):
-            check(("plain", "tta3"))
+    def test_nothing_can_be_joined_with_something_under_every_head(self):
+        for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression()):
+            of = Asked.named(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
+            network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
+            some = answers(network, of, X, bank=build_bank([[2.0], [2.0]], [0, 4], 5))
+            none = answers_over(network, of, [], bank=None)
+            with self.subTest(head.name):
+                self.assertEqual(
+                    {mode: scores.shape[1] for mode, scores in none.scores.items()},
+                    {mode: scores.shape[1] for mode, scores in some.scores.items()},
+                )
+
+
+class NamesTest(unittest.TestCase):
+    def known(self, name, outputs=ONE, decides="grade"):
+        return way_named(name, outputs, decides)
+
+    def test_what_each_reads(self):
+        self.assertEqual(self.known("tta8"), Way(views=8))
+        self.assertEqual(self.known("knn_majority"), Way(vote="majority"))
+        self.assertEqual(self.known("proto", BESIDE), Way(output="proto"))
+        self.assertEqual(self.known("plain+knn+proto", BESIDE), Way(mean=("plain", "knn", "proto")))
+        self.assertEqual([mode for mode, way in WAYS.items() if by_neighbours((way,))], ["knn", "knn_majority"])
+
+    def test_of_a_mean_the_parts_are_needed_once(self):
+        ways = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}
+        self.assertEqual(needed(("plain+knn", "plain"), ways), ("plain", "knn"))
+
+    def test_unknown_names_list_the_known(self):
+        known = "known: plain, tta2, tta4, tta8, knn, knn_majority, or the mean of some, such as plain"
+        for name in ("tta3", "proto", "plain+tta3", "plain+plain", "plain+", ""):
+            with self.subTest(name), self.assertRaisesRegex(UserError, f"unknown mode '.*'; {known}"):
+                self.known(name)
+
+    def test_an_output_with_other_classes_is_no_mode(self):
+        for name in ("edema", "plain+edema", "grade"):
+            with self.subTest(name), self.assertRaisesRegex(UserError, "knn_majority, proto, or the mean"):
+                self.known(name, BESIDE)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import dataclasses
 import unittest
 
 import numpy as np
@@ -83,6 +84,26 @@ class PointTest(unittest.TestCase):
     def test_a_patient_of_unknown_truth_is_left_out(self):
         scores, truth = np.array([0.9, 0.1, 0.5]), np.array([1, 0, -1])
         self.assertEqual(operating_point("youden", None, scores, truth).threshold, 0.9)
+
+    def test_where_nothing_can_be_promised_the_threshold_is_the_same_and_the_note_says_why(self):
+        scores, truth = np.arange(1, 121) / 120, np.repeat([0, 1], [20, 100])
+        for criterion, target in (("sensitivity", 0.9), ("specificity", 0.8), ("youden", None)):
+            promised = operating_point(criterion, target, scores, truth)
+            plain = operating_point(criterion, target, scores, truth, unpromised="another network decides")
+            with self.subTest(criterion):
+                self.assertEqual(
+                    dataclasses.replace(plain, guaranteed=promised.guaranteed, note=promised.note), promised
+                )
+                self.assertFalse(plain.guaranteed)
+                if promised.guaranteed:
+                    what = f"{criterion} at least {target}"
+                    self.assertEqual(plain.note, f"set for {what}, not guaranteed: another network decides")
+                else:
+                    self.assertEqual(plain.note, promised.note)
+
+    def test_of_too_few_patients_that_is_the_reason_told(self):
+        found = operating_point("sensitivity", 0.9, np.ones(3), np.ones(3), unpromised="another network decides")
+        self.assertRegex(found.note, "takes 29 patients, the calibration split has 3")
 
     def test_names_and_what_is_unknown(self):
         self.assertEqual((name_of("sensitivity", 0.9), name_of("youden")), ("sensitivity_0.9", "youden"))

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_tf.console import UserError
-from dr_tf.inference.calibration import sigmoid
 from dr_tf.inference.priors import at_prevalence, class_prior, positive_classes, shift, target_prior
+from dr_tf.models.links import decoded
 from tests.inference import heads
 
 SHARES = st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(lambda v: np.array(v) / np.sum(v))
@@ -48,7 +48,7 @@ class ShiftTest(unittest.TestCase):
     @settings(max_examples=100, deadline=None)
     def test_an_ordinal_head_stays_in_order(self, latents, fitted, target):
         logits = np.array([sorted(latents, reverse=True)])
-        moved = shift(heads.from_cumulative(sigmoid(logits)), fitted, target)
+        moved = shift(decoded("coral", logits, 5), fitted, target)
         self.assertGreaterEqual(moved.min(), 0)
         self.assertAlmostEqual(moved.sum(), 1)
 

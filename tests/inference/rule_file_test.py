@@ -6,78 +6,249 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.inference.fitting import Truth, fit_rule
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule_file import read_rule, write_rule
 from tests.inference import heads
-from tests.inference.drawn import fitted
+from tests.inference.drawn import NATURAL, drawn, fitted, fitted_on_labels
 
 PREPARATION = Preparation(records="a/512-plain-q95", size=512, enhancement="plain", quality=95, image_size=256)
+MODES = ("plain", "knn", "tta4", "proto", "plain+knn")
+
+
+def whole_rule():
+    """(a rule with all that there may be: modes of every kind, a mean, another output, a gate; scores, other logits)."""
+    outputs = {"grade": heads.Coral(), "proto": heads.Softmax(), "edema": heads.Edema()}
+    logits, grades, names = drawn(heads.Coral(), 40, np.random.default_rng(0))
+    five = np.random.default_rng(1).normal(0, 1, (80, 5)) + np.eye(5)[grades]
+    scores = {"plain": logits, "knn": five, "tta4": 2 * five, "proto": -five}
+    risks = five[:, :3].argmax(axis=1)
+    told = {"proto": five, "edema": five[:, 1:4]}
+    rule = fit_rule(
+        outputs, "grade", scores, Truth(grades, grades >= 2, names, others={"proto": grades, "edema": risks}),
+        modes=MODES, train_prior=NATURAL, prior="uniform", distances=np.arange(80), outputs=told,
+        other_priors={"proto": NATURAL, "edema": [0.6, 0.3, 0.1]}, unpromised="nobody knows the patients",
+    )  # fmt: skip
+    return rule, scores, told
 
 
 class FileTest(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = pathlib.Path(folder.name) / "decision.json"
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(folder) / "decision.json"
+
+    def again(self, rule):
+        write_rule(self.path, rule, PREPARATION)
+        read, preparation = read_rule(self.path, heads.HEADS)
+        self.assertEqual(preparation, PREPARATION)
+        return read
 
     def test_what_comes_back_decides_the_same_to_the_last_bit(self):
-        for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Binary()):
-            rule, logits, _ = fitted(head, patients=30, distances=np.arange(60))
-            write_rule(self.path, rule, PREPARATION)
-            again, preparation = read_rule(self.path, heads.HEADS)
-            self.assertEqual(preparation, PREPARATION)
-            with self.subTest(head.name):
-                self.assertEqual(
-                    again.decide(logits, photographs=range(60)), rule.decide(logits, photographs=range(60))
-                )
-                self.assertEqual(again.modes, rule.modes)
+        made = {
+            head.name: fitted(head, patients=30, distances=np.arange(60))
+            for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression(), heads.Binary())
+        }
+        for name, (rule, logits, _) in (made | {"labels": fitted_on_labels(patients=60)}).items():
+            again = self.again(rule)
+            with self.subTest(name):
+                self.assertEqual(again.decide(logits, cases=range(60)), rule.decide(logits, cases=range(60)))
+                self.assertEqual((again.modes, again.prior, again.point), (rule.modes, rule.prior, rule.point))
 
-    def test_what_is_broken_is_said_in_one_line(self):
-        write_rule(self.path, fitted(heads.Softmax(), patients=60)[0], PREPARATION)
-        whole = self.path.read_text()
+    def test_so_does_every_mode_and_what_is_told_besides(self):
+        rule, scores, told = whole_rule()
+        again = self.again(rule)
+        for mode in MODES:
+            found = [
+                r.decide(scores, cases=range(80), outputs=told, mode=mode, distances=np.arange(80))
+                for r in (rule, again)
+            ]
+            with self.subTest(mode):
+                self.assertEqual(*found)
+                self.assertEqual(list(found[1][0].others), ["proto", "edema"])
+        self.assertEqual([again.asked(mode).modes for mode in MODES], [rule.asked(mode).modes for mode in MODES])
+        self.assertEqual((again.others, again.unpromised), (rule.others, "nobody knows the patients"))
+        self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
 
-        def broken(*place, value):
-            document = json.loads(whole)
-            part = document
-            for step in place[:-1]:
-                part = part[step]
-            part[place[-1]] = value
-            return json.dumps(document)
-
-        mode = ("modes", "plain")
-        for text, said in {
-            "": "no decision file",
-            whole[:200]: "no decision file",
-            "[" * 100000: "no decision file",
-            "[]": "no JSON object",
-            "{}": "version None",
-            broken("version", value=2): "version 2; this program reads version 1",
-            broken("head", "name", value="os.system"): "unknown head 'os.system'; known: softmax",
-            broken("head", "config", value={"x": 1}): "cannot be used",
-            broken("positive", value="any_dr"): "another definition of positive",
-            broken("operating_point", value="best"): "unknown operating point 'best'",
-            broken("prior", "shares", value=[0.5, 0.5]): "one share above 0",
-            broken("prior", value={}): "'shares' is missing",
-            broken(*mode, "calibration", "slope", value=[-1]): "positive slopes",
-            broken(*mode, "calibration", "bias", value=[0.0]): "1 logits, the head 5",
-            broken(*mode, "calibration", "bias", value=["0"] * 5): "stands where a number belongs",
-            broken(*mode, "cuts", value=[3, 2, 1, 0]): "rising",
-            broken(*mode, "points", "youden", "threshold", value=None): "stands where a number belongs",
-            broken(*mode, "points", "youden", "surprise", value=1): "cannot be used",
-            broken("gates", "distance_limit", value="far"): "stands where a number belongs",
-            broken("photographs", "enhancement", value="os"): "not one of ours",
-            broken("photographs", "size", value=1e9): "not one of ours",
-            broken("photographs", value={}): "'enhancement' is missing",
-            whole.replace('"gradable_from": 0.5', '"gradable_from": NaN'): "NaN is no number",
-        }.items():
-            self.path.write_text(text)
-            with self.subTest(said), self.assertRaisesRegex(UserError, said) as caught:
-                read_rule(self.path, heads.HEADS)
-            self.assertNotIn("\n", str(caught.exception))
+    def test_a_rule_at_another_prevalence_comes_back(self):
+        for rule, logits, _ in (fitted(heads.Softmax(), patients=30), fitted_on_labels(patients=60)):
+            moved = rule.at_prevalence(0.05)
+            self.assertEqual(self.again(moved).decide(logits, cases=range(60)), moved.decide(logits, cases=range(60)))
 
     def test_an_absent_file(self):
         with self.assertRaisesRegex(UserError, "no decision file that can be read"):
             read_rule(self.path, heads.HEADS)
+
+
+class BrokenTest(unittest.TestCase):
+    """Whatever stands in the file, reading it ends in one line that says what is wrong."""
+
+    def setUp(self):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(folder) / "decision.json"
+        write_rule(self.path, whole_rule()[0], PREPARATION)
+        self.whole = self.path.read_text()
+
+    def broken(self, *place, value=None, without=False):
+        document = json.loads(self.whole)
+        part = document
+        for step in place[:-1]:
+            part = part[step]
+        if without:
+            del part[place[-1]]
+        else:
+            part[place[-1]] = value
+        return json.dumps(document)
+
+    def refused(self, text, said):
+        self.path.write_text(text)
+        with self.subTest(said, text=text[:80]), self.assertRaisesRegex(UserError, said) as caught:
+            read_rule(self.path, heads.HEADS)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_what_is_no_such_file(self):
+        self.refused("", "no decision file")
+        self.refused(self.whole[:200], "no decision file")
+        self.refused("[" * 100000, "no decision file")
+        self.refused("[]", "no JSON object")
+        self.refused(self.whole.replace('"gradable_from": 0.5', '"gradable_from": NaN'), "NaN is no number")
+
+    def test_another_version(self):
+        self.refused("{}", "has version None; this program reads version 2")
+        self.refused(self.broken("version", value=3), "has version 3; this program reads version 2")
+
+    def test_the_file_of_an_earlier_version_is_told_as_such(self):
+        before = {"version": 1, "head": {"name": "softmax", "config": {}}, "positive": "referable", "modes": {}}
+        self.refused(json.dumps(before), "has version 1; this program reads version 2: train the run again")
+
+    def test_heads(self):
+        for place, value, said in (
+            (("heads", "grade", "name"), "os.system", "unknown head 'os.system'; known: softmax, coral"),
+            (("heads", "grade", "name"), [], "cannot be used"),
+            (("heads", "grade", "config"), {"x": 1}, "cannot be used: .*unexpected keyword"),
+            (("heads", "grade"), "coral", "cannot be used"),
+            (("heads",), ["coral"], "cannot be used"),
+            (("decides",), "nothing", "'nothing' is missing"),
+            (("decides",), ["grade"], "cannot be used"),
+            (("decides",), "edema", "other classes here, or another definition of positive"),
+            (("positive",), "any_dr", "another definition of positive"),
+            (("classes",), list("01234x"), "other classes here"),
+        ):
+            self.refused(self.broken(*place, value=value), said)
+
+    def test_what_decides(self):
+        for place, value, said in (
+            (("operating_point",), "best", "unknown operating point 'best'; known: sensitivity_0.9"),
+            (("operating_point",), ["youden"], "cannot be used"),
+            (("prior", "shares"), [0.5, 0.5], "one share between 0 and 1 for each class"),
+            (("prior", "shares"), [1, 0, 0, 0, 0], "one share between 0 and 1"),
+            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, 0.3], "the shares of a prior sum to 1"),
+            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, "0.2"], "'0.2' stands where a number belongs"),
+            (("prior",), {}, "'shares' is missing"),
+            (("gates", "distance_limit"), "far", "'far' stands where a number belongs"),
+            (("gates", "gradable_from"), None, "None stands where a number belongs"),
+            (("gates", "gradable_from"), True, "True stands where a number belongs"),
+        ):
+            self.refused(self.broken(*place, value=value), said)
+        self.refused(
+            self.whole.replace('"gradable_from": 0.5', '"gradable_from": 1e999'), "stands where a number belongs"
+        )
+        for name in ("heads", "decides", "unpromised", "modes", "others", "gates", "photographs"):
+            self.refused(self.broken(name, without=True), f"'{name}' is missing")
+
+    def test_the_fit_of_a_mode(self):
+        four = [3.0, 1.0, -1.0, -3.0]
+        for place, value, said in (
+            (("calibration", "slope"), [-1], "positive slopes"),
+            (("calibration", "slope"), [1e308], "positive slopes up to 148"),
+            (("calibration", "slope"), [], "positive slopes"),
+            (("calibration", "bias"), four[::-1], "descend"),
+            (("calibration", "bias"), four[:3], "has 3 scores"),
+            (("calibration", "bias"), ["0"] * 4, "stands where a number belongs"),
+            (("calibration", "bias"), 0, "cannot be used"),
+            (("calibration", "link"), "probit", "unknown link 'probit'; known: softmax"),
+            (("calibration", "link"), "corn", "positive slopes"),
+            (("calibration",), {"link": "corn", "slope": [1.0] * 4, "bias": four}, "not calibrated for what it reads"),
+            (("calibration",), {"link": "regression", "slope": [1], "bias": four}, "not calibrated for what it reads"),
+            (("cuts",), [3, 2, 1, 0], "rising"),
+            (("cuts",), [1, 2, 3], "one less than the classes"),
+            (("fitted_prior",), [0.25] * 4, "one share between 0 and 1"),
+            (("under",), [1, 1, 1, 1, 1], "one share between 0 and 1"),
+            (("report",), 3, "cannot be used"),
+            (("points",), {}, "thresholds are not those of referable"),
+            (("points",), {"any_dr": {}}, "thresholds are not those of referable"),
+            (("points", "referable"), {}, "unknown operating point"),
+            (("points", "referable", "youden", "threshold"), None, "stands where a number belongs"),
+            (("points", "referable", "youden", "surprise"), 1, "cannot be used"),
+            (("points", "referable", "youden"), [], "cannot be used"),
+        ):
+            self.refused(self.broken("modes", "plain", *place, value=value), said)
+
+    def test_what_a_mode_reads(self):
+        nothing = {"output": "", "views": 1, "vote": "", "mean": []}
+        for mode, way, said in (
+            ("tta4", {"views": 3}, "'tta4' reads nothing that is known"),
+            ("tta4", {"views": 10**9}, "reads nothing that is known"),
+            ("knn", {"vote": "os.system"}, "'knn' reads nothing that is known"),
+            ("knn", {"vote": "ordinal", "output": "proto"}, "reads nothing that is known"),
+            ("plain+knn", {"mean": ["plain", "knn"], "views": 8}, "reads nothing that is known"),
+            ("plain+knn", {"mean": ["plain", "tta8"]}, "'plain.knn' reads what is not there"),
+            ("plain+knn", {"mean": ["plain", "plain+knn"]}, "reads what is not there"),
+            ("plain+knn", {"mean": 3}, "cannot be used"),
+            ("proto", {"output": "nowhere"}, "'proto' reads what is not there"),
+            ("proto", {"output": ["proto"]}, "cannot be used"),
+            ("proto", {"output": "edema"}, "'proto' is not calibrated for what it reads"),
+        ):
+            self.refused(self.broken("modes", mode, "way", value=nothing | way), said)
+        self.refused(self.broken("modes", "plain", "way", value={}), "'output' is missing")
+        self.refused(self.broken("modes", "plain", without=True), "'plain.knn' reads what is not there")
+
+    def test_a_number_of_views_that_is_written_otherwise_is_the_same(self):
+        self.path.write_text(self.broken("modes", "tta4", "way", "views", value=4.0))
+        self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].asked("tta4").views), "4")
+
+    def test_what_is_told_besides(self):
+        for place, value, said in (
+            (("edema", "calibration", "bias"), [0.0], "has 1 scores"),
+            (("edema", "calibration", "link"), "labels", "positive slopes"),
+            (("edema", "calibration"), {"link": "coral", "slope": [1], "bias": [1, -1]}, "coral link is not one of"),
+            (("edema", "prior"), [0.5, 0.5], "one share between 0 and 1"),
+            (("edema", "fitted_prior"), [0.5, 0.5, 0.5], "sum to 1"),
+            (("edema",), {}, "is missing"),
+            (("nowhere",), {}, "'nowhere' is missing"),
+        ):
+            self.refused(self.broken("others", *place, value=value), said)
+        self.refused(self.broken("others", value=[]), "cannot be used")
+
+    def test_photographs(self):
+        for field, values in {
+            "enhancement": ["os", None, []],
+            "size": [1e9, 0, 15, 16383, 512.0, True],
+            "image_size": [1, 15, 8193, 16383, -256, "256"],
+            "quality": [0, 101, 95.0, None],
+            "records": [3, None],
+        }.items():
+            for value in values:
+                self.refused(self.broken("photographs", field, value=value), "not one of ours|cannot be used")
+        self.refused(self.broken("photographs", value={}), "'enhancement' is missing")
+        self.refused(self.broken("photographs", "more", value=1), "cannot be used")
+
+    def test_labels(self):
+        write_rule(self.path, fitted_on_labels(patients=60)[0], PREPARATION)
+        self.whole = self.path.read_text()
+        points = json.loads(self.whole)["modes"]["plain"]["points"]
+        for place, value, said in (
+            (("prior", "shares"), [0.5, 0.5, 1.0], "one share between 0 and 1"),
+            (("prior", "shares"), [0.9, 0.9], "one share between 0 and 1"),
+            (
+                ("modes", "plain", "points"),
+                points | {"odir_C": points["odir_D"]},
+                "are not those of odir_N, odir_D, odir_G",
+            ),
+            (("modes", "plain", "points"), {"odir_D": points["odir_D"]}, "are not those of odir_N, odir_D, odir_G"),
+            (("modes", "plain", "points", "odir_G"), {}, "unknown operating point"),
+            (("modes", "plain", "calibration", "link"), "softmax", "positive slopes"),
+        ):
+            self.refused(self.broken(*place, value=value), said)
 
 
 if __name__ == "__main__":

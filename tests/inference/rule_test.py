@@ -1,7 +1,6 @@
 import dataclasses
 import subprocess
 import sys
-import types
 import unittest
 
 import numpy as np
@@ -10,106 +9,310 @@ from hypothesis import strategies as st
 
 from dr_tf.console import UserError
 from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.decision import Answer, Shown
+from dr_tf.inference.fitting import fit_rule
+from dr_tf.inference.modes import Way
 from dr_tf.inference.operating_points import OperatingPoint
-from dr_tf.inference.rule import Mode, Rule
+from dr_tf.inference.rule import UNLIKE, Mode, OtherOutput, Rule
 from tests.inference import heads
-from tests.inference.drawn import fitted
+from tests.inference.drawn import NATURAL, drawn, fitted, fitted_on_labels, truth_of
+
+LN2, LN3 = np.log(2), np.log(3)
+LABELS = ("odir_N", "odir_D", "odir_G")
+GOOD = Shown("a.jpg", 0.9)
 
 
 def point(threshold):
     return OperatingPoint(threshold=threshold, guaranteed=True, note="")
 
 
+def mode_of(head, threshold, prior, *, point_name="youden", calibration=None, **others):
+    """The same threshold for whatever the head decides."""
+    points = {definition: {point_name: point(threshold)} for definition in head.decided}
+    return Mode(calibration or Calibration(head.link), prior, points, **others)
+
+
+def rule_of(head, mode, prior, **others):
+    others = {"point": "youden", "heads": {"": head}, "decides": "", **others}
+    return Rule(prior=prior, prior_name="train", modes={"plain": mode}, **others)
+
+
 def binary_rule(threshold=0.5, **others):
-    calibration = Calibration("sigmoid", (2.0,), (0.0,))
-    mode = Mode(calibration, (0.5, 0.5), {"sensitivity_0.9": point(threshold)})
-    return Rule(heads.Binary(), (0.9, 0.1), "train", "sensitivity_0.9", {"plain": mode}, **others)
+    calibration = Calibration("binary", (2.0,), (0.0,))
+    mode = mode_of(heads.Binary(), threshold, (0.5, 0.5), calibration=calibration)
+    return rule_of(heads.Binary(), mode, (0.9, 0.1), **others)
+
+
+def graded_rule(threshold=0.3, prior=(0.2,) * 5, **others):
+    return rule_of(heads.Softmax(), mode_of(heads.Softmax(), threshold, prior, **others), prior)
+
+
+def label_rule(**thresholds):
+    points = {f"odir_{label}": {"youden": point(threshold)} for label, threshold in thresholds.items()}
+    mode = Mode(Calibration("labels"), (0.5, 0.5, 0.5), points)
+    return rule_of(heads.MultiLabel(), mode, (0.5, 0.5, 0.2))
 
 
 class DecideTest(unittest.TestCase):
     def test_by_hand(self):
         # logit 2 * ln 2 -> odds 4 under balance; odds 4 / 9 where one in ten is positive.
-        (decision,) = binary_rule(0.3).decide([[np.log(2)]], photographs=["a.jpg"])
+        (decision,) = binary_rule(0.3).decide([[LN2]], cases=["a.jpg"])
         self.assertAlmostEqual(decision.p_positive, 4 / 13)
         self.assertEqual((decision.action, decision.grade, decision.gradable), ("refer", None, True))
+        self.assertEqual(decision.answers, {"referable": Answer(decision.p_positive, 0.3, yes=True)})
         self.assertEqual(list(decision.probabilities), ["no", "yes"])
         self.assertAlmostEqual(decision.probabilities["no"], 9 / 13)
+        self.assertEqual((decision.case, decision.images, decision.missing), ("a.jpg", {}, ()))
 
     def test_at_the_threshold_is_positive(self):
-        p = binary_rule().probabilities([[0.3]])[0, 1]
+        p = binary_rule().probabilities({"plain": [[0.3]]})[0, 1]
         for threshold, action in ((p, "refer"), (np.nextafter(p, 1), "clear")):
-            self.assertEqual(binary_rule(float(threshold)).decide([[0.3]], photographs=["a"])[0].action, action)
+            self.assertEqual(binary_rule(float(threshold)).decide([[0.3]], cases=["a"])[0].action, action)
 
     def test_refer_follows_p_positive_and_not_the_grade(self):
-        mode = Mode(Calibration(), tuple([0.2] * 5), {"youden": point(0.3)})
-        rule = Rule(heads.Softmax(), (0.2,) * 5, "fitted", "youden", {"plain": mode})
-        (decision,) = rule.decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), photographs=["a"])
+        (decision,) = graded_rule().decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), cases=["a"])
         self.assertEqual((decision.grade, decision.action), (0, "refer"))
 
     def test_cuts_of_the_expected_grade_decide_the_grade(self):
-        mode = Mode(Calibration(), (0.2,) * 5, {"youden": point(0.3)}, cuts=(0.5, 1.2, 2.5, 3.5))
-        rule = Rule(heads.Softmax(), (0.2,) * 5, "fitted", "youden", {"plain": mode})
-        self.assertEqual(rule.decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), photographs=["a"])[0].grade, 2)
+        rule = graded_rule(cuts=(0.5, 1.2, 2.5, 3.5))
+        self.assertEqual(rule.decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), cases=["a"])[0].grade, 2)
+
+    def test_another_operating_point_of_the_run(self):
+        mode = mode_of(heads.Binary(), 0.3, (0.5, 0.5))
+        mode = dataclasses.replace(mode, points={"referable": {"youden": point(0.3), "high": point(0.8)}})
+        rule = rule_of(heads.Binary(), mode, (0.5, 0.5))
+        self.assertEqual([rule.operating_point().threshold, *rule.thresholds(point="high")], [0.3, 0.8])
+        other = dataclasses.replace(rule, point="high")
+        self.assertEqual([r.decide([[LN2]], cases=["a"])[0].action for r in (rule, other)], ["refer", "clear"])
 
     def test_what_cannot_be_graded_is_taken_again_and_has_no_grade(self):
-        quality = types.SimpleNamespace(score=0.2, reason="too dark")
-        good = types.SimpleNamespace(score=0.9, reason="")
+        dark = Shown("a", 0.2, "too dark")
         rule = binary_rule(0.01, distance_limit=5.0)
-        logits = np.array([[3.0]] * 5 + [[np.nan]])
         found = rule.decide(
-            logits,
-            photographs=list("abcdef"),
-            qualities=[quality, good, good, None, good, good],
+            np.array([[3.0]] * 5 + [[np.nan]]),
+            cases=list("abcdef"),
+            images=[{"": dark}, {"": GOOD}, {"": GOOD}, {"": Shown("d")}, {"": GOOD}, {"": GOOD}],
             distances=[1, 6, 5, 1, np.nan, 1],
         )
         self.assertEqual([d.action for d in found], ["retake", "retake", "refer", "refer", "retake", "retake"])
-        self.assertEqual(
-            [d.reason for d in found[:3]], ["too dark", "unlike the photographs that the network learned from", ""]
-        )
+        self.assertEqual([d.reason for d in found[:3]], ["too dark", UNLIKE, ""])
         self.assertEqual((found[5].reason, found[5].p_positive), ("the network gave no number", None))
+        self.assertEqual((found[4].distance, found[4].reason), (None, UNLIKE))
+        # What the network made of it is told all the same.
+        self.assertGreater(found[0].p_positive, 0.5)
+
+    def test_how_bad_a_photograph_may_be_is_the_rules_to_say(self):
+        dark, blurred = Shown("a", 0.2, "too dark"), Shown("a", 0.6)
+        for gradable_from, reasons in ((0.1, ("", "")), (0.7, ("too dark", "gradability 0.60 is below 0.70"))):
+            rule = binary_rule(gradable_from=gradable_from)
+            found = rule.decide([[1.0]] * 2, cases="ab", images=[{"": dark}, {"": blurred}])
+            self.assertEqual(tuple(d.reason for d in found), reasons)
+            self.assertEqual(tuple(d.images[""].reason for d in found), reasons)
 
     def test_unknown_names_list_the_known(self):
-        with self.assertRaisesRegex(UserError, "known: plain"):
-            binary_rule().decide([[0.0]], photographs=["a"], mode="tta4")
-        with self.assertRaisesRegex(UserError, "known: sensitivity_0.9"):
-            Rule(heads.Binary(), (0.5, 0.5), "train", "youden", binary_rule().modes)
+        with self.assertRaisesRegex(UserError, "nothing was fitted for the mode 'tta4'; known: plain"):
+            binary_rule().decide([[0.0]], cases=["a"], mode="tta4")
+        with self.assertRaisesRegex(UserError, "unknown operating point 'sensitivity_0.9'; known: youden"):
+            binary_rule(point="sensitivity_0.9")
 
+    def test_what_has_to_be_asked(self):
+        head, prior = heads.Coral(), (0.2,) * 5
+        modes = {
+            "plain": mode_of(head, 0.5, prior),
+            "knn": mode_of(head, 0.5, prior, calibration=Calibration("softmax"), way=Way(vote="ordinal")),
+            "plain+knn": mode_of(
+                head, 0.5, prior, calibration=Calibration("softmax"), way=Way(mean=("plain", "knn")), under=prior
+            ),
+        }
+        rule = dataclasses.replace(rule_of(head, modes["plain"], prior), modes=modes)
+        self.assertEqual(rule.asked().modes, {"plain": (Way(), "coral")})
+        of_both = {"plain": (Way(), "coral"), "knn": (Way(vote="ordinal"), "softmax")}
+        self.assertEqual(rule.asked("plain+knn").modes, of_both)
+        scores = {"plain": [[0.0, -1, -2, -3]], "knn": np.log([[0.1, 0.1, 0.1, 0.1, 0.6]])}
+        mean = (head.probabilities(scores["plain"]) + [[0.1, 0.1, 0.1, 0.1, 0.6]]) / 2
+        (decision,) = rule.decide(scores, cases=["a"], mode="plain+knn")
+        np.testing.assert_allclose(list(decision.probabilities.values()), mean[0])
+
+
+class LabelsTest(unittest.TestCase):
+    def test_each_has_its_own_threshold_and_answer(self):
+        # Under a prior of 0.2 instead of 0.5 odds fall to a quarter: those of G from 3 to 3 / 4.
+        rule = label_rule(N=0.8, D=0.5, G=0.4)
+        (decision,) = rule.decide([[LN3, LN3, LN3]], cases=["a"])
+        probabilities = [0.75, 0.75, 3 / 7]
+        np.testing.assert_allclose([decision.answers[name].probability for name in LABELS], probabilities)
+        self.assertEqual([decision.answers[name].threshold for name in LABELS], [0.8, 0.5, 0.4])
+        self.assertEqual([decision.answers[name].yes for name in LABELS], [False, True, True])
+        np.testing.assert_allclose([decision.probabilities[label] for label in "NDG"], probabilities)
+        self.assertEqual((decision.p_positive, decision.threshold, decision.grade), (0.75, 0.5, None))
+
+    def test_the_positive_one_alone_says_whether_to_refer(self):
+        for logits, action in (([9, -9, 9], "clear"), ([-9, 9, -9], "refer")):
+            (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([logits], cases=["a"])
+            self.assertEqual(decision.action, action)
+            self.assertEqual([answer.yes for answer in decision.answers.values()], [x > 0 for x in logits])
+
+    def test_one_label_that_is_no_number_is_no_answer(self):
+        (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([[np.nan, 9, 9]], cases=["a"])
+        self.assertEqual((decision.action, decision.answers), ("retake", {}))
+
+    def test_uncertainty_is_the_mean_over_labels(self):
+        (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([[0.0, 800, -800]], cases=["a"])
+        self.assertAlmostEqual(decision.uncertainty, 1 / 3)
+
+
+class PairTest(unittest.TestCase):
+    def decide(self, images, rule=None):
+        (decision,) = (rule or binary_rule(0.01)).decide([[3.0]], cases=["12"], images=[images])
+        return decision
+
+    def test_both_eyes_are_one_answer(self):
+        decision = self.decide({"left": GOOD, "right": Shown("b.jpg", 0.8)})
+        self.assertEqual((decision.action, decision.reason, decision.missing), ("refer", "", ()))
+        self.assertEqual([image.photograph for image in decision.images.values()], ["a.jpg", "b.jpg"])
+
+    def test_one_eye_that_cannot_be_graded_is_named_and_taken_again(self):
+        decision = self.decide({"left": Shown("a", 0.1, "too dark"), "right": GOOD})
+        self.assertEqual((decision.action, decision.gradable), ("retake", False))
+        self.assertEqual(decision.reason, "left eye: too dark")
+
+    def test_both(self):
+        unread = Shown("b", reason="not a file")
+        decision = self.decide({"left": Shown("a", 0.1, "too dark"), "right": unread})
+        self.assertEqual(decision.reason, "left eye: too dark; right eye: not a file")
+
+    def test_an_eye_that_nobody_photographed_is_missing_and_no_reason(self):
+        decision = self.decide({"right": GOOD})
+        self.assertEqual((decision.action, decision.reason, decision.missing), ("refer", "", ("left",)))
+
+    def test_of_one_photograph_nothing_is_missing(self):
+        self.assertEqual(self.decide({"": GOOD}).missing, ())
+
+
+class OthersTest(unittest.TestCase):
+    """An output that is told beside the one that decides."""
+
+    def rule(self, decides, other, **fit):
+        outputs = {"main": decides, "other": other}
+        prior = (1 / len(decides.classes),) * len(decides.classes)
+        calibration = Calibration("softmax", (2.0,), (0.0,) * len(other.classes))
+        even = (1 / len(other.classes),) * len(other.classes)
+        told = OtherOutput(**{"calibration": calibration, "fitted_prior": even, "prior": even, **fit})
+        mode = mode_of(decides, 0.5, prior)
+        return rule_of(decides, mode, prior, heads=outputs, decides="main", others={"other": told})
+
+    def test_it_is_told_calibrated_and_under_its_own_prior(self):
+        rule = self.rule(heads.Softmax(), heads.Edema(), prior=(0.6, 0.3, 0.1))
+        scores = {"main": np.zeros((1, 5)), "other": [[0, 0, LN2]]}
+        (decision,) = rule.decide(scores["main"], cases=["a"], outputs=scores)
+        # Odds 1 : 1 : 4 once sharpened, times 6 : 3 : 1.
+        told = decision.others["other"]
+        self.assertEqual(list(told), ["none", "elsewhere", "near"])
+        np.testing.assert_allclose(list(told.values()), [6 / 13, 3 / 13, 4 / 13])
+        self.assertEqual((decision.likeliest("other"), decision.likeliest("main")), (0, None))
+        self.assertEqual(list(decision.others), ["other"])
+
+    def test_only_where_the_case_can_be_graded(self):
+        rule = self.rule(heads.Softmax(), heads.Edema())
+        outputs, dark = {"other": [[0, 0, 9.0]]}, {"": Shown("a", 0.1, "too dark")}
+        (decision,) = rule.decide(np.zeros((1, 5)), cases=["a"], outputs=outputs, images=[dark])
+        self.assertEqual((decision.others, decision.likeliest("other")), ({}, None))
+
+    def test_what_is_no_number_is_not_told(self):
+        rule = self.rule(heads.Softmax(), heads.Edema())
+        outputs = {"other": [[0, 0, np.nan], [0, 0, 9]]}
+        found = rule.decide(np.zeros((2, 5)), cases="ab", outputs=outputs)
+        self.assertEqual([(d.action, d.likeliest("other")) for d in found], [("retake", None), ("refer", 2)])
+        self.assertEqual((found[0].reason, found[0].grade), ("the network gave no number", None))
+
+    def test_what_was_not_asked_for_is_not_told(self):
+        (decision,) = self.rule(heads.Softmax(), heads.Edema()).decide(np.zeros((1, 5)), cases=["a"])
+        self.assertEqual(decision.others, {})
+
+    def test_the_grade_is_another_outputs_where_the_one_that_decides_has_none(self):
+        rule = self.rule(heads.Binary(), heads.Softmax(positive="any_dr"))
+        outputs = {"other": np.log([[0.1, 0.1, 0.1, 0.6, 0.1], [0.6, 0.1, 0.1, 0.1, 0.1]])}
+        found = rule.decide([[-9.0], [9.0]], cases="ab", outputs=outputs)
+        self.assertEqual([(d.action, d.grade) for d in found], [("clear", 3), ("refer", 0)])
+        self.assertEqual([d.grade for d in rule.decide([[-9.0]], cases="a")], [None])
+        # Nor does an output whose classes are no grades give one.
+        beside = self.rule(heads.Binary(), heads.Edema())
+        self.assertIsNone(beside.decide([[9.0]], cases="a", outputs={"other": [[0, 0, 9.0]]})[0].grade)
+
+
+class PrevalenceTest(unittest.TestCase):
     @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
     @settings(max_examples=100, deadline=None)
-    def test_another_prevalence_moves_p_and_refers_the_same(self, logit, cut, before, after):
+    def test_it_moves_p_and_refers_the_same(self, logit, cut, before, after):
         assume(abs(logit - cut) > 1e-6)
-        rule = Rule(
-            heads.Binary(),
-            (1 - before, before),
-            "train",
-            "youden",
-            {"plain": Mode(Calibration(), (0.5, 0.5), {"youden": point(0.5)})},
-        )
-        threshold = point(float(rule.probabilities([[cut]])[0, 1]))
-        rule = dataclasses.replace(rule, modes={"plain": Mode(Calibration(), (0.5, 0.5), {"youden": threshold})})
+        head, prior = heads.Binary(), (1 - before, before)
+        rule = rule_of(head, mode_of(head, 0.5, (0.5, 0.5)), prior)
+        threshold = float(rule.probabilities({"plain": [[cut]]})[0, 1])
+        rule = rule_of(head, mode_of(head, threshold, (0.5, 0.5)), prior)
         moved = rule.at_prevalence(after)
         np.testing.assert_allclose(moved.prior, [1 - after, after])
-        self.assertEqual(*(r.decide([[logit]], photographs=["a"])[0].action for r in (rule, moved)))
+        self.assertEqual(*(r.decide([[logit]], cases=["a"])[0].action for r in (rule, moved)))
 
-    def test_another_prevalence_with_five_grades(self):
-        rule, logits, _ = fitted(heads.Softmax())
-        moved = rule.at_prevalence(0.02)
-        clear_cut = (
-            abs(rule.head.p_positive(rule.probabilities(logits)) - rule.modes["plain"].points[rule.point].threshold)
-            > 1e-9
+    def test_with_five_grades_every_mode_refers_the_same(self):
+        head = heads.Coral()
+        logits, grades, names = drawn(head, 150, np.random.default_rng(0))
+        scores = {"plain": logits, "knn": logits[:, [0, 0, 1, 2, 3]] * [0, 1, 1, 1, 1] / 2}
+        rule = fit_rule(
+            {"": head},
+            "",
+            scores,
+            truth_of(head, grades, names),
+            train_prior=NATURAL,
+            modes=("plain", "knn", "plain+knn"),
         )
-        actions = [
-            [d.action for d in r.decide(logits[clear_cut], photographs=range(clear_cut.sum()))] for r in (rule, moved)
-        ]
-        self.assertEqual(*actions)
-        self.assertLess(moved.probabilities(logits)[:, 2:].sum(), rule.probabilities(logits)[:, 2:].sum())
+        moved = rule.at_prevalence(0.02)
+        self.assertAlmostEqual(sum(moved.prior[2:]), 0.02)
+        for mode in rule.modes:
+            p = head.p_positive(rule.probabilities(scores, mode))
+            sure = abs(p - rule.operating_point(mode).threshold) > 1e-9
+            rows, cases = {name: of[sure] for name, of in scores.items()}, range(sure.sum())
+            actions = [[d.action for d in r.decide(rows, cases=cases, mode=mode)] for r in (rule, moved)]
+            with self.subTest(mode):
+                self.assertEqual(*actions)
+                self.assertEqual(set(actions[0]), {"refer", "clear"})
+                self.assertGreater(sure.sum(), 250)
+                self.assertLess(head.p_positive(moved.probabilities(scores, mode)).mean(), p.mean())
+
+    def test_of_labels_the_positive_one_alone_moves(self):
+        rule, logits, _ = fitted_on_labels()
+        moved = rule.at_prevalence(0.02)
+        np.testing.assert_allclose(moved.prior, [rule.prior[0], 0.02, rule.prior[2]])
+        before, after = (r.modes["plain"].points for r in (rule, moved))
+        for label in LABELS:
+            for name in before[label]:
+                with self.subTest(label=label, point=name):
+                    compare = self.assertLess if label == "odir_D" else self.assertEqual
+                    compare(after[label][name].threshold, before[label][name].threshold)
+        clear_cut = abs(rule.probabilities({"plain": logits}) - rule.thresholds()).min(axis=1) > 1e-9
+        rows = logits[clear_cut]
+        one, other = (r.decide(rows, cases=range(len(rows))) for r in (rule, moved))
+        self.assertEqual([d.action for d in one], [d.action for d in other])
+        self.assertEqual(
+            [[answer.yes for answer in d.answers.values()] for d in one],
+            [[answer.yes for answer in d.answers.values()] for d in other],
+        )
+        self.assertGreater(len(rows), 390)
+
+    def test_a_threshold_that_nobody_reaches_stays_out_of_reach(self):
+        for threshold in (1.5, float(np.nextafter(1, 2))):
+            self.assertEqual(binary_rule(threshold).at_prevalence(0.5).thresholds().tolist(), [threshold])
+
+    def test_it_lies_between_0_and_1(self):
+        with self.assertRaisesRegex(UserError, "between 0 and 1, not at 2"):
+            fitted(heads.Softmax(), patients=20)[0].at_prevalence(2)
 
 
 class LightTest(unittest.TestCase):
     def test_serving_loads_numpy_and_opencv_only(self):
         code = (
             "import importlib, sys\n"
-            "for m in ('rule_file', 'rule', 'decision', 'patients', 'formats', 'neighbours', 'gate', 'fitting'):\n"
+            "for m in ('rule_file', 'rule', 'decision', 'patients', 'case', 'formats', 'neighbours', 'gate', 'fitting',\n"
+            "          'modes', 'network', 'reading', 'run', 'predictor'):\n"
             "    importlib.import_module('dr_tf.inference.' + m)\n"
             "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib', 'tqdm', 'pandas'}))"
         )

@@ -37,6 +37,15 @@ class AurocTest(tf.test.TestCase):
         expected = sklearn.metrics.roc_auc_score(true, z, sample_weight=weights)
         self.assertAllClose(area(true, z, weights), expected, atol=1e-3)
 
+    def test_what_is_not_known_does_not_count(self):
+        """The fourth would be wrong, and weighs more than all others."""
+        flat = {"positive": lambda y: ops.reshape(y, (-1,)), "log_odds": lambda z: ops.reshape(z, (-1,))}
+        targets, logits = np.float32([[0], [1], [1], [-1]]), np.float32([[0], [1], [-1], [9]])
+        for weights, expected in ((None, 1 / 2), (np.float32([1, 3, 1, 50]), 3 / 4)):
+            metric = AUROC(known=lambda y: ops.reshape(y, (-1,)) >= 0, **flat)
+            metric.update_state(targets, logits, weights)
+            self.assertAllClose(metric.result(), expected, atol=1e-3)
+
     def test_scores_that_a_sigmoid_would_make_equal_keep_their_order(self):
         true, z = [0] * 50 + [1] * 50, np.r_[np.linspace(20, 24, 50), np.linspace(30, 35, 50)]
         self.assertAllClose(area(true, z), 1.0, atol=1e-3)

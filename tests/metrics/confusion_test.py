@@ -49,6 +49,13 @@ class ByHandTest(tf.test.TestCase):
         self.assertAllClose(metric.matrix, [[1, 0], [2.5, 0.5]])
         self.assertAllClose(metric.result(), 1.5 / 4)
 
+    def test_what_is_not_known_does_not_count(self):
+        metric = fed(Accuracy, [0, -1, 1, -1], [0, 0, 0, 1], classes=2)
+        self.assertAllEqual(metric.matrix, [[1, 0], [1, 0]])
+        self.assertAllClose(metric.result(), 0.5)
+        weighted = fed(BalancedAccuracy, [0, -1, 1], [0, 0, 0], classes=2, weights=[1.0, 9.0, 2.0])
+        self.assertAllClose(weighted.result(), 0.5)
+
     def test_nothing_seen_or_nothing_to_agree_upon(self):
         for kind in (Accuracy, BalancedAccuracy, QuadraticKappa):
             self.assertAllEqual(fed(kind, [], [], batch=1).result(), 0)

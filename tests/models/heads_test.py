@@ -7,15 +7,20 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.grades import GRADES, POSITIVE_DEFINITIONS, is_positive
+from dr_tf.grades import DME_RISKS, GRADES, POSITIVE_DEFINITIONS, is_positive
 from dr_tf.metrics.confusion import Accuracy
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.binary import Binary
-from dr_tf.models.heads.head import Head, sigmoid
+from dr_tf.models.heads.edema import Edema
+from dr_tf.models.heads.head import Head, decided_truth, positives
+from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
+from dr_tf.models.links import width
+from dr_tf.models.losses import Masked
 
+LN3 = np.log(3)
 GRADED = {"grade": np.array([0, 4, -1, 2, 1]), "any_dr": np.array([0, 1, 1, 1, -1]), "dme": np.array([0, -1, 2, 0, 2])}
 
 
@@ -32,7 +37,12 @@ def figures(head, targets, logits):
 
 class EveryHeadTest(tf.test.TestCase):
     def test_its_config_makes_it_again(self):
-        for head in (Softmax(positive="any_dr", dme_weight=0.5), Binary(positive="odir_D", focal_gamma=2.0)):
+        for head in (
+            Softmax(positive="any_dr", label_smoothing=0.1),
+            Binary(positive="odir_D", focal_gamma=2.0),
+            Edema(focal_gamma=1.0),
+            MultiLabel(positive="odir_G", focal_gamma=2.0),
+        ):
             config = json.loads(json.dumps(head.get_config()))
             self.assertEqual(HEADS[head.name](**config), head)
 
@@ -45,8 +55,28 @@ class EveryHeadTest(tf.test.TestCase):
         keras.config.set_dtype_policy("mixed_float16")
         self.addCleanup(keras.config.set_dtype_policy, "float32")
         for kind in HEADS.values():
-            logits = kind().logits(keras.Input((8,), dtype="float16"))
-            self.assertEqual((logits.dtype, logits.shape[-1]), ("float32", kind.outputs))
+            features = keras.Input((8,), dtype="float16")
+            model = keras.Model(features, kind().logits(features, "task"))
+            self.assertEqual((model.output.dtype, model.output.shape[-1]), ("float32", kind().outputs))
+            self.assertEqual(model.get_layer("task").dtype_policy.name, "float32")
+
+    def test_a_link_takes_the_logits_that_it_gives(self):
+        for kind in HEADS.values():
+            head = kind()
+            self.assertEqual(head.outputs, width(head.link, len(head.classes)))
+            probabilities = head.probabilities(np.zeros((2, head.outputs)))
+            self.assertEqual(probabilities.shape, (2, len(head.classes)))
+            self.assertEqual(head.scores(probabilities).shape, (2, len(head.decided)))
+            self.assertIn(head.positive, head.decided)
+
+    def test_what_it_decides_is_in_the_truth_by_definition(self):
+        columns = GRADED | {"labels": np.array([[0, 1] + [-1] * 6] * 5)}
+        for head in (Softmax(), Binary(positive="referable_or_dme"), Edema(), MultiLabel()):
+            found = decided_truth(head, columns)
+            self.assertEqual(found.shape, (5, len(head.decided)))
+            for definition, column in zip(head.decided, found.T, strict=True):
+                self.assertAllEqual(column, positives(definition, columns))
+        self.assertAllEqual(found[:, :3], [[0, 1, -1]] * 5)
 
     def test_the_figure_that_chooses_is_among_the_metrics(self):
         for kind in HEADS.values():
@@ -80,8 +110,8 @@ class SoftmaxTest(tf.test.TestCase):
             self.assertAllEqual(head.grade(probabilities), [0, 1])
 
     def test_what_a_grade_does_not_tell_is_refused(self):
-        for definition in ("referable_or_dme", "odir_D"):
-            with self.assertRaisesRegex(UserError, f"{definition}.*any_dr, referable, vision_threatening$"):
+        for definition in ("referable_or_dme", "referable_dme", "odir_D"):
+            with self.assertRaisesRegex(UserError, f"{definition}.*any_dr, referable, vision_threatening. A @binary"):
                 Softmax(positive=definition)
 
     def test_loss(self):
@@ -101,6 +131,12 @@ class SoftmaxTest(tf.test.TestCase):
         self.assertAllClose(got["auroc"], 1.0, atol=1e-3)
         self.assertGreater(got["quadratic_kappa"], 0.8)
 
+    def test_a_row_whose_grade_is_not_known_counts_nowhere(self):
+        logits = np.float32([[3, 0, 0, 0, 0], [0, 0, 3, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 9]])
+        targets = np.eye(5, dtype=np.float32)[[0, 2, 2, 0]] * [[1], [1], [1], [0]]
+        self.assertEqual(figures(Softmax(), targets, logits), figures(Softmax(), targets[:3], logits[:3]))
+        self.assertAllClose(figures(Softmax(), targets, logits)["accuracy"], 2 / 3)
+
     def test_auroc_orders_by_what_is_positive(self):
         """For referable disease grades 0 and 1 are one side: sureness of grade 1 must not count for the positive."""
         logits = np.float32([[0, 9, 0, 0, 0], [1, 0, 0, 2, 0]])
@@ -109,64 +145,171 @@ class SoftmaxTest(tf.test.TestCase):
         self.assertAllClose(figures(Softmax(positive="any_dr"), targets, logits)["auroc"], 0.0, atol=1e-3)
 
 
-class SecondHeadTest(tf.test.TestCase):
-    """The risk of macular edema beside the grade; of the second photograph it is not known."""
+class EdemaTest(tf.test.TestCase):
+    def test_labels(self):
+        head = Edema()
+        self.assertEqual((head.classes, head.outputs, head.positive), (DME_RISKS, 3, "referable_dme"))
+        self.assertAllEqual(head.strata(GRADED), GRADED["dme"])
+        self.assertAllEqual(head.usable(GRADED), [True, False, True, True, True])
+        self.assertAllEqual(head.targets(GRADED), [[1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]])
+        self.assertEqual([head.name_of(row) for row in head.targets(GRADED)[[0, 2]]], [DME_RISKS[0], DME_RISKS[2]])
 
-    def setUp(self):
-        super().setUp()
-        self.head = Softmax(dme_weight=0.5)
-        self.targets = np.zeros((2, 8), np.float32)
-        self.targets[[0, 0, 1], [1, 7, 4]] = 1
-        grades, risks = np.log([0.25, 0.5, 0.1, 0.1, 0.05]), np.log([0.2, 0.2, 0.6])
-        self.logits = np.float32([[*grades, *risks]] * 2)
+    def test_near_the_fovea_is_positive_and_no_class_is_a_grade(self):
+        probabilities = Edema().probabilities(np.log([[0.2, 0.5, 0.3]]))
+        self.assertAllClose(Edema().p_positive(probabilities), [0.3])
+        self.assertIsNone(Edema().grade(probabilities))
 
-    def test_targets(self):
-        expected = [[1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]
-        self.assertAllEqual(self.head.targets(GRADED)[:, 5:], expected)
-        self.assertAllEqual(self.head.targets(GRADED)[:, :5], Softmax().targets(GRADED))
-        self.assertEqual([self.head.name_of(target) for target in self.targets], [GRADES[1], GRADES[4]])
+    def test_what_the_risk_alone_does_not_tell_is_refused(self):
+        for definition in ("referable", "referable_or_dme"):
+            with self.assertRaisesRegex(
+                UserError, f"edema alone does not tell '{definition}'; it can tell referable_dme. A"
+            ):
+                Edema(positive=definition)
 
-    def test_nobody_knows_the_risk(self):
-        for columns in ({"grade": np.array([0, 1])}, {"grade": np.array([0, 1]), "dme": np.array([-1, -1])}):
-            with self.assertRaisesRegex(UserError, "know no risk of macular edema"):
-                self.head.targets(columns)
-        with self.assertRaisesRegex(UserError, "dme_weight is 0 or a positive number, not -1"):
-            Softmax(dme_weight=-1)
-
-    def test_loss(self):
-        """Grades: -ln 0.5 and -ln 0.05; the risk: -ln 0.6, of the first alone."""
-        expected = (-np.log(0.5) - np.log(0.05) - 0.5 * np.log(0.6)) / 2
-        self.assertAllClose(self.head.loss()(self.targets, self.logits), expected)
-        weighted = (2 * (-np.log(0.5) - 0.5 * np.log(0.6)) - np.log(0.05)) / 2
-        self.assertAllClose(self.head.loss()(self.targets, self.logits, sample_weight=[2.0, 1.0]), weighted)
-        focal = (-np.log(0.5) * 0.5**2 - np.log(0.05) * 0.95**2 - 0.5 * np.log(0.6)) / 2
-        self.assertAllClose(Softmax(dme_weight=0.5, focal_gamma=2.0).loss()(self.targets, self.logits), focal)
-
-    def test_what_is_not_known_has_no_gradient(self):
-        for head in (self.head, Softmax(dme_weight=0.5, label_smoothing=0.1)):
-            logits = tf.Variable(self.logits)
+    def test_what_is_not_known_has_neither_loss_nor_gradient(self):
+        """Of the first photograph -ln 0.6 for its risk; of the second nobody knows it."""
+        logits, targets = tf.Variable(np.float32(np.log([[0.2, 0.2, 0.6]] * 2))), np.float32([[0, 0, 1], [0, 0, 0]])
+        for head, factor in ((Edema(), 1), (Edema(focal_gamma=2.0), 0.4**2), (Edema(label_smoothing=0.1), None)):
             with tf.GradientTape() as tape:
-                loss = head.loss()(self.targets, logits)
+                loss = head.loss()(targets, logits)
             gradient = tape.gradient(loss, logits).numpy()
-            self.assertAllEqual(gradient[1, 5:], [0, 0, 0])
-            self.assertAllClose(gradient[0, 5:], 0.25 * np.array([0.2, 0.2, -0.4]))
-            self.assertGreater(np.abs(gradient[1, :5]).min(), 0)
+            with self.subTest(head):
+                self.assertAllEqual(gradient[1], [0, 0, 0])
+                self.assertGreater(np.abs(gradient[0]).min(), 0)
+                if factor:
+                    self.assertAllClose(loss, -np.log(0.6) * factor / 2)
 
     def test_metrics(self):
-        """Right in both, in the grade alone, in the risk alone, and one whose risk is not known."""
-        targets = np.concatenate([np.eye(5)[[0, 1, 2, 3]], [*np.eye(3)[[2, 1, 0]], np.zeros(3)]], axis=1)
-        said = np.concatenate([np.eye(5)[[0, 1, 3, 3]], np.eye(3)[[2, 2, 0, 0]]], axis=1)
-        got = figures(self.head, targets.astype(np.float32), 3 * said.astype(np.float32))
-        self.assertAllClose(got.pop("joint_accuracy"), 1 / 3)
-        plain = figures(Softmax(), targets[:, :5].astype(np.float32), 3 * said[:, :5].astype(np.float32))
-        self.assertEqual(got, plain)
-        self.assertAllClose(got["accuracy"], 0.75)
+        """Right, wrong, and one that nobody knows."""
+        logits = np.float32([[3, 0, 0], [3, 0, 0], [0, 0, 9]])
+        got = figures(Edema(), np.float32([[1, 0, 0], [0, 0, 1], [0, 0, 0]]), logits)
+        self.assertAllClose([got["accuracy"], got["balanced_accuracy"], got["auroc"]], [0.5, 0.5, 0.5], atol=1e-3)
 
-    def test_both_read_the_same_features(self):
-        features = keras.Input((8,), dtype="float16")
-        both = keras.Model(features, self.head.logits(features))
-        self.assertEqual((both.output.dtype, both.output.shape[-1]), ("float32", 8))
-        self.assertIs(both.get_layer("dme").input, both.get_layer("logits").input)
+    def test_evidence(self):
+        found = Edema().evidence(np.float32(np.log([[0.2, 0.2, 0.6]])))
+        self.assertEqual(list(found), [*DME_RISKS, "dme >= 1", "dme >= 2", "positive"])
+        self.assertAllClose(found["dme >= 1"], [np.log(0.8 / 0.2)])
+        self.assertAllClose(found["positive"], [np.log(0.6 / 0.4)])
+
+
+class MultiLabelTest(tf.test.TestCase):
+    labels = np.array([[1, 0, -1, 0, 0, 0, 0, 0], [-1] * 8, [0, 1, 0, 0, 0, 0, 0, -1]])
+
+    def test_labels(self):
+        head, columns = MultiLabel(), {"labels": self.labels}
+        self.assertAllEqual(head.usable(columns), [True, False, True])
+        self.assertAllEqual(head.strata(columns), self.labels)
+        self.assertAllEqual(head.targets(columns), np.float32(self.labels))
+        self.assertEqual("".join(head.classes), "NDGCAHMO")
+        self.assertEqual([head.name_of(row) for row in head.targets(columns)], ["N", "none", "D"])
+        self.assertEqual(head.name_of([0, 1, 1, 0, 0, 0, 0, 1]), "D, G, O")
+
+    def test_each_is_decided_and_one_is_positive(self):
+        head = MultiLabel(positive="odir_G")
+        self.assertEqual(head.decided[:3], ("odir_N", "odir_D", "odir_G"))
+        probabilities = head.probabilities([[0, LN3, -LN3, 0, 0, 0, 0, 0]])
+        self.assertAllClose(probabilities[0, :3], [0.5, 0.75, 0.25])
+        self.assertAllClose(head.scores(probabilities), probabilities)
+        self.assertAllClose(head.p_positive(probabilities), [0.25])
+        self.assertIsNone(head.grade(probabilities))
+        self.assertFalse(head.exclusive)
+
+    def test_what_no_label_says_is_refused(self):
+        with self.assertRaisesRegex(UserError, "multi_label does not tell 'referable'; it can tell odir_N, odir_D"):
+            MultiLabel(positive="referable")
+
+    def test_metrics(self):
+        """Of D one of two is found; of the rest nothing is there. Nobody knows the second photograph's D."""
+        targets = np.zeros((3, 8), np.float32)
+        targets[:, 1] = 1, -1, 1
+        logits = np.full((3, 8), -2, np.float32)
+        logits[:2, 1] = 2
+        got = figures(MultiLabel(), targets, logits)
+        self.assertAllClose(got["f1_macro"], 2 / 3 / 8)
+        self.assertAllClose(got["auroc_macro"], 0)  # no label is both there and not there
+
+    def test_evidence(self):
+        found = MultiLabel(positive="odir_D").evidence(np.arange(8, dtype=np.float32)[None])
+        self.assertEqual(list(found), [*"NDGCAHMO", "positive"])
+        self.assertAllClose([found["O"][0], found["positive"][0]], [7, 1])
+
+
+class MaskedLossTest(tf.test.TestCase):
+    """Of labels with p = 0.75 that is there, p = 0.75 that is not, one that is not known, and p = 0.5 that is not."""
+
+    targets, logits = np.float32([[1, 0, -1, 0]]), np.float32([[LN3, LN3, 7, 0]])
+
+    def test_by_hand(self):
+        expected = (-np.log(0.75) - np.log(0.25) - np.log(0.5)) / 4
+        self.assertAllClose(Masked()(self.targets, self.logits), expected)
+        focal = (-np.log(0.75) * 0.25**2 - np.log(0.25) * 0.75**2 - np.log(0.5) * 0.5**2) / 4
+        self.assertAllClose(Masked(2.0)(self.targets, self.logits), focal)
+        self.assertAllClose(Masked(0.0)(self.targets, self.logits), expected)
+
+    def test_what_is_not_known_has_no_gradient(self):
+        for gamma in (None, 2.0):
+            logits = tf.Variable(self.logits)
+            with tf.GradientTape() as tape:
+                loss = Masked(gamma)(self.targets, logits)
+            gradient = tape.gradient(loss, logits).numpy()[0]
+            self.assertEqual(gradient[2], 0)
+            self.assertAllEqual(np.sign(gradient), [-1, 1, 0, 1])
+            if gamma is None:
+                self.assertAllClose(gradient, np.array([-0.25, 0.75, 0, 0.5]) / 4)
+
+    def test_a_patient_of_whom_nothing_is_known_and_weights(self):
+        targets, logits = np.concatenate([self.targets, [[-1] * 4]]), np.repeat(self.logits, 2, axis=0)
+        once = float(Masked()(self.targets, self.logits))
+        self.assertAllClose(Masked()(targets, logits), once / 2)
+        self.assertAllClose(Masked()(targets, logits, sample_weight=[3.0, 1.0]), 3 * once / 2)
+
+    def test_certainty_of_any_size_stays_a_number(self):
+        for gamma in (None, 2.0):
+            logits = tf.Variable(np.float32([[1e4, -1e4, 1e4, -1e4]]))
+            with tf.GradientTape() as tape:
+                loss = Masked(gamma)(np.float32([[1, 1, 0, 0]]), logits)
+            self.assertAllClose(loss, 5e3)
+            self.assertTrue(np.isfinite(tape.gradient(loss, logits)).all())
+
+
+class PairsTest(tf.test.TestCase):
+    """Labels of both eyes of a patient, by the grade of each."""
+
+    def columns(self, left, right, left_present=True, right_present=True):
+        n = len(left)
+        return {
+            "left/grade": np.array(left),
+            "right/grade": np.array(right),
+            "left_present": np.broadcast_to(left_present, n),
+            "right_present": np.broadcast_to(right_present, n),
+        }
+
+    def test_one_positive_eye_is_enough(self):
+        columns = self.columns([0, 3, 0, 4], [0, 0, 2, 4])
+        self.assertAllEqual(positives("referable", columns), [0, 1, 1, 1])
+        self.assertAllEqual(Binary(positive="referable").targets(columns)[:, 0], [0, 1, 1, 1])
+
+    def test_an_eye_that_is_not_there_has_no_say(self):
+        columns = self.columns(
+            [0, 4, -1], [4, 0, 1], right_present=[False, True, True], left_present=[True, False, False]
+        )
+        self.assertAllEqual(positives("referable", columns), [0, 0, 0])
+
+    def test_an_unknown_eye_leaves_it_open_unless_the_other_is_positive(self):
+        columns = self.columns([-1, -1, 0, -1], [0, 3, -1, -1])
+        self.assertAllEqual(positives("referable", columns), [-1, 1, -1, -1])
+        self.assertAllEqual(Binary(positive="referable").usable(columns), [False, True, False, False])
+
+    def test_of_an_eye_all_its_labels_count(self):
+        columns = self.columns([0, 0, 0], [1, 1, -1]) | {
+            "left/dme": np.array([0, 2, 0]),
+            "right/dme": np.array([0, 0, 2]),
+        }
+        self.assertAllEqual(positives("referable_or_dme", columns), [0, 1, 1])
+
+    def test_labels_are_the_patients(self):
+        columns = self.columns([0, 0], [0, 0]) | {"labels": np.array([[0, 1] + [0] * 6, [1, 0] + [0] * 6])}
+        self.assertAllEqual(positives("odir_D", columns), [1, 0])
 
 
 class BinaryTest(tf.test.TestCase):
@@ -208,6 +351,11 @@ class BinaryTest(tf.test.TestCase):
         self.assertAllClose([got["sensitivity"], got["specificity"], got["accuracy"]], [2 / 3, 1 / 2, 3 / 5])
         self.assertAllClose([got["balanced_accuracy"], got["auroc"]], [7 / 12, 5 / 6], atol=1e-3)
 
+    def test_a_row_whose_label_is_not_known_counts_nowhere(self):
+        targets, logits = np.float32([[1], [1], [0], [-1], [-1]]), np.float32([[2], [-1], [-2], [9], [-9]])
+        self.assertEqual(figures(Binary(), targets, logits), figures(Binary(), targets[:3], logits[:3]))
+        self.assertAllClose(figures(Binary(), targets, logits)["accuracy"], 2 / 3)
+
 
 class SharedBias(keras.layers.Layer):
     """One score for all thresholds, as CORAL has it (Cao et al. 2020)."""
@@ -222,18 +370,16 @@ class SharedBias(keras.layers.Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Ordinal(Head):
-    """A stranger to the package: four logits for P(grade > k), classes by their differences."""
+    """A stranger to the package: four logits for P(grade > k)."""
 
     name: ClassVar[str] = "ordinal"
+    link: ClassVar[str] = "coral"
     monitor: ClassVar[tuple[str, str]] = ("val_accuracy", "max")
     classes: ClassVar[tuple[str, ...]] = GRADES
     outputs: ClassVar[int] = 4
 
-    def logits(self, features):
-        return SharedBias(name="logits", dtype="float32")(features)
-
-    def usable(self, columns):
-        return columns["grade"] >= 0
+    def logits(self, features, name):
+        return SharedBias(name=name, dtype="float32")(features)
 
     def targets(self, columns):
         return (columns["grade"][:, None] > np.arange(4)).astype(np.float32)
@@ -255,50 +401,11 @@ class Ordinal(Head):
             )
         ]
 
-    def probabilities(self, logits):
-        above = np.minimum.accumulate(sigmoid(logits), axis=1)
-        return -np.diff(np.pad(above, ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0))), axis=1)
-
-    def p_positive(self, probabilities):
-        return probabilities[:, 2:].sum(axis=1)
+    def scores(self, probabilities):
+        return probabilities[:, 2:].sum(axis=1, keepdims=True)
 
     def grade(self, probabilities):
         return np.argmax(probabilities, axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Several(Head):
-    """Another stranger: one sigmoid per label."""
-
-    positive: str = "odir_D"
-    name: ClassVar[str] = "several"
-    monitor: ClassVar[tuple[str, str]] = ("val_auc", "max")
-    classes: ClassVar[tuple[str, ...]] = tuple("NDGCAHMO")
-    outputs: ClassVar[int] = 8
-
-    def usable(self, columns):
-        return (columns["labels"] >= 0).all(axis=1)
-
-    def targets(self, columns):
-        return columns["labels"].astype(np.float32)
-
-    def strata(self, columns):
-        return columns["labels"]
-
-    def loss(self):
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-
-    def metrics(self):
-        return [keras.metrics.AUC(multi_label=True, from_logits=True, num_labels=8, name="auc")]
-
-    def probabilities(self, logits):
-        return sigmoid(logits)
-
-    def p_positive(self, probabilities):
-        return probabilities[:, 1]
-
-    def grade(self, probabilities):
-        return None
 
 
 class OnePathForAllHeadsTest(tf.test.TestCase):
@@ -306,24 +413,40 @@ class OnePathForAllHeadsTest(tf.test.TestCase):
 
     def test_fit_predict_decode(self):
         rng = np.random.default_rng(0)
-        columns = {"grade": np.arange(7) % 5, "labels": rng.integers(0, 2, (7, 8))}
+        columns = {"grade": np.arange(7) % 5, "dme": np.arange(7) % 3, "labels": rng.integers(0, 2, (7, 8))}
         photographs = rng.integers(0, 256, (7, 32, 32, 3), np.uint8)
         backbone = build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,))
-        for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Ordinal(), Several()):
+        for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Edema(), MultiLabel(), Ordinal()):
             with self.subTest(head.name):
-                model = classifier(backbone, head, hidden=(4,))
-                model.compile("adam", head.loss(), metrics=head.metrics(), run_eagerly=True)
+                model = classifier(backbone, {"task": head}, hidden=(4,))
+                model.compile("adam", {"task": head.loss()}, metrics={"task": head.metrics()}, run_eagerly=True)
                 self.assertTrue(head.usable(columns).all())
-                targets = head.targets(columns)
+                targets = {"task": head.targets(columns)}
                 logs = model.fit(
                     photographs, targets, batch_size=4, sample_weight=np.ones(7), validation_data=(photographs, targets),
                     verbose=0,
                 ).history  # fmt: skip
-                self.assertIn(head.monitor[0], logs)
+                self.assertIn("val_task_" + head.monitor[0].removeprefix("val_"), logs)
                 self.assertTrue(np.isfinite(logs["loss"]).all())
-                probabilities = head.probabilities(model.predict(photographs, verbose=0))
+                probabilities = head.probabilities(model.predict(photographs, verbose=0)["task"])
                 self.assertEqual(probabilities.shape, (7, len(head.classes)))
                 self.assertAllInRange(head.p_positive(probabilities), 0, 1)
+
+    def test_several_outputs_are_fitted_together_each_with_a_weight_of_its_own(self):
+        """With a weight of 0 the risk's own layer stays as it was, and the loss is the grade's alone."""
+        heads = {"grade": Softmax(), "edema": Edema()}
+        columns = {"grade": np.arange(4), "dme": np.array([0, -1, 2, 1])}
+        photographs = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        model = classifier(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,)), heads)
+        losses = {name: head.loss() for name, head in heads.items()}
+        model.compile("adam", losses, loss_weights={"grade": 1.0, "edema": 0.0}, run_eagerly=True)
+        before = {name: model.get_layer(name).get_weights()[0] for name in heads}
+        targets = {name: head.targets(columns) for name, head in heads.items()}
+        logs = model.fit(photographs, targets, batch_size=4, verbose=0).history
+        after = {name: model.get_layer(name).get_weights()[0] for name in heads}
+        self.assertAllEqual(before["edema"], after["edema"])
+        self.assertNotAllClose(before["grade"], after["grade"], atol=1e-5)
+        self.assertAllClose(logs["loss"], logs["grade_loss"], atol=1e-5)
 
 
 if __name__ == "__main__":

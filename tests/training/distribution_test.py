@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # by cannot be shared evenly: by batches of 14 one would be left. SGD: Adam blows rounding up to whole steps.
 CONFIG = """
 train.dataset = 'tiny/64-plain-q95'
-train.head = @softmax()
+train.heads = {'grade': @softmax()}
 train.model = @classifier
 train.epochs = 4
 train.batch_size = 4

@@ -17,7 +17,7 @@ from train import main
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = """
 train.dataset = 'tiny/64-plain-q95'
-train.head = @softmax()
+train.heads = {'grade': @softmax()}
 train.model = @classifier
 train.epochs = 6
 train.batch_size = 4

@@ -20,7 +20,7 @@ from tests import tiny
 
 CONFIG = """
 train.dataset = 'tiny/64-plain-q95'
-train.head = @softmax()
+train.heads = {'grade': @softmax()}
 train.model = @classifier
 train.epochs = 2
 train.batch_size = 5

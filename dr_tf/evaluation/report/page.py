@@ -2,9 +2,9 @@
 
 from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
-from dr_tf.evaluation.report.edema import edema_section
 from dr_tf.evaluation.report.intervals import intervals_section
 from dr_tf.evaluation.report.mistakes import mistake_pages
+from dr_tf.evaluation.report.other_outputs import other_outputs_section
 from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section, shifted_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
@@ -18,6 +18,7 @@ from dr_tf.evaluation.report.tables import (
     slice_table,
 )
 from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, interval, number, positive, text, thresholds
+from dr_tf.inference.decision import ACTIONS
 
 
 def report(predictions, metrics, *, card=None, photographs=None, reasons=None, explanations=None):
@@ -33,8 +34,9 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Here and at home": external_section(metrics),
         "Folds": folds_section(metrics),
         "Decision": _decision(metrics, drawn),
+        "Action": _action(metrics),
         "Classes": _classes(predictions, metrics),
-        "Macular edema": edema_section(metrics),
+        "Other outputs": other_outputs_section(metrics),
         "Probabilities": _probabilities(metrics, drawn),
         "Referral": _referral(drawn),
         "Intervals": intervals_section(metrics),
@@ -55,8 +57,9 @@ TITLES = {
     "Here and at home": "Here, and on the run’s own test split",
     "Folds": "Fold by fold",
     "Decision": "The decision to refer",
+    "Action": "The action as it is deployed, with the gate",
     "Classes": "The classes",
-    "Macular edema": "The risk of macular edema",
+    "Other outputs": "What is told besides",
     "Probabilities": "Can the probabilities be believed?",
     "Referral": "Leaving the unsure to a person",
     "Intervals": "Intervals of grades",
@@ -143,6 +146,23 @@ def _decision(metrics, drawn):
     matrix = confusion_table(metrics["confusion"]["refer"], names, caption, decided=decided)
     side = f'<div class="pair">{matrix}{_figure(drawn, "histogram")}</div>'
     return table + side + _pictures(drawn, "roc", "precision_recall") + point_table(metrics)
+
+
+def _action(metrics):
+    """What a clinic gets: some photographs are asked for again."""
+    if "retake_rate" not in metrics:
+        return ""
+    told = (
+        "<p>What prediction answers: clear, refer or retake. The figures of the decision above are of all photographs, "
+        "whatever the gate says; these are with it. Whoever is asked back is not cleared.</p>"
+    )
+    table = figure_table(metrics, TABLES["deployed"], f"Positive: {positive(metrics['positive'])}.")
+    caption = "The action, and its share of the row."
+    matrix = confusion_table(
+        metrics["confusion"]["action"], ("negative", "positive"), caption, decided=ACTIONS, right=False
+    )
+    why = "".join(f"<li>{text(reason)}: {n:,}</li>" for reason, n in metrics["retaken"].items())
+    return told + table + matrix + (f"<p>Why photographs are asked for again:</p><ul>{why}</ul>" if why else "")
 
 
 def _classes(predictions, metrics):

@@ -1,12 +1,21 @@
 """Tables of figures with their intervals as bars, and confusion matrices. All of it HTML, so that it can be read aloud,
 copied, and folded on a phone."""
 
-from dr_tf.evaluation.report.words import NAMES, OF_CLASSES, ON_THE_UNIT_SCALE, class_name, interval, number, text
+from dr_tf.evaluation.report.words import (
+    NAMES,
+    OF_CLASSES,
+    class_name,
+    interval,
+    number,
+    on_the_unit_scale,
+    text,
+    title_of,
+)
 
 
 def bar(name, figure):
     """From 0 to 1, a line each quarter: the interval, and the value in it."""
-    if name.split("/")[0] not in ON_THE_UNIT_SCALE or figure["value"] is None:
+    if not on_the_unit_scale(name) or figure["value"] is None:
         return ""
     value, low, high = (100 * min(max(figure[key] or 0, 0), 1) for key in ("value", "low", "high"))
     spread = f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>' if figure["low"] is not None else ""
@@ -30,7 +39,7 @@ def plain_table(rows, titles, caption="", *, kind="fold"):
 
 
 def _figure_row(name, figure, bars):
-    title, meaning = NAMES[name]
+    title, meaning = title_of(name)
     meaning = "; ".join(part for part in (meaning, figure.get("note", "")) if part)
     drawn = f'<td class="wide">{bar(name, figure)}</td>' if bars else ""
     return (
@@ -91,17 +100,20 @@ def _cells(metrics, titles):
     return cells
 
 
-def confusion_table(matrix, names, caption, *, decided=None):
-    """A cell's colour is its share of the truth's row. On a phone many columns are headed by the class's number."""
+def confusion_table(matrix, names, caption, *, decided=None, right=True):
+    """A cell's colour is its share of the truth's row. On a phone many columns are headed by the class's number.
+
+    `right`: whether the cells of the diagonal are the right ones.
+    """
     many = len(names) > 3
-    short = [f'<span class="short">{i} </span>' if many else "" for i in range(len(names))]
+    short = [f'<span class="short">{i} </span>' if many else "" for i in range(max(len(names), len(decided or names)))]
     long = '<span class="long">' if many else "<span>"
-    titles = zip(short, decided or names, strict=True)
+    titles = zip(short, decided or names, strict=False)
     head = "".join(f'<th scope="col">{number}{long}{text(name)}</span></th>' for number, name in titles)
     rows = ""
     for i, (name, row) in enumerate(zip(names, matrix, strict=True)):
         total = sum(row)
-        cells = "".join(_cell(n, n / total if total else 0, right=i == j) for j, n in enumerate(row))
+        cells = "".join(_cell(n, n / total if total else 0, right=right and i == j) for j, n in enumerate(row))
         rows += f'<tr><th scope="row">{short[i]}{text(name)}<br>{total:,}</th>{cells}</tr>'
     return (
         f'<div class="scroll"><table class="confusion"><caption>{text(caption)}</caption><thead><tr><th>Truth ↓ '

@@ -7,12 +7,12 @@ from dr_tf.grades import ODIR_LABELS
 PERCENT = (
     "accuracy", "balanced_accuracy", "off_by_one", "exact_match", "sensitivity", "specificity", "ppv", "npv",
     "ppv_at_prevalence", "npv_at_prevalence", "recall", "precision", "interval_coverage",
-    "joint_accuracy", "dme_accuracy", "balanced_accuracy_positive",
+    "joint_accuracy", "balanced_accuracy_positive",
+    "sensitivity_deployed", "specificity_deployed", "sensitivity_gradable", "specificity_gradable", "retake_rate",
 )  # fmt: skip
 ON_THE_UNIT_SCALE = (
     *PERCENT, "quadratic_kappa", "f1_macro", "f1_weighted", "f1_micro", "auroc", "average_precision", "auroc_macro",
     "odir_score", "odir_kappa", "odir_f1", "odir_auc", "f1",
-    "dme_quadratic_kappa",
 )  # fmt: skip
 
 # Name -> what it is called, and what it means.
@@ -51,8 +51,20 @@ NAMES = {
     "ece_positive": ("Calibration error of the decision", "lower is better"),
     "ece_positive_uncalibrated": ("Calibration error of the decision, before", ""),
     "joint_accuracy": ("Joint accuracy", "grade and risk of edema are both exactly right"),
-    "dme_accuracy": ("Accuracy of the risk of edema", "the risk is exactly right"),
-    "dme_quadratic_kappa": ("Quadratic kappa of the risk of edema", "agreement beyond chance"),
+    "sensitivity_deployed": (
+        "Sensitivity of the action",
+        "of the positive, how many are not cleared; a retake counts as referred",
+    ),
+    "specificity_deployed": ("Specificity of the action", "of the negative, how many are cleared"),
+    "sensitivity_gradable": (
+        "Sensitivity without retakes",
+        "of the positive that are decided on, how many are referred",
+    ),
+    "specificity_gradable": (
+        "Specificity without retakes",
+        "of the negative that are decided on, how many are cleared",
+    ),
+    "retake_rate": ("Retakes", "asked for again, not gradable or unlike the training photographs"),
     "interval_coverage": ("Coverage", "the interval holds the true class"),
     "interval_width": ("Mean width", "classes in the interval"),
 }
@@ -70,13 +82,16 @@ TABLES = {
         "ece_positive", "ece_positive_uncalibrated", "brier_positive", "ece", "ece_uncalibrated", "classwise_ece",
         "brier", "brier_uncalibrated", "nll", "nll_uncalibrated",
     ),
-    "edema": ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa"),
+    "deployed": (
+        "sensitivity_deployed", "specificity_deployed", "sensitivity_gradable", "specificity_gradable", "retake_rate",
+    ),
     "intervals": ("interval_coverage", "interval_width"),
 }  # fmt: skip
 OF_CLASSES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auroc": "AUROC", "average_precision": "AP"}
 # Of two sets beside each other, and of folds: what fits a narrow column.
 SIDE_BY_SIDE = (
-    "auroc", "sensitivity", "specificity", "ppv", "npv", "quadratic_kappa", "accuracy", "balanced_accuracy",
+    "auroc", "sensitivity", "specificity", "sensitivity_deployed", "specificity_deployed", "retake_rate", "ppv", "npv",
+    "quadratic_kappa", "accuracy", "balanced_accuracy",
     "joint_accuracy", "odir_score", "ece_positive", "brier_positive", "interval_coverage",
 )  # fmt: skip
 OF_FOLDS = ("auroc", "sensitivity", "specificity", "accuracy", "joint_accuracy", "quadratic_kappa", "odir_score")
@@ -84,6 +99,9 @@ HEADLINES = (
     "auroc",
     "sensitivity",
     "specificity",
+    "sensitivity_deployed",
+    "specificity_deployed",
+    "retake_rate",
     "quadratic_kappa",
     "odir_score",
     "accuracy",
@@ -91,26 +109,51 @@ HEADLINES = (
     "f1_macro",
 )
 
+# Output that does not decide -> what it tells.
+OTHER_OUTPUTS = {"dme": "risk of macular edema", "grade": "grade"}
+
 POSITIVES = {
     "any_dr": "any DR (grade 1 or more)",
     "referable": "referable DR (grade 2 or more)",
     "referable_or_dme": "referable DR (grade 2 or more) or DME near the fovea",
+    "referable_dme": "DME near the fovea",
     "vision_threatening": "vision-threatening DR (grade 3 or more)",
 }
 
 text = html.escape
 
 
+def title_of(name):
+    """What a metric is called, and what it means."""
+    if name in NAMES:
+        return NAMES[name]
+    output, _, kind = name.partition("_")
+    told = OTHER_OUTPUTS.get(output, output)
+    return {
+        "accuracy": (f"Accuracy of the {told}", "exactly right"),
+        "quadratic_kappa": (f"Quadratic kappa of the {told}", "agreement beyond chance"),
+    }.get(kind, (name.replace("_", " "), ""))
+
+
+def is_percent(name):
+    name = name.split("/")[0]
+    return name in PERCENT or (name not in NAMES and name.endswith("_accuracy"))
+
+
+def on_the_unit_scale(name):
+    return is_percent(name) or name.split("/")[0] in ON_THE_UNIT_SCALE or name.endswith("_quadratic_kappa")
+
+
 def number(name, value):
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if name.split("/")[0] in PERCENT else _minus(f"{value:.3f}")
+    return f"{100 * value:.1f} %" if is_percent(name) else _minus(f"{value:.3f}")
 
 
 def interval(name, figure):
     if figure["low"] is None:
         return ""
-    if name.split("/")[0] in PERCENT:
+    if is_percent(name):
         return f"{100 * figure['low']:.1f} – {100 * figure['high']:.1f} %"
     return _minus(f"{figure['low']:.3f} – {figure['high']:.3f}")
 

@@ -46,12 +46,12 @@ class Scorecard:
     synthetic: bool  # whether all photographs were drawn
 
 
-def explainers(model, head, names):
+def explainers(model, head, names, output=None):
     """{name: Explainer} of methods, each as METHOD or METHOD@LAYER; all of them are tried."""
     made, known = {}, {}
     for name in names:
         method, _, layer = name.partition("@")
-        explainer = Explainer(model, head, method=method, layer=layer or None)
+        explainer = Explainer(model, head, output=output, method=method, layer=layer or None)
         if (same := (method, id(explainer.place.layer))) in known:
             raise UserError(f"{known[same]} and {name} are the same maps")
         explainer(np.zeros((1, explainer.image_size, explainer.image_size, 3), np.uint8))

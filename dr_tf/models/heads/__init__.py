@@ -1,6 +1,8 @@
 """The heads by name: `HEADS[head.name](**head.get_config())` is the same head."""
 
 from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.edema import Edema
+from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
 
-HEADS = {head.name: head for head in (Softmax, Binary)}
+HEADS = {head.name: head for head in (Softmax, Binary, MultiLabel, Edema)}

@@ -6,9 +6,11 @@ It is a network like any other to whoever predicts, measures, explains or export
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
-from dr_tf.inference.network import FEATURES, MEMBERS, image_size_of
+from dr_tf.models.classifier import FEATURES
+from dr_tf.models.network import MEMBERS, features_of, image_size_of
 
 
 def _log_mean(logarithms):
@@ -31,24 +33,35 @@ def _conditional(logits):
     return _log_mean(above) - _log_mean(just_below)
 
 
-# Kind of calibration -> logits [n, members, outputs] -> logits [n, outputs] that decode to the mean of the probabilities.
-MEANS = {"softmax": _classes, "sigmoid": _questions, "coral": _questions, "corn": _conditional}
+# Link -> logits [n, members, outputs] -> logits [n, outputs] that decode to the mean of the probabilities.
+MEANS = {"softmax": _classes, "binary": _questions, "labels": _questions, "coral": _questions, "corn": _conditional}
 
 
-def combined(models, head):
-    """The ensemble of these. Photographs are at the largest size that one takes; for the others they are made smaller."""
+def combined(models, heads):
+    """The ensemble of these. Photographs are at the largest size that one takes; for the others they are made smaller.
+
+    Args:
+        heads: {output: head}, the same for all.
+    """
     size = max(image_size_of(model) for model in models)
     inputs = keras.tree.map_structure(lambda tensor: _input(tensor, size), models[0].input)
     features = [_features(model, number, inputs) for number, model in enumerate(models)]
     together = keras.layers.Concatenate(dtype="float32", name=FEATURES)(features)
-    logits, start = [], 0
-    for number, (model, part) in enumerate(zip(models, features, strict=True)):
-        last, end = model.get_layer("logits"), start + part.shape[-1]
-        logits.append(_copied(last, f"member{number}_logits", together[:, start:end]))
-        start = end
-    members = keras.layers.Concatenate(dtype="float32", name="logits_of_all")(logits)
-    members = keras.layers.Reshape((len(models), head.outputs), dtype="float32", name=MEMBERS)(members)
-    return keras.Model(inputs, MEANS[head.calibration](members), name=f"{len(models)}_{head.name}_networks")
+    ends = np.cumsum([part.shape[-1] for part in features]).tolist()
+    parts = [together[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    outputs = {output: _mean(models, parts, output, head) for output, head in heads.items()}
+    return keras.Model(inputs, outputs, name="_".join([f"{len(models)}_networks", *outputs]))
+
+
+def _mean(models, parts, output, head):
+    """What the members say of an output, and the mean of it."""
+    logits = [
+        _copied(model.get_layer(output), f"member{number}_{output}", part)
+        for number, (model, part) in enumerate(zip(models, parts, strict=True))
+    ]
+    members = keras.layers.Concatenate(dtype="float32", name=f"all_{output}")(logits)
+    members = keras.layers.Reshape((len(models), head.outputs), dtype="float32", name=MEMBERS + output)(members)
+    return MEANS[head.link](members)
 
 
 def _input(tensor, size):
@@ -57,7 +70,7 @@ def _input(tensor, size):
 
 
 def _features(model, number, inputs):
-    body = keras.Model(model.input, model.get_layer("logits").input, name=f"member{number}")
+    body = keras.Model(model.input, features_of(model), name=f"member{number}")
     size = image_size_of(model)
 
     def resized(tensor):

@@ -1,0 +1,188 @@
+import csv
+import json
+import types
+import unittest
+
+from dr_tf.fundus.geometry import Geometry
+from dr_tf.inference.decision import Answer, Decision, Shown
+from dr_tf.inference.formats import FORMATS, as_dict
+from dr_tf.inference.patients import by_patient
+from tests.inference import heads
+from tests.inference.made import CLASSES, decided, retake
+
+GEOMETRY = Geometry(width=9, height=8, circle=(4.0, 4.0, 3.0), rectangle=(1, 1, 7, 7), padding=(0, 0, 0, 0), size=4)
+RISKS = {"none": 0.25, "elsewhere": 0.0, "near": 0.75}
+DECISIONS = [
+    decided("a, b.jpg", 0.875, grade=3, uncertainty=0.5, images={"": Shown("a, b.jpg", 0.9, geometry=GEOMETRY)}),
+    retake("1_left.jpg"),
+]
+
+
+def rule_of(head, **others):
+    """What a format asks of a rule: its heads, and which outputs are told besides."""
+    return types.SimpleNamespace(head=head, heads={"main": head, **others}, others=others)
+
+
+RULE = rule_of(heads.Binary(CLASSES))
+
+
+def lines(name, decisions=DECISIONS, rule=RULE):
+    return list(FORMATS[name](decisions, rule))
+
+
+def rows(decisions, rule=RULE):
+    return list(csv.DictReader(lines("csv", decisions, rule)))
+
+
+class FormatTest(unittest.TestCase):
+    def test_json_lines(self):
+        first, second = (json.loads(line) for line in lines("json"))
+        self.assertEqual((first["grade"], first["p_positive"], first["action"]), (3, 0.875, "refer"))
+        self.assertEqual(first["probabilities"], {"no DR": 0.125, "DR": 0.875})
+        self.assertEqual(first["answers"], {"referable": {"probability": 0.875, "threshold": 0.3, "yes": True}})
+        (image,) = first["images"]
+        self.assertEqual((image["eye"], image["photograph"], image["gradability"]), ("", "a, b.jpg", 0.9))
+        self.assertEqual(image["geometry"]["rectangle"], [1, 1, 7, 7])
+        self.assertEqual((second["grade"], second["p_positive"], second["reason"]), (None, None, "out of focus"))
+        self.assertEqual((second["answers"], second["missing"]), ({}, []))
+
+    def test_csv(self):
+        first, second = rows(DECISIONS)
+        self.assertEqual((first["case"], first["p_positive"], first["p(DR)"]), ("a, b.jpg", "0.875", "0.875"))
+        self.assertEqual((second["grade"], second["p(DR)"], second["gradable"]), ("", "", "False"))
+
+    def test_the_header_is_the_same_whichever_comes_first(self):
+        edema = rule_of(heads.Binary(CLASSES), edema=heads.Edema())
+        for rule in (RULE, edema, rule_of(heads.MultiLabel())):
+            there, back = (lines("csv", order, rule) for order in (DECISIONS, DECISIONS[::-1]))
+            self.assertEqual(there[0], back[0])
+            self.assertEqual(sorted(there), sorted(back))
+
+    def test_table(self):
+        header, first, second = lines("table")
+        self.assertRegex(header, r"^action +p\(referable\) +grade +of$")
+        self.assertRegex(first, r"^refer +0\.875 +3 severe NPDR +a, b\.jpg$")
+        self.assertRegex(second, r"^retake +- +- +1_left\.jpg: out of focus$")
+
+    def test_patients_in_every_format(self):
+        patients = by_patient(
+            [decided("1_left.jpg", 0.1, grade=0), decided("2_left.jpg", 0.4), decided("2_right.jpg", 0.1)]
+        )
+        self.assertRegex(lines("table", patients)[1], r"^clear +0\.100 +0 no DR +1: no photograph of the right eye$")
+        first, second = (json.loads(line) for line in lines("json", patients))
+        self.assertEqual((first["missing"], second["threshold"]), (["right"], 0.3))
+        self.assertEqual(
+            second["photographs"],
+            [
+                {"photograph": "2_left.jpg", "eye": "left", "action": "refer"},
+                {"photograph": "2_right.jpg", "eye": "right", "action": "clear"},
+            ],
+        )
+        self.assertEqual([row["photographs"] for row in rows(patients)], ["1_left.jpg", "2_left.jpg 2_right.jpg"])
+
+    def test_a_line_is_there_as_soon_as_its_decision(self):
+        def one_and_no_more():
+            yield DECISIONS[0]
+            raise AssertionError("asked for more")
+
+        for name, number in (("table", 2), ("json", 1), ("csv", 2)):
+            printed = FORMATS[name](one_and_no_more(), RULE)
+            self.assertEqual(len([next(printed) for _ in range(number)]), number)
+
+    def test_nothing_gives_nothing(self):
+        for name in FORMATS:
+            self.assertEqual(lines(name, []), [])
+
+
+class OthersTest(unittest.TestCase):
+    """The risk of edema, told beside."""
+
+    rule = rule_of(heads.Binary(CLASSES), edema=heads.Edema())
+    told = decided("1_left.jpg", 0.875, grade=3, others={"edema": RISKS})
+    dark = retake("1_right.jpg")
+
+    def test_table(self):
+        header, first, second = lines("table", [self.told, self.dark], self.rule)
+        self.assertRegex(header, r"  grade +edema +of$")
+        self.assertRegex(first, r"  3 severe NPDR +2 near +1_left\.jpg$")
+        self.assertEqual(header.index("of"), first.index("1_"))
+        self.assertEqual(second[first.index("1_") :], "1_right.jpg: out of focus")
+
+    def test_csv(self):
+        first, second = rows([self.dark, self.told], self.rule)
+        self.assertEqual((first["class(edema)"], first["p(edema: none)"]), ("", ""))
+        self.assertEqual((second["class(edema)"], second["p(edema: near)"]), ("2", "0.75"))
+
+    def test_json(self):
+        self.assertEqual(json.loads(lines("json", [self.told], self.rule)[0])["others"], {"edema": RISKS})
+
+    def test_patients(self):
+        patients = by_patient([self.told, decided("1_right.jpg", 0.1, others={"edema": {**RISKS, "none": 1.0}})])
+        self.assertRegex(lines("table", patients, self.rule)[1], r"  2 near +1$")
+        self.assertEqual(json.loads(lines("json", patients, self.rule)[0])["others"], {"edema": 2})
+        self.assertEqual(rows(patients, self.rule)[0]["class(edema)"], "2")
+
+    def test_of_a_patient_whose_worse_eye_was_not_graded_the_other_tells_it(self):
+        (patient,) = by_patient([decided("1_left.jpg", 0.1, others={"edema": RISKS}), self.dark])
+        self.assertEqual((patient.action, as_dict(patient)["others"]), ("retake", {"edema": 2}))
+
+    def test_nothing_of_it_where_the_run_does_not_tell_it(self):
+        for name in FORMATS:
+            found = lines(name) + lines(name, by_patient([decided("1_left.jpg", 0.1)]))
+            self.assertNotRegex("".join(found), "edema|near")
+
+    def test_an_output_hides_nothing_of_what_decided_whatever_it_is_called(self):
+        rule = rule_of(heads.Binary(CLASSES), grade=heads.Binary(CLASSES))
+        (row,) = rows([decided("a", 0.875, grade=3, others={"grade": {"no DR": 1.0, "DR": 0.0}})], rule)
+        self.assertEqual((row["grade"], row["class(grade)"]), ("3", "0"))
+        self.assertEqual((row["p(DR)"], row["p(grade: DR)"]), ("0.875", "0.0"))
+
+
+class LabelsTest(unittest.TestCase):
+    rule = rule_of(heads.MultiLabel())
+
+    def setUp(self):
+        answers = {
+            "odir_N": Answer(0.125, 0.5, yes=False),
+            "odir_D": Answer(0.75, 0.5, yes=True),
+            "odir_G": Answer(0.25, 0.2, yes=True),
+        }
+        probabilities = {"N": 0.125, "D": 0.75, "G": 0.25}
+        self.both = {eye: Shown(f"12_{eye}.jpg", 0.9) for eye in ("left", "right")}
+        self.made = Decision(
+            "12", "odir_D", "refer", gradable=True, answers=answers, probabilities=probabilities, images=self.both
+        )
+        self.dark = Decision("13", "odir_D", "retake", gradable=False, reason="left eye: too dark")
+
+    def test_csv_has_a_probability_and_an_answer_of_each(self):
+        first, second = rows([self.made, self.dark], self.rule)
+        self.assertEqual([first[f"p({label})"] for label in "NDG"], ["0.125", "0.75", "0.25"])
+        self.assertEqual([first[f"odir_{label}"] for label in "NDG"], ["False", "True", "True"])
+        self.assertEqual((first["p_positive"], first["threshold"], first["grade"]), ("0.75", "0.5", ""))
+        self.assertEqual([second[f"odir_{label}"] for label in "NDG"], ["", "", ""])
+
+    def test_of_one_definition_the_action_says_it(self):
+        self.assertNotIn("referable", rows(DECISIONS)[0])
+
+    def test_table_names_the_labels_that_are_there(self):
+        header, first, second = lines("table", [self.made, self.dark], self.rule)
+        self.assertRegex(header, r"^action +p\(odir_D\) +grade +of$")
+        self.assertRegex(first, r"^refer +0\.750 +- +12: odir_D, odir_G$")
+        self.assertRegex(second, r"^retake +- +- +13: left eye: too dark$")
+
+    def test_of_a_pair_the_missing_eye_is_said(self):
+        made = Decision(**{**vars(self.made), "images": {"right": self.both["right"]}})
+        self.assertRegex(lines("table", [made], self.rule)[1], r"12: odir_D, odir_G; no photograph of the left eye$")
+        plain = as_dict(made)
+        self.assertEqual((plain["missing"], [image["eye"] for image in plain["images"]]), (["left"], ["right"]))
+
+    def test_as_dict_is_json(self):
+        for decision in (self.made, self.dark, *DECISIONS, *by_patient(DECISIONS)):
+            plain = as_dict(decision)
+            again = json.loads(json.dumps(plain, allow_nan=False))
+            self.assertEqual(list(again), list(plain))
+        self.assertEqual(again["missing"], ["right"])
+
+
+if __name__ == "__main__":
+    unittest.main()

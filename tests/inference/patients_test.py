@@ -1,0 +1,73 @@
+import pathlib
+import tempfile
+import unittest
+
+from dr_tf.console import UserError
+from dr_tf.inference.patients import by_name, by_patient, read_table
+from tests.inference.made import decided
+
+
+class NameTest(unittest.TestCase):
+    def test_patient_and_eye(self):
+        for name, expected in {
+            "123_left.jpg": ("123", "left"),
+            "a/123_right.jpeg": ("123", "right"),
+            "123-OD.png": ("123", "right"),
+            "123 os.tif": ("123", "left"),
+            "site_4_R.jpg": ("site_4", "right"),
+            "7_l1.jpg": ("7", "left"),
+            "7_left_2.jpg": ("7", "left"),
+            "OD_123.jpg": ("123", "right"),
+            "left-12.jpg": ("12", "left"),
+            "IMG_0042.jpg": ("IMG_0042", ""),
+            "upright.jpg": ("upright", ""),
+            "C_17.jpg": ("C_17", ""),
+            "R_17.jpg": ("R_17", ""),
+            "left.jpg": ("left", ""),
+        }.items():
+            with self.subTest(name):
+                self.assertEqual(by_name(name), expected)
+
+    def test_equal_names_in_two_folders_are_two_patients(self):
+        self.assertEqual(len(by_patient([decided("a/1_left.jpg", 0.1), decided("b/1_left.jpg", 0.1)])), 2)
+
+
+class TableTest(unittest.TestCase):
+    def read(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "eyes.csv"
+            path.write_text(text, encoding="utf-8")
+            return read_table(path)
+
+    def test_it_says_whose_each_photograph_is(self):
+        table = {"x.jpg": ("anna", "left"), "y": ("anna", "right")}
+        (patient,) = by_patient([decided("in/x.jpg", 0.1), decided("y.png", 0.2)], table)
+        self.assertEqual((patient.patient, patient.missing), ("anna", ()))
+        with self.assertRaisesRegex(UserError, "does not name z.jpg"):
+            by_patient([decided("z.jpg", 0.1)], table)
+
+    def test_it_is_read(self):
+        table = self.read("\ufeffimage,eye,patient,more\na.jpg,OD,p1,x\nb.jpg,,p2,y\n")
+        self.assertEqual(table, {"a.jpg": ("p1", "right"), "b.jpg": ("p2", "")})
+
+    def test_mistakes_are_named_with_their_line(self):
+        for text, said in {
+            "": "needs rows and the columns image, patient, eye",
+            "image,eye\na,left\n": "needs rows and the columns",
+            "image,patient,eye\na,1,left\nb,2,upper\n": "line 3",
+            "image,patient,eye\na,,left\n": "line 2",
+            "image,patient,eye\na,1\n": None,
+            "image,patient,eye\na,1,left\na,2,left\n": "somebody else's",
+        }.items():
+            with self.subTest(text):
+                if said is None:
+                    self.assertEqual(self.read(text), {"a": ("1", "")})
+                else:
+                    with self.assertRaisesRegex(UserError, said):
+                        self.read(text)
+        with self.assertRaisesRegex(UserError, "no table that can be read"):
+            read_table("/nowhere.csv")
+
+
+if __name__ == "__main__":
+    unittest.main()
