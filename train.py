@@ -42,8 +42,10 @@ def parse(arguments):
     parser.add_argument("--fold", type=int, help="with --folds: only this one, from 0")
     parser.add_argument("--grid_file", help="a config with grid.parameters: train once per combination")
     flags = parser.parse_args(arguments)
-    if (flags.fold is not None or flags.refit) and not flags.folds:
+    if (flags.fold is not None or flags.refit) and flags.folds is None:
         parser.error("--fold and --refit need --folds")
+    if flags.folds is not None and flags.folds < 2:
+        parser.error("--folds is 2 or more")
     if flags.grid_file and flags.folds:
         parser.error("--grid_file and --folds exclude each other")
     return flags

@@ -127,7 +127,7 @@ class _Fitter:
 
     def mode(self, link, way, scores, under=None):
         """Calibration, then what is read off the probabilities under the target prior."""
-        head, truth, scores = self.head, self.truth, np.asarray(scores, np.float64)
+        truth, scores = self.truth, np.asarray(scores, np.float64)
         fit, fitted = calibration.Calibration(link), self.fitted if under is None else under
         if truth.known.any():
             fit = calibration.fit(link, scores[truth.known], truth.strata[truth.known], self.classes)

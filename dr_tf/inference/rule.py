@@ -10,7 +10,7 @@ from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.decision import Answer, Decision, uncertainty
 from dr_tf.inference.grade_cuts import grades_from
-from dr_tf.inference.modes import PLAIN, Asked, Way, needed
+from dr_tf.inference.modes import PLAIN, WAYS, Asked, Way, needed
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.models.links import LEAST_MEAN, encoded
 
@@ -24,7 +24,7 @@ class Mode:
     calibration: Calibration
     fitted_prior: tuple[float, ...]  # that its calibrated probabilities speak under
     points: dict[str, dict[str, OperatingPoint]]  # {definition: {operating point: its threshold}}
-    way: Way = Way()
+    way: Way = WAYS[PLAIN]
     cuts: tuple[float, ...] | None = None  # of the expected grade; the head's own reading where None
     under: tuple[float, ...] | None = None  # of a mean: the prior under which its parts are averaged
     report: dict = dataclasses.field(default_factory=dict)  # what the fit was measured to do

@@ -28,6 +28,8 @@ def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=
     if refit and experiment.watched:
         raise UserError("--refit fits on everything but test, so that no epoch can be chosen: say train.keep = 'last'")
     check_folds(records, folds)
+    if wrong := [fold for fold in only if fold not in range(folds)]:
+        raise UserError(f"--fold {wrong[0]}: the folds are 0 to {folds - 1}")
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
         roles, name = _roles(experiment, records, fold, folds), f"fold-{fold}"

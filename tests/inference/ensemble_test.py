@@ -14,14 +14,14 @@ import tensorflow as tf
 from dr_tf import ensemble
 from dr_tf.data.records import open_records
 from dr_tf.explain.explainer import Explainer
-from dr_tf.inference.calibration import logits_of
-from dr_tf.inference.ensemble import MEANS, combined
 from dr_tf.inference.gate import Cloud, Clouds, from_arrays, to_arrays
-from dr_tf.inference.modes import answers_over
-from dr_tf.inference.network import Network
+from dr_tf.inference.modes import Asked, answers_over
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run
+from dr_tf.models.ensemble import MEANS, combined
 from dr_tf.models.heads.binary import Binary
+from dr_tf.models.links import encoded
+from dr_tf.models.network import KerasNetwork
 from tests import tiny
 from tests.explain import nets
 from tests.inference import heads
@@ -35,13 +35,13 @@ class MeansTest(tf.test.TestCase):
             if head.name == "coral":  # else its probabilities are none
                 logits = -np.sort(-logits, axis=2)
             mean = np.mean([head.probabilities(logits[:, member]) for member in range(3)], axis=0)
-            found = MEANS[head.calibration](keras.ops.convert_to_tensor(logits)).numpy()
+            found = MEANS[head.link](keras.ops.convert_to_tensor(logits)).numpy()
             with self.subTest(head.name):
                 self.assertAllClose(head.probabilities(found), mean, atol=1e-6)
-                self.assertAllClose(found, logits_of(head.calibration, mean, head.outputs, least=1e-12), atol=1e-3)
+                self.assertAllClose(found, encoded(head.link, mean, least=1e-12), atol=1e-3)
 
     def test_what_is_all_but_certain_keeps_its_rank(self):
-        found = MEANS["sigmoid"](keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
+        found = MEANS["binary"](keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
         self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
 
 

@@ -12,26 +12,26 @@ import tensorflow as tf
 from dr_tf import predict
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.inference.modes import answers
+from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.case import Case
+from dr_tf.inference.modes import Asked, answers, answers_over
+from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.predictor import Predictor
-from dr_tf.inference.run import read_bank
+from dr_tf.inference.rule import Mode, Rule
+from dr_tf.inference.run import Run, load_run, read_bank
 from tests import tiny
-
-
-class _Deadly:
-    """Ends the process that it is handed to."""
-
-    def __reduce__(self):
-        return os._exit, (9,)
+from tests.inference import heads
+from tests.inference.reading_test import PREPARATION, Deadly, photograph
 
 
 class PredictorTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.predictor = Predictor.of_run(tiny.run_dir())
+        run = load_run(tiny.run_dir())
         # At 64 pixels every photograph is out of focus.
-        cls.predictor.rule = dataclasses.replace(cls.predictor.rule, gradable_from=0.0)
+        cls.run_of = dataclasses.replace(run, rule=dataclasses.replace(run.rule, gradable_from=0.0))
+        cls.predictor = Predictor(cls.run_of)
 
     def test_a_path_its_bytes_and_its_pixels_are_decided_alike(self):
         path = tiny.photographs()[0]
@@ -39,25 +39,30 @@ class PredictorTest(tf.test.TestCase):
         of_path, of_bytes, of_pixels = self.predictor.decisions([path, path.read_bytes(), pixels])
         self.assertEqual(of_path.probabilities, of_bytes.probabilities)
         self.assertAllClose(of_path.p_positive, of_pixels.p_positive, atol=0.02)  # no reduced decode of an array
-        self.assertEqual((of_path.photograph, of_bytes.photograph), (str(path), "photograph 2"))
+        self.assertEqual((of_path.case, of_bytes.case), (str(path), "photograph 2"))
 
     def test_an_original_gives_what_its_record_gives(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
         rows = records.rows("test")
-        logits, _ = self.predictor.network(np.stack([records.photograph(row) for row in rows]))
-        of_records = self.predictor.rule.probabilities(logits)
+        images = np.stack([records.photograph(row) for row in rows])
+        answered = answers_over(self.run_of.network, self.predictor.asked, [(images,)])
+        of_records = self.predictor.rule.decide(
+            answered.scores, cases=rows, distances=self.run_of.cloud.distance(answered.features)
+        )
         names = {row: records.columns["image_id"][row] for row in rows}
         root = tiny.records_root().parent / "photographs"
-        decisions = self.predictor.decisions([root / names[row] for row in rows])
-        of_originals = [list(decision.probabilities.values()) for decision in decisions]
-        self.assertAllClose(of_originals, of_records, atol=1e-6)
+        of_originals = list(self.predictor.decisions([root / names[row] for row in rows]))
+        for one, other in zip(of_originals, of_records, strict=True):
+            self.assertAllClose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-6)
+            self.assertAllClose(one.distance, other.distance, rtol=1e-3)
+            self.assertEqual((one.action, one.grade, one.reason), (other.action, other.grade, other.reason))
 
     def test_order_is_kept_whatever_the_batches_and_what_is_broken(self):
         good = tiny.photographs()[:5]
         mixed = [good[0], b"no photograph", *good[1:3], pathlib.Path("nowhere.jpg"), *good[3:]]
         one = list(self.predictor.decisions(mixed, batch_size=2))
         other = list(self.predictor.decisions(mixed, batch_size=16))
-        self.assertEqual([d.photograph for d in one], [d.photograph for d in other])
+        self.assertEqual([d.case for d in one], [d.case for d in other])
         self.assertAllClose([d.p_positive or 0 for d in one], [d.p_positive or 0 for d in other], atol=1e-5)
         self.assertEqual([d.reason != "" and d.grade is None for d in one], [i in (1, 4) for i in range(7)])
         self.assertIn("cannot be read: No such file", one[4].reason)
@@ -75,7 +80,7 @@ class PredictorTest(tf.test.TestCase):
         self.assertLessEqual(len(taken), 8)
 
     def test_far_from_training_is_not_graded(self):
-        with mock.patch.object(self.predictor.cloud.__class__, "distance", lambda cloud, f: np.full(len(f), 1e9)):
+        with mock.patch.object(self.run_of.cloud.__class__, "distance", lambda cloud, f: np.full(len(f), 1e9)):
             decision = self.predictor.decide(tiny.photographs()[0])
         self.assertEqual((decision.action, decision.grade), ("retake", None))
         self.assertIn("unlike", decision.reason)
@@ -91,7 +96,7 @@ class PredictorTest(tf.test.TestCase):
 
     def test_a_photograph_that_kills_who_reads_it_is_the_only_one_lost(self):
         good = tiny.photographs()[0]
-        found = list(self.predictor.decisions([good, _Deadly(), good, good]))
+        found = list(self.predictor.decisions([good, Deadly(), good, good]))
         self.assertEqual(["the process that read it died" in d.reason for d in found], [False, True, False, False])
 
     def test_a_pipe_is_no_photograph(self):
@@ -102,20 +107,21 @@ class PredictorTest(tf.test.TestCase):
     def test_each_mode_answers_by_its_own_fit(self):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]
-        bank, one = read_bank(tiny.run_dir(), ("knn",)), self.predictor
+        rule = self.run_of.rule
+        bank = read_bank(tiny.run_dir(), rule.asked("knn"))
         for mode in ("tta4", "knn", "knn_majority"):
-            predictor = Predictor(one.network, one.rule, one.preparation, one.cloud, mode=mode, bank=bank)
-            found = list(predictor.decisions(paths))
+            found = list(Predictor(self.run_of, mode=mode, bank=bank).decisions(paths))
             self.assertNotAllClose([d.p_positive for d in found], plain)
-            self.assertEqual({d.threshold for d in found}, {one.rule.mode(mode).points["sensitivity_0.9"].threshold})
+            self.assertEqual({d.threshold for d in found}, {rule.operating_point(mode).threshold})
+
+    def test_a_bank_is_read_only_where_somebody_votes(self):
+        self.assertIsNone(read_bank(tiny.run_dir(), self.predictor.rule.asked("tta4")))
 
     def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
-        predictor = self.predictor
-        x = np.stack([predictor.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
+        run, asked = self.run_of, self.run_of.rule.asked("tta4")
+        x = np.stack([run.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
         for turned in (x[:, :, ::-1], x[:, ::-1], x[:, ::-1, ::-1]):
-            one, other = (
-                answers(predictor.network, predictor.rule.head, ("tta4",), of).logits["tta4"] for of in (x, turned)
-            )
+            one, other = (answers(run.network, asked, of).scores["tta4"] for of in (x, turned))
             self.assertAllClose(one, other, atol=1e-4)
 
     def test_a_mode_that_was_not_fitted_is_refused(self):
@@ -125,6 +131,120 @@ class PredictorTest(tf.test.TestCase):
     def test_an_unfinished_run_is_named(self):
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(UserError, "no finished run: it has no"):
             Predictor.of_run(folder)
+
+
+class RedNetwork:
+    """Its logit is how red an eye is, and of both the redder one; an eye that is not there does not count."""
+
+    image_size, width, outputs = PREPARATION.image_size, 2, ("eye",)
+
+    def __init__(self, paired):
+        self.paired, self.seen = paired, []
+
+    def __call__(self, images):
+        self.seen.append(images)
+        shown = [(images["left"], images["left_present"]), (images["right"], images["right_present"])] if self.paired else [(images, True)]
+        red = np.stack([np.where(there, x[..., 0].mean(axis=(1, 2)), 0) for x, there in shown], axis=1)
+        return {"eye": red.max(axis=1, keepdims=True) - 60}, np.pad(red, [(0, 0), (0, 2 - red.shape[1])])
+
+    def members(self, features):
+        return None
+
+
+def _run(paired, **changes):
+    points = {"referable": {"youden": OperatingPoint(0.5, guaranteed=False, note="")}}
+    modes = {"plain": Mode(Calibration("binary"), (0.5, 0.5), points)}
+    options = {"gradable_from": 0.0, **changes}
+    rule = Rule({"eye": heads.Binary()}, "eye", (0.5, 0.5), "train", "youden", modes, **options)
+    return Run(RedNetwork(paired), rule, PREPARATION)
+
+
+class CasesTest(tf.test.TestCase):
+    """By a network whose answer is known, from photographs to decisions."""
+
+    def setUp(self):
+        super().setUp()
+        self.eyes = {"left": (photograph(),), "right": (photograph(1),)}
+
+    def test_both_eyes_are_one_decision(self):
+        run = _run(paired=True)
+        decision = Predictor(run).decide(Case("12", self.eyes))
+        self.assertEqual((decision.case, decision.missing, list(decision.images)), ("12", (), ["left", "right"]))
+        (images,) = run.network.seen
+        self.assertEqual([images[f"{eye}_present"].tolist() for eye in self.eyes], [[True], [True]])
+        self.assertEqual(images["left"].shape, (1, 32, 32, 3))
+        self.assertNotAllClose(images["left"], images["right"])
+
+    def test_an_eye_that_is_absent_is_black_and_told_as_absent(self):
+        run = _run(paired=True)
+        decision = Predictor(run).decide(Case("12", {"right": self.eyes["right"]}))
+        self.assertEqual((decision.missing, decision.gradable, decision.reason), (("left",), True, ""))
+        (images,) = run.network.seen
+        self.assertEqual((images["left"].max(), images["left_present"].tolist()), (0, [False]))
+
+    def test_an_eye_that_cannot_be_read_is_taken_again_whatever_the_other_says(self):
+        run = _run(paired=True)
+        decision = Predictor(run).decide(Case("12", {"left": (b"nothing",), "right": self.eyes["right"]}))
+        self.assertEqual((decision.action, decision.missing), ("retake", ()))
+        self.assertRegex(decision.reason, "^left eye: [^;]+$")
+        self.assertEqual(run.network.seen[0]["left_present"].tolist(), [False])
+        self.assertIsNotNone(decision.p_positive)
+
+    def test_where_neither_can_be_read_the_network_is_not_asked(self):
+        run = _run(paired=True)
+        decision = Predictor(run).decide(Case("12", {"left": (b"nothing",), "right": ("nowhere.jpg",)}))
+        self.assertRegex(decision.reason, "^left eye: .+; right eye: it cannot be read: No such file")
+        self.assertEqual((decision.action, decision.p_positive, run.network.seen), ("retake", None, []))
+
+    def test_one_eye_out_of_focus_is_named(self):
+        limit = 0.5 * Predictor(_run(paired=True)).decide(Case("12", self.eyes)).images["right"].gradability
+        cases = [Case("12", self.eyes | {"left": (photograph(blur=12),)}), Case("13", self.eyes)]
+        for decision, reason in zip(Predictor(_run(paired=True, gradable_from=limit)).decisions(cases), ("^left eye: ", "^$"), strict=True):
+            self.assertRegex(decision.reason, reason)
+            self.assertEqual(decision.images["right"].reason, "")
+
+    def test_of_several_photographs_the_network_sees_the_most_gradable(self):
+        one, other = _run(paired=True), _run(paired=True)
+        Predictor(one).decide(Case("12", self.eyes))
+        several = {eye: (photograph(int(eye == "right"), blur=6), *shown) for eye, shown in self.eyes.items()}
+        Predictor(other).decide(Case("12", several))
+        self.assertAllEqual(one.network.seen[0]["left"], other.network.seen[0]["left"])
+        self.assertAllEqual(one.network.seen[0]["right"], other.network.seen[0]["right"])
+
+    def test_a_batch_of_pairs_is_decided_as_each_by_itself(self):
+        cases = [
+            Case("both", self.eyes),
+            Case("left", {"left": self.eyes["left"]}),
+            Case("none", {"left": (b"nothing",)}),
+            Case("right", {"right": self.eyes["right"]}),
+        ]
+        predictor = Predictor(_run(paired=True))
+        found = list(predictor.decisions(cases, batch_size=3))
+        self.assertEqual([d.case for d in found], ["both", "left", "none", "right"])
+        for one, case in zip(found, cases, strict=True):
+            self.assertEqual(one, predictor.decide(case))
+
+    def test_what_the_network_was_shown_comes_along(self):
+        ((case, found, decision),) = Predictor(_run(paired=True)).decided([Case("12", self.eyes)])
+        self.assertEqual((case.name, list(found), decision.case), ("12", ["left", "right"], "12"))
+        self.assertEqual(found["left"].image, decision.images["left"])
+
+    def test_a_case_of_the_wrong_kind_is_refused(self):
+        with self.assertRaisesRegex(UserError, "photograph 1: this model takes both eyes of a patient"):
+            Predictor(_run(paired=True)).decide(photograph())
+        with self.assertRaisesRegex(UserError, "12: this model takes one photograph, not both eyes"):
+            list(Predictor(_run(paired=False)).decisions([photograph(), Case("12", self.eyes)]))
+
+    def test_one_photograph(self):
+        run = _run(paired=False)
+        decision = Predictor(run).decide(photograph())
+        self.assertEqual((decision.case, list(decision.images), decision.missing), ("photograph 1", [""], ()))
+        self.assertEqual(decision.geometry.width, 640)
+        self.assertEqual(run.network.seen[0].shape, (1, 32, 32, 3))
+
+    def test_what_is_asked_is_what_the_rule_was_fitted_for(self):
+        predictor = Predictor(_run(paired=False))
+        self.assertEqual(predictor.asked, Asked.named(("plain",), predictor.rule.heads, "eye"))
 
 
 class CommandTest(tf.test.TestCase):
@@ -153,14 +273,14 @@ class CommandTest(tf.test.TestCase):
     def test_csv_and_table(self):
         paths = tiny.photographs()[:2]
         _, output, _ = self._run("--format", "csv", *paths)
-        self.assertTrue(output.startswith("photograph,action,gradable,reason,grade,positive,p_positive"))
+        self.assertTrue(output.startswith("case,action,gradable,reason,grade,positive,p_positive"))
         self.assertLen(output.splitlines(), 3)
         _, output, _ = self._run(*paths)
         self.assertIn("p(referable)", output.splitlines()[0])
 
     def test_at_another_operating_point(self):
         photograph = tiny.photographs()[0]
-        points = Predictor.of_run(tiny.run_dir()).rule.mode("plain").points
+        points = Predictor.of_run(tiny.run_dir()).rule.mode("plain").points["referable"]
         for name, point in points.items():
             _, output, _ = self._run("--format", "json", "--point", name, photograph)
             self.assertEqual(json.loads(output)["threshold"], point.threshold)

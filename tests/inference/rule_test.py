@@ -129,7 +129,7 @@ class DecideTest(unittest.TestCase):
         of_both = {"plain": (Way(), "coral"), "knn": (Way(vote="ordinal"), "softmax")}
         self.assertEqual(rule.asked("plain+knn").modes, of_both)
         scores = {"plain": [[0.0, -1, -2, -3]], "knn": np.log([[0.1, 0.1, 0.1, 0.1, 0.6]])}
-        mean = (head.probabilities(scores["plain"]) + [[0.1, 0.1, 0.1, 0.1, 0.6]]) / 2
+        mean = np.add(head.probabilities(scores["plain"]), [[0.1, 0.1, 0.1, 0.1, 0.6]]) / 2
         (decision,) = rule.decide(scores, cases=["a"], mode="plain+knn")
         np.testing.assert_allclose(list(decision.probabilities.values()), mean[0])
 

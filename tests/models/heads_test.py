@@ -1,6 +1,4 @@
-import dataclasses
 import json
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -8,17 +6,13 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.grades import DME_RISKS, GRADES, POSITIVE_DEFINITIONS, is_positive
-from dr_tf.metrics.confusion import Accuracy
-from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema
-from dr_tf.models.heads.head import Head, decided_truth, positives
+from dr_tf.models.heads.head import decided_truth, positives
 from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
 from dr_tf.models.links import width
-from dr_tf.models.losses import Masked
 
 LN3 = np.log(3)
 GRADED = {"grade": np.array([0, 4, -1, 2, 1]), "any_dr": np.array([0, 1, 1, 1, -1]), "dme": np.array([0, -1, 2, 0, 2])}
@@ -166,12 +160,12 @@ class EdemaTest(tf.test.TestCase):
             ):
                 Edema(positive=definition)
 
-    def test_what_is_not_known_has_neither_loss_nor_gradient(self):
+    def test_what_is_not_known_and_has_no_weight_has_neither_loss_nor_gradient(self):
         """Of the first photograph -ln 0.6 for its risk; of the second nobody knows it."""
         logits, targets = tf.Variable(np.float32(np.log([[0.2, 0.2, 0.6]] * 2))), np.float32([[0, 0, 1], [0, 0, 0]])
         for head, factor in ((Edema(), 1), (Edema(focal_gamma=2.0), 0.4**2), (Edema(label_smoothing=0.1), None)):
             with tf.GradientTape() as tape:
-                loss = head.loss()(targets, logits)
+                loss = head.loss()(targets, logits, sample_weight=np.float32([1, 0]))
             gradient = tape.gradient(loss, logits).numpy()
             with self.subTest(head):
                 self.assertAllEqual(gradient[1], [0, 0, 0])
@@ -232,44 +226,6 @@ class MultiLabelTest(tf.test.TestCase):
         found = MultiLabel(positive="odir_D").evidence(np.arange(8, dtype=np.float32)[None])
         self.assertEqual(list(found), [*"NDGCAHMO", "positive"])
         self.assertAllClose([found["O"][0], found["positive"][0]], [7, 1])
-
-
-class MaskedLossTest(tf.test.TestCase):
-    """Of labels with p = 0.75 that is there, p = 0.75 that is not, one that is not known, and p = 0.5 that is not."""
-
-    targets, logits = np.float32([[1, 0, -1, 0]]), np.float32([[LN3, LN3, 7, 0]])
-
-    def test_by_hand(self):
-        expected = (-np.log(0.75) - np.log(0.25) - np.log(0.5)) / 4
-        self.assertAllClose(Masked()(self.targets, self.logits), expected)
-        focal = (-np.log(0.75) * 0.25**2 - np.log(0.25) * 0.75**2 - np.log(0.5) * 0.5**2) / 4
-        self.assertAllClose(Masked(2.0)(self.targets, self.logits), focal)
-        self.assertAllClose(Masked(0.0)(self.targets, self.logits), expected)
-
-    def test_what_is_not_known_has_no_gradient(self):
-        for gamma in (None, 2.0):
-            logits = tf.Variable(self.logits)
-            with tf.GradientTape() as tape:
-                loss = Masked(gamma)(self.targets, logits)
-            gradient = tape.gradient(loss, logits).numpy()[0]
-            self.assertEqual(gradient[2], 0)
-            self.assertAllEqual(np.sign(gradient), [-1, 1, 0, 1])
-            if gamma is None:
-                self.assertAllClose(gradient, np.array([-0.25, 0.75, 0, 0.5]) / 4)
-
-    def test_a_patient_of_whom_nothing_is_known_and_weights(self):
-        targets, logits = np.concatenate([self.targets, [[-1] * 4]]), np.repeat(self.logits, 2, axis=0)
-        once = float(Masked()(self.targets, self.logits))
-        self.assertAllClose(Masked()(targets, logits), once / 2)
-        self.assertAllClose(Masked()(targets, logits, sample_weight=[3.0, 1.0]), 3 * once / 2)
-
-    def test_certainty_of_any_size_stays_a_number(self):
-        for gamma in (None, 2.0):
-            logits = tf.Variable(np.float32([[1e4, -1e4, 1e4, -1e4]]))
-            with tf.GradientTape() as tape:
-                loss = Masked(gamma)(np.float32([[1, 1, 0, 0]]), logits)
-            self.assertAllClose(loss, 5e3)
-            self.assertTrue(np.isfinite(tape.gradient(loss, logits)).all())
 
 
 class PairsTest(tf.test.TestCase):
@@ -355,98 +311,6 @@ class BinaryTest(tf.test.TestCase):
         targets, logits = np.float32([[1], [1], [0], [-1], [-1]]), np.float32([[2], [-1], [-2], [9], [-9]])
         self.assertEqual(figures(Binary(), targets, logits), figures(Binary(), targets[:3], logits[:3]))
         self.assertAllClose(figures(Binary(), targets, logits)["accuracy"], 2 / 3)
-
-
-class SharedBias(keras.layers.Layer):
-    """One score for all thresholds, as CORAL has it (Cao et al. 2020)."""
-
-    def build(self, input_shape):
-        self.score = self.add_weight(shape=(input_shape[-1], 1), name="score")
-        self.bias = self.add_weight(shape=(4,), name="bias")
-
-    def call(self, features):
-        return features @ self.score + self.bias
-
-
-@dataclasses.dataclass(frozen=True)
-class Ordinal(Head):
-    """A stranger to the package: four logits for P(grade > k)."""
-
-    name: ClassVar[str] = "ordinal"
-    link: ClassVar[str] = "coral"
-    monitor: ClassVar[tuple[str, str]] = ("val_accuracy", "max")
-    classes: ClassVar[tuple[str, ...]] = GRADES
-    outputs: ClassVar[int] = 4
-
-    def logits(self, features, name):
-        return SharedBias(name=name, dtype="float32")(features)
-
-    def targets(self, columns):
-        return (columns["grade"][:, None] > np.arange(4)).astype(np.float32)
-
-    def strata(self, columns):
-        return columns["grade"]
-
-    def loss(self):
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-
-    def metrics(self):
-        ops = keras.ops
-        return [
-            Accuracy(
-                5,
-                true=lambda y: ops.sum(ops.cast(y > 0.5, "int32"), axis=-1),
-                predicted=lambda z: ops.sum(ops.cast(z > 0, "int32"), axis=-1),
-                name="accuracy",
-            )
-        ]
-
-    def scores(self, probabilities):
-        return probabilities[:, 2:].sum(axis=1, keepdims=True)
-
-    def grade(self, probabilities):
-        return np.argmax(probabilities, axis=1)
-
-
-class OnePathForAllHeadsTest(tf.test.TestCase):
-    """Nothing but the head knows the task: the same lines fit and decode every head, of this package or not."""
-
-    def test_fit_predict_decode(self):
-        rng = np.random.default_rng(0)
-        columns = {"grade": np.arange(7) % 5, "dme": np.arange(7) % 3, "labels": rng.integers(0, 2, (7, 8))}
-        photographs = rng.integers(0, 256, (7, 32, 32, 3), np.uint8)
-        backbone = build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,))
-        for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Edema(), MultiLabel(), Ordinal()):
-            with self.subTest(head.name):
-                model = classifier(backbone, {"task": head}, hidden=(4,))
-                model.compile("adam", {"task": head.loss()}, metrics={"task": head.metrics()}, run_eagerly=True)
-                self.assertTrue(head.usable(columns).all())
-                targets = {"task": head.targets(columns)}
-                logs = model.fit(
-                    photographs, targets, batch_size=4, sample_weight=np.ones(7), validation_data=(photographs, targets),
-                    verbose=0,
-                ).history  # fmt: skip
-                self.assertIn("val_task_" + head.monitor[0].removeprefix("val_"), logs)
-                self.assertTrue(np.isfinite(logs["loss"]).all())
-                probabilities = head.probabilities(model.predict(photographs, verbose=0)["task"])
-                self.assertEqual(probabilities.shape, (7, len(head.classes)))
-                self.assertAllInRange(head.p_positive(probabilities), 0, 1)
-
-    def test_several_outputs_are_fitted_together_each_with_a_weight_of_its_own(self):
-        """With a weight of 0 the risk's own layer stays as it was, and the loss is the grade's alone."""
-        heads = {"grade": Softmax(), "edema": Edema()}
-        columns = {"grade": np.arange(4), "dme": np.array([0, -1, 2, 1])}
-        photographs = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-        model = classifier(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,)), heads)
-        losses = {name: head.loss() for name, head in heads.items()}
-        model.compile("adam", losses, loss_weights={"grade": 1.0, "edema": 0.0}, run_eagerly=True)
-        before = {name: model.get_layer(name).get_weights()[0] for name in heads}
-        targets = {name: head.targets(columns) for name, head in heads.items()}
-        logs = model.fit(photographs, targets, batch_size=4, verbose=0).history
-        after = {name: model.get_layer(name).get_weights()[0] for name in heads}
-        self.assertAllEqual(before["edema"], after["edema"])
-        self.assertNotAllClose(before["grade"], after["grade"], atol=1e-5)
-        self.assertAllClose(logs["loss"], logs["grade_loss"], atol=1e-5)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from dr_tf.models.heads.head import Head, positives
 class OneHot(Head):
     """Base: a subclass names `field`, the column of the records whose value is the class.
 
-    A row of zeros stands for a label that is not known: it has neither loss nor gradient, and no metric counts it.
+    A row of zeros stands for a label that is not known: `train` gives it no weight (of itself its loss is 0 and its
+    gradient is not), and no metric counts it.
     """
 
     label_smoothing: float = 0.0

@@ -1,0 +1,130 @@
+"""Both eyes of a patient and eight labels, from records to decisions and metrics, as a person calls it."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import evaluate
+from dr_tf import predict
+from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from dr_tf.evaluation.table import read_predictions
+from dr_tf.grades import ODIR_LABELS
+from dr_tf.inference.case import Case, pairs
+from dr_tf.inference.predictor import Predictor
+from tests import tiny, tiny_pairs
+
+
+def _quietly(main, *arguments):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        main([str(argument) for argument in arguments])
+    return output.getvalue()
+
+
+class PairsTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.run_dir, cls.folder = tiny_pairs.run_dir(), tiny_pairs.photographs()
+        cls.predictor = Predictor.of_run(cls.run_dir)
+        cls.records = open_records(tiny_pairs.records_root(), tiny_pairs.DATASET)
+
+    def _open(self):
+        """A predictor that lets every photograph through: at 64 pixels all are out of focus."""
+        rule = dataclasses.replace(self.predictor.rule, gradable_from=0.0, distance_limit=None)
+        return Predictor(dataclasses.replace(self.predictor.run, rule=rule))
+
+    def test_a_label_has_a_threshold_and_a_decision_of_its_own(self):
+        document = json.loads((self.run_dir / "decision.json").read_text())
+        self.assertEqual(document["heads"]["labels"]["name"], "multi_label")
+        points = document["modes"]["plain"]["points"]
+        self.assertEqual(list(points), [f"odir_{letter}" for letter in ODIR_LABELS])
+        self.assertGreater(len({of["youden"]["threshold"] for of in points.values()}), 1)
+        (decision,) = self._open().decisions(pairs([self.folder / f"2_{eye}.jpg" for eye in ("left", "right")]))
+        self.assertLen(decision.answers, 8)
+        self.assertEqual(decision.action, "refer" if decision.answers["odir_D"].yes else "clear")
+        for letter in ODIR_LABELS:
+            answer = decision.answers[f"odir_{letter}"]
+            self.assertEqual(answer.probability, decision.probabilities[letter])
+            self.assertEqual(answer.threshold, points[f"odir_{letter}"]["sensitivity_0.9"]["threshold"])
+
+    def test_one_eye_may_be_absent(self):
+        both, one = self._open().decisions(pairs(sorted(self.folder.glob("[45]_*.jpg"))))
+        self.assertEqual((both.case, both.missing, list(both.images)), ("4", (), ["left", "right"]))
+        self.assertEqual((one.case, one.missing, list(one.images)), ("5", ("right",), ["left"]))
+        self.assertIn(one.action, ("refer", "clear"))
+
+    def test_a_bad_photograph_of_one_eye_is_named_and_the_case_is_taken_again(self):
+        case = Case("x", {"left": (self.folder / "4_left.jpg",), "right": (b"no photograph",)})
+        decision = self._open().decide(case)
+        self.assertEqual((decision.action, decision.gradable), ("retake", False))
+        self.assertRegex(decision.reason, "^right eye: ")
+        self.assertLen(decision.answers, 8)  # by the left eye alone
+        gated = self.predictor.decide(Case("x", {eye: (self.folder / f"4_{eye}.jpg",) for eye in ("left", "right")}))
+        self.assertEqual(gated.reason, "left eye: out of focus; right eye: out of focus")
+
+    def test_the_wrong_number_of_eyes_is_one_line(self):
+        with self.assertRaisesRegex(UserError, "takes both eyes of a patient; say which eye"):
+            self.predictor.decide(self.folder / "4_left.jpg")
+        single = Predictor.of_run(tiny.run_dir())
+        with self.assertRaisesRegex(UserError, "takes one photograph, not both eyes"):
+            single.decide(Case("x", {"left": (b"",), "right": (b"",)}))
+
+    def test_a_folder_is_predicted_by_patient(self):
+        said = _quietly(predict.main, "--run_dir", self.run_dir, "--format", "csv", self.folder)
+        rows = list(csv.DictReader(said.splitlines()))
+        self.assertLen(rows, tiny_pairs.PATIENTS)
+        self.assertEqual({row["action"] for row in rows}, {"retake"})
+        self.assertContainsSubset({"p(N)", "p(O)", "odir_D"}, rows[0])
+        self.assertIn("no photograph of the right eye", _quietly(predict.main, "--run_dir", self.run_dir, self.folder))
+
+    def test_measured_is_deployed(self):
+        for mode in ("plain", "tta2", "knn"):
+            arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--rounds", 20]
+            _quietly(evaluate.main, *arguments, "--split", "validation", "--mode", mode)
+            folder = self.run_dir / "evaluation" / f"odir-64-plain-q95-paired-validation{'' if mode == 'plain' else f'-{mode}'}"
+            found = read_predictions(folder / "predictions.csv")
+            paths = [path for name in found.ids for path in sorted(self.folder.glob(f"{name}_*.jpg"))]
+            decisions = list(Predictor.of_run(self.run_dir, mode).decisions(pairs(paths)))
+            self.assertEqual([d.case for d in decisions], found.ids.tolist())
+            self.assertEqual([d.action for d in decisions], found.action.tolist())
+            self.assertEqual([d.reason for d in decisions], found.reason.tolist())
+            self.assertAllClose([list(d.probabilities.values()) for d in decisions], found.probabilities, atol=1e-5)
+            self.assertAllEqual([[a.yes for a in d.answers.values()] for d in decisions], found.decided)
+            self.assertAllClose([d.distance for d in decisions], found.distance, rtol=1e-4)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        self.assertContainsSubset({"f1_macro", "odir_score", "auroc/D", "sensitivity_deployed"}, metrics)
+        self.assertIn("ODIR score", (folder / "report.html").read_text())
+
+    def test_the_model_opens_in_plain_keras_and_an_absent_eye_has_no_say(self):
+        model = keras.saving.load_model(self.run_dir / "model.keras", safe_mode=True)
+        row = int(np.flatnonzero(~self.records.present("right"))[0])
+        left = self.records.photograph(row, "left")[None]
+        answers = [
+            model({"left": left, "right": right, "left_present": np.array([True]), "right_present": np.array([False])})
+            for right in (np.zeros_like(left), np.full_like(left, 200))
+        ]
+        self.assertAllEqual(*(of["labels"] for of in answers))
+
+    def test_single_photographs_are_refused_where_pairs_are_trained_on(self):
+        import train
+
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "c.gin").write_text(tiny_pairs.CONFIG.replace("paired_classifier", "classifier"))
+            arguments = ["--gin_file", f"{folder}/c.gin", "--records", tiny_pairs.records_root(), "--run_dir", f"{folder}/run"]
+            with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
+                train.main([str(argument) for argument in arguments])
+            self.assertRegex(str(caught.exception.code), "the model takes one photograph, .* holds pairs")
+
+
+if __name__ == "__main__":
+    tf.test.main()
