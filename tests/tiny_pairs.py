@@ -46,7 +46,9 @@ def records_root():
         labels = [int(i == sick) for i in range(len(ODIR_LABELS))]
         keywords = "moderate non proliferative retinopathy" if sick == 1 else "normal fundus"
         for i, eye in enumerate(eyes):
-            write(folder / "photographs/preprocessed_images" / f"{patient}_{eye}.jpg", jpeg(photograph(2 * patient + i)))
+            write(
+                folder / "photographs/preprocessed_images" / f"{patient}_{eye}.jpg", jpeg(photograph(2 * patient + i))
+            )
             names = [f"{patient}_{side}.jpg" for side in ("left", "right")]
             rows.append([patient, 50, "Female", *names, keywords, keywords, *labels, f"{patient}_{eye}.jpg"])
     write_table(folder / "photographs/full_df.csv", _COLUMNS, rows)

@@ -30,6 +30,18 @@ def known_rows(records, rows, head, *, where):
     return rows[known], {f"its labels do not say whether it is {head.positive}": left} if left else {}
 
 
+def decisions_of(rule, records, answered, *, mode=PLAIN, gated=True):
+    """The Decision of each of the `answered` rows: the very one that prediction gives of the originals."""
+    return rule.decide(
+        answered.scores,
+        cases=names_of(records, answered.rows),
+        outputs=answered.outputs,
+        mode=mode,
+        images=images_of(records, answered.rows) if gated else None,
+        distances=answered.distances if gated else None,
+    )
+
+
 def predict(rule, records, answered, *, split, mode=PLAIN, uncertainties=None, gated=True):
     """The Predictions that the rule makes of what was `answered` (`dr_tf.inference.run.Answered`) to rows of the records.
 
@@ -40,14 +52,7 @@ def predict(rule, records, answered, *, split, mode=PLAIN, uncertainties=None, g
         gated: False leaves the gate out, where only probabilities are asked for.
     """
     rows, head, columns = answered.rows, rule.head, records.columns
-    decisions = rule.decide(
-        answered.scores,
-        cases=names_of(records, rows),
-        outputs=answered.outputs,
-        mode=mode,
-        images=images_of(records, rows) if gated else None,
-        distances=answered.distances if gated else None,
-    )
+    decisions = decisions_of(rule, records, answered, mode=mode, gated=gated)
     probabilities = rule.probabilities(answered.scores, mode)
     p_positive = head.p_positive(probabilities)
     raw = _uncalibrated(rule, answered.scores, mode)

@@ -20,7 +20,8 @@ class CalibrationTest(tf.test.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.records = open_records(tiny.records_root(), tiny.DATASET)
-        self.network, self.rule, *_ = load_run(tiny.run_dir())
+        run = load_run(tiny.run_dir())
+        self.network, self.rule = run.network, run.rule
 
     def _changed(self, **arrays):
         with np.load(tiny.run_dir() / "calibration.npz") as file:
@@ -31,8 +32,9 @@ class CalibrationTest(tf.test.TestCase):
         predictions, fitted = calibration_of(tiny.run_dir(), self.rule, "plain", self.records)
         rows = self.records.rows("calibration")
         photographs = Photographs(self.records, image_size=64, cache="none")
-        logits, _ = self.network(np.stack([photographs.read(row) for row in rows]))
-        self.assertAllClose(predictions.probabilities, self.rule.probabilities(logits), atol=1e-5)
+        outputs, _ = self.network(np.stack([photographs.read(row) for row in rows]))
+        expected = self.rule.probabilities({"plain": outputs["grade"]})
+        self.assertAllClose(predictions.probabilities, expected, atol=1e-5)
         self.assertAllEqual(predictions.truth, self.records.columns["grade"][rows])
         self.assertAllEqual(fitted, self.records.rows("train"))
         by_votes, _ = calibration_of(tiny.run_dir(), self.rule, "knn", self.records)
@@ -42,7 +44,8 @@ class CalibrationTest(tf.test.TestCase):
         rows = np.flatnonzero(self.records.columns["fold"] >= 0)
         logits = np.eye(5)[self.records.columns["grade"][rows]]
         names = self.records.columns["image_id"][rows]
-        predictions, fitted = self._changed(**{"fitted": rows, "rows": rows, "names": names, "logits plain": logits})
+        scores = {"scores plain": logits, "output grade": logits, "distances": np.zeros(45)}
+        predictions, fitted = self._changed(fitted=rows, rows=rows, names=names, **scores)
         self.assertLen(predictions, 45)
         self.assertAllEqual(fitted, rows)
         self.assertIn("learned from 45 of these 60 photographs", learned_from(fitted, 60)[0])

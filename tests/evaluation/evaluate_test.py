@@ -32,8 +32,9 @@ class EvaluateTest(tf.test.TestCase):
         decisions = list(Predictor.of_run(tiny.run_dir()).decisions([root / name for name in predictions.ids]))
         measured = dict(zip(predictions.ids, predictions.p_positive, strict=True))
         for decision in decisions:
-            name = str(decision.photograph).removeprefix(f"{root}/")
+            name = decision.case.removeprefix(f"{root}/")
             self.assertAllClose(decision.p_positive, measured[name], atol=1e-6)
+        self.assertEqual(predictions.action.tolist(), [decision.action for decision in decisions])
 
     def test_figures_and_report(self):
         self._run("--split", "calibration")

@@ -16,6 +16,7 @@ from dr_tf.evaluation.table import read_predictions
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.fitting import Truth, fit_rule
 from dr_tf.inference.rule_file import read_rule
+from dr_tf.inference.run import Answered, write_answered
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.head import positives
 from tests import tiny
@@ -34,7 +35,11 @@ class FoldsTest(tf.test.TestCase):
             self._decided(part)
             (part / "model.keras").touch()
             rows = self.records.fold(fold)[1]
-            np.savez(part / "held_out.npz", rows=rows, logits=self.logits[rows])
+            self._answered(part, rows)
+
+    def _answered(self, part, rows):
+        logits = self.logits[rows]
+        write_answered(part / "held_out.npz", Answered(rows, {"plain": logits}, {"grade": logits}, np.zeros(len(rows))))
 
     def _decided(self, part, calibrated=False):
         """As of a fold that kept its last epoch, so that nothing was left to calibrate by, or of one that did not."""
@@ -67,11 +72,9 @@ class FoldsTest(tf.test.TestCase):
             mine = self.records.columns["fold"][rows] == fold
             rule = self._fitted(self.records.fold(1 - fold)[1])
             self.assertAllClose(
-                predictions.probabilities[mine], rule.probabilities(self.logits[rows[mine]]), atol=1e-12
+                predictions.probabilities[mine], rule.probabilities({"plain": self.logits[rows[mine]]}), atol=1e-12
             )
-            self.assertAllEqual(
-                predictions.threshold[mine], [rule.mode("plain").points[rule.point].threshold] * mine.sum()
-            )
+            self.assertAllEqual(predictions.threshold[mine], [rule.operating_point().threshold] * mine.sum())
         self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
         self.assertLen(predictions.thresholds, 2)
 
@@ -83,14 +86,14 @@ class FoldsTest(tf.test.TestCase):
         predictions = read_predictions(folder / "predictions.csv")
         rule, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         rows = np.concatenate([self.records.fold(fold)[1] for fold in (0, 1)])
-        self.assertAllClose(predictions.probabilities, rule.probabilities(self.logits[rows]), atol=1e-12)
+        self.assertAllClose(predictions.probabilities, rule.probabilities({"plain": self.logits[rows]}), atol=1e-12)
 
     def _fitted(self, rows):
         own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         columns = self.records.columns
         truth = Truth(columns["grade"][rows], positives("referable", columns)[rows], columns["patient_id"][rows])
-        rule = fit_rule(own.head, {"plain": self.logits[rows]}, truth, train_prior=own.prior)
-        self.assertNotEqual(rule.mode("plain").calibration, Calibration())
+        rule = fit_rule(own.heads, "grade", {"plain": self.logits[rows]}, truth, train_prior=own.prior)
+        self.assertNotEqual(rule.mode("plain").calibration, Calibration("softmax"))
         return rule
 
     def test_what_is_written(self):
@@ -126,7 +129,7 @@ class FoldsTest(tf.test.TestCase):
 
     def test_other_folds_than_the_records_are_refused(self):
         rows = self.records.fold(0)[1]
-        np.savez(self.folder / "run" / "fold-1" / "held_out.npz", rows=rows, logits=self.logits[rows])
+        self._answered(self.folder / "run" / "fold-1", rows)
         self.assertIn("its folds are not those that", self._refusal("--split", "folds"))
 
     def test_a_run_of_folds_has_no_other_split(self):

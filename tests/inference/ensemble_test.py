@@ -18,8 +18,10 @@ from dr_tf.inference.gate import Cloud, Clouds, from_arrays, to_arrays
 from dr_tf.inference.modes import Asked, answers_over
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run
+from dr_tf.models.classifier import FEATURES
 from dr_tf.models.ensemble import MEANS, combined
 from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.edema import Edema
 from dr_tf.models.links import encoded
 from dr_tf.models.network import KerasNetwork
 from tests import tiny
@@ -45,40 +47,57 @@ class MeansTest(tf.test.TestCase):
         self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
 
 
+HEADS = {"eye": Binary(), "edema": Edema()}
+
+
+def linear(weights=nets.WEIGHTS, side=2):
+    """eye: the sum of weights * map; edema: three logits of the same features."""
+    photograph = keras.Input((side, side, 3))
+    features = keras.layers.Flatten()(nets.red_and_green()(photograph))
+    features = keras.layers.Identity(name=FEATURES)(features)
+    eye = keras.layers.Dense(1, use_bias=False, name="eye")
+    model = keras.Model(photograph, {"eye": eye(features), "edema": keras.layers.Dense(3, name="edema")(features)})
+    if side == 2:
+        eye.set_weights([np.reshape(weights, (8, 1))])
+    return model
+
+
 class CombinedTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
-        self.models = [nets.linear(), nets.linear(-2 * nets.WEIGHTS)]
-        self.model, self.x = combined(self.models, Binary()), nets.photographs()
+        self.models = [linear(), linear(-2 * nets.WEIGHTS)]
+        self.model, self.x = combined(self.models, HEADS), nets.photographs()
 
-    def test_it_averages_and_tells_its_members_apart(self):
-        network, head = Network(self.model), Binary()
-        apart = [model(self.x).numpy() for model in self.models]
-        found = answers_over(network, head, ("plain",), [(self.x,)])
-        mean = np.mean([head.probabilities(logits) for logits in apart], axis=0)
-        self.assertAllClose(head.probabilities(found.logits["plain"]), mean, atol=1e-6)
-        self.assertAllClose(found.by_member, [head.probabilities(logits) for logits in apart], atol=1e-6)
-        self.assertEqual(found.features.shape, (1, 16))
+    def test_it_averages_every_output_and_tells_its_members_apart(self):
+        network = KerasNetwork(self.model)
+        apart = [model(self.x) for model in self.models]
+        for decides, head in HEADS.items():
+            asked = Asked.named(("plain",), HEADS, decides, ensemble=True)
+            found = answers_over(network, asked, [(self.x,)])
+            each = [head.probabilities(outputs[decides].numpy()) for outputs in apart]
+            with self.subTest(decides):
+                self.assertAllClose(head.probabilities(found.outputs[decides]), np.mean(each, axis=0), atol=1e-6)
+                self.assertAllClose(found.by_member, each, atol=1e-6)
+                self.assertAllClose(found.scores["plain"], found.outputs[decides], atol=1e-6)
+                self.assertEqual(found.features.shape, (1, 16))
 
     def test_it_opens_in_plain_keras(self):
         with tempfile.TemporaryDirectory() as folder:
             self.model.save(f"{folder}/model.keras")
             again = keras.saving.load_model(f"{folder}/model.keras", safe_mode=True)
-        self.assertAllClose(again(self.x), self.model(self.x))
+        self.assertAllClose(KerasNetwork(again)(self.x), KerasNetwork(self.model)(self.x))
 
     def test_a_smaller_member_sees_the_photograph_made_smaller(self):
-        photograph = keras.Input((4, 4, 3))
-        logits = keras.layers.Dense(1, name="logits")(keras.layers.Flatten()(nets.red_and_green()(photograph)))
-        model = combined([self.models[0], keras.Model(photograph, logits)], Binary())
+        network = KerasNetwork(combined([self.models[0], linear(side=4)], HEADS))
         large = np.broadcast_to(self.x[:, :1, :1], (1, 4, 4, 3))
-        self.assertEqual(Network(model).image_size, 4)
-        first = Network(model).members(Network(model)(large)[1])[0]
-        self.assertAllClose(first, self.models[0](large[:, :2, :2]), atol=1e-4)
+        self.assertEqual(network.image_size, 4)
+        first = network.members(network(large)[1])["eye"][0]
+        self.assertAllClose(first, self.models[0](large[:, :2, :2])["eye"], atol=1e-4)
 
     def test_maps_are_the_mean_of_its_members(self):
         """Each by how much its answer moves that of all."""
-        explained = Explainer(self.model, Binary(), method="hires_cam")(self.x)
-        p = np.array([1 / (1 + np.exp(-model(self.x).numpy()[:, 0])) for model in self.models])
+        explained = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
+        p = np.array([1 / (1 + np.exp(-model(self.x)["eye"].numpy()[:, 0])) for model in self.models])
         slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
         evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
         maps = [np.maximum(slope * of, 0) for slope, of in zip(slopes, evidence, strict=True)]
@@ -105,7 +124,7 @@ class CommandTest(tf.test.TestCase):
         cls.other = cls.folder / "other"
         shutil.copytree(tiny.run_dir(), cls.other, ignore=shutil.ignore_patterns("checkpoints", "evaluation"))
         model = keras.saving.load_model(cls.other / "model.keras")
-        last = model.get_layer("logits")
+        last = model.get_layer("grade")
         last.set_weights([weights[..., ::-1] for weights in last.get_weights()])
         model.save(cls.other / "model.keras")
         cls._make(cls.folder / "made", tiny.run_dir(), cls.other)
@@ -124,15 +143,13 @@ class CommandTest(tf.test.TestCase):
     def test_it_predicts_like_any_run_by_the_mean_of_its_members(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
         x = np.stack([records.photograph(row) for row in records.rows("test")])
-        (network, rule, preparation, cloud), members = (
-            load_run(self.folder / "made"),
-            [load_run(run)[0] for run in (tiny.run_dir(), self.other)],
-        )
-        mean = np.mean([rule.head.probabilities(member(x)[0]) for member in members], axis=0)
-        self.assertAllClose(rule.head.probabilities(network(x)[0]), mean, atol=1e-5)
-        self.assertLen(cloud.parts, 2)
-        rule = dataclasses.replace(rule, gradable_from=0.0, distance_limit=None)
-        decision = Predictor(network, rule, preparation, cloud).decide(tiny.photographs()[0])
+        made, members = load_run(self.folder / "made"), [load_run(run) for run in (tiny.run_dir(), self.other)]
+        head = made.rule.head
+        mean = np.mean([head.probabilities(member.network(x)[0]["grade"]) for member in members], axis=0)
+        self.assertAllClose(head.probabilities(made.network(x)[0]["grade"]), mean, atol=1e-5)
+        self.assertLen(made.cloud.parts, 2)
+        rule = dataclasses.replace(made.rule, gradable_from=0.0, distance_limit=None)
+        decision = Predictor(dataclasses.replace(made, rule=rule)).decide(tiny.photographs()[0])
         self.assertEqual(list(rule.modes), ["plain", "tta4", "knn", "knn_majority"])
         self.assertIsNotNone(decision.p_positive)
 

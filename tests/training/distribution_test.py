@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.models.heads import HEADS
 from dr_tf.training import strategies
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.optimization import Optimization
@@ -25,6 +26,7 @@ from tests import tiny
 from tests.training.resume_test import wait_for
 from train import main
 
+HEADS_OF_ONE = {"grade": HEADS["softmax"]()}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Batch norm, clipping, averages and rates by stage are where a sum over devices goes wrong, and 15 photographs to select
 # by cannot be shared evenly: by batches of 14 one would be left. SGD: Adam blows rounding up to whole steps.
@@ -133,7 +135,7 @@ class DistributionTest(unittest.TestCase):
 
 class RefusalTest(unittest.TestCase):
     def _refused(self, expected, batch_size=4, **options):
-        experiment = Experiment("a/b", None, None, **options)
+        experiment = Experiment("a/b", HEADS_OF_ONE, None, **options)
         strategy = tf.distribute.MirroredStrategy(["CPU:0"])
         with strategy.scope(), self.assertRaisesRegex(UserError, expected):
             strategies.check(experiment, batch_size)
@@ -146,7 +148,7 @@ class RefusalTest(unittest.TestCase):
 
     def test_one_device_may_do_all(self):
         optimization = Optimization(accumulation_steps=2)
-        strategies.check(Experiment("a/b", None, None, jit=True, optimization=optimization), 3)
+        strategies.check(Experiment("a/b", HEADS_OF_ONE, None, jit=True, optimization=optimization), 3)
 
     def test_unknown_names_list_the_known_ones(self):
         with self.assertRaisesRegex(UserError, "known: one_device, mirrored, multi_worker"):

@@ -62,11 +62,11 @@ class FeatureBankTest(tf.test.TestCase):
 
     def test_the_slow_way_gives_the_same_weights(self):
         quick, slow = self._train("quick"), self._train("slow", "feature_bank.stored = False")
-        before = quick.get_layer("logits").kernel
-        self.assertAllClose(before, slow.get_layer("logits").kernel, rtol=0, atol=2e-3)
+        before = quick.get_layer("grade").kernel
+        self.assertAllClose(before, slow.get_layer("grade").kernel, rtol=0, atol=2e-3)
         for one, other in zip(quick.variables, slow.variables, strict=True):
             self.assertAllClose(one, other, rtol=0, atol=2e-3, msg=one.path)  # features are float16
-        shorter = self._train("shorter", "train.epochs = 1").get_layer("logits").kernel
+        shorter = self._train("shorter", "train.epochs = 1").get_layer("grade").kernel
         self.assertNotAllClose(before, shorter, rtol=0, atol=1e-2)  # they could have differed by more
 
     def _bank(self, *bindings):
@@ -74,7 +74,7 @@ class FeatureBankTest(tf.test.TestCase):
         configuration.parse([self.folder / "config.gin"], bindings)
         experiment, records = configuration.experiment(tiny.records_root())
         keras.utils.set_random_seed(0)
-        model = experiment.model(head=experiment.head)
+        model = experiment.model(heads=experiment.heads)
         before = set((self.folder / "bank").glob("*"))
         feature_bank.cut(model, Feed(experiment, records, split_roles(records, experiment.head), 64))
         return set((self.folder / "bank").glob("*")) - before

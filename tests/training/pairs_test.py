@@ -91,7 +91,11 @@ class PairsTest(tf.test.TestCase):
         for mode in ("plain", "tta2", "knn"):
             arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--rounds", 20]
             _quietly(evaluate.main, *arguments, "--split", "validation", "--mode", mode)
-            folder = self.run_dir / "evaluation" / f"odir-64-plain-q95-paired-validation{'' if mode == 'plain' else f'-{mode}'}"
+            folder = (
+                self.run_dir
+                / "evaluation"
+                / f"odir-64-plain-q95-paired-validation{'' if mode == 'plain' else f'-{mode}'}"
+            )
             found = read_predictions(folder / "predictions.csv")
             paths = [path for name in found.ids for path in sorted(self.folder.glob(f"{name}_*.jpg"))]
             decisions = list(Predictor.of_run(self.run_dir, mode).decisions(pairs(paths)))
@@ -120,7 +124,14 @@ class PairsTest(tf.test.TestCase):
 
         with tempfile.TemporaryDirectory() as folder:
             (pathlib.Path(folder) / "c.gin").write_text(tiny_pairs.CONFIG.replace("paired_classifier", "classifier"))
-            arguments = ["--gin_file", f"{folder}/c.gin", "--records", tiny_pairs.records_root(), "--run_dir", f"{folder}/run"]
+            arguments = [
+                "--gin_file",
+                f"{folder}/c.gin",
+                "--records",
+                tiny_pairs.records_root(),
+                "--run_dir",
+                f"{folder}/run",
+            ]
             with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
                 train.main([str(argument) for argument in arguments])
             self.assertRegex(str(caught.exception.code), "the model takes one photograph, .* holds pairs")

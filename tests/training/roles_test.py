@@ -10,6 +10,9 @@ from dr_tf.training.roles import check_classes, class_weights, fold_roles, split
 class _Head:
     name, classes = "even", ("even", "odd")
 
+    def strata(self, columns):
+        return columns["grade"]
+
     def usable(self, columns):
         return columns["grade"] >= 0
 
@@ -20,6 +23,7 @@ def _records(splits, folds=None, grades=None):
         "split": np.array(splits),
         "fold": np.array(folds or [-1] * n),
         "grade": np.array(grades or [0] * n),
+        "patient_id": np.array([f"p{i}" for i in range(n)]),
     }
     return types.SimpleNamespace(
         name="set/64", directory="there", columns=columns, rows=lambda s: np.flatnonzero(columns["split"] == s)
@@ -39,7 +43,17 @@ class RolesTest(unittest.TestCase):
     def test_the_held_out_fold_never_chooses(self):
         records = _records(["train"] * 6 + ["test"], folds=[0, 0, 1, 1, 2, 2, -1])
         roles = fold_roles(records, _Head(), fold=2, folds=3, selects=True)
-        self.assertEqual([r.tolist() for r in (roles.fit, roles.select, roles.held_out)], [[2, 3], [0, 1], [4, 5]])
+        self.assertEqual([r.tolist() for r in (roles.fit, roles.held_out)], [[2, 3], [4, 5]])
+
+    def test_who_chooses_an_epoch_does_not_calibrate(self):
+        """One half of the patients of the next fold each, of both eyes of one patient together."""
+        records = _records(["train"] * 12, folds=[0, 0, 1, 1, *[2] * 8])
+        records.columns["patient_id"] = np.array([f"p{i // 2}" for i in range(12)])
+        roles = fold_roles(records, _Head(), fold=1, folds=3, selects=True)
+        self.assertEqual(sorted([*roles.select, *roles.calibrate]), list(range(4, 12)))
+        self.assertEqual((len(roles.select), len(roles.calibrate)), (4, 4))
+        patients = [set(records.columns["patient_id"][rows]) for rows in (roles.select, roles.calibrate)]
+        self.assertEqual(patients[0] & patients[1], set())
 
     def test_where_nothing_is_chosen_all_other_folds_fit(self):
         records = _records(["train"] * 6, folds=[0, 0, 1, 1, 2, 2])
@@ -58,8 +72,19 @@ class RolesTest(unittest.TestCase):
             check_classes(_Head(), np.array([[0, 1], [0, 1]]), "set")
 
     def test_balanced_class_weights(self):
-        weights, by_class = class_weights("balanced", np.array([0, 0, 0, 1]))
+        weights, by_class = class_weights("balanced", np.array([0, 0, 0, 1]), 2)
         np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2])
         np.testing.assert_allclose(by_class, [2 / 3, 2])
-        weights, _ = class_weights((1.0, 3.0), np.array([0, 1]))
+        weights, _ = class_weights((1.0, 3.0), np.array([0, 1]), 2)
         np.testing.assert_allclose(weights, [0.5, 1.5])
+
+    def test_an_example_of_several_labels_weighs_their_mean(self):
+        """Of four one has the rare label, two the other: 4 / (2 * 1) = 2 and 4 / (2 * 2) = 1; without any 1."""
+        weights, by_class = class_weights("balanced", np.array([[1, 1], [0, 1], [0, 0], [0, -1]]), 2)
+        np.testing.assert_allclose(by_class, [2, 1])
+        np.testing.assert_allclose(weights, np.array([1.5, 1, 1, 1]) / 1.125)
+
+    def test_weights_that_mean_nothing(self):
+        for wanted in ("blanced", (1.0,), (1.0, 0.0), (1.0, "2"), 3.0):
+            with self.subTest(wanted), self.assertRaisesRegex(UserError, "train.class_weights"):
+                class_weights(wanted, np.array([0, 1]), 2)

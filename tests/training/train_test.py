@@ -86,7 +86,7 @@ class TrainTest(tf.test.TestCase):
         records = open_records(tiny.records_root(), "tiny/64-plain-q95")
         rows = records.rows("validation")
         model = keras.saving.load_model(self.run_dir / "model.keras")
-        logits = model.predict(np.stack([records.photograph(row) for row in rows]), verbose=0)
+        logits = model.predict(np.stack([records.photograph(row) for row in rows]), verbose=0)["grade"]
         truth = records.columns["grade"][rows]
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits)
         self.assertAllClose(loss, best, rtol=1e-4)
@@ -166,12 +166,21 @@ class TrainTest(tf.test.TestCase):
             self.assertAllEqual(one.trainable_weights[0], two.trainable_weights[0])
         learned = self.run_dir / "refit"
         seen = ["--folds", "2", "--init_from", learned]
-        self._refused("has learned from photographs that this run holds out", flags=seen, run_dir=self.folder / "third")
+        self._refused(
+            "has learned from photographs that this run holds out",
+            "train.keep = 'last'",
+            flags=seen,
+            run_dir=self.folder / "third",
+        )
         alone = ["--init_from", learned]  # its validation and calibration splits were fitted
         self._refused(
             "has learned from photographs that this run holds out", flags=alone, run_dir=self.folder / "fourth"
         )
         self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
+        for fold in ("-1", "2"):
+            flags = ["--folds", "2", "--fold", fold]
+            self._refused(f"--fold {fold}: the folds are 0 to 1", flags=flags, run_dir=self.folder / "five")
+        self.assertFalse((self.folder / "five").exists())
 
     def test_a_grid_from_the_command_line(self):
         (self.folder / "grid.gin").write_text("grid.parameters = {'optimization.learning_rate': [0.1, 0.01]}")
@@ -182,13 +191,36 @@ class TrainTest(tf.test.TestCase):
         self._refused("no records 'nothing/64'", "train.dataset = 'nothing/64'")
         self._refused(
             "none of the 60 examples of tiny/64-plain-q95 has the labels",
-            "train.head = @binary()",
+            "train.heads = {'it': @binary()}",
             "binary.positive = 'odir_G'",
         )
-        self._refused("unknown positive definition 'sick'", "train.head = @binary()", "binary.positive = 'sick'")
+        self._refused(
+            "unknown positive definition 'sick'", "train.heads = {'it': @binary()}", "binary.positive = 'sick'"
+        )
         self._refused("unknown backbone 'resnet'", "backbone.name = 'resnet'")
         self._refused("unknown precision 'half'", "train.precision = 'half'")
         self._refused("no parameter 'epoch'", "train.epoch = 1")
+
+    def test_what_a_run_needs_at_its_end_is_checked_before_its_first_step(self):
+        for expected, binding in {
+            "unknown train.class_weights 'blanced'; known: balanced": "train.class_weights = 'blanced'",
+            "class_weights wants 'balanced' or 5 positive numbers": "train.class_weights = (1.0, 2.0)",
+            "unknown train.keep 'lst'; known: best, last": "train.keep = 'lst'",
+            "monitor 'val_kapa' is no metric of the validation split; known: val_loss, val_accuracy": (
+                "train.monitor = ('val_kapa', 'max')"
+            ),
+            "monitor is .metric, 'max' or 'min'.": "train.monitor = ('val_loss', 'low')",
+            "unknown operating point 'sensitivity_0.8'; known": "train.operating_point = 'sensitivity_0.8'",
+            "unknown prior 'natural'; known": "train.prior = 'natural'",
+            "a prior's table names each class once": "train.prior = {'no DR': 1.0}",
+            "unknown mode 'tta3'; known": "train.modes = ('tta3',)",
+            "train.decides names 'dme'; the outputs of train.heads are grade": "train.decides = 'dme'",
+            "train.loss_weights names 'dme'": "train.loss_weights = {'dme': 0.5}",
+            "train.heads is {output: head}": "train.heads = @softmax()",
+        }.items():
+            with self.subTest(binding):
+                self._refused(expected, binding)
+                self.assertFalse((self.run_dir / "model.keras").exists())
 
     def test_another_config_in_the_same_folder(self):
         self._train()
@@ -217,6 +249,6 @@ class FeedTest(tf.test.TestCase):
         from dr_tf.training.roles import class_weights
 
         strata = np.array([0, 0, 0, 1])
-        _, by_class = class_weights("balanced", strata)
+        _, by_class = class_weights("balanced", strata, 2)
         shifted = np.array([0.75, 0.25]) * by_class
         self.assertAllClose(shifted / shifted.sum(), [0.5, 0.5])

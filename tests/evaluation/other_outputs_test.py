@@ -1,4 +1,4 @@
-"""Figures of the risk of macular edema, and of both it and the grade."""
+"""Metrics of an output that does not decide, the risk of macular edema, and of both it and the grade."""
 
 import dataclasses
 import os
@@ -8,13 +8,14 @@ import unittest
 import numpy as np
 
 from dr_tf.evaluation.compare import compare
-from dr_tf.evaluation.edema import edema_figures
 from dr_tf.evaluation.figures import figures
 from dr_tf.evaluation.measure import measure
+from dr_tf.evaluation.other_outputs import other_figures
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.proportions import wilson
 from dr_tf.evaluation.report.page import report
 from dr_tf.evaluation.table import read_predictions, write_predictions
+from dr_tf.grades import DME_RISKS
 from tests.evaluation.made import make_graded
 
 FIGURES = ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa")
@@ -27,8 +28,8 @@ def make_told(n=6, **changes):
     truth = np.where(np.arange(n) % 6 == 5, -1, made.truth)
     decided = np.where(wrong, (made.truth + 1) % 5, made.truth)
     risks = {
-        "dme_truth": np.resize([0, 1, 2, 2, -1, 0], n),
-        "dme_decided": np.resize([0, 1, 0, 2, 0, 0], n),
+        "other_truth": {"dme": np.resize([0, 1, 2, 2, -1, 0], n)},
+        "other_decided": {"dme": np.resize([0, 1, 0, 2, 0, 0], n)},
     }
     return dataclasses.replace(made, truth=truth, decided=decided, **risks)
 
@@ -45,26 +46,28 @@ class FiguresTest(unittest.TestCase):
 
     def test_several_photographs_of_a_patient_are_drawn_together(self):
         said = np.random.default_rng(0).integers(3, size=120)
-        predictions = dataclasses.replace(make_told(120, eyes=2), dme_decided=said)
+        predictions = dataclasses.replace(make_told(120, eyes=2), other_decided={"dme": said})
         found = figures(predictions, only=FIGURES, rounds=200)
         for name in FIGURES:
             self.assertIn("patient bootstrap, 200 rounds", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
-        points, statistics = edema_figures(predictions, None)
+        points, statistics = other_figures(predictions, None)
         once = {k: v for statistic in statistics for k, v in statistic(np.ones((1, 60), np.float32)).items()}
         for name in FIGURES:
             self.assertAlmostEqual(once[name][0], points[name]().value)
 
     def test_none_where_nothing_is_told_or_known(self):
-        unknown = dataclasses.replace(make_told(), dme_truth=np.full(6, -1))
+        unknown = dataclasses.replace(make_told(), other_truth={"dme": np.full(6, -1)})
         for predictions in (make_graded(6), unknown):
             self.assertFalse(set(FIGURES) & set(figures(predictions, rounds=10)))
         ungraded = dataclasses.replace(make_told(), truth=np.full(6, -1))
         self.assertEqual(set(FIGURES) & set(figures(ungraded, rounds=10)), set(FIGURES[1:]))
 
     def test_two_runs_are_compared(self):
-        found = compare(make_told(60), dataclasses.replace(make_told(60), dme_decided=np.zeros(60, int)), rounds=50)
+        found = compare(
+            make_told(60), dataclasses.replace(make_told(60), other_decided={"dme": np.zeros(60, int)}), rounds=50
+        )
         self.assertAlmostEqual(found["figures"]["dme_accuracy"]["value"], 2 / 5 - 4 / 5)
 
 
@@ -74,18 +77,18 @@ class WrittenTest(unittest.TestCase):
             path = os.path.join(folder, "predictions.csv")
             write_predictions(path, make_told())
             found = read_predictions(path)
-        np.testing.assert_array_equal(found.dme_truth, make_told().dme_truth)
-        np.testing.assert_array_equal(found.dme_decided, make_told().dme_decided)
+        np.testing.assert_array_equal(found.other_truth["dme"], make_told().other_truth["dme"])
+        np.testing.assert_array_equal(found.other_decided["dme"], make_told().other_decided["dme"])
         joined = Predictions.joined([found.take(np.arange(3)), found.take(np.arange(3, 6))])
-        np.testing.assert_array_equal(joined.dme_truth, found.dme_truth)
-        self.assertIsNone(Predictions.joined([found, make_graded(3, ids=["a", "b", "c"])]).dme_truth)
+        np.testing.assert_array_equal(joined.other_truth["dme"], found.other_truth["dme"])
+        self.assertEqual(Predictions.joined([found, make_graded(3, ids=["a", "b", "c"])]).other_truth, {})
 
     def test_the_report_has_it_where_there_is_something_to_say(self):
         for predictions, expected in ((make_told(60), True), (make_graded(60), False)):
             metrics = measure(predictions, rounds=20)
             self.assertEqual("dme" in metrics["confusion"], expected)
-            page = report(predictions, metrics)
-            for said in ("The risk of macular edema", "Joint accuracy", "DME near the fovea"):
+            page = report(predictions, metrics | {"others": {"dme": DME_RISKS} if expected else {}})
+            for said in ("Risk of macular edema", "Joint accuracy", "DME near the fovea"):
                 self.assertEqual(said in page, expected)
         self.assertEqual(measure(make_told(), rounds=10)["confusion"]["dme"], [[2, 0, 0], [0, 1, 0], [1, 0, 1]])
 

@@ -1,4 +1,4 @@
-"""The risk of macular edema beside the grade, from records to predictions and figures, as a person calls it."""
+"""Two outputs, the grade and the risk of macular edema, from records to predictions and metrics, as a person calls it."""
 
 import contextlib
 import csv
@@ -17,8 +17,9 @@ import evaluate
 import train
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.table import read_predictions
-from dr_tf.inference.edema import Edema
 from dr_tf.inference.predictor import Predictor
+from dr_tf.inference.run import load_run, read_answered
+from dr_tf.models.classifier import FEATURES
 from dr_tf.training.train import load_weights
 from tests import tiny
 from tests.tfrecords_builder.trees import run_builder, write_table
@@ -26,7 +27,8 @@ from tests.tfrecords_builder.trees import run_builder, write_table
 DATASET = "edema/64-plain-q95"
 CONFIG = f"""
 {tiny.CONFIG.replace(tiny.DATASET, DATASET)}
-softmax.dme_weight = 0.5
+train.heads = {{'grade': @softmax(), 'dme': @edema()}}
+train.loss_weights = {{'dme': 0.5}}
 train.keep = 'last'
 train.modes = ()
 backbone.stem = 4
@@ -82,32 +84,36 @@ class EdemaTest(tf.test.TestCase):
         super().setUp()
         self.folder, self.fold = folder(), folder() / "run" / "fold-0"
 
-    def test_the_model_decides_by_grades_alone(self):
+    def _open(self):
+        """A predictor that lets every photograph through: at 64 pixels all are out of focus."""
+        run = load_run(self.fold)
+        return Predictor(
+            dataclasses.replace(run, rule=dataclasses.replace(run.rule, gradable_from=0.0, distance_limit=None))
+        )
+
+    def test_the_model_has_an_output_a_head_and_history_a_metric_of_each(self):
         model = keras.saving.load_model(self.fold / "model.keras")
-        self.assertEqual(model.output_shape, (None, 5))
-        self.assertNotIn("dme", [layer.name for layer in model.layers])
+        self.assertEqual({name: tensor.shape[1] for name, tensor in model.output.items()}, {"grade": 5, "dme": 3})
         with open(self.fold / "history.csv", newline="") as file:
-            self.assertIn("joint_accuracy", next(csv.DictReader(file)))
+            row = next(csv.DictReader(file))
+        self.assertContainsSubset({"grade_quadratic_kappa", "dme_accuracy", "grade_loss", "dme_loss"}, row)
+        self.assertAllClose(float(row["loss"]), float(row["grade_loss"]) + 0.5 * float(row["dme_loss"]), rtol=1e-3)
 
     def test_photographs_are_told_their_risk(self):
-        predictor = Predictor.of_run(self.fold)
-        (read,) = predictor.decisions([tiny.photographs()[0]])
-        self.assertEqual((read.gradable, read.dme, read.dme_probabilities), (False, None, {}))  # of 64 pixels
-        predictor.rule = dataclasses.replace(predictor.rule, gradable_from=0.0, distance_limit=None)
-        told, broken = predictor.decisions([tiny.photographs()[0], b"no photograph"])
-        self.assertEqual(told.dme, int(np.argmax(list(told.dme_probabilities.values()))))
-        self.assertAllClose(sum(told.dme_probabilities.values()), 1)
-        self.assertEqual((broken.dme, broken.dme_probabilities), (None, {}))
-        without = Predictor(predictor.network, predictor.rule, predictor.preparation, predictor.cloud)
-        same = without.decide(tiny.photographs()[0])
-        self.assertEqual((same.probabilities, same.action, same.dme), (told.probabilities, told.action, None))
+        (gated,) = Predictor.of_run(self.fold).decisions([tiny.photographs()[0]])
+        self.assertEqual((gated.gradable, gated.likeliest("dme"), gated.others), (False, None, {}))
+        told, broken = self._open().decisions([tiny.photographs()[0], b"no photograph"])
+        self.assertEqual(told.likeliest("dme"), int(np.argmax(list(told.others["dme"].values()))))
+        self.assertAllClose(sum(told.others["dme"].values()), 1)
+        self.assertEqual(broken.others, {})
 
     def test_what_was_held_out_is_what_is_told(self):
-        predictor, held_out = Predictor.of_run(self.fold), np.load(self.fold / "held_out.npz")
+        run, (held_out, _) = load_run(self.fold), read_answered(self.fold / "held_out.npz")
         records = open_records(self.folder / "records", DATASET)
-        logits, features = predictor.network(np.stack([records.photograph(row) for row in held_out["rows"]]))
-        self.assertAllClose(logits, held_out["logits"], atol=1e-5)
-        self.assertAllClose(predictor.edema.logits(features), held_out["dme"], atol=1e-5)
+        outputs, features = run.network(np.stack([records.photograph(row) for row in held_out.rows]))
+        for name, logits in outputs.items():
+            self.assertAllClose(logits, held_out.outputs[name], atol=1e-5)
+        self.assertAllClose(run.cloud.distance(features), held_out.distances, rtol=1e-3)
 
     def test_a_split_is_evaluated(self):
         flags = ["--records", self.folder / "records", "--run_dir", self.fold, "--rounds", 20]
@@ -119,39 +125,57 @@ class EdemaTest(tf.test.TestCase):
         _quietly(evaluate.main, *_of(self.folder), "--split", "folds", "--rounds", 20)
         metrics = self._agree(self.folder / "run" / "evaluation" / "edema-64-plain-q95-folds")
         pooled = json.loads((self.folder / "run" / "out_of_fold.json").read_text())
-        self.assertIn("joint_accuracy", pooled)
+        self.assertIn("dme_accuracy", pooled)
         self.assertIn("joint_accuracy", metrics["folds"][0])
+        self.assertEqual(metrics["retake_rate"]["value"], 1.0)  # of 64 pixels
 
     def _agree(self, evaluation):
-        """Figures with the rows that they are of; returns the figures."""
+        """Metrics with the rows that they are of; returns the metrics."""
         metrics = json.loads((evaluation / "metrics.json").read_text())
         found = read_predictions(evaluation / "predictions.csv")
-        known = found.dme_truth != -1
+        truth, decided = found.other_truth["dme"], found.other_decided["dme"]
+        known, right = truth != -1, truth == decided
         self.assertBetween(known.sum(), 1, len(known) - 1)
-        right = found.dme_truth == found.dme_decided
         self.assertAllClose(metrics["dme_accuracy"]["value"], right[known].mean())
         both = (right & (found.truth == found.decided))[known]
         self.assertAllClose(metrics["joint_accuracy"]["value"], both.mean())
         self.assertIn("Joint accuracy", (evaluation / "report.html").read_text())
         return metrics
 
-    def test_it_begins_with_the_weights_of_one_that_learned_no_risk(self):
+    def test_it_begins_with_the_weights_of_one_that_had_no_such_output(self):
         stored, other = (keras.saving.load_model(self.fold / "model.keras") for _ in range(2))
-        risks = keras.layers.Dense(3, name="dme")(other.get_layer("logits").input)
-        other = keras.Model(other.input, keras.layers.Concatenate()([other.output, risks]))
+        features = other.get_layer(FEATURES).output
+        more = keras.layers.Dense(2, name="more")(features)
+        other = keras.Model(other.input, {"grade": other.output["grade"], "more": more})
         for variable in other.variables:
             variable.assign(variable + 1)
-        own = Edema.of_model(other).kernel
+        own = other.get_layer("more").kernel.numpy()
         load_weights(other, self.fold)
-        for name in ("kernel", "bias"):
-            self.assertAllEqual(*(getattr(model.get_layer("logits"), name) for model in (stored, other)))
-        self.assertAllEqual(Edema.of_model(other).kernel, own)
+        for layer in ("grade", "stem_conv"):
+            self.assertAllEqual(*(model.get_layer(layer).kernel for model in (stored, other)))
+        self.assertAllEqual(other.get_layer("more").kernel, own)
 
     def test_records_that_know_no_risk_are_refused_in_one_line(self):
         flags = ["--gin_param", f"train.dataset = '{tiny.DATASET}'", "--run_dir", self.folder / "other"]
         with self.assertRaises(SystemExit) as caught:
             _quietly(train.main, "--gin_file", self.folder / "config.gin", "--records", tiny.records_root(), *flags)
-        self.assertRegex(caught.exception.code, "know no risk of macular edema .*softmax.dme_weight")
+        self.assertRegex(str(caught.exception.code), "no label that the output 'dme' .*train.heads")
+
+    def test_a_definition_of_both_labels_decides_by_a_head_of_its_own(self):
+        heads = "train.heads = {'grade': @softmax(), 'dme': @edema(), 'refer': @binary()}"
+        bindings = [heads, "train.decides = 'refer'", "binary.positive = 'referable_or_dme'", "train.epochs = 1"]
+        run = self.folder / "refer"
+        if not run.exists():
+            flags = [part for binding in bindings for part in ("--gin_param", binding)]
+            paths = ["--gin_file", self.folder / "config.gin", "--records", self.folder / "records", "--run_dir", run]
+            _quietly(train.main, *paths, *flags)
+        found = load_run(run)
+        self.assertEqual((found.rule.head.positive, list(found.rule.others)), ("referable_or_dme", ["grade", "dme"]))
+        rule = dataclasses.replace(found.rule, gradable_from=0.0, distance_limit=None)
+        decision = Predictor(dataclasses.replace(found, rule=rule)).decide(tiny.photographs()[0])
+        self.assertEqual(list(decision.answers), ["referable_or_dme"])
+        self.assertEqual(decision.grade, decision.likeliest("grade"))
+        self.assertEqual(set(decision.others), {"grade", "dme"})
 
 
 if __name__ == "__main__":
