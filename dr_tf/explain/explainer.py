@@ -1,6 +1,5 @@
 """A network with its reasons: logits, evidence and maps of photographs, by one way there and back."""
 
-import contextlib
 import dataclasses
 import math
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
-from dr_tf.explain.taps import find, grid, watched
+from dr_tf.explain.taps import find, grid, layers_inside, tapped
 from dr_tf.inference.network import features_of, image_size_of, members_of
 
 POSITIVE = "positive"
@@ -90,10 +89,10 @@ class Explainer:
     def _explain(self, x, wanted):
         eyes = _photographs_of(x) if isinstance(x, dict) else {}
         tape = tf.GradientTape(persistent=bool(eyes), watch_accessed_variables=False)
-        with tape, contextlib.ExitStack() as watching:
+        network, seen = tapped(self._network, self._places, tape)
+        with tape:
             tape.watch(eyes)
-            seen = [watching.enter_context(watched(place, tape)) for place in self._places]
-            logits, features = self._network(x | eyes if eyes else x, training=False)
+            logits, features = network(x | eyes if eyes else x, training=False)
             evidence = self._evidence(logits)
             # Photographs do not see each other, so the gradient of the sum holds each one's own.
             asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
@@ -150,7 +149,7 @@ def _scaled(maps):
 
 def _in_float32(model):
     """The network, or a copy of it where parts of it compute in half precision: gradients would vanish or overflow there."""
-    if not any(layer.compute_dtype in _HALF for layer in model._flatten_layers()):
+    if not any(layer.compute_dtype in _HALF for layer in (model, *layers_inside(model))):
         return model
     described = _without_half(keras.saving.serialize_keras_object(model))
     copy = keras.saving.deserialize_keras_object(described)
