@@ -47,6 +47,20 @@ def state_of(model):
     return [(id(part), {name: id(value) for name, value in vars(part).items()}) for part in parts]
 
 
+class Watching:
+    """A head that looks at the network when it is asked, which is while the taps are in place."""
+
+    def __init__(self, model):
+        self.model, self.seen = model, []
+
+    def __getattr__(self, name):
+        return getattr(BINARY, name)
+
+    def evidence(self, logits):
+        self.seen.append(state_of(self.model))
+        return BINARY.evidence(logits)
+
+
 class InsideTest(tf.test.TestCase):
     def test_layers_in_layers(self):
         model = holding()
@@ -81,23 +95,12 @@ class SharedTest(tf.test.TestCase):
         for model in (nets.linear(), nets.transformer(), holding()):
             x = nets.photographs()
             model(x)
-            explainer, during = Explainer(model, BINARY), []
-            head_evidence = BINARY.evidence
+            explainer = Explainer(model, BINARY)
+            explainer.head = watching = Watching(model)
             before = state_of(model)
-
-            class Watching:
-                """Asked in the middle of a trace, when the taps are in place."""
-
-                outputs, classes, positive = 1, BINARY.classes, BINARY.positive
-
-                def evidence(self, logits):
-                    during.append(state_of(model))
-                    return head_evidence(logits)
-
-            explainer.head = Watching()
             explainer(x)
-            self.assertTrue(during)
-            for state in [*during, state_of(model)]:
+            self.assertTrue(watching.seen)
+            for state in [*watching.seen, state_of(model)]:
                 self.assertEqual(state, before)
 
     def test_threads_that_explain_by_one_network_at_once(self):
