@@ -5,16 +5,19 @@ import numpy as np
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.photographs import Photographs
 from dr_tf.explain.crops import explained, stacked
+from dr_tf.explain.words import about_colours, plain_target
 from dr_tf.fundus.prepare import encode_jpeg
 
 _BATCH = 16
 
 
 class Shown:
-    """`row_of` maps the ids of predictions to rows of `records`."""
+    """`row_of` maps the ids of predictions to rows of `records`; `fitted`: the run's scale of colours, or None."""
 
-    def __init__(self, records, row_of, network, head):
+    def __init__(self, records, row_of, network, head, fitted=None):
         self._records, self._row_of, self._network, self._head = records, row_of, network, head
+        self._fitted = fitted
+        self.colours = ""  # what they mean in the overlays that `reasons` gave last
 
     def photograph(self, name):
         """JPEG bytes."""
@@ -23,9 +26,11 @@ class Shown:
     def reasons(self, names):
         """{id: the photograph under what speaks for positive there, as JPEG}; empty where the network has no maps."""
         rows = [self._row_of[name] for name in names]
-        found = explained(self._network.model, self._head, self._batches(rows)) if rows else None
-        maps = [] if found is None else found[1]
-        pairs = zip(names, rows, maps, strict=False)
+        found = explained(self._network.model, self._head, self._batches(rows), self._fitted) if rows else None
+        if found is None:
+            return {}
+        self.colours = about_colours(found.full, plain_target("positive", self._head.positive))
+        pairs = zip(names, rows, found.maps, strict=True)
         return {name: encode_jpeg(stacked(self._crops(row), of)) for name, row, of in pairs}
 
     def _crops(self, row):

@@ -13,20 +13,25 @@ from dr_tf.explain.taps import find, grid, layers_inside, tapped
 from dr_tf.inference.network import features_of, image_size_of, members_of
 
 POSITIVE = "positive"
+_LEAST = 1e-12  # of a probability: however sure the network is of the contrary a map keeps its shape
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Of n examples. `maps` [n, h, w] are what speaks *for* the target, 0 to 1; what speaks against it is not drawn.
+    """Of n examples. `maps` [n, h, w] are what speaks *for* the target, from 0 up; what speaks against it is not drawn.
 
-    Of paired eyes `maps` holds one such array for each eye, and 1 is the most of both. Where nothing at that layer
-    speaks for the target a map is 0 everywhere. Of an ensemble maps are the mean of its networks'.
+    A map divides the network's own probability of the target among the places: the mean over them is that probability.
+    So maps compare between photographs, whatever the method and the layer: 10 is ten times as much as there would be
+    everywhere if the network were certain and looked nowhere in particular. Of paired eyes `maps` holds one such array
+    for each, and their means add up to the probability. Where nothing at that layer speaks for the target a map is 0
+    everywhere. Of an ensemble, what is divided by is the mean of its networks' maps.
     """
 
     logits: np.ndarray
     features: np.ndarray  # what the last layer reads
     evidence: dict[str, np.ndarray]  # of every target, [n]
+    probabilities: dict[str, np.ndarray]  # the same as the network's own probabilities, before they are calibrated
     maps: np.ndarray | dict[str, np.ndarray]
 
 
@@ -44,7 +49,7 @@ class Explainer:
         self.head, self.method, self._layer = head, method, layer
         self._places = [find(member, layer) for member in members_of(model)]
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
-        self._network = keras.Model(model.input, [model.output, features_of(model)])
+        self._network = keras.Model(model.input, [_logits_of(model), features_of(model)])
         self._run = tf.function(self._explain, autograph=False)
         self._look = tf.function(lambda x: self._evidence(self._network(x, training=False)[0]), autograph=False)
 
@@ -54,8 +59,8 @@ class Explainer:
         wanted = [target] * n if isinstance(target, (str, int)) else target
         given = x, tf.constant([self.number(one) for one in wanted], tf.int32)
         answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
-        logits, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
-        return Explanation(logits, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+        logits, features, evidence, p, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
+        return Explanation(logits, features, self._named(evidence), self._named(p), maps)
 
     @property
     def place(self):
@@ -65,6 +70,16 @@ class Explainer:
     @property
     def image_size(self):
         return image_size_of(self.model)
+
+    @property
+    def width(self):
+        """How many features there are."""
+        return self._network.output[1].shape[-1]
+
+    @property
+    def paired(self):
+        """Whether it takes both eyes of a patient at once."""
+        return isinstance(self.model.input, dict)
 
     def of(self, model):
         """The same of another network of the same layers."""
@@ -99,11 +114,23 @@ class Explainer:
         parts = zip(self._places, seen, tape.gradient(asked, seen), strict=True)
         owners = [_owners(tape, activations, eyes) if eyes else [None] for activations in seen]
         found = [dict(zip(of, self._maps(*part), strict=True)) for of, part in zip(owners, parts, strict=True)]
-        maps = _scaled({eye: _mean([of[eye] for of in found]) for eye in found[0]})
-        return logits, features, evidence, maps if eyes else maps[None]
+        p = self._probabilities(evidence)
+        amounts = tf.maximum(tf.gather(p, wanted, batch_dims=1), _LEAST)
+        maps = _divided({eye: _mean([of[eye] for of in found]) for eye in found[0]}, amounts)
+        return logits, features, evidence, p, maps if eyes else maps[None]
 
     def _evidence(self, logits):
         return tf.stack(list(self.head.evidence(logits).values()), axis=1)
+
+    def _probabilities(self, evidence):
+        """Evidence is log-odds, but for classes of which one alone is true: theirs is theirs beside the others'."""
+        n = len(self.head.classes)
+        if not self.head.exclusive or n == 2:
+            return tf.sigmoid(evidence)
+        return tf.concat([tf.nn.softmax(evidence[:, :n]), tf.sigmoid(evidence[:, n:])], axis=1)
+
+    def _named(self, values):
+        return dict(zip(self.targets, values.T, strict=True))
 
     def _maps(self, place, activations, gradients):
         name = place.name
@@ -111,6 +138,11 @@ class Explainer:
             raise UserError(f"the answer does not depend on {name}")
         pairs = zip(activations, gradients, strict=True)
         return [tf.nn.relu(METHODS[self.method](grid(a, name), grid(g, name))) for a, g in pairs]
+
+
+def _logits_of(model):
+    """What decides."""
+    return model.output
 
 
 def _of_any_number(tensor):
@@ -141,10 +173,10 @@ def _mean(maps):
     return tf.reduce_mean([tf.image.resize(m[..., None], size)[..., 0] for m in maps], axis=0)
 
 
-def _scaled(maps):
-    """{eye: maps}. The largest value of an example becomes 1."""
-    largest = tf.reduce_max(tf.stack([tf.reduce_max(m, axis=(1, 2)) for m in maps.values()]), axis=0)
-    return {eye: tf.math.divide_no_nan(m, largest[:, None, None]) for eye, m in maps.items()}
+def _divided(maps, amounts):
+    """{eye: maps}, so that the means of an example's maps add up to its amount."""
+    means = tf.add_n([tf.reduce_mean(m, axis=(1, 2)) for m in maps.values()])
+    return {eye: m * tf.math.divide_no_nan(amounts, means)[:, None, None] for eye, m in maps.items()}
 
 
 def _in_float32(model):

@@ -7,95 +7,119 @@ import itertools
 import os
 import pathlib
 
-import numpy as np
-
 from dr_tf import files
+from dr_tf.explain.deciding import decide_and_explain
 from dr_tf.explain.explainer import POSITIVE
 from dr_tf.explain.page import page
-from dr_tf.explain.pictures import Sheet, panels, shown, side_by_side, write_jpeg
+from dr_tf.explain.pictures import Sheet, keys, panels, shown, side_by_side, write_jpeg
+from dr_tf.explain.scale import coloured, full_colour, words
 from dr_tf.explain.words import Entry, about, lines, short_line
+from dr_tf.fundus.header import BadPhotographError
 from dr_tf.inference.formats import as_dict
-from dr_tf.inference.predictor import Predictor
+from dr_tf.names import file_stem, printable
 
 PAGE, FIGURES = "explanations.html", "explanations.json"
 _A_SHEET = 96
+_LONGEST = 180  # bytes of a picture's name before its ending: 255 are allowed, and the unfinished file's is longer
 
 
-@dataclasses.dataclass(frozen=True)
-class Reason:
-    """Of one photograph: the evidence of every target, and where in it that of the one asked for lies."""
+def write_gallery(folder, predictor, explainer, paths, *, target=POSITIVE, fitted=None, told=lambda entry: None):
+    """Writes everything below `folder` and returns the entries; `told` hears of each as soon as it is drawn.
 
-    evidence: dict[str, float]
-    map: np.ndarray
-
-
-class _Explaining:
-    """Stands in a Predictor for its network, so that decision and reason are of one pass over the same pixels."""
-
-    def __init__(self, explainer, target):
-        self._explainer, self._target, self.reasons = explainer, target, collections.deque()
-
-    def __call__(self, x):
-        found = self._explainer(x, self._target)
-        for i, map in enumerate(found.maps):
-            self.reasons.append(Reason({name: float(of[i]) for name, of in found.evidence.items()}, map))
-        return found.logits, found.features
-
-
-def explained(predictor, explainer, photographs, target=POSITIVE):
-    """Yields (Decision, Reason, or None where the photograph never reached the network), in order."""
-    network = _Explaining(explainer, target)
-    deciding = Predictor(network, predictor.rule, predictor.preparation, predictor.cloud, edema=predictor.edema)
-    for decision in deciding.decisions(photographs):
-        yield decision, None if decision.geometry is None else network.reasons.popleft()
-
-
-def write_gallery(folder, predictor, explainer, paths, *, target=POSITIVE, told=lambda entry: None):
-    """Writes everything below `folder` and returns the entries; `told` hears of each as soon as it is drawn."""
+    `fitted`: what `scale.read_scale` gave of the run; without it, or where it has none of this target, method and layer,
+    each map is stretched to its own strongest place, and pictures and page say so.
+    """
     folder, target = pathlib.Path(folder), explainer.targets[explainer.number(target)]
-    found = zip(paths, _names(paths), explained(predictor, explainer, paths, target), strict=True)
-    entries, sheets = [], []
+    full = full_colour(fitted, explainer, target)
+    seen = _Seen(paths)
+    found = zip(paths, _names(paths), decide_and_explain(predictor, explainer, seen, target), strict=True)
+    jobs, entries, sheets = ((*job, seen.states.popleft()) for job in found), [], []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for number in itertools.count(1):
-            jobs = list(itertools.islice(found, _A_SHEET))
-            if not jobs:
+            some = list(itertools.islice(jobs, _A_SHEET))
+            if not some:
                 break
             sheet = Sheet()
-            for entry, photograph, overlaid in pool.map(lambda job: _drawn(folder, *job, target), jobs):
+            for entry, photograph, overlaid in pool.map(lambda job: _drawn(folder, *job, target, full), some):
                 sheet.add(photograph, overlaid, short_line(entry))
                 entries.append(entry)
                 told(entry)
             if len(paths) > 1:
                 sheets.append(f"contact_sheet{'' if number == 1 else f'_{number}'}.jpg")
                 sheet.write(folder / sheets[-1])
-    files.write_json(folder / FIGURES, about(explainer, target) | {"photographs": [_plain(e) for e in entries]})
-    files.write_text(folder / PAGE, page(entries, explainer, target, sheets))
+    figures = about(explainer, target, full) | {"photographs": [_plain(e) for e in entries]}
+    files.write_json(folder / FIGURES, figures)
+    files.write_text(folder / PAGE, page(entries, explainer, target, full, sheets))
     return entries
+
+
+class _Seen:
+    """Paths as they are given away to be read, and the state that each file was in by then."""
+
+    def __init__(self, paths):
+        self._paths, self.states = paths, collections.deque()
+
+    def __iter__(self):
+        for path in self._paths:
+            self.states.append(_state(path))
+            yield path
+
+
+def _state(path):
+    try:
+        known = os.stat(path)
+    except OSError:
+        return None
+    return known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def _names(paths):
     """A picture's name for each, its photograph's if it can be; never that of a photograph, whatever folder is written to."""
     taken = set()
     for path in paths:
-        stem = path.stem
+        stem = file_stem(path.stem, _LONGEST)
         fitting = (stem if i == 1 else f"{stem}_{i}" for i in itertools.count(1))
         name = next(name for name in fitting if name.lower() not in taken)
         taken.add(name.lower())
         yield f"{name}.explained.jpg"
 
 
-def _drawn(folder, path, name, decided, target):
-    """(Entry, the photograph, the overlay), the latter None for what never reached the network."""
+def _drawn(folder, path, name, decided, state, target, full):
+    """(Entry, the photograph, the overlay), the latter None for what never reached the network, or is no more as it was."""
     decision, reason = decided
     if reason is None:
         return Entry(decision, None), None, None
-    pictures = panels(shown(path.read_bytes()), reason.map, decision.geometry)
-    height, width = pictures[0].shape[:2]
-    entry = Entry(decision, reason.evidence, bool(reason.map.any()), name, width / height)
-    write_jpeg(folder / name, side_by_side(pictures, lines(entry, target)))
+    # As one of a batch, for that is what maps come as.
+    colours = coloured(reason.map[None], full)[0]
+    entry = Entry(decision, reason.evidence, bool(reason.map.any()), None if full is None else float(colours.max()))
+    try:
+        photograph = _as_decided(path, state)
+        pictures = panels(photograph, colours, decision.geometry)
+    except (OSError, BadPhotographError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        return dataclasses.replace(entry, undrawn=f"decided, but not drawn: {what}"), None, None
+    height, width = photograph.shape[:2]
+    entry = dataclasses.replace(entry, picture=name, aspect=width / height)
+    row = side_by_side(pictures, [], below=keys(width, words(full)))
+    write_jpeg(folder / name, side_by_side([row], lines(entry, target)))
     return entry, pictures[0], pictures[-1]
 
 
+def _as_decided(path, state):
+    """The photograph; refused where the file is not the one that was decided on."""
+    data = path.read_bytes()
+    if _state(path) != state:
+        raise BadPhotographError("the file changed meanwhile")
+    return shown(data)
+
+
 def _plain(entry):
-    more = {"evidence": entry.evidence, "speaks_for_it": entry.speaks, "picture": entry.picture}
+    more = {
+        "photograph": printable(entry.decision.photograph),
+        "evidence": entry.evidence,
+        "speaks_for_it": entry.speaks,
+        "strongest": entry.strongest,
+        "picture": entry.picture,
+        "undrawn": entry.undrawn,
+    }
     return as_dict(entry.decision) | more
