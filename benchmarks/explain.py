@@ -86,7 +86,12 @@ def usual_way(model):
 
 
 def in_batches(explainer):
-    return lambda x: np.concatenate([explainer(x[start : start + BATCH]).maps for start in range(0, len(x), BATCH)])
+    from dr_tf.explain.scale import stretched
+
+    def explain(x):
+        return np.concatenate([stretched(explainer(x[i : i + BATCH]).maps) for i in range(0, len(x), BATCH)])
+
+    return explain
 
 
 def timed(function, x):

@@ -11,6 +11,7 @@ from dr_tf.fundus.decode import decode
 PANELS = ("photograph", *COLORMAPS)
 _LONGER = 720  # pixels of a panel's longer side
 _LINE, _INK, _PAPER = 24, (235, 235, 235), 24
+_A_KEY = 100  # pixels that one needs
 _THUMB, _ROW = 190, 4
 
 
@@ -33,9 +34,10 @@ def keys(width, said):
 
 
 def _key(colormap, width):
-    strip = _words("none", width, size=0.4)
-    start, end, size = 42, max(43, width - 32), (9, _LINE - 9)
-    strip[slice(*size), start:end] = key(colormap, end - start)[: width - start]
+    if width < _A_KEY:
+        return _words("", width)
+    strip, start, end = _words("none", width, size=0.4), 42, width - 32
+    strip[9 : _LINE - 9, start:end] = key(colormap, end - start)
     return cv2.putText(strip, "full", (end + 4, _LINE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
 
 
