@@ -3,7 +3,8 @@
 Full colour is what half of the photographs that the network calls positive reach at their strongest place. That was chosen
 by looking, at validation photographs of IDRiD beside the model that comes with dr_tf: at the median cleared photographs
 show nothing and lesions of the referred ones stand out; at the 75th and 95th percentile of the strongest places small
-lesions faded, too. A target that too few photographs were called has no scale; maps are then stretched.
+lesions faded, too. A target that too few photographs were called has no scale; maps are then stretched. Without the
+probability in the maps no scale would do: Grad-CAM's own sums are as large on cleared photographs as on referred ones.
 """
 
 import collections
