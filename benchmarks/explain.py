@@ -86,7 +86,12 @@ def usual_way(model):
 
 
 def in_batches(explainer):
-    return lambda x: np.concatenate([explainer(x[start : start + BATCH]).maps for start in range(0, len(x), BATCH)])
+    from dr_tf.explain.scale import stretched
+
+    def explain(x):
+        return np.concatenate([stretched(explainer(x[i : i + BATCH]).maps) for i in range(0, len(x), BATCH)])
+
+    return explain
 
 
 def timed(function, x):
@@ -103,7 +108,7 @@ def gallery(run, photographs, output):
 
     start, before = time.perf_counter(), time.process_time()
     predictor = Predictor.of_run(run)
-    explainer = Explainer(predictor.network.model, predictor.rule.head)
+    explainer = Explainer(predictor.run.network.model, predictor.rule.head, output=predictor.rule.decides)
     write_gallery(output, predictor, explainer, sorted(photographs.iterdir()))
     return time.perf_counter() - start, time.process_time() - before
 

@@ -130,10 +130,11 @@ def _prior(rule):
 
 def _write(path, members, experiment, records, roles):
     from dr_tf import files
+    from dr_tf.explain.crops import explainer_of
     from dr_tf.inference.gate import Clouds
     from dr_tf.models.ensemble import combined
     from dr_tf.models.network import KerasNetwork
-    from dr_tf.training.deciding import fit_decision
+    from dr_tf.training.deciding import fit_decision, keep_scale
     from dr_tf.training.feed import Feed
 
     clouds = tuple(run.cloud for run in members)
@@ -141,6 +142,8 @@ def _write(path, members, experiment, records, roles):
     network = KerasNetwork(model)
     feed = Feed(experiment, records, roles, network.image_size)
     rule = fit_decision(network, feed, path, cloud=Clouds(clouds) if all(clouds) else None)
+    if (explainer := explainer_of(model, rule)) is not None:
+        keep_scale(path, explainer, feed)
     with files.appearing(path / "model.keras") as unfinished:  # comes last: where it is, all is there
         model.save(unfinished)
     return rule

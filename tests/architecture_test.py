@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Room -> layer; packages on one layer do not import each other.
 LAYERS = {
-    "dr_tf.grades": 0, "dr_tf.console": 0,
+    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.names": 0,
     "dr_tf.files": 1, "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2, "dr_tf.data": 2,
     "dr_tf.inference": 3,

@@ -20,6 +20,7 @@ from dr_tf.evaluation.referral import ensemble_disagreement, tta_spread
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.shown import Shown
 from dr_tf.evaluation.subject import subject_of
+from dr_tf.explain.scale import read_scale
 from dr_tf.explain.scorecard.summary import tables
 from dr_tf.inference.modes import PLAIN, answers_over
 from dr_tf.inference.priors import positive_classes
@@ -70,7 +71,7 @@ def evaluate(
     shown = {
         "card": _card(run_dir, network, rule, preparation, mode),
         "explanations": made and explanations(made, subject.records, subject.rows, split),
-        **_pictures(subject, predictions, network, rule),
+        **_pictures(subject, predictions, network, rule, read_scale(run_dir)),
     }
     folder = folder_of(run_dir, subject.records.name, split, mode)
     return write_evaluation(folder, predictions, metrics, **shown), metrics
@@ -141,10 +142,10 @@ def _without_copies(predictions, subject, options):
     return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
 
 
-def _pictures(subject, predictions, network, rule):
+def _pictures(subject, predictions, network, rule, fitted):
     row_of = dict(zip(predictions.ids.tolist(), subject.rows.tolist(), strict=True))
-    shown = Shown(subject.records, row_of, network, rule)
-    return {"photographs": shown.photograph, "reasons": shown.reasons}
+    shown = Shown(subject.records, row_of, network, rule, fitted)
+    return {"photographs": shown.photograph, "reasons": shown.reasons, "colours": lambda: shown.colours}
 
 
 def _card(run_dir, network, rule, preparation, mode):

@@ -3,17 +3,20 @@
 import numpy as np
 
 from dr_tf.evaluation.recorded import batches_of
-from dr_tf.explain.crops import explained, stacked
+from dr_tf.explain.crops import explained, explainer_of, stacked
+from dr_tf.explain.words import about_colours, plain_target
 from dr_tf.fundus.prepare import encode_jpeg
 
 _BATCH = 16
 
 
 class Shown:
-    """`row_of` maps the ids of predictions to rows of `records`."""
+    """`row_of` maps the ids of predictions to rows of `records`; `fitted`: the run's scale of colours, or None."""
 
-    def __init__(self, records, row_of, network, rule):
+    def __init__(self, records, row_of, network, rule, fitted=None):
         self._records, self._row_of, self._network, self._rule = records, row_of, network, rule
+        self._fitted = fitted
+        self.colours = ""  # what they mean in the overlays that `reasons` gave last
 
     def photograph(self, name):
         """JPEG bytes."""
@@ -22,9 +25,13 @@ class Shown:
     def reasons(self, names):
         """{id: the photograph under what speaks for positive there, as JPEG}; empty where the network has no maps."""
         rows = [self._row_of[name] for name in names]
-        found = self._explained(rows) if rows else None
-        maps = [] if found is None else found[1]
-        pairs = zip(names, rows, maps, strict=False)
+        explainer = explainer_of(self._network.model, self._rule) if rows else None
+        if explainer is None:
+            return {}
+        batches = batches_of(self._records, rows, self._network.image_size, _BATCH)
+        found = explained(explainer, (x for x, _ in batches), self._fitted)
+        self.colours = about_colours(found.full, plain_target("positive", self._rule.head.positive))
+        pairs = zip(names, rows, found.maps, strict=True)
         return {name: encode_jpeg(stacked(self._crops(row), of)) for name, row, of in pairs}
 
     def _crops(self, row):
@@ -33,7 +40,3 @@ class Shown:
             eye: self._records.photograph(row, eye) if self._records.present(eye)[row] else black
             for eye in self._records.eyes
         }
-
-    def _explained(self, rows):
-        batches = batches_of(self._records, rows, self._network.image_size, _BATCH)
-        return explained(self._network.model, self._rule.head, (x for x, _ in batches), output=self._rule.decides)

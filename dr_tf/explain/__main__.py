@@ -5,8 +5,10 @@ import pathlib
 import sys
 
 from dr_tf.console import UserError, imported_without, mistakes_in_one_line, progress, without_greetings
+from dr_tf.inference.patients import read_table
 from dr_tf.inference.photographs import find
 from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.names import printable
 
 EXAMPLES = """examples:
   python -m dr_tf.explain --output why photograph.jpg       # by the model that comes with dr_tf
@@ -14,8 +16,10 @@ EXAMPLES = """examples:
   python -m dr_tf.explain --run_dir runs/idrid --output why --target "grade >= 3" --layer stride_16 FOLDER
 
 Of each photograph there is a picture below --output: the photograph, and overlays by two colormaps; beside them are
-explanations.html, explanations.json and, of several, contact_sheet.jpg.
-exit status: 0, or 1 where a photograph could not be used, 2 for wrong use.
+explanations.html, explanations.json and, of several, contact_sheet.jpg. Colours are on the scale that came with the run,
+so that they compare between photographs; where it has none of that target, method and layer, or with --stretch, each
+photograph's strongest place has the full colour.
+exit status: 0, or 1 where a photograph could not be used or drawn, 2 for wrong use.
 """
 
 
@@ -32,28 +36,49 @@ def parse(arguments):
     parser.add_argument(
         "--target", default="positive", help='what to explain: positive, "grade >= K", or a class by its name or number'
     )
+    parser.add_argument(
+        "--patient_table",
+        help="of a model of both eyes: CSV with the columns image, patient, eye, instead of names such as 12_left",
+    )
     parser.add_argument("--method", help="grad_cam (the default), grad_cam_plus_plus or hires_cam")
     parser.add_argument("--layer", help="stride_N or the name of a layer; stride_16 where left out")
+    parser.add_argument(
+        "--stretch",
+        action="store_true",
+        help="full colour at each photograph's own strongest place, in place of one scale for all; pictures say so",
+    )
     return parser.parse_args(arguments)
 
 
 def run(flags):
     """Writes the gallery; returns its entries."""
     paths = list(find(flags.photographs))
+    table = read_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.photographs)
     with without_greetings(), imported_without("sklearn", "matplotlib"):
         from dr_tf.explain.explainer import Explainer
         from dr_tf.explain.gallery import write_gallery
         from dr_tf.explain.methods import DEFAULT_METHOD
+        from dr_tf.explain.scale import read_scale
+        from dr_tf.inference.case import Case, pairs
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.of_run(flags.run_dir)
     say_measured(flags.run_dir)
     method = flags.method or DEFAULT_METHOD
-    explainer = Explainer(predictor.network.model, predictor.rule.head, method=method, layer=flags.layer)
-    with progress(len(paths), "explaining", "photographs") as bar:
+    rule, network = predictor.rule, predictor.run.network
+    explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
+    cases = pairs(paths, table) if network.paired else [Case.of(path) for path in paths]
+    fitted = None if flags.stretch else read_scale(flags.run_dir)
+    with progress(len(cases), "explaining", "cases") as bar:
         return write_gallery(
-            flags.output, predictor, explainer, paths, target=flags.target, told=lambda entry: bar.update()
+            flags.output,
+            predictor,
+            explainer,
+            cases,
+            target=flags.target,
+            fitted=fitted,
+            told=lambda entry: bar.update(),
         )
 
 
@@ -70,11 +95,11 @@ def main(arguments=None):
     flags = parse(arguments)
     with mistakes_in_one_line():
         entries = run(flags)
-    unusable = [entry.decision for entry in entries if entry.evidence is None]
-    for decision in unusable:
-        print(f"{decision.photograph}: {decision.reason}", file=sys.stderr)
-    print(flags.output / "explanations.html")
-    sys.exit(1 if unusable else 0)
+    unexplained = [entry for entry in entries if entry.mishap]
+    for entry in unexplained:
+        print(f"{printable(entry.decision.case)}: {entry.mishap}", file=sys.stderr)
+    print(printable(flags.output / "explanations.html"))
+    sys.exit(1 if unexplained else 0)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,49 @@
 """What speaks for positive, on the crops that a network takes: for pages where it stands beside figures."""
 
+import dataclasses
+
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from dr_tf.console import UserError
+from dr_tf.explain import scale
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.overlay import overlay_on_crop
 
 
-def explained(model, head, batches, output=None):
-    """({output: logits}, maps) by the default method, or None, and a line in the log, where the network has no map of places.
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """Of each example `maps` has {eye: colours, 0 to 1}; the one eye of a single photograph is called None."""
 
-    Of each example there is {eye: map}; the one eye of a single photograph is called None.
-    """
+    outputs: dict[str, np.ndarray]  # logits
+    maps: list[dict[str | None, np.ndarray]]
+    full: float | None  # a map's value of full colour; None: each example is stretched to its own strongest place
+
+
+def explainer_of(model, rule):
+    """The default Explainer of what decides, or None, and a line in the log, where the network has no map of places."""
     try:
-        explainer = Explainer(model, head, output=output)
-        found = [explainer(x) for x in batches]
+        explainer = Explainer(model, rule.head, output=rule.decides)
+        explainer(_black(model))  # some layers only tell when they are asked
+        return explainer
     except UserError as error:
         logging.info("no overlays: %s", error)
         return None
+
+
+def _black(model):
+    """One example as the model takes it."""
+    return tf.nest.map_structure(lambda tensor: tf.zeros((1, *tensor.shape[1:]), tensor.dtype), model.input)
+
+
+def explained(explainer, batches, fitted=None):
+    """An Explained of batches; `fitted`: what `scale.read_scale` gave of the network's run."""
+    full = scale.full_colour(fitted, explainer)
+    found = [explainer(x) for x in batches]
+    maps = [eyes for one in found for eyes in _each(scale.coloured(one.maps, full))]
     outputs = {name: np.concatenate([one.outputs[name] for one in found]) for name in found[0].outputs}
-    return outputs, [eyes for one in found for eyes in _each(one.maps)]
+    return Explained(outputs, maps, full)
 
 
 def _each(maps):

@@ -1,6 +1,5 @@
 """A network with its reasons: logits, evidence and maps of photographs, by one way there and back."""
 
-import contextlib
 import dataclasses
 import math
 
@@ -10,30 +9,34 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
-from dr_tf.explain.taps import find, grid, watched
-from dr_tf.models.network import features_of, image_size_of, members_of, outputs_of
+from dr_tf.explain.taps import find, grid, layers_inside, tapped
+from dr_tf.models.network import features_of, image_size_of, is_paired, members_of, outputs_of
 
 POSITIVE = "positive"
+_LEAST = 1e-12  # of a probability: however sure the network is of the contrary a map keeps its shape
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Of n examples. `maps` [n, h, w] are what speaks *for* the target, 0 to 1; what speaks against it is not drawn.
+    """Of n examples. `maps` [n, h, w] are what speaks *for* the target, from 0 up; what speaks against it is not drawn.
 
-    Of paired eyes `maps` holds one such array for each eye, and 1 is the most of both. Where nothing at that layer
-    speaks for the target a map is 0 everywhere. Of an ensemble maps are the mean of its networks'.
+    A map divides the network's own probability of the target among the places: the mean over them is that probability.
+    So maps compare between photographs, whatever the method and the layer: 10 is ten times as much as there would be
+    everywhere if the network were certain and looked nowhere in particular. Of paired eyes `maps` holds one such array
+    for each, and their means add up to the probability. Where nothing at that layer speaks for the target a map is 0
+    everywhere. Of an ensemble, what is divided by is the mean of its networks' maps.
     """
 
     outputs: dict[str, np.ndarray]  # logits
     features: np.ndarray  # what the last layer reads
     evidence: dict[str, np.ndarray]  # of every target, [n]
+    probabilities: dict[str, np.ndarray]  # the same as the network's own probabilities, before they are calibrated
     maps: np.ndarray | dict[str, np.ndarray]
 
 
 class Explainer:
-    """`explainer(photographs, target)` -> Explanation. `layer`: as `taps.find` has it; `output`: the one that `head` reads,
-    where there are several.
+    """`explainer(photographs, target)` -> Explanation. `layer`: as `taps.find` has it; `output`: the one that `head` reads.
 
     Targets are those of `head.evidence`: "positive", "grade >= k", a class by its name or number; one for all examples,
     or one for each. Which are asked for is data, so that all of them share one trace.
@@ -59,8 +62,8 @@ class Explainer:
         wanted = [target] * n if isinstance(target, (str, int)) else target
         given = x, tf.constant([self.number(one) for one in wanted], tf.int32)
         answers = self._run.get_concrete_function(*tf.nest.map_structure(_of_any_number, given))(*given)
-        outputs, features, evidence, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
-        return Explanation(outputs, features, dict(zip(self.targets, evidence.T, strict=True)), maps)
+        outputs, features, evidence, p, maps = tf.nest.map_structure(lambda tensor: tensor.numpy(), answers)
+        return Explanation(outputs, features, self._named(evidence), self._named(p), maps)
 
     @property
     def place(self):
@@ -70,6 +73,16 @@ class Explainer:
     @property
     def image_size(self):
         return image_size_of(self.model)
+
+    @property
+    def width(self):
+        """How many features there are."""
+        return self._network.output[1].shape[-1]
+
+    @property
+    def paired(self):
+        """Whether it takes both eyes of a patient at once."""
+        return is_paired(self.model)
 
     def of(self, model):
         """The same of another network of the same layers."""
@@ -94,21 +107,33 @@ class Explainer:
     def _explain(self, x, wanted):
         eyes = _photographs_of(x) if isinstance(x, dict) else {}
         tape = tf.GradientTape(persistent=bool(eyes), watch_accessed_variables=False)
-        with tape, contextlib.ExitStack() as watching:
+        network, seen = tapped(self._network, self._places, tape)
+        with tape:
             tape.watch(eyes)
-            seen = [watching.enter_context(watched(place, tape)) for place in self._places]
-            outputs, features = self._network(x | eyes if eyes else x, training=False)
+            outputs, features = network(x | eyes if eyes else x, training=False)
             evidence = self._evidence(outputs[self.output])
             # Photographs do not see each other, so the gradient of the sum holds each one's own.
             asked = tf.reduce_sum(tf.gather(evidence, wanted, batch_dims=1))
         parts = zip(self._places, seen, tape.gradient(asked, seen), strict=True)
         owners = [_owners(tape, activations, eyes) if eyes else [None] for activations in seen]
         found = [dict(zip(of, self._maps(*part), strict=True)) for of, part in zip(owners, parts, strict=True)]
-        maps = _scaled({eye: _mean([of[eye] for of in found]) for eye in found[0]})
-        return outputs, features, evidence, maps if eyes else maps[None]
+        p = self._probabilities(evidence)
+        amounts = tf.maximum(tf.gather(p, wanted, batch_dims=1), _LEAST)
+        maps = _divided({eye: _mean([of[eye] for of in found]) for eye in found[0]}, amounts)
+        return outputs, features, evidence, p, maps if eyes else maps[None]
 
     def _evidence(self, logits):
         return tf.stack(list(self.head.evidence(logits).values()), axis=1)
+
+    def _probabilities(self, evidence):
+        """Evidence is log-odds, but for classes of which one alone is true: theirs is theirs beside the others'."""
+        n = len(self.head.classes)
+        if not self.head.exclusive or n == 2:
+            return tf.sigmoid(evidence)
+        return tf.concat([tf.nn.softmax(evidence[:, :n]), tf.sigmoid(evidence[:, n:])], axis=1)
+
+    def _named(self, values):
+        return dict(zip(self.targets, values.T, strict=True))
 
     def _maps(self, place, activations, gradients):
         name = place.name
@@ -146,15 +171,15 @@ def _mean(maps):
     return tf.reduce_mean([tf.image.resize(m[..., None], size)[..., 0] for m in maps], axis=0)
 
 
-def _scaled(maps):
-    """{eye: maps}. The largest value of an example becomes 1."""
-    largest = tf.reduce_max(tf.stack([tf.reduce_max(m, axis=(1, 2)) for m in maps.values()]), axis=0)
-    return {eye: tf.math.divide_no_nan(m, largest[:, None, None]) for eye, m in maps.items()}
+def _divided(maps, amounts):
+    """{eye: maps}, so that the means of an example's maps add up to its amount."""
+    means = tf.add_n([tf.reduce_mean(m, axis=(1, 2)) for m in maps.values()])
+    return {eye: m * tf.math.divide_no_nan(amounts, means)[:, None, None] for eye, m in maps.items()}
 
 
 def _in_float32(model):
     """The network, or a copy of it where parts of it compute in half precision: gradients would vanish or overflow there."""
-    if not any(layer.compute_dtype in _HALF for layer in model._flatten_layers()):
+    if not any(layer.compute_dtype in _HALF for layer in (model, *layers_inside(model))):
         return model
     described = _without_half(keras.saving.serialize_keras_object(model))
     copy = keras.saving.deserialize_keras_object(described)

@@ -10,6 +10,7 @@ from dr_tf.fundus.enhance import field_mask
 
 COLORMAPS = {"jet": cv2.COLORMAP_JET, "viridis": cv2.COLORMAP_VIRIDIS}
 _SEEN = 0.985  # of the retina's radius: what `fundus.prepare.crop` leaves of it
+_RETINA = (150, 75, 40)  # what colours of the key lie on
 _OPACITY = 0.55  # at most: a reader has to see what lies beneath
 
 
@@ -58,6 +59,12 @@ def mixed(photograph, placed, colormap):
     opacity = _OPACITY * placed.astype(np.float32)
     coloured = cv2.applyColorMap(cv2.convertScaleAbs(placed, alpha=255), _colours(colormap))
     return cv2.blendLinear(photograph, coloured, 1 - opacity, opacity)  # a page is of megapixels
+
+
+def key(colormap, levels):
+    """uint8 RGB [levels, 3]: how evidence looks on a retina, from none to that of full colour."""
+    placed = np.linspace(0, 1, levels, dtype=np.float32)[None]
+    return mixed(np.full((1, levels, 3), _RETINA, np.uint8), placed, colormap)[0]
 
 
 @functools.cache

@@ -3,8 +3,10 @@
 import html
 import urllib.parse
 
+from dr_tf.explain.overlay import COLORMAPS, key
 from dr_tf.explain.pictures import PANELS
-from dr_tf.explain.words import finding, plain_target, verdict
+from dr_tf.explain.words import about_colours, finding, plain_target, verdict
+from dr_tf.names import printable
 
 METHOD_NAMES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++", "hires_cam": "HiResCAM"}
 _CSS = """
@@ -26,6 +28,8 @@ h2 { font-size: 1.05rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 .panels a { display: block; overflow: hidden; background: #000; border-radius: .35rem; }
 .panels img { display: block; width: 300%; max-width: none; }
 figure { margin: 0; } figcaption { color: var(--quiet); font-size: .8rem; }
+.keys span { display: inline-block; margin-right: 2rem; white-space: nowrap; font-size: .875rem; }
+.keys i { display: inline-block; width: 9rem; height: .7rem; border-radius: .15rem; vertical-align: baseline; }
 .told { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.3fr); gap: .5rem 2rem; align-items: start; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th { text-align: left; color: var(--quiet); font-weight: 600; font-size: .8rem; }
@@ -42,8 +46,8 @@ tr.asked td { font-weight: 600; }
 """
 
 
-def page(entries, explainer, target, sheets=()):
-    """HTML whose pictures and contact sheets lie beside it."""
+def page(entries, explainer, target, full=None, sheets=()):
+    """HTML whose pictures and contact sheets lie beside it; `full`: the map's value of full colour, None: stretched."""
     name, method = plain_target(target, explainer.head.positive), METHOD_NAMES[explainer.method]
     n = f"{len(entries):,} photograph{'' if len(entries) == 1 else 's'}"
     title = f"What speaks for {name}: {n}"
@@ -52,8 +56,7 @@ def page(entries, explainer, target, sheets=()):
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
         f'initial-scale=1"><title>{_text(title)}</title><style>{_CSS}</style></head><body><header><div><h1>{_text(title)}</h1>'
         f"<p>{_counts(entries)}</p><p>Maps by {method} at {_text(explainer.place.name)}, of the evidence for {_text(name)}. "
-        "They show only what speaks for it, and each photograph’s strongest place has the full colour: colours do not "
-        "compare between photographs.</p><p class='quiet'>Evidence is the network’s own, before its probabilities are "
+        f"They show only what speaks for it. {_text(about_colours(full, name))}</p>{_keys()}<p class='quiet'>Evidence is the network’s own, before its probabilities are "
         "calibrated: of a class its logit, of all else log-odds, which speak against it below 0. Where a network looked is "
         "no diagnosis, and a place without colour is not therefore healthy.</p>"
         f"{_links(sheets)}</div></header><main>{cards}</main><footer class='quiet'>Made by dr_tf. Research software, not a "
@@ -61,10 +64,21 @@ def page(entries, explainer, target, sheets=()):
     )
 
 
+def _keys():
+    return f"<p class='keys'>{''.join(map(_key, COLORMAPS))}</p>"
+
+
+def _key(colormap):
+    colours = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in key(colormap, 17))
+    return (
+        f"<span>none <i style='background: linear-gradient(to right, {colours})'></i> full colour ({colormap})</span>"
+    )
+
+
 def _counts(entries):
     actions = [entry.decision.action for entry in entries]
     counted = ", ".join(f"{action}: {actions.count(action):,}" for action in ("refer", "clear", "retake"))
-    unread = [entry.decision.photograph for entry in entries if entry.evidence is None]
+    unread = [printable(entry.decision.case) for entry in entries if entry.evidence is None]
     return counted + (f". Not usable: {_text(', '.join(unread))}." if unread else ".")
 
 
@@ -78,13 +92,15 @@ def _links(sheets):
 
 def _card(entry, target):
     decision = entry.decision
-    heading = f"<h2>{_text(decision.photograph)}</h2>"
+    heading = f"<h2>{_text(printable(decision.case))}</h2>"
     said = verdict(decision).removeprefix(decision.action + ": ")
     said = f'<p><span class="tag {decision.action}">{decision.action}</span>{_text(said)}</p>'
     if entry.evidence is None:
         return f"<article>{heading}{said}</article>"
-    told = f"<div>{said}<p>{_text(finding(entry, target))}</p></div>"
-    return f'<article>{heading}{_panels(entry)}<div class="told">{told}{_table(entry, target)}</div></article>'
+    shows = _text(entry.undrawn or finding(entry, target))
+    told = f"<div>{said}<p>{shows}</p></div>"
+    panels = _panels(entry) if entry.picture else ""
+    return f'<article>{heading}{panels}<div class="told">{told}{_table(entry, target)}</div></article>'
 
 
 def _panels(entry):

@@ -5,12 +5,13 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.explain.overlay import COLORMAPS, mixed, on_original
+from dr_tf.explain.overlay import COLORMAPS, key, mixed, on_original
 from dr_tf.fundus.decode import decode
 
 PANELS = ("photograph", *COLORMAPS)
 _LONGER = 720  # pixels of a panel's longer side
 _LINE, _INK, _PAPER = 24, (235, 235, 235), 24
+_A_KEY = 100  # pixels that one needs
 _THUMB, _ROW = 190, 4
 
 
@@ -27,10 +28,24 @@ def panels(photograph, map, geometry):
     return [photograph, *(mixed(photograph, placed, colormap) for colormap in COLORMAPS)]
 
 
-def side_by_side(pictures, lines, *, size=0.5):
-    """uint8 RGB: pictures of one size in a row, and lines of words below."""
+def keys(width, said):
+    """What stands below the panels: what is said of the colours, and what each of the colormaps means."""
+    return np.hstack([_words(said, width, size=0.4), *(_key(colormap, width) for colormap in COLORMAPS)])
+
+
+def _key(colormap, width):
+    if width < _A_KEY:
+        return _words("", width)
+    strip, start, end = _words("none", width, size=0.4), 42, width - 32
+    strip[9 : _LINE - 9, start:end] = key(colormap, end - start)
+    return cv2.putText(strip, "full", (end + 4, _LINE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
+
+
+def side_by_side(pictures, lines, *, size=0.5, below=None):
+    """uint8 RGB: pictures of one size in a row, a strip of their width `below` it, and lines of words."""
     row = np.hstack(pictures)
-    return np.vstack([row, *(_words(line, row.shape[1], size) for line in lines)])
+    strips = [] if below is None else [below]
+    return np.vstack([row, *strips, *(_words(line, row.shape[1], size) for line in lines)])
 
 
 class Sheet:

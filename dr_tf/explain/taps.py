@@ -1,6 +1,5 @@
 """Where in a network a map is read: at a layer that is found by its name, also inside of other layers."""
 
-import contextlib
 import dataclasses
 import difflib
 import math
@@ -14,6 +13,45 @@ from dr_tf.models.stages import feature_maps
 # Coarser maps cover more than a lesion, finer ones are of edges: the best of the scorecard with `methods.DEFAULT_METHOD`.
 DEFAULT_LAYER = "stride_16"
 _NAMED = 12  # layers that a line about an unknown one names
+
+
+# Names that Keras keeps to itself are here and nowhere else.
+
+
+def layers_inside(layer, *, directly=False):
+    """All layers that a layer or a network holds, or those that it holds directly."""
+    return layer._flatten_layers(include_self=False, recursive=not directly)
+
+
+def _maker(tensor):
+    """The layer that a symbolic tensor comes from."""
+    return tensor._keras_history.operation
+
+
+def _given(layer):
+    """The symbolic tensors that a layer gave wherever it was called in a graph."""
+    return [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
+
+
+def _shallow_copy(thing):
+    """copy.copy would save and load it: Keras' layers say so to pickle."""
+    copy = object.__new__(type(thing))
+    vars(copy).update(vars(thing))
+    return copy
+
+
+def _graph(layer, replaced):
+    """{attribute: value} of a network that runs as a graph, of whose operations each becomes what `replaced` makes of it."""
+    name = "_nodes_by_depth"
+    if name not in vars(layer):
+        return {}
+    return {name: {depth: [_node(node, replaced) for node in nodes] for depth, nodes in vars(layer)[name].items()}}
+
+
+def _node(node, replaced):
+    copy = _shallow_copy(node)
+    copy.operation = replaced(node.operation)
+    return copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +100,12 @@ def _strides(model):
     """{"stride_4": layer, ...} of the network or of the first one inside it that has such marks."""
     for part in (model, *(layer for _, layer in _walk(model) if isinstance(layer, keras.Model))):
         if isinstance(part.input_shape, tuple) and (maps := feature_maps(part)):
-            return {name: tensor._keras_history.operation for name, tensor in maps.items()}
+            return {name: _maker(tensor) for name, tensor in maps.items()}
     return {}
 
 
 def _walk(layer, path=""):
-    for inner in layer._flatten_layers(include_self=False, recursive=False):
+    for inner in layers_inside(layer, directly=True):
         yield f"{path}{inner.name}", inner
         yield from _walk(inner, f"{path}{inner.name}/")
 
@@ -78,8 +116,7 @@ def _maps(layers):
 
 
 def _is_map(layer):
-    tensors = [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
-    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in tensors)
+    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in _given(layer))
 
 
 def _some(known, name):
@@ -90,26 +127,57 @@ def _some(known, name):
     return f"{', '.join(shown)} and {len(known) - len(shown)} more"
 
 
-@contextlib.contextmanager
-def watched(place, tape):
-    """Yields the list of what passes `place` meanwhile, once for each call of its layer; `tape` records from there on.
+def tapped(model, places, tape):
+    """(network, seen): what gives the same as `model`, and the list of what passes each place when it is called.
 
-    A network need not be cut for that: the layer may lie inside of others, be shared by two eyes, or be bypassed.
+    `seen` then holds a tensor for each call of the place's layer, and `tape` records from there on. A network need not be
+    cut for that: the layer may lie inside of others, be shared by two eyes, or be bypassed. `model` stays as it is, so
+    others may use it meanwhile: along the way to the taps its parts are copied, shallowly, and share their variables.
     """
-    seen, call = [], place.layer.call
+    seen = [[] for _ in places]
+    taps = {id(place.layer): _tap(place, into, tape) for place, into in zip(places, seen, strict=True)}
+    return _copied(model, taps, {}), seen
 
-    def entering(first, *others, **named):
-        watch = _watched(first, seen, tape)
-        return call(*_swapped([first, *others], first, watch), **_swapped(named, first, watch))
 
-    def leaving(*arguments, **named):
-        return _watched(call(*arguments, **named), seen, tape)
+def _copied(part, taps, copies):
+    """The part with taps in it; itself where there is none. `copies` holds what was made, by the id of what it is of."""
+    if id(part) in copies:
+        return copies[id(part)]
+    if not isinstance(part, keras.layers.Layer) or taps.keys().isdisjoint(map(id, [part, *layers_inside(part)])):
+        return part
+    copies[id(part)] = copy = _shallow_copy(part)
+    own = vars(copy)  # set there, not as attributes, which Keras would take note of in what the copy shares
+    own |= {name: _replaced(value, taps, copies) for name, value in own.items()}
+    own |= _graph(part, lambda operation: _copied(operation, taps, copies))
+    if id(part) in taps:
+        own["call"] = taps[id(part)](copy.call)
+    return copy
 
-    place.layer.call = entering if place.entering else leaving
-    try:
-        yield seen
-    finally:
-        place.layer.call = call
+
+def _replaced(value, taps, copies):
+    """What an attribute of a copied layer is, with copies in the places of layers that have them."""
+    if isinstance(value, list) or type(value) is tuple:
+        inner = [_replaced(one, taps, copies) for one in value]
+        same = all(one is before for one, before in zip(inner, value, strict=True))
+        return value if same else tuple(inner) if isinstance(value, tuple) else inner
+    if isinstance(value, dict):
+        inner = {key: _replaced(one, taps, copies) for key, one in value.items()}
+        return value if all(inner[key] is value[key] for key in inner) else inner
+    return _copied(value, taps, copies)
+
+
+def _tap(place, seen, tape):
+    def around(call):
+        def entering(first, *others, **named):
+            watch = _watched(first, seen, tape)
+            return call(*_swapped([first, *others], first, watch), **_swapped(named, first, watch))
+
+        def leaving(*arguments, **named):
+            return _watched(call(*arguments, **named), seen, tape)
+
+        return entering if place.entering else leaving
+
+    return around
 
 
 def _watched(tensor, seen, tape):

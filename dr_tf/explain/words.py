@@ -1,31 +1,60 @@
 """What is said beside the pictures."""
 
 import dataclasses
+import pathlib
 
 from dr_tf.inference.decision import Decision, grade_name
+from dr_tf.names import printable
+
+_LITTLE = 0.1  # of the full colour
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A photograph of the gallery; `evidence` is None where it never reached the network."""
+    """A photograph of the gallery; `evidence` is None where it never reached the network.
+
+    `undrawn` says why there is no picture of a photograph that was decided on.
+    """
 
     decision: Decision
     evidence: dict[str, float] | None
     speaks: bool = False  # whether anything in it speaks for the target
+    strongest: float | None = None  # the share of full colour at its strongest place; None where that is 1 by itself
     picture: str | None = None  # a file: panels in a row, lines of words below
     aspect: float = 1.0  # of a panel, width by height
+    undrawn: str = ""
+
+    @property
+    def mishap(self):
+        """Why there is no explanation of it, or nothing."""
+        return self.decision.reason if self.evidence is None else self.undrawn
 
 
 def plain_target(target, positive):
     return (positive if target == "positive" else target).replace("_", " ")
 
 
-def about(explainer, target):
+def about_colours(full, name):
+    """What the colours mean, in sentences; `full`: the map's value of full colour, None where maps are stretched."""
+    if full is None:
+        return (
+            "Each photograph is stretched to its own strongest place, which has the full colour: colours do not compare "
+            "between photographs, and one on which little speaks for it glows as brightly as one on which much does."
+        )
+    return (
+        "Colours are on one scale for all photographs: full colour is what half of the photographs that the network calls "
+        f"{name} reach at their strongest place, so one that it finds clear shows next to nothing."
+    )
+
+
+def about(explainer, target, full):
     return {
         "target": target,
         "positive": explainer.head.positive,
         "method": explainer.method,
         "layer": explainer.place.name,
+        "colours": "stretched" if full is None else "one scale",
+        "full_colour": full,
     }
 
 
@@ -44,6 +73,8 @@ def finding(entry, target):
     value, name = entry.evidence[target], plain_target(target, entry.decision.positive)
     if not entry.speaks:
         return f"Nothing at this layer speaks for {name}: the map is empty."
+    if entry.strongest is not None and entry.strongest < _LITTLE:
+        return f"Next to nothing speaks for {name}: no place has a tenth of the full colour."
     if value < 0 and target not in entry.decision.probabilities:
         return f"On the whole the photograph speaks against {name}; the map shows the little that speaks for it."
     return f"The map shows what speaks for {name}."
@@ -68,4 +99,4 @@ def short_line(entry):
 
 
 def _file(decision):
-    return decision.photograph.replace("\\", "/").rsplit("/", 1)[-1]
+    return printable(pathlib.Path(decision.case).name)

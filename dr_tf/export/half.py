@@ -29,11 +29,12 @@ def parse(arguments):
 def halve_run(run_dir, output):
     """Without what only training needs (checkpoints) and what may be larger than the network (the neighbours' bank)."""
     with without_greetings():
+        from dr_tf.explain.scale import MAP_SCALE
         from dr_tf.inference import run
 
     run.check_finished(run_dir)
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.gin", run.DECISION, run.GATE, run.CALIBRATION):
+    for name in ("config.gin", run.DECISION, run.GATE, run.CALIBRATION, MAP_SCALE):
         if (run_dir / name).exists():
             with appearing(output / name) as path:
                 shutil.copyfile(run_dir / name, path)

@@ -56,8 +56,12 @@ class Predictor:
 
     def decide(self, case):
         """Of one case, read in this process: another one would take longer to start."""
+        return self.decided_one(case)[-1]
+
+    def decided_one(self, case):
+        """As `decided`, of one case, read in this process."""
         (case,) = self._checked([case])
-        return next(self._decide([(case, read_case(self.run.preparation, case))]))[-1]
+        return next(self._decide([(case, read_case(self.run.preparation, case))]))
 
     def _checked(self, cases):
         paired = self.run.network.paired

@@ -3,6 +3,7 @@
 import numpy as np
 from absl import logging
 
+from dr_tf.explain.scale import fit_scale, write_scale
 from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
 from dr_tf.inference.gate import fit_cloud
 from dr_tf.inference.modes import PLAIN, Asked, answers_over
@@ -13,6 +14,7 @@ from dr_tf.inference.run import CALIBRATION, Answered, write_answered, write_dec
 from dr_tf.models.heads.head import decided_truth
 from dr_tf.models.network import is_ensemble
 
+_SCALED_BY = 256  # photographs that say what full colour is
 _ENOUGH = 2000  # training photographs to learn where features lie
 
 
@@ -69,6 +71,15 @@ def fit_decision(network, feed, run_dir, *, answered=None, cloud=None):
     write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
     _tell(rule)
     return rule
+
+
+def keep_scale(path, explainer, feed):
+    """What colours of maps mean, fitted on calibration photographs, or on some that were learned from where there are none."""
+    rows = feed.roles.calibrate if len(feed.roles.calibrate) else feed.roles.fit
+    some = np.sort(np.random.default_rng(feed.experiment.seed).permutation(rows)[:_SCALED_BY])
+    fitted = fit_scale(explainer, (element[0] for element in feed.ordered(some)))
+    write_scale(path, fitted)
+    return fitted
 
 
 def unpromised(columns, rows, by_others):

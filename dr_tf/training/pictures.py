@@ -9,6 +9,7 @@ import tensorflow as tf
 from dr_tf.data.records import EYES
 from dr_tf.explain.crops import explained, stacked
 from dr_tf.explain.pictures import side_by_side
+from dr_tf.explain.words import about_colours, plain_target
 from dr_tf.fundus.prepare import resized
 from dr_tf.inference.modes import PLAIN
 from dr_tf.models.heads.head import positives
@@ -48,20 +49,22 @@ class Pictures(keras.callbacks.Callback):
             self._writer.close()
 
 
-def write_reasons(folder, model, feed, rule, *, step):
+def write_reasons(folder, explainer, feed, rule, *, step, fitted=None):
     """Of a few photographs of the validation split: what speaks for positive, to the network that the run keeps.
 
-    Nothing is written where there is no such split, or the network has no map of places.
+    `fitted`: the run's scale of colours; without it each is stretched to its own strongest place. Nothing is written where
+    there is no such split.
     """
     rows, truth = _of_each_truth(feed.roles.select, positives(rule.head.positive, feed.records.columns))
     batches = [element[0] for element in feed.ordered(rows)] if len(rows) else []
-    found = explained(model, rule.head, batches, output=rule.decides) if batches else None
-    if found is None:
+    if not batches:
         return
-    said = zip(truth, rule.head.p_positive(rule.probabilities({PLAIN: found[0][rule.decides]})), strict=True)
-    drawn = [_reason(rule, *parts) for parts in zip(_crops(batches), found[1], said, strict=True)]
+    found = explained(explainer, batches, fitted)
+    said = zip(truth, rule.head.p_positive(rule.probabilities({PLAIN: found.outputs[rule.decides]})), strict=True)
+    drawn = [_reason(rule, *parts) for parts in zip(_crops(batches), found.maps, said, strict=True)]
     with tf.summary.create_file_writer(str(folder / "pictures")).as_default(step=step):
-        told = f"what speaks for {rule.head.positive}: the strongest place has the full colour"
+        name = plain_target("positive", rule.head.positive)
+        told = f"What speaks for {name}. {about_colours(found.full, name)}"
         tf.summary.image("why", np.stack(drawn), max_outputs=len(drawn), description=told)
 
 

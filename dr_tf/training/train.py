@@ -10,6 +10,7 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.explain.crops import explainer_of
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_answered
 from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
@@ -18,7 +19,7 @@ from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.curves import draw_curves
-from dr_tf.training.deciding import answer, asked_of, fit_decision, known_features
+from dr_tf.training.deciding import answer, asked_of, fit_decision, keep_scale, known_features
 from dr_tf.training.feature_bank import cut
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures, write_reasons
@@ -72,10 +73,13 @@ def _finish(model, feed, run, history, answered):
         asked = asked_of(network, feed.experiment, (PLAIN,))
         write_answered(run.path / HELD_OUT, answer(network, feed, feed.roles.held_out, asked=asked, cloud=cloud))
     rule = fit_decision(network, feed, run.path, answered=answered() if answered else None, cloud=cloud)
+    explainer = explainer_of(finished, rule)
+    fitted = explainer and keep_scale(run.path, explainer, feed)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
         finished.save(path)
-    write_reasons(run.path / "tensorboard", finished, feed, rule, step=len(history) - 1)
+    if explainer is not None:
+        write_reasons(run.path / "tensorboard", explainer, feed, rule, step=len(history) - 1, fitted=fitted)
 
 
 def _built(experiment, init_from):

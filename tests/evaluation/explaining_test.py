@@ -19,8 +19,12 @@ from dr_tf.evaluation.explaining import made_of
 from dr_tf.evaluation.report.mistakes import groups, mistake_pages
 from dr_tf.evaluation.report.reasons import reasons_section
 from dr_tf.evaluation.shown import Shown
-from dr_tf.inference.network import Network
+from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.operating_points import OperatingPoint
+from dr_tf.inference.rule import Mode, Rule
 from dr_tf.models.heads import HEADS
+from dr_tf.models.network import KerasNetwork
 from tests.data import sets
 from tests.evaluation.made import make_graded
 from tests.explain import nets
@@ -32,7 +36,7 @@ def blind():
     """A network without any map of places."""
     photograph = keras.Input((SIZE, SIZE, 3))
     features = keras.layers.Flatten(name="features")(photograph)
-    return keras.Model(photograph, keras.layers.Dense(1, name="logits")(features))
+    return keras.Model(photograph, {"grade": keras.layers.Dense(1, name="grade")(features)})
 
 
 def eyes():
@@ -40,6 +44,13 @@ def eyes():
     inner, there = nets.eyes(), [keras.Input((), name=f"{eye}_present", dtype="bool") for eye in ("left", "right")]
     inputs = dict(zip(("left", "right"), inner.inputs, strict=True)) | {tensor.name: tensor for tensor in there}
     return keras.Model(inputs, inner.output)
+
+
+def rule_of(output):
+    """Of a network whose one output is called that."""
+    point = OperatingPoint(threshold=0.5, guaranteed=False, note="")
+    mode = Mode(Calibration("binary"), (0.5, 0.5), {"referable": {"half": point}})
+    return Rule({output: HEADS["binary"]()}, output, (0.5, 0.5), "uniform", "half", {PLAIN: mode})
 
 
 class CommandTest(unittest.TestCase):
@@ -88,14 +99,14 @@ class CommandTest(unittest.TestCase):
     def test_pairs_are_refused(self):
         pairs = types.SimpleNamespace(paired=True, name="odir/256-plain-q95-paired")
         with self.assertRaisesRegex(UserError, "odir.* the scorecard is of single photographs"):
-            made_of(["hires_cam"], Network(green_counter()), HEADS["binary"](), pairs)
+            made_of(["hires_cam"], KerasNetwork(green_counter()), rule_of("grade"), pairs)
 
 
 class ShownTest(unittest.TestCase):
     def test_colour_lies_on_the_lesion_and_nowhere_else(self):
         names = ["p007", "p009"]  # with a square, and without
         row_of = {name: int(np.flatnonzero(records().columns["image_id"] == name)[0]) for name in names}
-        shown = Shown(records(), row_of, Network(green_counter()), HEADS["binary"]())
+        shown = Shown(records(), row_of, KerasNetwork(green_counter()), rule_of("grade"))
         reasons = shown.reasons(names)
         for name in names:
             photograph, reason = (cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int)
@@ -106,7 +117,7 @@ class ShownTest(unittest.TestCase):
             self.assertEqual(changed[lesion].max(initial=0) > 50, name == "p007")
 
     def test_a_network_without_maps(self):
-        self.assertEqual(Shown(records(), {"p007": 0}, Network(blind()), HEADS["binary"]()).reasons(["p007"]), {})
+        self.assertEqual(Shown(records(), {"p007": 0}, KerasNetwork(blind()), rule_of("grade")).reasons(["p007"]), {})
 
     def test_eyes_of_a_pair_stand_one_above_the_other(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +125,7 @@ class ShownTest(unittest.TestCase):
             sets.write_set(folder, {"test": pairs}, config="2-plain-q95", paired=True, size=2)
             found = open_records(folder, "drawn")
             row_of = {str(name): row for row, name in enumerate(found.columns["patient_id"])}
-            shown = Shown(found, row_of, types.SimpleNamespace(model=eyes(), image_size=2), HEADS["binary"]())
+            shown = Shown(found, row_of, types.SimpleNamespace(model=eyes(), image_size=2), rule_of("it"))
             both = shown.photograph("p001"), shown.reasons(["p001"])["p001"]
             for picture in (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in both):
                 self.assertEqual(picture.shape, (4, 2, 3))

@@ -8,12 +8,17 @@ import os
 import pathlib
 import tempfile
 import unittest
+import unittest.mock
 import urllib.parse
 
 import cv2
 
 from dr_tf.explain.__main__ import main
+from dr_tf.explain.deciding import decide_and_explain, decide_and_explain_one
+from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.scale import write_scale
 from dr_tf.inference.predictor import Predictor
+from dr_tf.names import original
 from tests.explain.runs import write_run
 from tests.fundus.drawn import draw_fundus, jpeg
 
@@ -62,7 +67,7 @@ class CommandTest(unittest.TestCase):
         pictures = ["an <eye>.explained.jpg", "an <eye>_2.explained.jpg"]
         told = ["contact_sheet.jpg", "explanations.html", "explanations.json"]
         self.assertEqual(sorted(os.listdir(why)), sorted(pictures + told))
-        self.assertEqual(cv2.imread(str(why / pictures[0])).shape, (300 + 3 * 24, 3 * 400, 3))
+        self.assertEqual(cv2.imread(str(why / pictures[0])).shape, (300 + 4 * 24, 3 * 400, 3))
         self.check_page((why / "explanations.html").read_text(encoding="utf-8"), pictures)
         self.check_figures(json.loads((why / "explanations.json").read_text()), pictures)
 
@@ -77,7 +82,7 @@ class CommandTest(unittest.TestCase):
     def check_figures(self, figures, pictures):
         self.assertEqual(figures["target"], "positive")
         self.assertEqual(figures["positive"], "referable")
-        by_name = {pathlib.Path(p["photograph"]).name: p for p in figures["photographs"]}
+        by_name = {pathlib.Path(p["case"]).name: p for p in figures["cases"]}
         self.assertEqual(
             [by_name[n]["picture"] for n in ("an <eye>.jpg", "an <eye>.png", "broken.jpg")], [*pictures, None]
         )
@@ -86,6 +91,87 @@ class CommandTest(unittest.TestCase):
         decision = Predictor.of_run(self.root / "run").decide(one)
         self.assertAlmostEqual(by_name[one.name]["p_positive"], decision.p_positive, places=6)
         self.assertIn("grade >= 2", by_name[one.name]["evidence"])
+
+    def test_colours_are_on_the_scale_of_the_run(self):
+        one, run = self.root / "in" / "an <eye>.jpg", self.root / "scaled"
+        write_run(run)
+        scale = {"method": "grad_cam", "layer": "stride_16", "target": "positive", "value": 1000.0, "photographs": 20}
+        write_scale(run, {"version": 1, "scales": [scale]})
+        said = {}
+        for name, more in {"scaled": (), "stretched": ["--stretch"], "other": ["--layer", "stride_8"]}.items():
+            status, _, _ = explain("--run_dir", run, "--output", self.root / name, *more, one)
+            self.assertEqual(status, 0)
+            picture = cv2.imread(str(self.root / name / "an <eye>.explained.jpg"))
+            changed = abs(picture[:300, :400].astype(int) - picture[:300, 800:]).max()
+            figures = json.loads((self.root / name / "explanations.json").read_text())
+            page = (self.root / name / "explanations.html").read_text(encoding="utf-8")
+            said[name] = changed > 40, figures["colours"], figures["full_colour"], "stretched to its own" in page
+            self.assertIn("linear-gradient", page)
+        self.assertEqual(said["scaled"], (False, "one scale", 1000.0, False))
+        self.assertEqual(said["stretched"], (True, "stretched", None, True))
+        self.assertEqual(said["other"], (True, "stretched", None, True))
+
+    def test_names_of_any_kind(self):
+        """The rest would be lost: pictures are drawn after all of them were decided on."""
+        folder, photograph = self.root / "names", (self.root / "in" / "an <eye>.jpg").read_bytes()
+        folder.mkdir()
+        names = [os.fsdecode(b"\xff\xfe.jpg"), "a\nb.jpg", "\x1b[31mred.jpg", "é" * 125 + ".jpeg", "é" * 125 + ".jpg",
+                 "a\\b.jpg", "\u202egpj.jpg", "=1+1.jpg"]  # fmt: skip
+        for name in names:
+            (folder / name).write_bytes(photograph)
+        (folder / "bad\n\x1b.jpg").write_bytes(photograph[:1000])
+        status, said, warned = explain("--run_dir", self.root / "run", "--output", self.root / "named", folder)
+        self.assertEqual(status, 1)
+        self.assertTrue(said.strip().isprintable())
+        self.assertIn("bad\\x0a\\x1b.jpg: ", warned)
+        self.assertNotIn("\x1b.jpg", warned)
+        figures = json.loads((self.root / "named" / "explanations.json").read_text())["cases"]
+        self.assertEqual({os.path.basename(original(of["case"])) for of in figures if of["picture"]}, set(names))
+        pictures = {of["picture"] for of in figures if of["picture"]}
+        self.assertEqual(len(pictures), len(names))
+        page = (self.root / "named" / "explanations.html").read_text(encoding="utf-8")
+        self.assertEqual(Sources(page).named, {*pictures, "contact_sheet.jpg"})
+        for name in pictures:
+            self.assertTrue((self.root / "named" / name).exists())
+        for character in ("\x1b", "\u202e"):
+            self.assertNotIn(character, page)
+
+    def test_photographs_that_go_or_change_meanwhile(self):
+        folder, photograph = self.root / "moving", (self.root / "in" / "an <eye>.jpg").read_bytes()
+        folder.mkdir()
+        for name in ("a.jpg", "b.jpg", "c.jpg"):
+            (folder / name).write_bytes(photograph)
+
+        def and_then(*arguments):
+            for number, decided in enumerate(decide_and_explain(*arguments)):
+                if number == 0:
+                    (folder / "a.jpg").unlink()
+                    (folder / "b.jpg").write_bytes(photograph + b" ")
+                yield decided
+
+        with unittest.mock.patch("dr_tf.explain.gallery.decide_and_explain", and_then):
+            status, _, warned = explain("--run_dir", self.root / "run", "--output", self.root / "moved", folder)
+        self.assertEqual(status, 1)
+        self.assertIn("a.jpg: decided, but not drawn: No such file or directory\n", warned)
+        self.assertIn("b.jpg: decided, but not drawn: the file changed meanwhile\n", warned)
+        figures = json.loads((self.root / "moved" / "explanations.json").read_text())["cases"]
+        self.assertEqual([of["picture"] for of in figures], [None, None, "c.explained.jpg"])
+        self.assertTrue(all(of["evidence"] for of in figures))
+        page = (self.root / "moved" / "explanations.html").read_text(encoding="utf-8")
+        self.assertEqual(Sources(page).named, {"c.explained.jpg", "contact_sheet.jpg"})
+        self.assertIn("the file changed meanwhile", page)
+
+    def test_one_call_decides_and_explains(self):
+        one = self.root / "in" / "an <eye>.jpg"
+        predictor = Predictor.of_run(self.root / "run")
+        network = predictor.run.network
+        explainer = Explainer(network.model, predictor.rule.head)
+        decision, reason = decide_and_explain_one(predictor, explainer, one)
+        self.assertIs(predictor.run.network, network)
+        self.assertAlmostEqual(decision.p_positive, predictor.decide(one).p_positive, places=6)
+        self.assertEqual({eye: of.shape for eye, of in reason.maps.items()}, {"": (4, 4)})
+        _, nothing = decide_and_explain_one(predictor, explainer, self.root / "in" / "broken.jpg")
+        self.assertIsNone(nothing)
 
     def test_mistakes_in_one_line(self):
         one = self.root / "in" / "an <eye>.jpg"

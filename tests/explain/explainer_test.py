@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.methods import METHODS
+from dr_tf.explain.scale import stretched
 from dr_tf.explain.taps import find
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
@@ -16,7 +18,8 @@ BINARY = HEADS["binary"]()
 
 
 def maps_of(model, *, x=None, target="positive", **options):
-    return Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps
+    """Stretched to 0-1."""
+    return stretched(Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps)
 
 
 class LinearTest(tf.test.TestCase):
@@ -46,7 +49,7 @@ class LinearTest(tf.test.TestCase):
 
     def test_evidence_and_features_come_along(self):
         found = Explainer(nets.linear(), BINARY)(nets.photographs())
-        self.assertAllClose(found.logits, [[6]])
+        self.assertAllClose(found.outputs["it"], [[6]])
         self.assertAllClose(found.evidence["positive"], [6])
         self.assertAllClose(found.evidence["not referable"], [-6])
         self.assertAllClose(found.features, nets.MAP.reshape(1, 8))
@@ -54,10 +57,32 @@ class LinearTest(tf.test.TestCase):
     def test_each_photograph_has_its_own_map_and_target(self):
         x = nets.photographs(np.stack([nets.MAP, nets.MAP, 2 * nets.MAP]))
         explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
-        maps = explainer(x, ["positive", "not referable", 1]).maps
+        maps = stretched(explainer(x, ["positive", "not referable", 1]).maps)
         self.assertAllClose(maps, [[[1 / 4, 1], [3 / 4, 0]], [[0, 0], [0, 1]], [[1 / 4, 1], [3 / 4, 0]]])
         explainer(x[:2], "not referable")
         self.assertEqual(explainer._run.experimental_get_tracing_count(), 1)
+
+    def test_a_map_divides_the_probability(self):
+        for weights, p in ((nets.WEIGHTS, 1 / (1 + np.exp(-6))), (-nets.WEIGHTS / 6, 1 / (1 + np.exp(1)))):
+            for method in METHODS:
+                found = Explainer(nets.linear(weights), BINARY, method=method)(nets.photographs())
+                self.assertAllClose(found.probabilities["positive"], [p])
+                if found.maps.any():
+                    self.assertAllClose(found.maps.mean(axis=(1, 2)), [p])
+        # 1, 4; 3, 0 of 8.
+        self.assertAllClose(
+            Explainer(nets.linear(), BINARY, method="hires_cam")(nets.photographs()).maps,
+            [np.array([[0.5, 2], [1.5, 0]]) / (1 + np.exp(-6))],
+        )
+
+    def test_a_map_keeps_its_shape_where_nothing_is_left_of_the_probability(self):
+        weights = np.where(nets.WEIGHTS > 0, nets.WEIGHTS, 1000 * nets.WEIGHTS)  # evidence below -100
+        self.assertAllClose(maps_of(nets.linear(weights), method="hires_cam"), [[[1 / 4, 1], [3 / 4, 0]]])
+
+    def test_what_a_network_says_of_itself(self):
+        explainer = Explainer(nets.linear(), BINARY)
+        self.assertEqual((explainer.image_size, explainer.width, explainer.paired), (2, 8, False))
+        self.assertTrue(Explainer(nets.eyes(), BINARY).paired)
 
     def test_half_precision_changes_nothing(self):
         keras.config.set_dtype_policy("mixed_float16")
@@ -77,6 +102,8 @@ class EyesTest(tf.test.TestCase):
             maps = maps_of(nets.eyes(order), x=x, method="hires_cam")
             self.assertAllClose(maps["right"], [[[1 / 4, 1], [3 / 4, 0]]])
             self.assertAllClose(maps["left"], maps["right"] / 3)
+            found = Explainer(nets.eyes(order), BINARY)(x)
+            self.assertAllClose(sum(of.mean() for of in found.maps.values()), found.probabilities["positive"][0])
 
     def test_a_layer_of_both_eyes_together(self):
         x = {"left": nets.photographs(), "right": nets.photographs()}
@@ -99,7 +126,7 @@ class PlacesTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.model = classifier(build_backbone("resnet_v2", image_size=64), HEADS["softmax"]())
+        cls.model = classifier(build_backbone("resnet_v2", image_size=64), {"grade": HEADS["softmax"]()})
         cls.x = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
 
     def maps(self, layer=None, target="positive", head="softmax"):
@@ -109,6 +136,13 @@ class PlacesTest(tf.test.TestCase):
         self.assertEqual(Explainer(self.model, BINARY).place, find(self.model, "stride_16"))
         self.assertEqual(Explainer(nets.linear(), BINARY).place.name, "conv")  # the last map, where nothing is marked
         self.assertEqual(find(self.model, "stride_4").layer.name, "stage_stem")
+
+    def test_probabilities_of_classes_of_which_one_is_true(self):
+        found = Explainer(self.model, HEADS["softmax"]())(self.x, "mild NPDR")
+        p = HEADS["softmax"]().probabilities(found.outputs["grade"])
+        self.assertAllClose(found.probabilities["mild NPDR"], p[:, 1])
+        self.assertAllClose(found.probabilities["grade >= 2"], p[:, 2:].sum(axis=1))
+        self.assertAllClose(found.maps.mean(axis=(1, 2)), p[:, 1])
 
     def test_any_layer(self):
         self.assertEqual(self.maps("stack1_block1_conv1").shape, (2, 8, 8))  # a shortcut goes around it
@@ -133,12 +167,13 @@ class PlacesTest(tf.test.TestCase):
 
     def test_a_network_inside_another(self):
         photograph = keras.Input((64, 64, 3))
-        outer = keras.Model(photograph, keras.layers.Dense(5, name="logits")(self.inner()(photograph)))
+        features = keras.layers.Identity(name="features")(self.inner()(photograph))
+        outer = keras.Model(photograph, {"grade": keras.layers.Dense(5, name="grade")(features)})
         maps = Explainer(outer, HEADS["softmax"](), layer="stride_16")(self.x).maps
         self.assertEqual(maps.shape, (2, 4, 4))
 
     def inner(self):
-        return keras.Model(self.model.input, self.model.get_layer("logits").input)
+        return keras.Model(self.model.input, self.model.get_layer("grade").input)
 
 
 class EvidenceTest(tf.test.TestCase):

@@ -9,6 +9,9 @@ MAP = np.array([[[1, 0], [2, 1]], [[0, 3], [4, 2]]], np.float32)
 WEIGHTS = np.array([[[1, -1], [2, 0]], [[0, 1], [-1, 1]]], np.float32)
 
 
+OUTPUT = "it"
+
+
 def photographs(maps=MAP):
     """[n, 2, 2, 3]: red is the first channel, green the second."""
     maps = np.reshape(maps, (-1, 2, 2, 2))
@@ -22,13 +25,19 @@ def red_and_green(name="conv"):
     return conv
 
 
+def answering(inputs, x, weights):
+    """A network whose one output, "it", is `weights` [features] times what comes out of x."""
+    x = layers.Identity(name="features")(x)
+    model = keras.Model(inputs, {OUTPUT: layers.Dense(1, use_bias=False, dtype="float32", name=OUTPUT)(x)})
+    model.get_layer(OUTPUT).set_weights([np.reshape(weights, (-1, 1)).astype(np.float32)])
+    return model
+
+
 def linear(weights=WEIGHTS):
     """logit = sum of weights * map."""
     photograph = keras.Input((2, 2, 3))
     x = layers.Flatten(name="flat")(red_and_green()(photograph))
-    model = keras.Model(photograph, layers.Dense(1, use_bias=False, dtype="float32", name="logits")(x))
-    model.get_layer("logits").set_weights([np.reshape(weights, (8, 1))])
-    return model
+    return answering(photograph, x, weights)
 
 
 def eyes(order=("left", "right")):
@@ -38,10 +47,7 @@ def eyes(order=("left", "right")):
     shared = keras.Model(photograph, layers.Flatten()(red_and_green()(photograph)), name="shared")
     features = {eye: shared(inputs[eye]) for eye in order}
     x = layers.Concatenate(name="both")([features["left"], features["right"]])
-    model = keras.Model(inputs, layers.Dense(1, use_bias=False, name="logits")(x))
-    weights = np.concatenate([WEIGHTS.ravel(), 3 * WEIGHTS.ravel()])
-    model.get_layer("logits").set_weights([weights[:, None]])
-    return model
+    return answering(inputs, x, np.concatenate([WEIGHTS.ravel(), 3 * WEIGHTS.ravel()]))
 
 
 def transformer():
@@ -50,8 +56,7 @@ def transformer():
     tokens = layers.ZeroPadding1D((1, 0))(layers.Reshape((4, 2))(red_and_green("patches")(photograph)))
     attention = layers.MultiHeadAttention(1, 2, use_bias=False, name="attention")
     x = layers.Cropping1D((0, 4))(attention(tokens, tokens))
-    model = keras.Model(photograph, layers.Dense(1, use_bias=False, name="logits")(layers.Flatten()(x)))
+    model = answering(photograph, layers.Flatten()(x), [1, -1])
     same = np.eye(2, dtype=np.float32)
     attention.set_weights([0 * same[:, None], 0 * same[:, None], same[:, None], same[None]])
-    model.get_layer("logits").set_weights([np.array([[1], [-1]], np.float32)])
     return model

@@ -149,7 +149,7 @@ class ScorecardTest(unittest.TestCase):
         for names, said in {
             ("scam",): "unknown method 'scam'",
             ("hires_cam@top",): "no layer 'top'; there are green, map",
-            ("hires_cam@logits",): "logits gives no map",
+            ("hires_cam@grade",): "grade gives no map",
             ("hires_cam", "hires_cam"): "hires_cam and hires_cam are the same maps",
             ("hires_cam", "grad_cam", "hires_cam@map"): "hires_cam and hires_cam@map are the same maps",
             (): "one method or more",

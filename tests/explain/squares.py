@@ -55,8 +55,9 @@ def green_counter():
     x = keras.layers.Conv2D(2, 1, activation="relu", name="green")(photograph)
     x = keras.layers.AveragePooling2D(8, name="map")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    model = keras.Model(photograph, keras.layers.Dense(1, name="logits")(x))
+    x = keras.layers.Identity(name="features")(x)
+    model = keras.Model(photograph, {"grade": keras.layers.Dense(1, name="grade")(x)})
     kernel = np.array([[0, 0], [1 / 40, 0], [0, 0.01]], np.float32)[None, None]
     model.get_layer("green").set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
-    model.get_layer("logits").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
+    model.get_layer("grade").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
     return model

@@ -14,6 +14,7 @@ import tensorflow as tf
 from dr_tf import ensemble
 from dr_tf.data.records import open_records
 from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.scale import stretched
 from dr_tf.inference.gate import Cloud, Clouds, from_arrays, to_arrays
 from dr_tf.inference.modes import Asked, answers_over
 from dr_tf.inference.predictor import Predictor
@@ -102,7 +103,7 @@ class CombinedTest(tf.test.TestCase):
         evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
         maps = [np.maximum(slope * of, 0) for slope, of in zip(slopes, evidence, strict=True)]
         expected = np.mean(maps, axis=0)
-        self.assertAllClose(explained.maps, [expected / expected.max()], atol=1e-4)
+        self.assertAllClose(stretched(explained.maps), [expected / expected.max()], atol=1e-4)
 
 
 class CloudsTest(tf.test.TestCase):

@@ -8,6 +8,7 @@ import json
 import pathlib
 import tempfile
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from dr_tf import predict
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.table import read_predictions
+from dr_tf.explain import __main__ as explain
 from dr_tf.grades import ODIR_LABELS
 from dr_tf.inference.case import Case, pairs
 from dr_tf.inference.predictor import Predictor
@@ -86,6 +88,19 @@ class PairsTest(tf.test.TestCase):
         self.assertEqual({row["action"] for row in rows}, {"retake"})
         self.assertContainsSubset({"p(N)", "p(O)", "odir_D"}, rows[0])
         self.assertIn("no photograph of the right eye", _quietly(predict.main, "--run_dir", self.run_dir, self.folder))
+
+    def test_a_folder_is_explained_by_patient(self):
+        with tempfile.TemporaryDirectory() as output:
+            some = [self.folder / name for name in ("4_left.jpg", "4_right.jpg", "5_left.jpg")]
+            arguments = ["--run_dir", self.run_dir, "--output", output, "--layer", "stride_8", *some]
+            _quietly(explain.main, *arguments)
+            found = json.loads((pathlib.Path(output) / "explanations.json").read_text())
+            self.assertEqual([of["case"] for of in found["cases"]], ["4", "5"])
+            self.assertEqual([len(of["images"]) for of in found["cases"]], [2, 1])
+            both, one = (cv2.imread(f"{output}/{name}.explained.jpg") for name in (4, 5))
+            self.assertEqual(both.shape[1], 3 * 480)  # the eyes stand one above the other
+            self.assertGreater(both.shape[0], 1.5 * one.shape[0] * both.shape[1] / one.shape[1] - 200)
+            self.assertIn("4.explained.jpg", (pathlib.Path(output) / "explanations.html").read_text())
 
     def test_measured_is_deployed(self):
         for mode in ("plain", "tta2", "knn"):

@@ -31,15 +31,15 @@ def _first(rows, key, each):
     return rows[np.argsort(key[rows], kind="stable")][:each]
 
 
-def mistake_pages(p, photographs, reasons=None):
+def mistake_pages(p, photographs, reasons=None, colours=None):
     """`photographs`: function of an id -> JPEG or PNG bytes (or None), or None where there are none to show.
 
     `reasons`: function of ids -> {id: JPEG bytes} of the same photographs under what spoke for positive; it is asked
-    once, and only of what is shown. None where there are none.
+    once, and only of what is shown. None where there are none. `colours`: a function that tells afterwards what they mean.
     """
     found = groups(p)
     overlaid = _reasons(p, found, reasons)
-    parts = _told(p) if overlaid else ""
+    parts = _told(p, colours() if colours else "") if overlaid else ""
     for title, rows in found.items():
         if len(rows):
             cards = "".join(_card(p, row, photographs, overlaid) for row in rows)
@@ -53,11 +53,10 @@ def _reasons(p, found, reasons):
     return reasons(names) if reasons and names else {}
 
 
-def _told(p):
+def _told(p, colours):
     return (
-        f"<p>On the right the same photograph under what spoke for {text(positive(p.positive))} in the network’s eyes: its "
-        "strongest place has the full colour, so colours do not compare between photographs, and no colour means that nothing "
-        "spoke for it. Where a network looked is no diagnosis.</p>"
+        f"<p>On the right the same photograph under what spoke for {text(positive(p.positive))} in the network’s eyes. "
+        f"{text(colours)} No colour means that nothing spoke for it. Where a network looked is no diagnosis.</p>"
     )
 
 

@@ -21,11 +21,12 @@ from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, inter
 from dr_tf.inference.decision import ACTIONS
 
 
-def report(predictions, metrics, *, card=None, photographs=None, reasons=None, explanations=None):
+def report(predictions, metrics, *, card=None, photographs=None, reasons=None, colours=None, explanations=None):
     """One self-contained page of HTML.
 
     `metrics` is what `measure` gave of the same predictions; `photographs` a function of an id -> JPEG bytes or None,
-    `reasons` one of ids -> {id: JPEG bytes} that shows why, `explanations` the scorecard of such maps.
+    `reasons` one of ids -> {id: JPEG bytes} that shows why, `colours` one that tells what the colours of these mean,
+    `explanations` the scorecard of such maps.
     """
     card = card or ModelCard()
     drawn = charts(predictions, metrics)
@@ -43,7 +44,7 @@ def report(predictions, metrics, *, card=None, photographs=None, reasons=None, e
         "Other mix": shifted_section(metrics),
         "Slices": _slices(metrics),
         "Copies": copies_section(metrics),
-        "Mistakes": mistake_pages(predictions, photographs, reasons),
+        "Mistakes": mistake_pages(predictions, photographs, reasons, colours),
         "Explanations": _explanations(explanations),
         "Model card": card_list(card, metrics),
         "Method": _method(metrics),

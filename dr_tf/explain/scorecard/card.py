@@ -6,6 +6,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.scale import stretched
 from dr_tf.explain.scorecard import curves
 from dr_tf.explain.scorecard.floors import FLOORS, random_maps, retina
 from dr_tf.explain.scorecard.localization import energy, enlarged, overlaps, pointing
@@ -105,7 +106,7 @@ def _drawn(rows, most, seed):
 
 def _maps(made, x):
     """{name: maps at the size of the photographs}, of the floors too."""
-    maps = {name: _in_batches(lambda x, e=e: e(x).maps, x) for name, e in made.items()}
+    maps = {name: _in_batches(lambda x, e=e: stretched(e(x).maps), x) for name, e in made.items()}
     maps |= {name: draw(x) for name, draw in FLOORS.items()}
     return {name: [enlarged(map, x.shape[1]) for map in of] for name, of in maps.items()}
 

@@ -1,0 +1,65 @@
+"""One call gives a case's decision and its maps, of one pass over the same pixels."""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from dr_tf.explain.explainer import POSITIVE
+from dr_tf.inference.case import SINGLE
+from dr_tf.inference.predictor import Predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Of one case: the evidence of every target, and where in its photographs that of the one asked for lies.
+
+    `maps`, {eye: map}, are those of an Explanation: `scale.coloured` makes colours of them.
+    """
+
+    evidence: dict[str, float]
+    maps: dict[str, np.ndarray]
+
+
+class Explaining:
+    """A network to a Predictor, as photographs -> ({output: logits}, features); keeps the reasons of what it answered, in order."""
+
+    def __init__(self, network, explainer, target=POSITIVE):
+        self._network, self._explainer, self._target, self.reasons = network, explainer, target, collections.deque()
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def __call__(self, images):
+        found = self._explainer(images, self._target)
+        maps = found.maps if isinstance(found.maps, dict) else {SINGLE: found.maps}
+        for i in range(len(found.features)):
+            evidence = {name: float(of[i]) for name, of in found.evidence.items()}
+            self.reasons.append(Reason(evidence, {eye: of[i] for eye, of in maps.items()}))
+        return found.outputs, found.features
+
+
+def decide_and_explain(predictor, explainer, cases, target=POSITIVE):
+    """Yields (case, Decision, Reason, or None where the case never reached the network), in order.
+
+    Nothing of the predictor or the explainer changes, so others may be using them meanwhile.
+    """
+    network, answering = _answering(predictor, explainer, target)
+    for case, found, decision in answering.decided(cases):
+        yield case, decision, _reason(network, found)
+
+
+def decide_and_explain_one(predictor, explainer, case, target=POSITIVE):
+    """(Decision, Reason or None) of one case, read in this process."""
+    network, answering = _answering(predictor, explainer, target)
+    _, found, decision = answering.decided_one(case)
+    return decision, _reason(network, found)
+
+
+def _answering(predictor, explainer, target):
+    network = Explaining(predictor.run.network, explainer, target)
+    return network, Predictor(dataclasses.replace(predictor.run, network=network))
+
+
+def _reason(network, found):
+    return network.reasons.popleft() if any(one.pixels is not None for one in found.values()) else None
