@@ -33,21 +33,26 @@ def outputs_of(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
 
 
 def put_in_place(parent: keras.layers.Layer, old: keras.layers.Layer, new: keras.layers.Layer) -> None:
-    """`_tracker`: what a layer knows its inner layers by. Exchanges one of them, at the same number among them.
+    """`_tracker`: what a layer knows its inner layers by, in their order. Exchanges one of them.
 
-    For layers that are not built yet, and not for networks, whose graph would still run through `old`.
+    For layers that are not built yet, and not for networks, whose graph would still run through `old`. Where `old` is
+    kept otherwise than as an attribute or in a list that is one, it stays.
 
     Args:
-        parent: A layer that holds `old` as an attribute, or in a list that is one.
-        old: A layer directly inside of `parent`.
+        parent: The layer that `old` is directly inside of.
+        old: An inner layer.
         new: What is to be called in its place.
     """
+    held = {name: value for name, value in vars(parent).items() if name != "_layers"}
+    names = [name for name, value in held.items() if value is old]
+    lists = [value for value in held.values() if isinstance(value, list) and any(item is old for item in value)]
+    if not names and not lists:
+        return
     parent._tracker.replace_tracked_value("layers", old, new)
-    for name, value in list(vars(parent).items()):
-        if value is old:
-            setattr(parent, name, new)
-        elif isinstance(value, list) and name != "_layers":
-            value[:] = [new if item is old else item for item in value]
+    for name in names:
+        setattr(parent, name, new)
+    for kept in lists:
+        kept[:] = [new if item is old else item for item in kept]
 
 
 def build_for(model: keras.Model, element_spec) -> None:

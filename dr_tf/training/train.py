@@ -13,6 +13,7 @@ from dr_tf.console import UserError
 from dr_tf.inference.edema import Edema
 from dr_tf.inference.network import Network, image_size_of
 from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_edema
+from dr_tf.models.layers.exchange import plain
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
@@ -72,7 +73,7 @@ def _finish(model, feed, run, history, judged):
     rule = fit_decision(finished, feed, run.path, judged=judged() if judged else None)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
-        finished.save(path)
+        plain(finished).save(path)
     write_reasons(run.path / "tensorboard", finished, feed, rule, step=len(history) - 1)
 
 

@@ -13,6 +13,7 @@ from dr_tf.inference.run import write_decision
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.layers.exchange import plain
 
 SIZE = 64
 
@@ -29,4 +30,4 @@ def write_run(folder, head_name="softmax", *, model=None, records=f"made/{SIZE}-
     rule = Rule(head, prior, "uniform", "half", {PLAIN: Mode(Calibration(), prior, {"half": point})}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
     write_decision(folder, rule, Preparation.of_records(records, SIZE), None)
-    (model or network(head)).save(pathlib.Path(folder) / "model.keras")
+    (model or plain(network(head))).save(pathlib.Path(folder) / "model.keras")

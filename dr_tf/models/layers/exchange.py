@@ -6,7 +6,7 @@ config of the original; only the classes of some layers differ.
 
 import keras
 
-from dr_tf.models.keras_private import layers_within, put_in_place
+from dr_tf.models.keras_private import layers_within, made_by, put_in_place
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
 from dr_tf.models.layers.pointwise import SteppedConv2D
 
@@ -23,7 +23,7 @@ def own_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def own(model: keras.Model) -> keras.Model:
     """A copy of a network, with this project's layers and the same values."""
-    return _with_values_of(model, keras.models.clone_model(model, clone_function=own_layer))
+    return _with_values_of(model, _cloned(model, _own_class))
 
 
 def plain(model: keras.Model) -> keras.Model:
@@ -33,8 +33,7 @@ def plain(model: keras.Model) -> keras.Model:
     safe mode where this project is not installed. The copy is for that and for predicting: Keras' own layers are slower to
     train, and their gradient can write beyond its memory on a CPU (`pointwise.py`).
     """
-    clone = keras.models.clone_model(model, clone_function=lambda layer: _cloned(layer, _keras_class))
-    return _with_values_of(model, clone)
+    return _with_values_of(model, _cloned(model, _keras_class))
 
 
 def _own_class(layer):
@@ -47,10 +46,16 @@ def _keras_class(layer):
 
 def _cloned(layer, class_of):
     if _is_network(layer):
-        return keras.models.clone_model(layer, clone_function=lambda inner: _cloned(inner, class_of))
+        inputs = None if isinstance(layer, keras.Sequential) else keras.tree.map_structure(_input_like, layer.input)
+        return keras.models.clone_model(layer, inputs, clone_function=lambda inner: _cloned(inner, class_of))
     clone = class_of(layer).from_config(layer.get_config())
     _exchange_inside(clone, class_of)
     return clone
+
+
+def _input_like(tensor):
+    """With the name of the input, which Keras by itself would call after its tensor."""
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=made_by(tensor).name)
 
 
 def _exchange_inside(layer, class_of):
