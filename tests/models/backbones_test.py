@@ -121,7 +121,7 @@ class OwnLayersTest(tf.test.TestCase):
             self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
         for network in (model, other):
             network.compile(keras.optimizers.SGD(0.1), Softmax().loss(), jit_compile=False)
-            network.train_on_batch(x, y)
+            network.train_on_batch(x, Softmax().targets({"grade": y}))
         self.assertEqual([v.path for v in model.variables], [v.path for v in other.variables])
         for one, of_keras in zip(model.weights, other.weights, strict=True):
             self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
@@ -142,9 +142,9 @@ def _gradients(model, x, y):
 def _operations_of_a_step(model):
     """{kind of operation: how many} in what `fit` runs."""
     model.compile("sgd", Softmax().loss(), jit_compile=False)
-    batches = iter(tf.data.Dataset.from_tensors((photographs(64), np.array([0, 1]))).repeat())
-    model.make_train_function()
-    graph = model.train_function.get_concrete_function(batches).graph.as_graph_def()
+    model.optimizer.build(model.trainable_variables)
+    batch = photographs(64), Softmax().targets({"grade": np.array([0, 1])})
+    graph = tf.function(model.train_step).get_concrete_function(batch).graph.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return collections.Counter(node.op for node in nodes)
 
@@ -244,7 +244,7 @@ class ResNetV2Test(tf.test.TestCase):
     def test_order_of_layers(self):
         backbone = build_backbone("resnet_v2", image_size=64)
         kinds = [type(layer).__name__ for layer in backbone.stages["stem"][1:]]
-        self.assertEqual(kinds, ["Rescaling", "Conv2D", "BatchNormalization", "MaxPooling2D", "ReLU"])
+        self.assertEqual(kinds, ["Rescaling", "Conv2D", "FusedBatchNormalization", "MaxPooling2D", "ReLU"])
         block = [layer.name.removeprefix("stack1_block1_") for layer in backbone.stages["stack1"]]
         self.assertLess(block.index("pre_bn"), block.index("conv1"))
         self.assertLess(block.index("skip_bn"), block.index("skip_conv"))

@@ -12,6 +12,7 @@ from dr_tf.models.keras_private import layers_within
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
 from dr_tf.models.layers.exchange import own, plain
 from dr_tf.models.layers.pointwise import SteppedConv2D
+from dr_tf.models.stages import freeze
 
 PHOTOGRAPHS = np.random.default_rng(0).normal(1, 2, (4, 8, 8, 3)).astype(np.float32)
 
@@ -136,11 +137,16 @@ class ExchangeTest(tf.test.TestCase):
         model.layers[1].adapt(PHOTOGRAPHS)
         self.assert_same(model, own(model))
 
-    def test_the_state_of_what_draws_is_taken_along(self):
+    def test_what_drops_goes_on_where_it_was(self):
         model = own(flat())
         model(PHOTOGRAPHS, training=True)
         one, other = (network(PHOTOGRAPHS, training=True) for network in (model, plain(model)))
         self.assertAllClose(one["pooled"], other["pooled"], atol=1e-5)
+
+    def test_a_dropout_that_was_frozen(self):
+        model = own(flat())
+        freeze(model.layers)
+        self.assertEqual(plain(model).get_layer("drop").rate, 0.0)
 
     def test_half_precision(self):
         keras.config.set_dtype_policy("mixed_float16")

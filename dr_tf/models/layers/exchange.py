@@ -49,7 +49,8 @@ def _cloned(layer, class_of):
         inputs = None if isinstance(layer, keras.Sequential) else keras.tree.map_structure(_input_like, layer.input)
         return keras.models.clone_model(layer, inputs, clone_function=lambda inner: _cloned(inner, class_of))
     clone = class_of(layer).from_config(layer.get_config())
-    _exchange_inside(clone, class_of)
+    if isinstance(clone, keras.layers.Layer):  # a graph has operations as well
+        _exchange_inside(clone, class_of)
     return clone
 
 
@@ -72,10 +73,11 @@ def _is_network(layer):
 
 
 def _with_values_of(model, clone):
-    for one, other in zip(clone.variables, model.variables, strict=True):
-        one.assign(other.numpy())
-    for layer in layers_within(clone):
-        finalize(layer)
+    clone.set_weights(model.get_weights())
+    for one, other in zip(layers_within(clone), layers_within(model), strict=True):
+        finalize(one)
+        if hasattr(one, "seed_generator"):  # dropout; one made with a rate of 0 has none
+            one.seed_generator.state.assign(other.seed_generator.state.numpy())
     return clone
 
 
