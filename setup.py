@@ -13,7 +13,7 @@ BASE = ["numpy", "opencv-python-headless>=4.11", "absl-py"]
 EXTRAS = {
     "train": [
         "tensorflow>=2.21",
-        "keras>=3.13",
+        "keras>=3.13,<3.16",
         "keras-hub",
         "keras-cv",
         "tensorflow-datasets>=4.9.8",

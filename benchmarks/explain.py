@@ -42,6 +42,7 @@ def write_run(folder, head):
     from dr_tf.inference.run import write_decision
     from dr_tf.models.backbones import build_backbone
     from dr_tf.models.classifier import classifier
+    from dr_tf.models.layers.exchange import plain
 
     keras.utils.set_random_seed(0)
     model = classifier(build_backbone("resnet_v2", image_size=SIZE), head)
@@ -49,7 +50,7 @@ def write_run(folder, head):
     rule = Rule(head, (0.5, 0.5), "uniform", "half", {PLAIN: Mode(Calibration(), (0.5, 0.5), points)})
     folder.mkdir()
     write_decision(folder, rule, Preparation.of_records(f"drawn/{SIZE}-plain-q95", SIZE), None)
-    model.save(folder / "model.keras")
+    plain(model).save(folder / "model.keras")
     return model
 
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
-from dr_tf.explain.taps import find, grid, layers_inside, tapped
+from dr_tf.explain.taps import find, grid, tapped
+from dr_tf.models.keras_private import layers_within
 from dr_tf.models.network import features_of, image_size_of, is_paired, members_of, outputs_of
 
 POSITIVE = "positive"
@@ -179,7 +180,7 @@ def _divided(maps, amounts):
 
 def _in_float32(model):
     """The network, or a copy of it where parts of it compute in half precision: gradients would vanish or overflow there."""
-    if not any(layer.compute_dtype in _HALF for layer in (model, *layers_inside(model))):
+    if not any(layer.compute_dtype in _HALF for layer in layers_within(model)):
         return model
     described = _without_half(keras.saving.serialize_keras_object(model))
     copy = keras.saving.deserialize_keras_object(described)

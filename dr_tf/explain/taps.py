@@ -8,29 +8,12 @@ import keras
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.models.keras_private import layers_within, made_by, nodes_of_graph, outputs_of
 from dr_tf.models.stages import feature_maps
 
 # Coarser maps cover more than a lesion, finer ones are of edges: the best of the scorecard with `methods.DEFAULT_METHOD`.
 DEFAULT_LAYER = "stride_16"
 _NAMED = 12  # layers that a line about an unknown one names
-
-
-# Names that Keras keeps to itself are here and nowhere else.
-
-
-def layers_inside(layer, *, directly=False):
-    """All layers that a layer or a network holds, or those that it holds directly."""
-    return layer._flatten_layers(include_self=False, recursive=not directly)
-
-
-def _maker(tensor):
-    """The layer that a symbolic tensor comes from."""
-    return tensor._keras_history.operation
-
-
-def _given(layer):
-    """The symbolic tensors that a layer gave wherever it was called in a graph."""
-    return [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
 
 
 def _shallow_copy(thing):
@@ -42,10 +25,10 @@ def _shallow_copy(thing):
 
 def _graph(layer, replaced):
     """{attribute: value} of a network that runs as a graph, of whose operations each becomes what `replaced` makes of it."""
-    name = "_nodes_by_depth"
-    if name not in vars(layer):
-        return {}
-    return {name: {depth: [_node(node, replaced) for node in nodes] for depth, nodes in vars(layer)[name].items()}}
+    nodes = nodes_of_graph(layer)
+    return {
+        name: {depth: [_node(node, replaced) for node in of] for depth, of in by.items()} for name, by in nodes.items()
+    }
 
 
 def _node(node, replaced):
@@ -100,12 +83,12 @@ def _strides(model):
     """{"stride_4": layer, ...} of the network or of the first one inside it that has such marks."""
     for part in (model, *(layer for _, layer in _walk(model) if isinstance(layer, keras.Model))):
         if isinstance(part.input_shape, tuple) and (maps := feature_maps(part)):
-            return {name: _maker(tensor) for name, tensor in maps.items()}
+            return {name: made_by(tensor) for name, tensor in maps.items()}
     return {}
 
 
 def _walk(layer, path=""):
-    for inner in layers_inside(layer, directly=True):
+    for inner in layers_within(layer, itself=False, recursive=False):
         yield f"{path}{inner.name}", inner
         yield from _walk(inner, f"{path}{inner.name}/")
 
@@ -116,7 +99,7 @@ def _maps(layers):
 
 
 def _is_map(layer):
-    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in _given(layer))
+    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in outputs_of(layer))
 
 
 def _some(known, name):
@@ -143,7 +126,9 @@ def _copied(part, taps, copies):
     """The part with taps in it; itself where there is none. `copies` holds what was made, by the id of what it is of."""
     if id(part) in copies:
         return copies[id(part)]
-    if not isinstance(part, keras.layers.Layer) or taps.keys().isdisjoint(map(id, [part, *layers_inside(part)])):
+    if not isinstance(part, keras.layers.Layer) or taps.keys().isdisjoint(
+        map(id, [part, *layers_within(part, itself=False)])
+    ):
         return part
     copies[id(part)] = copy = _shallow_copy(part)
     own = vars(copy)  # set there, not as attributes, which Keras would take note of in what the copy shares

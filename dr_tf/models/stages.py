@@ -8,6 +8,8 @@ import math
 
 import keras
 
+from dr_tf.models.keras_private import layers_within
+
 _PREFIX = "stage_"
 
 
@@ -71,7 +73,7 @@ def freeze(layers):
     """
     for layer in layers:
         layer.trainable = False
-        for inner in layer._flatten_layers():
+        for inner in layers_within(layer):
             for rate in ("rate", "drop_path_rate"):
                 if isinstance(getattr(inner, rate, None), (int, float)):
                     setattr(inner, rate, 0.0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.models.keras_private import moving_averages
 
 _NAME = re.compile(r"epoch-(\d{5})")
 
@@ -91,7 +92,7 @@ def _averages(model):
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of mixed precision's loss scaling
     if not optimizer.use_ema:
         return {}
-    kept = optimizer._model_variables_moving_average
+    kept = moving_averages(optimizer)
     return {id(v): average for v, average in zip(model.trainable_variables, kept, strict=True)}
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from dr_tf.console import UserError
+from dr_tf.models.keras_private import OwnWeightDecay, index_of
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -85,7 +86,7 @@ def with_rates(kind, rate_of):
     Scaling gradients would not do: Adam divides by their size.
     """
 
-    class Scaled(kind):
+    class Scaled(OwnWeightDecay, kind):
         def build(self, variables):
             super().build(variables)
             self._factors = [rate_of.get(variable.path, 1.0) for variable in variables]
@@ -93,17 +94,17 @@ def with_rates(kind, rate_of):
         def update_step(self, gradient, variable, learning_rate):
             return super().update_step(gradient, variable, learning_rate * self._factor(variable))
 
-        def _apply_weight_decay(self, variables):
+        def decay_weights(self, variables, decay):
             if self.weight_decay is None:
                 return
             whole = self.weight_decay
             for factor in sorted(set(self._factors)):
                 self.weight_decay = whole * factor
-                super()._apply_weight_decay([v for v in variables if self._factor(v) == factor])
+                decay([v for v in variables if self._factor(v) == factor])
             self.weight_decay = whole
 
         def _factor(self, variable):
-            return self._factors[self._get_variable_index(variable)]
+            return self._factors[index_of(self, variable)]
 
     Scaled.__name__ = kind.__name__  # what a saved model is opened with: the plain optimizer
     Scaled.__qualname__, Scaled.__module__ = kind.__qualname__, kind.__module__

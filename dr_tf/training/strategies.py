@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.models import keras_private
 
 
 def _several_machines():
@@ -63,7 +64,7 @@ def check(experiment, batch_size):
 
 def synchronize(model):
     """Before `compile`: batch norm over the batch of all devices. Else each device's moving statistics drift apart."""
-    for layer in model._flatten_layers() if _several() else ():
+    for layer in keras_private.layers_within(model) if _several() else ():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
 
@@ -73,10 +74,10 @@ def adapt(model, element_spec):
     if not _several():
         return
     _sum_gradients_first(model.optimizer)
-    model._symbolic_build(data_batch=element_spec)
+    keras_private.build_for(model, element_spec)
     # Keras 3.15 would build on the mean, over devices, of a first batch at every fit and evaluate: the parts must be equal
     # for that, and over machines it makes a tensor of a PerReplica, which fails.
-    model._maybe_symbolic_build = lambda **_: None
+    keras_private.never_build_again(model)
     if _over_machines():
         model.train_function = _step_over_machines(model.train_step)
         model.test_function = _step_over_machines(model.test_step)
@@ -92,7 +93,7 @@ def _sum_gradients_first(optimizer):
         return apply(whole, trainable_variables)
 
     optimizer.apply = apply_sum
-    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    keras_private.never_sum_gradients(inner)
 
 
 def _step_over_machines(step):

@@ -13,6 +13,7 @@ from dr_tf.console import UserError
 from dr_tf.explain.crops import explainer_of
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.run import HELD_OUT, read_calibration, read_preparation, write_answered
+from dr_tf.models.layers.exchange import plain
 from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
@@ -77,7 +78,7 @@ def _finish(model, feed, run, history, answered):
     fitted = explainer and keep_scale(run.path, explainer, feed)
     draw_curves(run.path / "curves.png", history, feed.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
-        finished.save(path)
+        plain(finished).save(path)
     if explainer is not None:
         write_reasons(run.path / "tensorboard", explainer, feed, rule, step=len(history) - 1, fitted=fitted)
 

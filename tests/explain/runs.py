@@ -14,6 +14,7 @@ from dr_tf.inference.run import write_decision
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.layers.exchange import plain
 from dr_tf.models.network import image_size_of
 
 SIZE = 64
@@ -36,4 +37,4 @@ def write_run(folder, head_name="softmax", *, model=None, records=f"made/{SIZE}-
     rule = Rule({OUTPUT: head}, OUTPUT, prior, "uniform", "half", {PLAIN: mode}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
     write_decision(folder, rule, Preparation.of_records(records, image_size_of(model)), None)
-    model.save(pathlib.Path(folder) / "model.keras")
+    plain(model).save(pathlib.Path(folder) / "model.keras")

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.explainer import Explainer
-from dr_tf.explain.taps import layers_inside
 from dr_tf.models.heads import HEADS
+from dr_tf.models.keras_private import layers_within
 from tests.explain import nets
 
 BINARY = HEADS["binary"]()
@@ -41,7 +41,7 @@ def holding():
 
 def state_of(model):
     """What each part of a network has, as it is: a change of any shows."""
-    parts = [model, *layers_inside(model)]
+    parts = layers_within(model)
     return [(id(part), {name: id(value) for name, value in vars(part).items()}) for part in parts]
 
 

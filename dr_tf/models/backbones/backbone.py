@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import keras
 
 from dr_tf.console import UserError
-from dr_tf.models.layers.batch_normalization import batch_norms, fuse_batch_norm
-from dr_tf.models.layers.pointwise import step_before_pointwise
+from dr_tf.models.keras_private import made_by
+from dr_tf.models.layers.batch_normalization import batch_norms
+from dr_tf.models.layers.exchange import finalize, own_layer
 from dr_tf.models.stages import feature_maps, freeze, mark, stages
 
 
@@ -43,7 +44,6 @@ def assemble(name, body, *, image_size, trainable_from="all", freeze_batch_norm=
     for operation in body.model.layers:
         if operation.weights:
             _copy_weights(operation, model.get_layer(operation.name))
-    step_before_pointwise(fuse_batch_norm(model))
     for stage in frozen:
         freeze(stages(model)[stage])
     if freeze_batch_norm:
@@ -67,22 +67,17 @@ def _rebuilt(body, image_size, name):
     normalized = photograph
     for layer in body.normalization:
         normalized = layer(normalized)
-    ends = {_made_by(tensor): stage for stage, tensor in (body.ends | {"pooled": body.model.output}).items()}
+    ends = {made_by(tensor).name: stage for stage, tensor in (body.ends | {"pooled": body.model.output}).items()}
 
     def call(operation, *args, **kwargs):
         args = [normalized if argument is photograph else argument for argument in args]
         output = operation(*args, **kwargs)
         return mark(ends[operation.name])(output) if operation.name in ends else output
 
-    model = keras.models.clone_model(body.model, input_tensors=photograph, call_function=call)
+    model = keras.models.clone_model(body.model, input_tensors=photograph, clone_function=own_layer, call_function=call)
     return keras.Model(photograph, model.output, name=name)
-
-
-def _made_by(tensor):
-    return tensor._keras_history.operation.name
 
 
 def _copy_weights(one, other):
     other.set_weights(one.get_weights())
-    if hasattr(other, "finalize_state"):  # keras.layers.Normalization works by constants that it makes of its weights
-        other.finalize_state()
+    finalize(other)

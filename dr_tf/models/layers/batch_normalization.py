@@ -7,13 +7,19 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from dr_tf.models.keras_private import layers_within
 
+
+@keras.saving.register_keras_serializable(package="dr_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Calls the fused op while it is trained on channels-last maps, and Keras' own code for all else.
 
-    Same variables, same config, same gradients. An instance is never made: `fuse_batch_norm` turns the layers of a
-    network into it.
+    Same variables, same config, same gradients. `exchange.py` puts it into networks and takes it out again.
     """
+
+    @staticmethod
+    def replaces(layer):
+        return type(layer) is keras.layers.BatchNormalization
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable and self._fusible(inputs, mask)):
@@ -49,23 +55,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
 
 
-# What Keras writes down of a layer's class; by these names it finds its own.
-FusedBatchNormalization.__module__ = "keras.layers"
-FusedBatchNormalization.__name__ = FusedBatchNormalization.__qualname__ = "BatchNormalization"
-
-
-def fuse_batch_norm(model):
-    """Makes every batch normalization of a built network use the fused op.
-
-    Only the class of the layers changes: for Keras they are what they were, so the network is saved as before and opens
-    without this code. A network that was loaded must be fused again. To be called before `compile`.
-    """
-    for layer in batch_norms(model):
-        if type(layer) is keras.layers.BatchNormalization:
-            layer.__class__ = FusedBatchNormalization
-    return model
-
-
 def batch_norms(model):
     """Also those inside of layers and inner networks."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in layers_within(model) if isinstance(layer, keras.layers.BatchNormalization)]

@@ -8,28 +8,17 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="dr_tf")
 class SteppedConv2D(keras.layers.Conv2D):
-    """The same numbers and variables. An instance is never made: `step_before_pointwise` turns layers into it."""
+    """The same numbers, variables and config. `exchange.py` puts it into networks and takes it out again."""
+
+    @staticmethod
+    def replaces(layer):
+        if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
+            return False
+        return layer.groups == 1 and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
 
     def convolution_op(self, inputs, kernel):
         # The mean of one pixel. A slice with steps takes 3 times as long, and so does its gradient.
         stepped = ops.average_pool(inputs, 1, self.strides, "valid", self.data_format)
         return ops.conv(stepped, kernel, padding=self.padding, data_format=self.data_format)
-
-
-# What Keras writes down of a layer's class; by these names it finds its own.
-SteppedConv2D.__module__ = "keras.layers"
-SteppedConv2D.__name__ = SteppedConv2D.__qualname__ = "Conv2D"
-
-
-def step_before_pointwise(model):
-    """Every 1x1 convolution with a stride of a built network, which is saved as before. To be called before `compile`."""
-    for layer in model._flatten_layers():
-        if type(layer) is keras.layers.Conv2D and _is_one(layer):
-            layer.__class__ = SteppedConv2D
-    return model
-
-
-def _is_one(layer):
-    last = layer.data_format == "channels_last"
-    return last and layer.groups == 1 and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
