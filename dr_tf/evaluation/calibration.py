@@ -19,7 +19,7 @@ def calibration_of(run_dir, rule, mode, own):
     rows, logits = found["rows"], found.get(f"logits {mode}")
     names = own.columns["patient_id" if own.paired else "image_id"]
     if len(rows) and (rows.max() >= len(names) or (names[rows] != found["names"]).any()):
-        raise UserError(f"{own.directory} is not what {run_dir} was trained on: its calibration photographs are others")
+        raise UserError(f"{own.name} is not what {run_dir} was trained on: its calibration photographs are others")
     if logits is None or not len(rows):
         return None, found["fitted"]
     return predict(rule, own, rows, logits, split="calibration", mode=mode), found["fitted"]

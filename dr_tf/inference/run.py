@@ -30,7 +30,10 @@ def load_run(run_dir):
     check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = Network.load(folder / MODEL)
-    return network, rule, preparation, _read(folder / GATE, from_arrays)
+    cloud = _read(folder / GATE, from_arrays)
+    if cloud is not None and cloud.width != network.width:
+        raise UserError(f"{folder / GATE} reads {cloud.width} features, the network beside it has {network.width}")
+    return network, rule, preparation, cloud
 
 
 def check_finished(run_dir):
@@ -90,5 +93,5 @@ def _read(path, made_of):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return made_of(arrays)
-    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -17,7 +17,7 @@ class Experiment:
     `class_weights` is None, "balanced" or a weight per class. `jit` None compiles by XLA on a GPU and not on a CPU.
     """
 
-    dataset: str
+    dataset: str | list[str] | tuple[str, ...]
     head: object
     model: Callable
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
