@@ -1,15 +1,15 @@
 """Another data set than the run's own: what both share is left out, and the run's own figures stand beside."""
 
-import csv
 import hashlib
 import json
 import pathlib
 
 import numpy as np
 
-from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.data.records import open_records
+from dr_tf.data.joining import name_in
+from dr_tf.data.records import JOIN, open_records
+from dr_tf.data.shared import audited
 from dr_tf.evaluation.folder import folder_of
 from dr_tf.inference.rule import PLAIN
 
@@ -26,7 +26,8 @@ def own_records(root, name, records):
     """`records` where they are the run's own; else those, or None where they are not at hand."""
     if records.name == name:
         return records
-    return open_records(root, name) if (pathlib.Path(root) / name).is_dir() else None
+    there = all((pathlib.Path(root) / part).is_dir() for part in name.split(JOIN))
+    return open_records(root, name) if there else None
 
 
 def shared_photographs(run_dir, own, records, audit):
@@ -39,20 +40,35 @@ def shared_photographs(run_dir, own, records, audit):
     both = hashlib.sha256(f"{own.fingerprint} {records.fingerprint}".encode()).hexdigest()[:8]
     names = (name.replace("/", "-") for name in (own.name, records.name))
     path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{both}.csv"
-    if not path.exists():
-        with files.appearing(path) as unfinished:
-            audit([own.directory, records.directory], unfinished)
-    with open(path, newline="", encoding="utf-8") as file:
-        return _fitted_on(csv.DictReader(file), "/".join(pathlib.Path(own.directory).parts[-3:]))
+    others = [part for part in own.parts if part.name not in {each.name for each in records.parts}]
+    pairs = audited([part.directory for part in (*others, *records.parts)], path, audit) if others else []
+    return _in_both(own, records) | _fitted_on(pairs, {_folder(part) for part in others}, records)
 
 
-def _fitted_on(pairs, own):
+def _folder(part):
+    return "/".join(pathlib.Path(part.directory).parts[-3:])
+
+
+def _in_both(own, records):
+    """Where one of these sets is among those that the run was fitted on."""
+    columns, found = records.columns, {}
+    for part, first in records.placed():
+        if part.name in {each.name for each in own.parts}:
+            fitted = first + np.flatnonzero(part.columns["split"] != "test")
+            names = [columns[f"{eye}/image_id" if eye else "image_id"][fitted].tolist() for eye in records.eyes]
+            found |= dict.fromkeys((name for of_eye in names for name in of_eye if name), REASONS["exact"])
+    return found
+
+
+def _fitted_on(pairs, own, records):
     """Only a test photograph of the run was neither fitted nor chosen by. The surest reason stands: kinds come in order."""
-    found = {}
+    found, parts = {}, {_folder(part): part for part in records.parts}
     for pair in pairs:
-        mine, other = ("a", "b") if pair["set_a"] == own else ("b", "a")
-        if pair[f"split_{mine}"] != "test":
-            found.setdefault(pair[f"image_{other}"], REASONS[pair["kind"]])
+        mine, other = ("a", "b") if pair["set_a"] in own else ("b", "a")
+        part = parts.get(pair[f"set_{other}"])  # None where both are the run's own
+        if part and pair[f"set_{mine}"] in own and pair[f"split_{mine}"] != "test":
+            name = pair[f"image_{other}"]
+            found.setdefault(name if part is records else name_in(part, name), REASONS[pair["kind"]])
     return found
 
 

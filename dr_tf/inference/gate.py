@@ -156,7 +156,7 @@ def fit_cloud(features, sources=None, axes=AXES):
 
 
 def _apart(features, sources):
-    names, codes, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    _, codes, counts = np.unique(sources, return_inverse=True, return_counts=True)
     large = np.flatnonzero(counts >= OF_ITS_OWN)
     rest = features[~np.isin(codes, large)]
     parts = [features[codes == code] for code in large]
