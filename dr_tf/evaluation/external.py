@@ -40,34 +40,34 @@ def shared_photographs(run_dir, own, records, audit):
     both = hashlib.sha256(f"{own.fingerprint} {records.fingerprint}".encode()).hexdigest()[:8]
     names = (name.replace("/", "-") for name in (own.name, records.name))
     path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{both}.csv"
-    others = [part for part in own.parts if part.name not in {each.name for each in records.parts}]
-    pairs = audited([part.directory for part in (*others, *records.parts)], path, audit) if others else []
-    return _in_both(own, records) | _fitted_on(pairs, {_folder(part) for part in others}, records)
+    known = {part.name for part in own.parts}
+    new = [part for part in records.parts if part.name not in known]
+    pairs = audited([part.directory for part in (*own.parts, *new)], path, audit) if new else []
+    return _own_fitted(known, records) | _fitted_on(pairs, {_folder(part): part for part in new}, records)
 
 
 def _folder(part):
     return "/".join(pathlib.Path(part.directory).parts[-3:])
 
 
-def _in_both(own, records):
-    """Where one of these sets is among those that the run was fitted on."""
+def _own_fitted(known, records):
+    """Where some of these sets are among several that the run was fitted on: of them only test was not."""
     columns, found = records.columns, {}
     for part, first in records.placed():
-        if part.name in {each.name for each in own.parts}:
+        if part.name in known:
             fitted = first + np.flatnonzero(part.columns["split"] != "test")
             names = [columns[f"{eye}/image_id" if eye else "image_id"][fitted].tolist() for eye in records.eyes]
             found |= dict.fromkeys((name for of_eye in names for name in of_eye if name), REASONS["exact"])
     return found
 
 
-def _fitted_on(pairs, own, records):
+def _fitted_on(pairs, new, records):
     """Only a test photograph of the run was neither fitted nor chosen by. The surest reason stands: kinds come in order."""
-    found, parts = {}, {_folder(part): part for part in records.parts}
+    found = {}
     for pair in pairs:
-        mine, other = ("a", "b") if pair["set_a"] in own else ("b", "a")
-        part = parts.get(pair[f"set_{other}"])  # None where both are the run's own
-        if part and pair[f"set_{mine}"] in own and pair[f"split_{mine}"] != "test":
-            name = pair[f"image_{other}"]
+        mine, other = ("b", "a") if pair["set_a"] in new else ("a", "b")
+        part, name = new.get(pair[f"set_{other}"]), pair[f"image_{other}"]
+        if part and pair[f"set_{mine}"] not in new and pair[f"split_{mine}"] != "test":
             found.setdefault(name if part is records else name_in(part, name), REASONS[pair["kind"]])
     return found
 

@@ -65,7 +65,10 @@ class SharedTest(tf.test.TestCase):
         self.assertEqual(counts, {"a copy of a photograph of a set named before": 2})
 
     def test_test_splits_stay_as_they_are(self):
-        self.assertEqual(self._left(self._records("a", "b"), ("a", "p003", "b", "p003", "exact")), ([], {}))
+        with self.assertLogs("absl", "INFO") as logged:
+            self.assertEqual(self._left(self._records("a", "b"), ("a", "p003", "b", "p003", "exact")), ([], {}))
+        said = "a/plain+b/plain that are left out: none; 1 pairs stand in the test splits of both sets, and stay there"
+        self.assertIn(said, logged.output[0])
 
     def test_the_audit_is_asked_once_for_the_same_sets(self):
         records, audit = self._records("a", "b"), self._audit(("a", "p003", "b", "p000", "exact"))
