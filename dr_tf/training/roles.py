@@ -33,7 +33,7 @@ def fold_roles(records, head, *, fold, folds, selects):
     found = sorted(set(fold_of[fold_of >= 0].tolist()))
     if found != list(range(folds)):
         raise UserError(
-            f"{records.name} has {len(found)} folds in folds.csv, not {folds}; records keep one set of folds"
+            f"{records.name}: its folds.csv has {len(found)} folds, not {folds}; records keep one set of folds"
         )
     usable = usable_rows(records, head)
     held_out = np.flatnonzero(usable & (fold_of == fold))
