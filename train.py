@@ -1,6 +1,7 @@
 """Trains what a config describes, on records, into a run directory. Stopped or killed, the same command goes on."""
 
 import argparse
+import os
 import pathlib
 import sys
 
@@ -41,6 +42,11 @@ def parse(arguments):
     )
     parser.add_argument("--fold", type=int, help="with --folds: only this one, from 0")
     parser.add_argument("--grid_file", help="a config with grid.parameters: train once per combination")
+    parser.add_argument(
+        "--audit", choices=("on", "off"), default="on",
+        help="of several record sets: leave out what copies a test photograph of another one, and of other copies all "
+        "but one (the default)",
+    )  # fmt: skip
     flags = parser.parse_args(arguments)
     if (flags.fold is not None or flags.refit) and flags.folds is None:
         parser.error("--fold and --refit need --folds")
@@ -77,25 +83,46 @@ def meet_other_machines():
     strategies.strategy(configuration.build("train").distribution)
 
 
-def run_one(flags):
+def configured(flags):
+    """(experiment, records without what several sets share, a function that gives the config of the run)."""
     from dr_tf import configuration
-    from dr_tf.training.train import train
+    from dr_tf.data.shared import without_shared
 
     experiment, records = configuration.experiment(flags.records)
-    train(experiment, records, run_dir=flags.run_dir, config=configuration.operative, init_from=flags.init_from)
+    if len(records.parts) == 1:
+        return experiment, records, configuration.operative
+    records, left_out = without_shared(records, audit) if flags.audit == "on" else (records, "not looked for")
+    return (
+        experiment,
+        records,
+        lambda: f"{configuration.operative()}\n# Shared by the sets, and left out = {left_out}\n",
+    )
+
+
+def audit(folders, output):
+    from tfrecords_builder.audit_sets import audit_sets
+
+    *said, _ = audit_sets(folders, output, workers=os.cpu_count())  # the last line is where the pairs were written
+    print("\n".join(said), file=sys.stderr)
+
+
+def run_one(flags):
+    from dr_tf.training.train import train
+
+    experiment, records, config = configured(flags)
+    train(experiment, records, run_dir=flags.run_dir, config=config, init_from=flags.init_from)
 
 
 def run_folds(flags):
-    from dr_tf import configuration
     from dr_tf.training.folds import train_folds
 
-    experiment, records = configuration.experiment(flags.records)
+    experiment, records, config = configured(flags)
     only = range(flags.folds) if flags.fold is None else [flags.fold]
     train_folds(
         experiment,
         records,
         run_dir=flags.run_dir,
-        config=configuration.operative,
+        config=config,
         folds=flags.folds,
         only=only,
         init_from=flags.init_from,
@@ -110,8 +137,8 @@ def run_grid(flags):
 
     def trial(bindings, folder):
         configuration.parse([*flags.gin_file, flags.grid_file], [*flags.gin_param, *grid.as_gin(bindings)])
-        experiment, records = configuration.experiment(flags.records)
-        return train(experiment, records, run_dir=folder, config=configuration.operative, init_from=flags.init_from)[1]
+        experiment, records, config = configured(flags)
+        return train(experiment, records, run_dir=folder, config=config, init_from=flags.init_from)[1]
 
     selected = configuration.build("train").selected_by
     grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=trial, objective=selected)

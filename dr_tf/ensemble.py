@@ -1,6 +1,7 @@
 """Puts finished runs together as one that answers by the mean of their probabilities. `python -m dr_tf.ensemble --help`."""
 
 import argparse
+import os
 import pathlib
 import sys
 
@@ -99,6 +100,7 @@ def _config(flags):
 def _fitting(flags, first):
     """(experiment, records, roles) by which the ensemble is calibrated: as the first member's rule says of itself."""
     from dr_tf.data.records import open_records
+    from dr_tf.data.shared import without_shared
     from dr_tf.training.experiment import Experiment
     from dr_tf.training.roles import split_roles
 
@@ -113,12 +115,21 @@ def _fitting(flags, first):
         prior=_prior(rule),
         operating_point=rule.point,
     )
-    records = open_records(flags.records, dataset.split("+") if "+" in dataset else dataset)
+    records = open_records(flags.records, dataset)
+    if len(records.parts) > 1:
+        records, _ = without_shared(records, audit)
     roles = split_roles(records, experiment.head)
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
     _check_unseen(flags.run_dirs, roles.calibrate)
     return experiment, records, roles
+
+
+def audit(folders, output):
+    """Finds what several record sets share; a training on them has left the answer beside the first."""
+    from tfrecords_builder.audit_sets import audit_sets
+
+    audit_sets(folders, output, workers=os.cpu_count())
 
 
 def _prior(rule):

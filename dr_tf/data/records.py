@@ -6,24 +6,31 @@ at any epoch starts at once. The columns are in memory, the photographs stay in 
 
 import csv
 import dataclasses
+import hashlib
+import itertools
 import pathlib
 
 import cv2
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.joining import check_alike, joined_columns
 from dr_tf.data.scan import scan
 
 EYES = ("left", "right")
 SPLITS = ("train", "validation", "calibration", "test")
 NO_FOLD = -1
+JOIN = "+"  # between the names of sets that are one
 
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """`columns` holds every field but pictures, "split" and "fold" besides; a field of an eye is "left/grade"."""
+    """`columns` holds every field but pictures, and "split", "fold" and "dataset"; a field of an eye is "left/grade".
+
+    Of several record sets `name` has all their names with "+" between them, and `directory` is the first one's.
+    """
 
     name: str
     directory: str
@@ -33,6 +40,7 @@ class Records:
     fingerprint: str  # of the records' content
     _files: list[np.ndarray]
     _places: dict[str | None, np.ndarray]  # of an eye: [n, (file, first byte, bytes)]
+    _parts: tuple["Records", ...] = ()
 
     def __len__(self):
         return len(self.columns["split"])
@@ -40,6 +48,25 @@ class Records:
     @property
     def eyes(self):
         return EYES if self.paired else (None,)
+
+    @property
+    def parts(self):
+        """The single record sets that this one is joined of; of a single one itself."""
+        return self._parts or (self,)
+
+    def placed(self):
+        """Each of the `parts` with the number that its first example has here."""
+        lengths = [len(part) for part in self.parts]
+        return list(zip(self.parts, itertools.accumulate(lengths[:-1], initial=0), strict=True))
+
+    @property
+    def sources(self):
+        """Text [n]: where an example comes from as its publisher says, else the name of its record set."""
+        found = self.columns["dataset"]
+        for eye in reversed(self.eyes):  # of a pair the left eye's, if it says anything
+            source = self.columns.get(f"{eye}/source" if eye else "source", np.array(""))
+            found = np.where(source != "", source, found)
+        return found
 
     def rows(self, split):
         """Numbers of a split's examples."""
@@ -69,7 +96,8 @@ class Records:
         """uint8 RGB [image_size, image_size, 3]."""
         pixels = cv2.imdecode(self._bytes(row, eye), _RGB)
         if pixels is None:
-            raise UserError(f"{self.directory}: the photograph of example {row} cannot be decoded")
+            part, first = next(found for found in reversed(self.placed()) if found[1] <= row)
+            raise UserError(f"{part.directory}: the photograph of example {row - first} cannot be decoded")
         return pixels
 
     def _bytes(self, row, eye):
@@ -78,13 +106,25 @@ class Records:
 
 
 def open_records(root, dataset):
-    """The newest version of RECORDS/NAME/CONFIG, where `dataset` is NAME/CONFIG; NAME is enough if it has one CONFIG."""
+    """The newest version of RECORDS/NAME/CONFIG, where `dataset` is NAME/CONFIG; NAME is enough if it has one CONFIG.
+
+    Several, in a list or with "+" between them, become one: the examples of one set follow those of the other.
+    """
+    names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
+    parts = [_opened(root, name) for name in names]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _opened(root, dataset):
     folder = _newest(_config(pathlib.Path(root), dataset))
     found = scan(folder, SPLITS)
-    columns = found.columns
+    columns, name = found.columns, folder.parts[-3]
     columns["fold"] = _folds(folder, columns)
+    columns["dataset"] = np.full(len(columns["fold"]), name)
     return Records(
-        name="/".join(folder.parts[-3:-1]),
+        name=f"{name}/{folder.parts[-2]}",
         directory=str(folder),
         image_size=found.image_size,
         paired=found.paired,
@@ -92,6 +132,24 @@ def open_records(root, dataset):
         fingerprint=found.fingerprint,
         _files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in found.paths],
         _places=found.places,
+    )
+
+
+def _joined(parts):
+    check_alike(parts)
+    before = itertools.accumulate((len(part._files) for part in parts[:-1]), initial=0)
+    places = [
+        {eye: place + np.array((files, 0, 0)) for eye, place in part._places.items()}
+        for part, files in zip(parts, before, strict=True)
+    ]
+    return dataclasses.replace(
+        parts[0],
+        name=JOIN.join(part.name for part in parts),
+        columns=joined_columns(parts),
+        fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
+        _files=[file for part in parts for file in part._files],
+        _places={eye: np.concatenate([place[eye] for place in places]) for eye in parts[0].eyes},
+        _parts=tuple(parts),
     )
 
 

@@ -19,7 +19,7 @@ def calibration_of(run_dir, rule, mode, own):
     answered, more = found
     rows, names = answered.rows, own.columns["patient_id" if own.paired else "image_id"]
     if len(rows) and (rows.max() >= len(names) or (names[rows] != more["names"]).any()):
-        raise UserError(f"{own.directory} is not what {run_dir} was trained on: its calibration photographs are others")
+        raise UserError(f"{own.name} is not what {run_dir} was trained on: its calibration photographs are others")
     if not len(rows) or mode not in rule.modes or not set(rule.asked(mode).modes) <= set(answered.scores):
         return None, more["fitted"]
     return predict(rule, own, answered, split="calibration", mode=mode, gated=False), more["fitted"]

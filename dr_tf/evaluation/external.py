@@ -1,15 +1,15 @@
 """Another data set than the run's own: what both share is left out, and the run's own figures stand beside."""
 
-import csv
 import hashlib
 import json
 import pathlib
 
 import numpy as np
 
-from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.data.records import open_records
+from dr_tf.data.joining import name_in
+from dr_tf.data.records import JOIN, open_records
+from dr_tf.data.shared import audited
 from dr_tf.evaluation.folder import folder_of
 from dr_tf.inference.modes import PLAIN
 
@@ -26,7 +26,8 @@ def own_records(root, name, records):
     """`records` where they are the run's own; else those, or None where they are not at hand."""
     if records.name == name:
         return records
-    return open_records(root, name) if (pathlib.Path(root) / name).is_dir() else None
+    there = all((pathlib.Path(root) / part).is_dir() for part in name.split(JOIN))
+    return open_records(root, name) if there else None
 
 
 def shared_photographs(run_dir, own, records, audit):
@@ -39,20 +40,35 @@ def shared_photographs(run_dir, own, records, audit):
     both = hashlib.sha256(f"{own.fingerprint} {records.fingerprint}".encode()).hexdigest()[:8]
     names = (name.replace("/", "-") for name in (own.name, records.name))
     path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{both}.csv"
-    if not path.exists():
-        with files.appearing(path) as unfinished:
-            audit([own.directory, records.directory], unfinished)
-    with open(path, newline="", encoding="utf-8") as file:
-        return _fitted_on(csv.DictReader(file), "/".join(pathlib.Path(own.directory).parts[-3:]))
+    known = {part.name for part in own.parts}
+    new = [part for part in records.parts if part.name not in known]
+    pairs = audited([part.directory for part in (*own.parts, *new)], path, audit) if new else []
+    return _own_fitted(known, records) | _fitted_on(pairs, {_folder(part): part for part in new}, records)
 
 
-def _fitted_on(pairs, own):
+def _folder(part):
+    return "/".join(pathlib.Path(part.directory).parts[-3:])
+
+
+def _own_fitted(known, records):
+    """Where some of these sets are among several that the run was fitted on: of them only test was not."""
+    columns, found = records.columns, {}
+    for part, first in records.placed():
+        if part.name in known:
+            fitted = first + np.flatnonzero(part.columns["split"] != "test")
+            names = [columns[f"{eye}/image_id" if eye else "image_id"][fitted].tolist() for eye in records.eyes]
+            found |= dict.fromkeys((name for of_eye in names for name in of_eye if name), REASONS["exact"])
+    return found
+
+
+def _fitted_on(pairs, new, records):
     """Only a test photograph of the run was neither fitted nor chosen by. The surest reason stands: kinds come in order."""
     found = {}
     for pair in pairs:
-        mine, other = ("a", "b") if pair["set_a"] == own else ("b", "a")
-        if pair[f"split_{mine}"] != "test":
-            found.setdefault(pair[f"image_{other}"], REASONS[pair["kind"]])
+        mine, other = ("b", "a") if pair["set_a"] in new else ("a", "b")
+        part, name = new.get(pair[f"set_{other}"]), pair[f"image_{other}"]
+        if part and pair[f"set_{mine}"] not in new and pair[f"split_{mine}"] != "test":
+            found.setdefault(name if part is records else name_in(part, name), REASONS[pair["kind"]])
     return found
 
 

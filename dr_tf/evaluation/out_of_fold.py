@@ -99,7 +99,7 @@ def _check(run_dir, folds, records):
     for fold in folds:
         number = int(fold.name.removeprefix("fold-"))
         if len(fold.rows) and (fold.rows.max() >= len(records) or (records.columns["fold"][fold.rows] != number).any()):
-            raise UserError(f"{records.directory}: its folds are not those that {run_dir} was trained on")
+            raise UserError(f"{records.name}: its folds are not those that {run_dir} was trained on")
 
 
 def _judged(i, folds, records, rule_of):

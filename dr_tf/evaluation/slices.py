@@ -15,18 +15,51 @@ ENOUGH = 30  # patients behind a proportion, in the slice and in the rest, for a
 
 AGES = (40, 50, 60, 70)
 GRADABILITIES = (0.25, 0.5, 0.75)
+SEVERAL = "several"
 
 
 def slice_columns(columns):
-    """The slices of a record set's columns (each [n], named as in the records), empty where nothing is known."""
-    found = {name: np.asarray(columns[name], str) for name in ("source", "camera", "eye", "sex") if name in columns}
+    """The slices of a record set's columns (each [n], named as in the records), empty where nothing is known.
+
+    A patient of two eyes is one in a slice: by what both have in common, and by the eye that is less gradable.
+    """
+    columns = {**columns, **_of_both_eyes(columns)}
+    texts = ("dataset", "source", "camera", "eye", "sex")
+    found = {name: np.asarray(columns[name], str) for name in texts if name in columns}
     if "gradability/score" in columns:
         found["gradability"] = _bands(columns["gradability/score"], GRADABILITIES, "{:g}")
     if "age" in columns:
         found["age"] = _bands(columns["age"], AGES, "{:d}")
     if "dme" in columns:
         found["dme"] = np.array([DME_RISKS[risk] if risk != ABSENT else "" for risk in columns["dme"]])
+    if "dataset" in found and "source" in found and _same_parts(found["dataset"], found["source"]):
+        del found["source"]
     return {name: values for name, values in found.items() if len(np.unique(values)) > 1}
+
+
+def _of_both_eyes(columns):
+    """Source, camera and gradability of patients; an eye that is not there says nothing."""
+    if "left_present" not in columns:
+        return {}
+    found = {}
+    for name in ("source", "camera", "gradability/score"):
+        if f"left/{name}" in columns and f"right/{name}" in columns:
+            left, right = (np.asarray(columns[f"{eye}/{name}"]) for eye in ("left", "right"))
+            left = np.where(columns["left_present"], left, right)
+            right = np.where(columns["right_present"], right, left)
+            found[name] = np.minimum(left, right) if name == "gradability/score" else _common(left, right)
+    return found
+
+
+def _common(left, right):
+    known = (left != "") & (right != "")
+    return np.where(left == right, left, np.where(known, SEVERAL, ""))
+
+
+def _same_parts(one, other):
+    """Whether two names tell the same examples apart, so that one of them is enough."""
+    both = len(np.unique(np.stack([one, other]), axis=1).T)
+    return both == len(np.unique(one)) == len(np.unique(other))
 
 
 def _bands(values, edges, form):

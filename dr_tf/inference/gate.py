@@ -1,16 +1,19 @@
 """Is this photograph like those that the network learned from? If not, its answer is not to be relied on.
 
 The distance to the nearest training photographs (Sun et al., ICML 2022) takes the feature bank along. A normal
-distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smaller, and goes with an export.
+distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smaller, and goes with an export. Where
+sources differ, one distribution for all spans what lies between them: each has its own, and the nearest counts.
 """
 
 import dataclasses
+import re
 import statistics
 
 import numpy as np
 
 KEPT = 0.99  # of photographs like the calibration split's
 _HANDFUL = 10
+OF_ITS_OWN = 50  # photographs of a source from which on it has a distribution of its own
 AXES = 64  # all 1,279 of them tell other cameras no better, and are forty times as large
 
 
@@ -31,6 +34,11 @@ class Cloud:
     deviations: np.ndarray
     rest: np.ndarray
 
+    @property
+    def width(self):
+        """How many features it takes."""
+        return len(self.mean)
+
     def distance(self, features):
         """In standard deviations."""
         away = np.asarray(features, np.float64) - self.mean
@@ -40,41 +48,128 @@ class Cloud:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sources:
+    """Of features of one network from several sources, each with a cloud of its own: the nearest one counts."""
+
+    parts: tuple[Cloud, ...]
+
+    @property
+    def width(self):
+        return self.parts[0].width
+
+    def distance(self, features):
+        return np.min([cloud.distance(features) for cloud in self.parts], axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Clouds:
-    """Of features of several networks side by side, each with a cloud of its own: the squares of distances add up.
+    """Of features of several networks side by side, each with a Cloud or Sources: the squares of distances add up.
 
     Of one cloud of them all the matrix would grow with the square of the networks.
     """
 
-    parts: tuple[Cloud, ...]
+    parts: tuple[Cloud | Sources, ...]
+
+    @property
+    def width(self):
+        return sum(part.width for part in self.parts)
 
     def distance(self, features):
-        ends = np.cumsum([len(part.mean) for part in self.parts])
+        ends = np.cumsum([part.width for part in self.parts])
         split = np.split(np.asarray(features), ends[:-1], axis=1)
         return np.linalg.norm([cloud.distance(part) for cloud, part in zip(self.parts, split, strict=True)], axis=0)
 
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Cloud))
+_NAME = re.compile(rf"({'|'.join(_FIELDS)})([1-9]\d*)?(?:_([1-9]\d*))?")
+
+
 def to_arrays(cloud):
-    """{name: float32 array} of a Cloud or of Clouds."""
-    parts = cloud.parts if isinstance(cloud, Clouds) else [cloud]
-    arrays = {f"{name}{i or ''}": values for i, part in enumerate(parts) for name, values in vars(part).items()}
-    return {name: np.asarray(values, np.float32) for name, values in arrays.items()}
+    """{name: float32 array}: "mean" and so on of the first network, "mean1" of the next, "mean_1" of its next source."""
+    networks = cloud.parts if isinstance(cloud, Clouds) else [cloud]
+    arrays = {}
+    for i, network in enumerate(networks):
+        for j, part in enumerate(network.parts if isinstance(network, Sources) else [network]):
+            end = f"{i or ''}{f'_{j}' if j else ''}"
+            arrays |= {f"{name}{end}": np.asarray(getattr(part, name), np.float32) for name in _FIELDS}
+    return arrays
 
 
 def from_arrays(arrays):
-    names = [field.name for field in dataclasses.fields(Cloud)]
-    numbers = [i or "" for i in range(len(arrays) // len(names))]
-    parts = tuple(Cloud(*(np.asarray(arrays[f"{name}{i}"], np.float64) for name in names)) for i in numbers)
-    return parts[0] if len(parts) == 1 else Clouds(parts)
+    """What `to_arrays` was given. Raises ValueError where these are no such arrays."""
+    found = {}
+    for name in arrays:
+        match = _NAME.fullmatch(name)
+        if not match:
+            raise ValueError(f"it holds an array {name!r}, which is none of a gate's")
+        place = int(match[2] or 0), int(match[3] or 0)
+        found.setdefault(place, {})[match[1]] = np.asarray(arrays[name])
+    networks = {}
+    for (i, j), parts in sorted(found.items()):
+        of_network = networks.setdefault(i, [])
+        if len(networks) != i + 1 or len(of_network) != j:
+            raise ValueError("some of its arrays are missing")
+        of_network.append(_cloud(parts))
+    made = tuple(_of_sources(parts) for parts in networks.values())
+    if not made:
+        raise ValueError("it holds no arrays")
+    return made[0] if len(made) == 1 else Clouds(made)
 
 
-def fit_cloud(features, axes=AXES):
+def _of_sources(parts):
+    if len({part.width for part in parts}) > 1:
+        raise ValueError("its sources have different numbers of features")
+    return parts[0] if len(parts) == 1 else Sources(tuple(parts))
+
+
+def _cloud(arrays):
+    missing = [name for name in _FIELDS if name not in arrays]
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    cloud = Cloud(*(_finite(name, arrays[name]) for name in _FIELDS))
+    if cloud.mean.ndim != 1 or cloud.deviations.ndim != 1 or cloud.rest.ndim != 0:
+        raise ValueError("its arrays have other dimensions than a gate's")
+    if cloud.axes.shape != (len(cloud.mean), len(cloud.deviations)):
+        raise ValueError(
+            f"its axes are {cloud.axes.shape} beside {len(cloud.mean)} features and {len(cloud.deviations)} deviations"
+        )
+    if min(cloud.deviations.min(initial=1), cloud.rest) <= 0:
+        raise ValueError("it has deviations that are not above 0")
+    return cloud
+
+
+def _finite(name, values):
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise ValueError(f"its {name} holds what is no number")
+    return values.astype(np.float64)
+
+
+def fit_cloud(features, sources=None, axes=AXES):
+    """A Cloud, or Sources where `sources` [n] names several with at least OF_ITS_OWN photographs.
+
+    Smaller sources share a cloud; where all of them together are but a handful, nothing can be told of where they lie.
+    """
+    features = np.asarray(features, np.float64)
+    parts = [features] if sources is None else _apart(features, np.asarray(sources))
+    clouds = tuple(_fit_one(part, axes) for part in parts)
+    return clouds[0] if len(clouds) == 1 else Sources(clouds)
+
+
+def _apart(features, sources):
+    _, codes, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    large = np.flatnonzero(counts >= OF_ITS_OWN)
+    rest = features[~np.isin(codes, large)]
+    parts = [features[codes == code] for code in large]
+    return parts if parts and len(rest) < _HANDFUL else [*parts, rest]
+
+
+def _fit_one(features, axes):
     """Ledoit and Wolf's covariance, also where there are fewer photographs than features, along its `axes` largest axes."""
     from sklearn.covariance import LedoitWolf  # only who fits needs it
 
-    estimate = LedoitWolf().fit(np.asarray(features, np.float64))
+    estimate = LedoitWolf().fit(features)
     values, vectors = np.linalg.eigh(estimate.covariance_)
-    values = np.maximum(values, values[-1] * 1e-12)
+    values = np.maximum(values, max(values[-1] * 1e-12, 1e-30))  # all of them are 0 where features are all alike
     kept = min(axes, len(values) - 1)
     variances = values[::-1][:kept]
     rest = values[: len(values) - kept].mean()

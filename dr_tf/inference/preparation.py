@@ -25,8 +25,9 @@ class Preparation:
 
     @classmethod
     def of_records(cls, name, image_size):
-        """From the name of a record set, such as idrid/256-plain-q95."""
-        match = _RECORDS.fullmatch(name.split("/")[-1])
+        """From the name of a record set, such as idrid/256-plain-q95, or of several that were made alike."""
+        made = {part.split("/")[-1] for part in name.split("+")}
+        match = _RECORDS.fullmatch(made.pop()) if len(made) == 1 else None
         if not match or match[2] not in ENHANCEMENTS:
             raise UserError(f"the name of the records {name!r} does not say how they were made")
         return cls(name, int(match[1]), match[2], int(match[3]), image_size)

@@ -40,7 +40,10 @@ def load_run(run_dir):
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = load_network(folder / MODEL)
     _check_alike(folder, network, rule, preparation)
-    return Run(network, rule, preparation, _read(folder / GATE, from_arrays))
+    cloud = _read(folder / GATE, from_arrays)
+    if cloud is not None and cloud.width != network.width:
+        raise UserError(f"{folder / GATE} reads {cloud.width} features, the network beside it has {network.width}")
+    return Run(network, rule, preparation, cloud)
 
 
 def _check_alike(folder, network, rule, preparation):
@@ -135,5 +138,5 @@ def _read(path, made_of):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return made_of(arrays)
-    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

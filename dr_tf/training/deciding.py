@@ -67,7 +67,8 @@ def fit_decision(network, feed, run_dir, *, answered=None, cloud=None):
         unpromised=unpromised(columns, rows, by_others),
     )
     names = columns["patient_id" if feed.records.paired else "image_id"][rows]
-    write_answered(run_dir / CALIBRATION, answered, fitted=feed.roles.fit, names=names)
+    fitted = {"fitted": feed.roles.fit, "fitted_names": names_of(feed.records, feed.roles.fit)}
+    write_answered(run_dir / CALIBRATION, answered, names=names, **fitted)
     write_decision(run_dir, rule, Preparation.of_records(feed.records.name, network.image_size), cloud, bank)
     _tell(rule)
     return rule
@@ -87,6 +88,14 @@ def unpromised(columns, rows, by_others):
     known = np.asarray(columns.get("patient_known", np.ones(len(columns["patient_id"]), bool)))[rows]
     reasons = ([] if known.all() else [UNKNOWN_PATIENTS]) + ([OTHER_NETWORKS] if by_others else [])
     return "; ".join(reasons)
+
+
+def names_of(records, rows):
+    """What examples are called in whatever records they stand: the set's name, and their own in it."""
+    own = records.columns["patient_id" if records.paired else "image_id"][rows]
+    if len(records.parts) > 1:  # whose names begin with that of the set
+        return own
+    return np.array([f"{dataset}/{name}" for dataset, name in zip(records.columns["dataset"][rows], own, strict=True)])
 
 
 def truth_of(experiment, columns, rows):
@@ -111,7 +120,8 @@ def known_features(network, feed, *, cloud=None, bank=True):
     rows = rows if bank else rows[_some(len(rows), seed)]
     features = np.concatenate([network(element[0])[1] for element in feed.ordered(rows)])
     if cloud is None:
-        cloud = fit_cloud(features[_some(len(rows), seed)])
+        some = _some(len(rows), seed)
+        cloud = fit_cloud(features[some], feed.records.sources[rows][some])
     return cloud, build_bank(features, head.strata(feed.records.columns)[rows], len(head.classes)) if bank else None
 
 

@@ -24,7 +24,7 @@ class Experiment:
     compiles by XLA on a GPU and not on a CPU.
     """
 
-    dataset: str | list | tuple
+    dataset: str | list[str] | tuple[str, ...]
     heads: dict
     model: Callable
     decides: str | None = None

@@ -23,7 +23,9 @@ class Feed:
         if experiment.watched and not len(roles.select):
             raise UserError(f"{records.name} has no validation split to choose an epoch by; say train.keep = 'last'")
         self.targets = {output: head.targets(columns) for output, head in experiment.heads.items()}
-        self.order = experiment.sampling.plan(strata, batch_size=experiment.batch_size, seed=experiment.seed)
+        self.order = experiment.sampling.plan(
+            strata, batch_size=experiment.batch_size, seed=experiment.seed, sources=records.sources[roles.fit]
+        )
         self.weights, self.prior = self._weighted(strata)
         self.photographs = Photographs(
             records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir

@@ -51,7 +51,7 @@ def check_folds(records, folds):
     found = sorted(set(fold_of[fold_of >= 0].tolist()))
     if found != list(range(folds)):
         raise UserError(
-            f"{records.directory}/folds.csv has {len(found)} folds, not {folds}; records keep one set of folds"
+            f"{records.name}: its folds.csv has {len(found)} folds, not {folds}; records keep one set of folds"
         )
     return fold_of
 

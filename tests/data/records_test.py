@@ -1,8 +1,11 @@
 """Record sets opened, read by number, and refused in one line."""
 
+import dataclasses
+import functools
 import os
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +13,8 @@ import tensorflow_datasets as tfds
 
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from tests.data.sets import SIZE, drawn_root, eye_fields, red_of, scratch, write_set
+from tests.data.sets import SIZE, drawn_root, eye_fields, pair_fields, red_of, scratch, write_set
+from tfrecords_builder.records import record_features
 
 
 class RecordsTest(tf.test.TestCase):
@@ -82,6 +86,138 @@ class RecordsTest(tf.test.TestCase):
         root = scratch(self)
         write_set(root, {"train": [example]})
         return open_records(root, "drawn")
+
+
+@functools.cache
+def _kept():
+    return tempfile.TemporaryDirectory()  # lives as long as the tests
+
+
+@functools.cache
+def several_root():
+    """east/plain and west/plain: photographs of the same names, two folds; west says nothing of cameras and ages."""
+    root = pathlib.Path(_kept().name)
+    for name, first, lacks in (("east", 0, ()), ("west", 50, ("camera", "age"))):
+        schema = record_features(SIZE)
+        schema = tfds.features.FeaturesDict({field: schema[field] for field in schema if field not in lacks})
+        examples = {
+            split: [_example(first, i, lacks, source=source) for i in numbers]
+            for split, numbers, source in (("train", range(6), name), ("test", range(6, 8), ""))
+        }
+        folds = [(f"i{i}", f"i{i}", 0, i % 2) for i in range(6)]
+        write_set(root, examples, name=name, folds=folds, features=schema)
+    return root
+
+
+def _example(first, i, lacks, **fields):
+    example = eye_fields(first + i, image_id=f"i{i}", patient_id=f"i{i}", **fields)
+    return {field: value for field, value in example.items() if field not in lacks}
+
+
+class SeveralTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.parts = [open_records(several_root(), name) for name in ("east", "west")]
+        cls.records = open_records(several_root(), ["east/plain", "west"])
+
+    def test_they_are_one_set(self):
+        records = self.records
+        self.assertEqual((records.name, records.directory), ("east/plain+west/plain", self.parts[0].directory))
+        self.assertEqual((len(records), records.image_size, records.paired), (16, SIZE, False))
+        self.assertEqual([part.name for part in records.parts], ["east/plain", "west/plain"])
+        self.assertEqual([first for _, first in records.placed()], [0, 8])
+        self.assertEqual(self.parts[0].parts, (self.parts[0],))
+        self.assertNotIn(records.fingerprint, [part.fingerprint for part in records.parts])
+        again = open_records(several_root(), records.name)
+        self.assertEqual((again.name, again.fingerprint), (records.name, records.fingerprint))
+        self.assertEqual(open_records(several_root(), ("east",)).name, "east/plain")
+
+    def test_columns_and_photographs_belong_together(self):
+        columns = self.records.columns
+        for row in range(16):
+            part, own = self.parts[row // 8], row % 8
+            name = part.columns["image_id"][own]
+            self.assertEqual(columns["image_id"][row], f"{('east', 'west')[row // 8]}/{name}")
+            self.assertEqual(columns["patient_id"][row], columns["image_id"][row])
+            self.assertEqual(columns["grade"][row], part.columns["grade"][own])
+            self.assertEqual(self.records.encoded(row), part.encoded(own))
+            self.assertNear(_red(self.records.photograph(row)), red_of(50 * (row // 8) + int(name[1:])), 2)
+        self.assertAllEqual(columns["dataset"], ["east"] * 8 + ["west"] * 8)
+        self.assertAllEqual(self.parts[1].columns["dataset"], ["west"] * 8)
+        self.assertTrue(columns["patient_known"].all())
+        self.assertEqual(set(columns["test_copy"]), {""})
+
+    def test_what_a_set_lacks_is_not_known(self):
+        self.assertNotIn("camera", self.parts[1].columns)
+        self.assertEqual(set(self.records.columns["camera"]), {""})
+        self.assertAllEqual(self.records.columns["age"], [-1] * 16)
+        other = open_records(several_root(), ["west", "east"])
+        self.assertEqual(set(other.columns["camera"]), {""})
+
+    def test_splits_and_folds(self):
+        self.assertLen(self.records.rows("train"), 12)
+        rest, held_out = self.records.fold(1)
+        self.assertAllEqual(sorted(self.records.columns["image_id"][held_out]),
+                            [f"{name}/i{i}" for name in ("east", "west") for i in (1, 3, 5)])  # fmt: skip
+        self.assertLen(rest, 6)
+
+    def test_sources_are_named_after_the_set_where_they_are_not_known(self):
+        self.assertAllEqual(self.records.sources, ["east"] * 8 + ["west"] * 8)
+        self.assertEqual(set(self.records.columns["source"]), {"east", "west", ""})
+
+    def test_pairs(self):
+        root = pathlib.Path(scratch(self))
+        for name, absent in (("east", {0: "left"}), ("west", {})):
+            write_set(root, {"train": [pair_fields(i, absent=absent.get(i)) for i in range(3)]}, name=name, paired=True)
+        pairs = open_records(root, ["east", "west"])
+        self.assertEqual(set(pairs.columns["patient_id"]), {f"{n}/p00{i}" for n in ("east", "west") for i in range(3)})
+        lefts = pairs.columns["left/image_id"]
+        self.assertEqual(sum(lefts == ""), 1)  # an eye that is not there has no name
+        self.assertIn("west/p000left", lefts)
+        self.assertAllEqual(pairs.sources, ["drawn"] * 6)
+        self.assertNear(_red(pairs.photograph(5, "right")), _red(pairs.parts[1].photograph(2, "right")), 1e-6)
+
+    def test_damage_is_named_by_its_set(self):
+        broken = self.records._places[None].copy()
+        broken[9, 2] = 3
+        records = dataclasses.replace(self.records, _places={None: broken})
+        with self.assertRaisesRegex(UserError, "west/plain/1.0.0: the photograph of example 1 cannot be decoded"):
+            records.photograph(9)
+
+    def test_what_does_not_go_together_is_refused(self):
+        root = pathlib.Path(scratch(self))
+        examples = {"train": [eye_fields(i) for i in range(4)]}
+        folds = [(f"p{i:03}", f"p{i:03}", 0, i) for i in range(4)]
+        write_set(root, examples, name="four", folds=folds)
+        write_set(root, examples, name="two", folds=[(*line[:3], line[3] % 2) for line in folds])
+        write_set(root, examples, name="other", config="clahe")
+        write_set(root, {"train": [pair_fields(0)]}, name="both", paired=True)
+        schema = record_features(SIZE)
+        schema = tfds.features.FeaturesDict({name: schema[name] for name in schema} | {"age": tfds.features.Text()})
+        odd = [eye_fields(i, age="old") for i in range(4)]
+        write_set(root, {"train": odd}, name="odd", features=schema, folds=folds)
+        for expected, names in {
+            "four/plain has 4 folds and two/plain 2: build both with the same --folds": ["four", "two"],
+            "four/plain and other/clahe were made in different ways": ["four", "other"],
+            "four/plain holds single photographs and both/plain both eyes": ["both", "four"],
+            "a record set is named twice: four/plain, four/plain": ["four", "four/plain"],
+            "odd/plain cannot be joined with four/plain: their fields 'age' differ in type": ["four", "odd"],
+            "no records 'five'": ["four", "five"],
+            "several as a list of such names, not []": [],
+            "several as a list of such names, not [3]": [3],
+            "several as a list of such names, not None": None,
+        }.items():
+            with self.subTest(expected), self.assertRaises(UserError) as raised:
+                open_records(root, names)
+            self.assertIn(expected, str(raised.exception))
+            self.assertNotIn("\n", str(raised.exception))
+
+    def test_a_set_to_test_on_needs_no_folds(self):
+        root = pathlib.Path(scratch(self))
+        write_set(root, {"train": [eye_fields(0), eye_fields(1)]}, name="a", folds=[("p000", "p000", 0, 0)])
+        write_set(root, {"test": [eye_fields(0)]}, name="b")
+        self.assertAllEqual(open_records(root, ["a", "b"]).columns["fold"], [0, -1, -1])
 
 
 class BadRecordsTest(tf.test.TestCase):

@@ -67,6 +67,83 @@ class WeightedTest(unittest.TestCase):
         self.assertEqual(set(drawn), {0, 1, 2, 3})
 
 
+class SourcesTest(unittest.TestCase):
+    """Eight photographs: class 0 has five of source a and one of b, class 1 one of a and one of b."""
+
+    strata = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    sources = np.array(list("aaaaabab"))
+
+    def _plan(self, sampling, **options):
+        return sampling.plan(self.strata, **{"batch_size": 4, "seed": 0, "sources": self.sources} | options)
+
+    def _shares(self, sampling, epochs=400):
+        """How often each photograph was drawn of all draws."""
+        order = self._plan(sampling, batch_size=8)
+        counts = sum(np.bincount(order.epoch(e).ravel(), minlength=8) for e in range(epochs))
+        return counts / counts.sum()
+
+    def test_by_source_each_comes_equally_often(self):
+        # 6 of a share a half, 2 of b the other: class 1 is a twelfth and a quarter.
+        weighted = Weighted(by=("source",))
+        np.testing.assert_allclose(self._plan(weighted).prior, [2 / 3, 1 / 3])
+        np.testing.assert_allclose(
+            self._shares(weighted), np.array([1, 1, 1, 1, 1, 3, 1, 3]) / 12, atol=0.01
+        )  # fmt: skip
+
+    def test_by_both_each_class_and_in_it_each_source_comes_equally_often(self):
+        weighted = Weighted(by=("source", "class"))
+        np.testing.assert_allclose(self._plan(weighted).prior, [1 / 2, 1 / 2])
+        expected = np.array([0.05] * 5 + [0.25] * 3)
+        np.testing.assert_allclose(self._shares(weighted), expected, atol=0.01)
+
+    def test_half_way(self):
+        # Class 0 : class 1 as sqrt(6) : sqrt(2); in class 0 a : b as sqrt(5) : 1.
+        classes, sources = np.sqrt([6, 2]), np.sqrt([5, 1])
+        classes, sources = classes / classes.sum(), sources / sources.sum()
+        weighted = Weighted(strength=0.5, by=("class", "source"))
+        np.testing.assert_allclose(self._plan(weighted).prior, classes)
+        expected = [classes[0] * sources[0] / 5] * 5 + [classes[0] * sources[1]] + [classes[1] / 2] * 2
+        np.testing.assert_allclose(self._shares(weighted), expected, atol=0.01)
+
+    def test_a_source_without_a_class_leaves_the_classes_equal(self):
+        order = self._plan(Weighted(by=("class", "source")), sources=np.array(list("aaaaabbb")))
+        np.testing.assert_allclose(order.prior, [1 / 2, 1 / 2])
+
+    def test_labels_by_source(self):
+        # The first label's two photographs are of two sources, the second's one: as without sources.
+        labels, sources = np.array([[1, 0], [1, 0], [0, 1]]), np.array(["a", "b", "b"])
+        order = Weighted(by=("class", "source")).plan(labels, batch_size=3, seed=0, sources=sources)
+        np.testing.assert_allclose(order.prior, [0.5, 0.5])
+
+    def test_of_one_source_nothing_changes(self):
+        one = np.full(8, "a")
+        for made in (Weighted, lambda **by: ExactlyEach(per_class=3, **by)):
+            order = self._plan(made(by=("class", "source")), sources=one)
+            same = self._plan(made())
+            for epoch in range(3):
+                np.testing.assert_array_equal(order.epoch(epoch), same.epoch(epoch))
+
+    def test_sources_take_turns_in_exactly_each(self):
+        order = self._plan(ExactlyEach(per_class=2, by=("class", "source")), batch_size=None)
+        self.assertEqual((order.steps, order.batch_size), (2, 4))
+        for batch in (batch for epoch in range(9) for batch in order.epoch(epoch)):
+            self.assertEqual(sorted(zip(self.strata[batch], self.sources[batch], strict=True)),
+                             [(0, "a"), (0, "b"), (1, "a"), (1, "b")])  # fmt: skip
+
+    def test_turns_go_on_over_batches_and_epochs(self):
+        order = self._plan(ExactlyEach(per_class=1, by=("class", "source")), batch_size=None)
+        drawn = np.concatenate([order.epoch(epoch) for epoch in range(5)])  # 20 batches of two
+        first = np.array([batch[self.strata[batch] == 0][0] for batch in drawn])
+        self.assertEqual("".join(self.sources[first]), "ab" * 10)
+        np.testing.assert_array_equal(np.bincount(first), [2, 2, 2, 2, 2, 10])  # a's five twice, b's one each time
+
+    def test_other_ways_are_refused(self):
+        for made in (lambda: Weighted(by="source"), lambda: Weighted(by=()), lambda: Weighted(by=("camera",)),
+                     lambda: ExactlyEach(per_class=1, by=("source",))):  # fmt: skip
+            with self.assertRaisesRegex(UserError, r"(weighted|exactly_each).by is \('class',\) or"):
+                made()
+
+
 class ExactlyEachTest(unittest.TestCase):
     def test_each_batch_holds_as_many_of_each(self):
         order = ExactlyEach(per_class=2).plan(GRADES, batch_size=6, seed=0)

@@ -91,6 +91,28 @@ class SlicesTest(unittest.TestCase):
         self.assertEqual(found["dme"], ["no DME", "", "DME near the fovea", "DME near the fovea"])
         self.assertNotIn("camera", found)  # all the same
 
+    def test_several_record_sets(self):
+        dataset = np.array(["a", "a", "b", "b"])
+        columns = {"dataset": dataset, "source": np.array(["x", "x", "y", ""])}
+        self.assertEqual(set(slice_columns(columns)), {"dataset", "source"})
+        # Where sources are the sets under other names, to say all twice would cost verdicts.
+        self.assertEqual(set(slice_columns(columns | {"source": np.array(["x", "x", "y", "y"])})), {"dataset"})
+        self.assertEqual(set(slice_columns(columns | {"dataset": np.array(["a"] * 4)})), {"source"})
+
+    def test_both_eyes_are_one(self):
+        columns = {
+            "left_present": np.array([True, True, False, True, True]), "right_present": np.array([True, True, True, False, True]),
+            "left/camera": np.array(["x", "x", "", "x", ""]), "right/camera": np.array(["x", "y", "y", "", "y"]),
+            "left/gradability/score": np.array([0.9, 0.3, 0.0, 0.6, 0.8]),
+            "right/gradability/score": np.array([0.6, 0.8, 0.9, 0.0, 0.1]),
+            "left/source": np.array(["s"] * 5), "right/source": np.array(["s"] * 5), "age": np.array([30, 45, -1, 75, 75]),
+        }  # fmt: skip
+        found = {name: list(values) for name, values in slice_columns(columns).items()}
+        self.assertEqual(found["camera"], ["x", "several", "y", "x", ""])
+        expected = ["0.5 to 0.75", "0.25 to 0.5", "0.75 and more", "0.5 to 0.75", "below 0.25"]
+        self.assertEqual(found["gradability"], expected)
+        self.assertEqual(set(found), {"camera", "gradability", "age"})
+
 
 class CaveatsTest(unittest.TestCase):
     def test_each_is_said(self):

@@ -1,10 +1,12 @@
 """The scorecard: hand-computed parts, and a network that is known to look at nothing but the lesions."""
 
+import shutil
 import unittest
 
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard import curves
 from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
 from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
@@ -16,7 +18,7 @@ from dr_tf.explain.scorecard.summary import summary, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
-from tests.explain.squares import SIZE, green_counter, lesion_at, records
+from tests.explain.squares import DATASET, SIZE, example, green_counter, lesion_at, records, records_root
 
 EVERYWHERE = np.ones((10, 10), bool)
 CORNER = np.zeros((10, 10), bool)
@@ -116,6 +118,17 @@ class ScorecardTest(unittest.TestCase):
             number = int(records().columns["image_id"][row][1:])
             np.testing.assert_array_equal(masks["drawn"], lesion_at(number)[..., 0] > 0)
             self.assertEqual(list(masks), ["drawn"])  # haze is everywhere
+
+    def test_masks_of_several_sets(self):
+        root = sets.scratch(self)
+        shutil.copytree(f"{records_root()}/squares", f"{root}/squares")
+        sets.write_set(root, {"test": [example(1), example(0)]}, name="more", config=DATASET.split("/")[1], size=SIZE)
+        both = open_records(root, ["squares", "more"])
+        found, alone = read_masks(both, both.rows("test")), read_masks(records(), records().rows("test"))
+        names = [both.columns["image_id"][row] for row in found]
+        expected = [f"squares/{records().columns['image_id'][row]}" for row in alone] + ["more/p001"]
+        self.assertEqual(names, expected)
+        np.testing.assert_array_equal(found[max(found)]["drawn"], lesion_at(1)[..., 0] > 0)
 
     def test_who_was_measured(self):
         self.assertEqual(self.figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})

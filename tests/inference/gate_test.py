@@ -2,7 +2,16 @@ import unittest
 
 import numpy as np
 
-from dr_tf.inference.gate import Cloud, distance_limit, fit_cloud, from_arrays, neighbour_distance, to_arrays
+from dr_tf.inference.gate import (
+    Cloud,
+    Clouds,
+    Sources,
+    distance_limit,
+    fit_cloud,
+    from_arrays,
+    neighbour_distance,
+    to_arrays,
+)
 
 
 class LimitTest(unittest.TestCase):
@@ -52,6 +61,83 @@ class CloudTest(unittest.TestCase):
         cloud = fit_cloud(features)
         self.assertTrue(np.isfinite(cloud.distance(features)).all())
         self.assertGreater(cloud.distance(features + 10).min(), cloud.distance(features).max())
+
+    def test_photographs_that_are_all_alike(self):
+        for features in (np.ones((1, 4)), np.ones((30, 4))):
+            cloud = from_arrays(to_arrays(fit_cloud(features)))
+            np.testing.assert_array_equal(cloud.distance([[1, 1, 1, 1]]), [0])
+            self.assertGreater(cloud.distance([[1, 1, 1, 1.1]])[0], 1e6)
+
+
+class SourcesTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        rng = np.random.default_rng(0)
+        cls.features = rng.normal(size=(400, 3)) + np.repeat([[-20, 0, 0], [20, 0, 0]], 200, axis=0)
+        cls.sources = np.repeat(["a", "b"], 200)
+
+    def test_between_two_sources_is_near_to_neither(self):
+        one, apart = fit_cloud(self.features), fit_cloud(self.features, self.sources)
+        self.assertLess(one.distance([[0, 0, 0]])[0], 1)
+        self.assertGreater(apart.distance([[0, 0, 0]])[0], 15)
+        # Its own deviation is 1: each photograph is as far from its own source as from any cloud of it alone.
+        alone = fit_cloud(self.features[:200])
+        np.testing.assert_array_equal(apart.distance(self.features[:200]), alone.distance(self.features[:200]))
+        np.testing.assert_allclose(apart.distance([[-20, 0, 0], [20, 0, 3]]), [0, 3], atol=0.5)
+
+    def test_one_source_is_the_cloud_of_all(self):
+        expected = fit_cloud(self.features)
+        for sources in (None, np.full(400, "a"), np.arange(400) // 49):  # of 49, none has a cloud of its own
+            found = fit_cloud(self.features, sources)
+            self.assertIsInstance(found, Cloud)
+            np.testing.assert_array_equal(found.distance(self.features), expected.distance(self.features))
+
+    def test_small_sources_share_one(self):
+        sources = np.where(np.arange(400) < 340, self.sources, np.where(np.arange(400) < 370, "c", "d"))
+        found = fit_cloud(self.features, sources)
+        self.assertEqual(len(found.parts), 3)
+        np.testing.assert_array_equal(found.parts[2].mean, fit_cloud(self.features[340:]).mean)
+
+    def test_of_a_handful_nothing_can_be_told(self):
+        found = fit_cloud(self.features, np.where(np.arange(400) < 391, self.sources, "c"))
+        self.assertEqual(len(found.parts), 2)
+
+    def test_arrays_come_back(self):
+        apart = fit_cloud(self.features, self.sources)
+        both = Clouds((apart, fit_cloud(self.features[:, :2])))
+        side_by_side = np.column_stack([self.features, self.features[:, :2]])
+        for cloud, features in ((apart, self.features), (both, side_by_side)):
+            again = from_arrays(to_arrays(cloud))
+            self.assertIs(type(again), type(cloud))
+            self.assertEqual(again.width, features.shape[1])
+            np.testing.assert_allclose(again.distance(features), cloud.distance(features), rtol=1e-4)
+        self.assertIsInstance(again.parts[0], Sources)
+        squares = np.square([part.distance(x) for part, x in zip(both.parts, (self.features, self.features[:, :2]),
+                                                                 strict=True)])  # fmt: skip
+        np.testing.assert_allclose(both.distance(side_by_side), np.sqrt(squares.sum(axis=0)))
+
+
+class BadArraysTest(unittest.TestCase):
+    def test_each_mistake_is_named(self):
+        good = to_arrays(fit_cloud(np.random.default_rng(0).normal(size=(30, 4)), axes=2))
+        short = {name: values for name, values in good.items() if name != "rest"}
+        wide = {f"{name}_1": values for name, values in to_arrays(fit_cloud(np.eye(5), axes=2)).items()}
+        for expected, arrays in {
+            "it holds no arrays": {},
+            "an array 'kernel', which is none of a gate's": good | {"kernel": np.zeros(1)},
+            "an array 'mean01'": good | {"mean01": good["mean"]},
+            "it has no rest": short,
+            "arrays are missing": good | {f"{name}2": values for name, values in good.items()},
+            "other dimensions": good | {"rest": np.ones(3)},
+            "its axes are (4, 1) beside 4 features and 2 deviations": good | {"axes": good["axes"][:, :1]},
+            "its mean holds what is no number": good | {"mean": np.full(4, np.nan)},
+            "its axes holds what is no number": good | {"axes": np.full((4, 2), "x")},
+            "not above 0": good | {"deviations": np.array([1.0, 0.0])},
+            "different numbers of features": good | wide,
+        }.items():
+            with self.subTest(expected), self.assertRaises(ValueError) as raised:
+                from_arrays(arrays)
+            self.assertIn(expected, str(raised.exception))
 
 
 if __name__ == "__main__":

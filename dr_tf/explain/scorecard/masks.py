@@ -14,19 +14,17 @@ def read_masks(records, rows):
         raise UserError(
             f"{records.name} holds both eyes of a patient in a record; lesion masks are read of single eyes"
         )
-    row_of = {str(records.columns["image_id"][row]): int(row) for row in rows}
-    found = {}
-    for image_id, lesions, masks in _stored(records.directory):
-        row = row_of.get(image_id.decode())
-        kept = zip(lesions, masks, strict=True)
-        kept = {name.decode(): mask[..., 0] > 0 for name, mask in kept if name.decode() not in NO_LESIONS}
-        kept = {name: mask for name, mask in kept.items() if mask.any()}
-        if row is not None and kept:
-            found[row] = kept
+    wanted, found = {int(row) for row in rows}, {}
+    for part, first in records.placed():
+        row_of = {name: first + i for i, name in enumerate(part.columns["image_id"].tolist())}
+        for image_id, lesions in _stored(part.directory):
+            if lesions and row_of[image_id] in wanted:
+                found[row_of[image_id]] = lesions
     return dict(sorted(found.items()))
 
 
 def _stored(directory):
+    """(image_id, {lesion: mask}) of each photograph, without masks that are empty or of no lesion."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -36,7 +34,9 @@ def _stored(directory):
     kept = tfds.features.FeaturesDict({name: info.features[name] for name in ("image_id", "masks")})
     files = [str(path) for split in info.splits.values() for path in split.filepaths]
     for fields in tf.data.TFRecordDataset(files).map(kept.deserialize_example).as_numpy_iterator():
-        yield fields["image_id"], fields["masks"]["lesion"], fields["masks"]["mask"]
+        named = zip(fields["masks"]["lesion"], fields["masks"]["mask"], strict=True)
+        masks = {name.decode(): mask[..., 0] > 0 for name, mask in named if name.decode() not in NO_LESIONS}
+        yield fields["image_id"].decode(), {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def any_lesion(masks):
