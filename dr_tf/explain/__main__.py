@@ -4,9 +4,10 @@ import argparse
 import pathlib
 import sys
 
-from dr_tf.console import UserError, imported_without, mistakes_in_one_line, progress, without_greetings
-from dr_tf.inference.photographs import find
+from dr_tf.console import UserError, mistakes_in_one_line, progress, say
+from dr_tf.inference.photographs import ACCEPTED, find
 from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """examples:
   python -m dr_tf.explain --output why photograph.jpg       # by the model that comes with dr_tf
@@ -15,7 +16,8 @@ EXAMPLES = """examples:
 
 Of each photograph there is a picture below --output: the photograph, and overlays by two colormaps; beside them are
 explanations.html, explanations.json and, of several, contact_sheet.jpg.
-exit status: 0, or 1 where a photograph could not be used, 2 for wrong use.
+exit status: 0 where all were explained; 1 where a photograph could not be used; 2 for wrong use and for what one line
+beginning with "error:" says, such as a file that is not there or a run that cannot be read.
 """
 
 
@@ -26,7 +28,7 @@ def parse(arguments):
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
+    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
     add_run_dir(parser)
     parser.add_argument("--output", required=True, type=pathlib.Path, help="the folder to write to")
     parser.add_argument(
@@ -41,7 +43,7 @@ def run(flags):
     """Writes the gallery; returns its entries."""
     paths = list(find(flags.photographs))
     _check_output(flags.output, flags.photographs)
-    with without_greetings(), imported_without("sklearn", "matplotlib"):
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.explain.explainer import Explainer
         from dr_tf.explain.gallery import write_gallery
         from dr_tf.explain.methods import DEFAULT_METHOD
@@ -72,7 +74,7 @@ def main(arguments=None):
         entries = run(flags)
     unusable = [entry.decision for entry in entries if entry.evidence is None]
     for decision in unusable:
-        print(f"{decision.photograph}: {decision.reason}", file=sys.stderr)
+        say(f"{decision.photograph}: {decision.reason}")
     print(flags.output / "explanations.html")
     sys.exit(1 if unusable else 0)
 

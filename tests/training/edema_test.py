@@ -151,7 +151,7 @@ class EdemaTest(tf.test.TestCase):
         flags = ["--gin_param", f"train.dataset = '{tiny.DATASET}'", "--run_dir", self.folder / "other"]
         with self.assertRaises(SystemExit) as caught:
             _quietly(train.main, "--gin_file", self.folder / "config.gin", "--records", tiny.records_root(), *flags)
-        self.assertRegex(caught.exception.code, "know no risk of macular edema .*softmax.dme_weight")
+        self.assertRegex(str(caught.exception), "know no risk of macular edema .*softmax.dme_weight")
 
 
 if __name__ == "__main__":
