@@ -97,10 +97,10 @@ class LayersTest(unittest.TestCase):
             if HEAVY & {i.split(".")[0] for i in imports}:
                 self.assertTrue(name.startswith(MAY_USE_TENSORFLOW), f"{name} imports TensorFlow")
 
-    def test_commands_alone_change_their_process(self):
+    def test_commands_and_they_alone_change_their_process(self):
         for name, imports in _modules():
-            if name != "dr_tf.runtime" and any(i.startswith("dr_tf.runtime") for i in imports):
-                self.assertTrue(name in COMMANDS or name.endswith(".__main__"), f"{name} is no command")
+            command = name in COMMANDS or name.endswith(".__main__")
+            self.assertEqual(command, "dr_tf.runtime.starting_tensorflow" in imports, name)
 
 
 class StartTest(unittest.TestCase):
