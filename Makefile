@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS ?= tests
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test slow lint bench clean
+.PHONY: quickstart test base resolve slow lint bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model -> its report and its reasons
 	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
@@ -24,6 +24,15 @@ quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model
 test: $(INSTALLED)  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
+base:  ## what a base install promises, in a virtual environment that has nothing else
+	@rm -rf .venv-base && $(PYTHON) -m venv .venv-base
+	@.venv-base/bin/pip install --quiet --disable-pip-version-check -c constraints.txt .
+	@cd .venv-base && bin/python ../tests/base_install_test.py
+
+resolve: $(INSTALLED)  ## do all extras install together, at the versions of constraints.txt?
+	@$(BIN)/pip install --dry-run --quiet --disable-pip-version-check -c constraints.txt \
+	  '.[train,keras_cv,litert,export,app,dicom,excel,beam,test]'
+
 slow: $(INSTALLED)  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
@@ -36,7 +45,7 @@ bench: $(INSTALLED)  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:
-	rm -rf .venv quickstart build *.egg-info
+	rm -rf .venv .venv-base quickstart build *.egg-info
 
 $(INSTALLED): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'

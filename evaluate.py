@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 
-from dr_tf.console import mistakes_in_one_line, without_greetings
+from dr_tf.console import mistakes_in_one_line
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """examples:
   python evaluate.py --run_dir runs/idrid_folds --records records --split folds    choose by this: out-of-fold predictions
@@ -67,7 +68,7 @@ def main(arguments=None):
 
 def evaluate(flags):
     print("starting TensorFlow ...", file=sys.stderr)
-    with without_greetings():
+    with starting_tensorflow():
         from dr_tf import configuration
         from dr_tf.evaluation import evaluate as evaluation
         from dr_tf.evaluation.out_of_fold import evaluate_folds

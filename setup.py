@@ -8,23 +8,27 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dr_tf/__init__.py").read_text()).group(1)
 
-BASE = ["numpy", "opencv-python-headless>=4.11", "absl-py"]
+# Enough to read, prepare and recognize photographs, and for networks as ONNX Runtime has them.
+BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm"]
 
+# All of them together resolve with constraints.txt: make resolve.
 EXTRAS = {
     "train": [
         "tensorflow>=2.21",
         "keras>=3.13,<3.16",
         "keras-hub",
-        "keras-cv",
         "tensorflow-datasets>=4.9.8",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
         "gin-config",
         "scikit-learn",
+        "scipy",
+        "threadpoolctl",
         "matplotlib",
         "tensorboard",
-        "tqdm",
+        "h5py",
+        "psutil",
     ],
-    "onnx": ["onnxruntime"],
+    "keras_cv": ["keras-cv"],  # archived by its makers; one augmentation policy takes its layers
     "litert": ["ai-edge-litert"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit"],
@@ -40,6 +44,7 @@ EXTRAS = {
         "pillow",
         "scikit-image",
         "openpyxl",
+        "keras-cv",
         "ruff",
         "pre-commit",
     ],

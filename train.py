@@ -5,7 +5,8 @@ import os
 import pathlib
 import sys
 
-from dr_tf.console import mistakes_in_one_line, without_greetings
+from dr_tf.console import mistakes_in_one_line
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """
   python train.py --gin_file configs/quickstart.gin --records quickstart/records --run_dir runs/quickstart
@@ -61,7 +62,7 @@ def main(arguments=None):
     flags = parse(arguments)
     print("starting TensorFlow ...", file=sys.stderr)
     with mistakes_in_one_line():
-        with without_greetings():
+        with starting_tensorflow():
             from dr_tf import configuration
 
             configuration.start()

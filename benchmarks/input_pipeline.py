@@ -230,10 +230,10 @@ def main():
         import torch  # noqa: F401
     except ImportError as error:
         sys.exit(f"error: {error}; pip install -r benchmarks/requirements.txt")
-    from dr_tf.console import without_greetings
     from dr_tf.data.records import open_records
+    from dr_tf.runtime import starting_tensorflow
 
-    with without_greetings():
+    with starting_tensorflow():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

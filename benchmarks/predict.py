@@ -34,14 +34,13 @@ from dr_tf.inference.photographs import find  # noqa: E402
 # What the command does for one photograph, a mark after each stage.
 STAGES = """
 import json, sys, time
-sys.modules["sklearn"] = sys.modules["matplotlib"] = None  # as the command has it
 marks = [["start", time.perf_counter(), time.process_time()]]
 mark = lambda name: marks.append([name, time.perf_counter(), time.process_time()])
 run_dir, path = sys.argv[1:]
 from dr_tf import predict
 mark("our own light imports")
-from dr_tf.console import without_greetings
-with without_greetings():
+from dr_tf.runtime import starting_tensorflow
+with starting_tensorflow(without=("sklearn", "matplotlib")):
     import tensorflow, keras
     mark("import TensorFlow and Keras")
     from dr_tf.inference import run

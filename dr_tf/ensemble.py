@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 
-from dr_tf.console import UserError, mistakes_in_one_line, without_greetings
+from dr_tf.console import UserError, mistakes_in_one_line
 from dr_tf.inference.modes import PLAIN
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """examples:
   python -m dr_tf.ensemble --run_dirs runs/a runs/b runs/c --records records --run_dir runs/ensemble
@@ -39,7 +40,7 @@ def run(flags):
     """Writes the run; returns its rule."""
     _check_names(flags.run_dirs)
     print("starting TensorFlow ...", file=sys.stderr)
-    with without_greetings():
+    with starting_tensorflow():
         from dr_tf import configuration
         from dr_tf.inference.run import load_run
         from dr_tf.training.run_directory import RunDirectory

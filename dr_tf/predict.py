@@ -5,9 +5,10 @@ import dataclasses
 import pathlib
 import sys
 
-from dr_tf.console import imported_without, mistakes_in_one_line, progress, without_greetings
-from dr_tf.inference.photographs import find
+from dr_tf.console import mistakes_in_one_line, progress
+from dr_tf.inference.photographs import ACCEPTED, find
 from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """examples:
   python -m dr_tf.predict photograph.jpg                             # by the model that comes with dr_tf
@@ -18,7 +19,8 @@ EXAMPLES = """examples:
   python -m dr_tf.predict --run_dir runs/odir FOLDER                 # a model of both eyes: one decision about the two
 
 actions: refer (p_positive reached the run's threshold), clear, retake (not gradable, or unlike what was learned from).
-exit status: 0, or 1 where a photograph could not be decided on, 2 for wrong use.
+exit status: 0 where all were decided on; 1 where a photograph has to be retaken or could not be read; 2 for wrong use and
+for what one line beginning with "error:" says, such as a file that is not there or a run that cannot be read.
 """
 
 
@@ -29,7 +31,7 @@ def parse(arguments):
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
+    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
     add_run_dir(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--mode", default="plain", help="how to answer: plain, tta4, knn, ... as the run was fitted for")
@@ -57,7 +59,7 @@ def run(flags):
 
     paths = list(find(flags.photographs))
     table = read_table(flags.patient_table) if flags.patient_table else None
-    with without_greetings(), imported_without("sklearn", "matplotlib"):
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.case import pairs
         from dr_tf.inference.predictor import Predictor
 

@@ -17,12 +17,12 @@ LAYERS = {
     "dr_tf.inference": 3,
     "dr_tf.explain": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
-    "dr_tf.configuration": 6, "dr_tf.app": 6,
+    "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
     "train": 7, "evaluate": 7, "dr_tf.predict": 7, "dr_tf.ensemble": 7,
 }  # fmt: skip
 # Rooms that may import less than all below them.
 ONLY = {
-    "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades", "dr_tf.console"},
+    "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades", "dr_tf.console", "dr_tf.runtime"},
     "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console"},
 }
 # Rooms that need nothing but these, besides the standard library.
@@ -31,6 +31,9 @@ HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.losses", "dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.inference", "dr_tf.explain",
                       "dr_tf.training", "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
                       "tfrecords_builder.records", "tfrecords_builder.stored", "train", "evaluate")  # fmt: skip
+
+
+COMMANDS = ("train", "evaluate", "dr_tf.predict", "dr_tf.ensemble")
 
 
 def _modules():
@@ -93,6 +96,11 @@ class LayersTest(unittest.TestCase):
         for name, imports in _modules():
             if HEAVY & {i.split(".")[0] for i in imports}:
                 self.assertTrue(name.startswith(MAY_USE_TENSORFLOW), f"{name} imports TensorFlow")
+
+    def test_commands_and_they_alone_change_their_process(self):
+        for name, imports in _modules():
+            command = name in COMMANDS or name.endswith(".__main__")
+            self.assertEqual(command, "dr_tf.runtime.starting_tensorflow" in imports, name)
 
 
 class StartTest(unittest.TestCase):

@@ -1,8 +1,6 @@
 """The model that comes with dr_tf: it is small, answers without a run, and is what its card says."""
 
-import contextlib
 import csv
-import io
 import os
 import pathlib
 import re
@@ -17,18 +15,11 @@ from dr_tf import predict
 from dr_tf.explain import __main__ as explain
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.ready import MEASURED, READY
+from tests import commands
 from tests.tfrecords_builder.trees import jpeg, photograph
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 IDRID = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data/idrid/B. Disease Grading"
-
-
-def _said(main, *arguments):
-    """(standard output, standard error)."""
-    output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), contextlib.suppress(SystemExit):
-        main([str(argument) for argument in arguments])
-    return output.getvalue(), errors.getvalue()
 
 
 class ReadyTest(tf.test.TestCase):
@@ -43,12 +34,12 @@ class ReadyTest(tf.test.TestCase):
         self.assertNotRegex((READY / "config.gin").read_text(), r"'(/|\.)")
 
     def test_it_answers_without_a_run_and_says_on_whom_it_was_measured(self):
-        output, errors = _said(predict.main, self.photograph)
+        _, output, errors = commands.run(predict.main, self.photograph)
         self.assertRegex(output, r"p\(referable\).*\n(refer|clear|retake)")
         self.assertIn((READY / MEASURED).read_text().strip(), errors)
 
     def test_it_explains_without_a_run(self):
-        output, errors = _said(explain.main, "--output", self.folder / "why", self.photograph)
+        _, output, errors = commands.run(explain.main, "--output", self.folder / "why", self.photograph)
         self.assertIn("explanations.html", output)
         self.assertIn((READY / MEASURED).read_text().strip(), errors)
 

@@ -6,7 +6,8 @@ import pathlib
 import re
 import sys
 
-from dr_tf.console import UserError
+from dr_tf.console import UserError, mistakes_in_one_line, need
+from dr_tf.runtime import starting_tensorflow
 from tfrecords_builder.layouts import known_layouts
 
 _EPILOG = """\
@@ -57,7 +58,8 @@ def _add_common_flags(parser):
     parser.add_argument("--image_size", type=_between(32, 4096), default=512, help="side of a crop (default: 512)")
     parser.add_argument(
         "--enhancement", choices=("plain", "graham", "clahe"), default="plain",
-        help="applied to every crop (default: plain; can also be applied in training)",
+        help="applied to every crop (default: plain). It is part of the records' name, NAME/512-graham-q95, by which a config "
+        "asks for them; prediction and explanation then enhance photographs in the same way",
     )  # fmt: skip
     parser.add_argument("--quality", type=_between(50, 100), default=95, help="of the crop's JPEG (default: 95)")
     parser.add_argument(
@@ -104,7 +106,7 @@ def run(flags):
     if flags.layout == "audit":
         from tfrecords_builder.audit_sets import audit_sets
 
-        print("\n".join(audit_sets(flags.sets, flags.output, workers=flags.workers)))
+        print("\n".join(audit_sets(flags.sets, flags.output, workers=flags.workers, starting=starting_tensorflow)))
         return
     from tfrecords_builder.beam_runner import parse_beam
     from tfrecords_builder.build import Plan, build
@@ -113,10 +115,13 @@ def run(flags):
     from tfrecords_builder.splits import parse_shares
     from tfrecords_builder.summary import summarize
 
+    need("tensorflow", "tensorflow_datasets")
     layout = known_layouts()[flags.layout]
     name = layout.dataset_name(flags)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"--name {name!r}: use small letters, digits and underscores, beginning with a letter")
+    with starting_tensorflow():  # Beam greets as well
+        beam = parse_beam(flags.beam_runner, flags.beam_option)
     plan = Plan(
         name=name,
         source=flags.source,
@@ -129,7 +134,8 @@ def run(flags):
         folds=flags.folds,
         workers=flags.workers,
         overwrite=flags.overwrite,
-        beam=parse_beam(flags.beam_runner, flags.beam_option),
+        beam=beam,
+        starting=starting_tensorflow,
     )
     listing = without_repeats(layout.read(flags.source, flags))
     print(f"{name}: {len(listing.samples)} photographs below {flags.source}", file=sys.stderr)
@@ -147,16 +153,12 @@ def run(flags):
 
 def main(arguments=None):
     flags = parse(arguments)
-    try:
-        run(flags)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(
-            f"error: {error.strerror or error}: {error.filename or getattr(flags, 'records', '')}; nothing half-written was left"
-        )
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing half-written was left")
+    with mistakes_in_one_line(told=str, stopped="stopped; nothing half-written was left"):
+        try:
+            run(flags)
+        except OSError as error:
+            where = error.filename or getattr(flags, "records", "")
+            raise UserError(f"{error.strerror or error}: {where}; nothing half-written was left") from error
 
 
 if __name__ == "__main__":

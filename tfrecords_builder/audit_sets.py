@@ -1,14 +1,14 @@
 """`python -m tfrecords_builder audit A B …`: do record sets share photographs, or eyes?"""
 
 import collections
-import os
+import contextlib
 import pathlib
 import tempfile
 
 import cv2
 import numpy as np
 
-from dr_tf.console import UserError, progress, without_greetings
+from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, conflict, describe
 from tfrecords_builder.copies import trace
 from tfrecords_builder.tables import write_csv
@@ -18,12 +18,15 @@ from tfrecords_builder.workers import map_in_order
 SET_COLUMNS = ("set_a", "set_b", *COLUMNS[:-1])
 
 
-def audit_sets(folders, output, *, workers):
-    """Writes every pair across the sets to `output`; returns the lines to print."""
+def audit_sets(folders, output, *, workers, starting=contextlib.nullcontext):
+    """Writes every pair across the sets to `output`; returns the lines to print.
+
+    `starting()` is around the first import of TensorFlow.
+    """
     names = _names(folders)
     samples = {}
     with tempfile.TemporaryDirectory() as folder, Traces(pathlib.Path(folder) / "views") as traces:
-        for key, sample, found in _traced(names, workers):
+        for key, sample, found in _traced(names, workers, starting):
             samples[key] = sample
             traces.append(key, found, set_of=key[0])
         pairs = traces.pairs(workers=workers, across_sets=True)
@@ -45,9 +48,8 @@ def _names(folders):
     return {str(path) if names.count(name) > 1 else name: path for name, path in zip(names, paths, strict=True)}
 
 
-def _traced(names, workers):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with without_greetings():
+def _traced(names, workers, starting):
+    with starting():
         from tfrecords_builder.stored import read_stored, start
 
         start()

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 
-from dr_tf.console import UserError, without_greetings
+from dr_tf.console import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,8 @@ class BeamRunner:
 
     def _pipeline(self):
         try:
-            with without_greetings():
-                import apache_beam as beam
-                from apache_beam.options.pipeline_options import PipelineOptions
+            import apache_beam as beam
+            from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError:
             raise UserError("--beam_runner needs Apache Beam: pip install -c constraints.txt '.[train,beam]'") from None
         said = io.StringIO()

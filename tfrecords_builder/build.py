@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 
-from dr_tf.console import UserError, progress, without_greetings
+from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.fingerprint import differences, fingerprint
@@ -37,6 +38,7 @@ class Plan:
     workers: int = 2
     overwrite: bool = False
     beam: object = None  # a BeamRunner that crops and writes in place of this machine's processes
+    starting: Callable = contextlib.nullcontext  # around the first import of TensorFlow
 
     @property
     def target(self):
@@ -147,7 +149,7 @@ def _cropped(plan, samples):
 
 def _write(plan, spool, made_from):
     # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
-    with without_greetings():
+    with plan.starting():
         from tfrecords_builder.records import write_records
 
         write_splits = None

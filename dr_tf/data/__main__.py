@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from dr_tf.console import mistakes_in_one_line, without_greetings
+from dr_tf.console import mistakes_in_one_line
+from dr_tf.runtime import starting_tensorflow
 
 
 def parse(arguments):
@@ -21,7 +22,7 @@ def parse(arguments):
 def main(arguments=None):
     flags = parse(arguments)
     with mistakes_in_one_line():
-        with without_greetings():
+        with starting_tensorflow():
             from dr_tf import configuration
             from dr_tf.data.sheet import draw_sheet
             from dr_tf.models.network import image_size_of

@@ -103,5 +103,5 @@ def _keras_cv():
     try:
         import keras_cv
     except ImportError as error:
-        raise UserError(f"rand_augment needs keras_cv (pip install keras-cv): {error}") from None
+        raise UserError(f"rand_augment needs keras_cv (pip install 'dr_tf[keras_cv]'): {error}") from None
     return keras_cv

@@ -93,7 +93,7 @@ def multiplicities(rng, rounds, patients):
 def bootstrap(statistics, *, patients, rounds, seed):
     """name -> values [rounds]. The draws depend on `patients`, `rounds` and `seed` alone, so that two runs on the same
     patients are drawn alike."""
-    import threadpoolctl  # comes with scikit-learn
+    import threadpoolctl
 
     size = max(1, min(rounds, _BLOCK // patients))
     counts = [min(size, rounds - done) for done in range(0, rounds, size)]

@@ -4,11 +4,12 @@ import argparse
 import pathlib
 import sys
 
-from dr_tf.console import UserError, imported_without, mistakes_in_one_line, progress, without_greetings
+from dr_tf.console import UserError, mistakes_in_one_line, progress, say
 from dr_tf.inference.patients import read_table
-from dr_tf.inference.photographs import find
+from dr_tf.inference.photographs import ACCEPTED, find
 from dr_tf.inference.ready import add_run_dir, say_measured
 from dr_tf.names import printable
+from dr_tf.runtime import starting_tensorflow
 
 EXAMPLES = """examples:
   python -m dr_tf.explain --output why photograph.jpg       # by the model that comes with dr_tf
@@ -19,7 +20,8 @@ Of each photograph there is a picture below --output: the photograph, and overla
 explanations.html, explanations.json and, of several, contact_sheet.jpg. Colours are on the scale that came with the run,
 so that they compare between photographs; where it has none of that target, method and layer, or with --stretch, each
 photograph's strongest place has the full colour.
-exit status: 0, or 1 where a photograph could not be used or drawn, 2 for wrong use.
+exit status: 0 where all were explained; 1 where a photograph could not be used or drawn; 2 for wrong use and for what one
+line beginning with "error:" says, such as a file that is not there or a run that cannot be read.
 """
 
 
@@ -30,7 +32,7 @@ def parse(arguments):
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path)
+    parser.add_argument("photographs", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
     add_run_dir(parser)
     parser.add_argument("--output", required=True, type=pathlib.Path, help="the folder to write to")
     parser.add_argument(
@@ -55,7 +57,7 @@ def run(flags):
     paths = list(find(flags.photographs))
     table = read_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.photographs)
-    with without_greetings(), imported_without("sklearn", "matplotlib"):
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.explain.explainer import Explainer
         from dr_tf.explain.gallery import write_gallery
         from dr_tf.explain.methods import DEFAULT_METHOD
@@ -97,7 +99,7 @@ def main(arguments=None):
         entries = run(flags)
     unexplained = [entry for entry in entries if entry.mishap]
     for entry in unexplained:
-        print(f"{printable(entry.decision.case)}: {entry.mishap}", file=sys.stderr)
+        say(f"{printable(entry.decision.case)}: {entry.mishap}")
     print(printable(flags.output / "explanations.html"))
     sys.exit(1 if unexplained else 0)
 

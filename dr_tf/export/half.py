@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 
-from dr_tf.console import UserError, mistakes_in_one_line, without_greetings
+from dr_tf.console import UserError, mistakes_in_one_line
 from dr_tf.files import appearing
 
 _WEIGHTS = "model.weights.h5"
@@ -28,9 +28,8 @@ def parse(arguments):
 
 def halve_run(run_dir, output):
     """Without what only training needs (checkpoints) and what may be larger than the network (the neighbours' bank)."""
-    with without_greetings():
-        from dr_tf.explain.scale import MAP_SCALE
-        from dr_tf.inference import run
+    from dr_tf.explain.scale import MAP_SCALE
+    from dr_tf.inference import run
 
     run.check_finished(run_dir)
     output.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,10 @@ class EvaluateTest(tf.test.TestCase):
         }.items():
             with self.subTest(expected), self.assertRaises(SystemExit) as caught:
                 self._run(*arguments)
-            self.assertIn(expected, caught.exception.code)
+            self.assertIn(expected, str(caught.exception))
         with self.assertRaises(SystemExit) as caught:
             self._run(run_dir="/nowhere")
-        self.assertIn("no finished run", caught.exception.code)
+        self.assertIn("no finished run", str(caught.exception))
 
 
 class LooksTest(tf.test.TestCase):

@@ -90,11 +90,11 @@ class CommandTest(unittest.TestCase):
         ):
             with self.subTest(said), self.assertRaises(SystemExit) as caught:
                 self._run("--explain", *arguments)
-            self.assertIn(said, caught.exception.code)
-            self.assertNotIn("\n", caught.exception.code)
+            self.assertIn(said, str(caught.exception))
+            self.assertNotIn("\n", str(caught.exception))
         with self.assertRaises(SystemExit) as caught:
             self._run("--explain", "hires_cam", run="blind")
-        self.assertIn("--explain: the network has no feature map", caught.exception.code)
+        self.assertIn("--explain: the network has no feature map", str(caught.exception))
 
     def test_pairs_are_refused(self):
         pairs = types.SimpleNamespace(paired=True, name="odir/256-plain-q95-paired")

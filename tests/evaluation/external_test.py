@@ -71,7 +71,7 @@ class ExternalTest(tf.test.TestCase):
         }.items():
             with self.subTest(expected), self.assertRaises(SystemExit) as caught:
                 self._run(*arguments)
-            self.assertIn(expected, caught.exception.code)
+            self.assertIn(expected, str(caught.exception))
 
 
 class AuditTest(tf.test.TestCase):

@@ -117,7 +117,7 @@ class FoldsTest(tf.test.TestCase):
     def _refusal(self, *arguments):
         with self.assertRaises(SystemExit) as caught:
             self._run(*arguments)
-        return caught.exception.code
+        return str(caught.exception)
 
     def test_missing_folds_are_named(self):
         (self.folder / "run" / "fold-1" / "model.keras").unlink()

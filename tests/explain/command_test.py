@@ -1,8 +1,6 @@
 """`python -m dr_tf.explain`: a folder goes in, pictures and a page come out."""
 
-import contextlib
 import html.parser
-import io
 import json
 import os
 import pathlib
@@ -13,24 +11,21 @@ import urllib.parse
 
 import cv2
 
+from dr_tf.console import MISTAKE
 from dr_tf.explain.__main__ import main
 from dr_tf.explain.deciding import decide_and_explain, decide_and_explain_one
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scale import write_scale
 from dr_tf.inference.predictor import Predictor
 from dr_tf.names import original
+from tests import commands
 from tests.explain.runs import write_run
 from tests.fundus.drawn import draw_fundus, jpeg
 
 
 def explain(*arguments):
     """(exit status, what was printed, what was said to stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            return stop.code, out.getvalue(), err.getvalue()
+    return commands.run(main, *arguments)
 
 
 class Sources(html.parser.HTMLParser):
@@ -182,14 +177,16 @@ class CommandTest(unittest.TestCase):
             ((self.root / "nothing",), "there is no file"),
         ):
             with self.subTest(said):
-                status, _, _ = explain("--run_dir", self.root / "run", "--output", self.root / "no", *arguments)
-                self.assertRegex(status, f"^error: .*{said}")
-                self.assertNotIn("\n", status)
+                run = ("--run_dir", self.root / "run", "--output", self.root / "no")
+                status, _, told = explain(*run, *arguments)
+                self.assertEqual(status, MISTAKE)
+                self.assertRegex(told, f"error: .*{said}.*\n$")  # a bar may stand before it
         self.assertFalse((self.root / "no").exists())
 
     def test_pictures_are_not_written_among_the_photographs(self):
-        status, _, _ = explain("--run_dir", "run", "--output", self.root / "in" / "why", self.root / "in")
-        self.assertIn("lies among the photographs", status)
+        status, _, told = explain("--run_dir", "run", "--output", self.root / "in" / "why", self.root / "in")
+        self.assertEqual(status, MISTAKE)
+        self.assertIn("lies among the photographs", told)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class CommandTest(tf.test.TestCase):
     def _refused(self, expected, *runs, **options):
         with self.assertRaises(SystemExit) as caught:
             self._make(self.folder / "refused", *runs, **options)
-        self.assertIn(expected, caught.exception.code)
+        self.assertIn(expected, str(caught.exception))
 
     def test_it_predicts_like_any_run_by_the_mean_of_its_members(self):
         records = open_records(tiny.records_root(), tiny.DATASET)

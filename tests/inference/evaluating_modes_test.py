@@ -32,4 +32,4 @@ class EvaluatingModesTest(tf.test.TestCase):
     def test_a_mode_that_was_not_fitted_is_one_line(self):
         with self.assertRaises(SystemExit) as caught:
             self._run("--mode", "tta8")
-        self.assertIn("nothing was fitted for the mode 'tta8'", caught.exception.code)
+        self.assertIn("nothing was fitted for the mode 'tta8'", str(caught.exception))

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf import predict
-from dr_tf.console import UserError
+from dr_tf.console import MISTAKE, UserError
 from dr_tf.data.records import open_records
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.case import Case
@@ -19,7 +19,7 @@ from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.rule import Mode, Rule
 from dr_tf.inference.run import Run, load_run, read_bank
-from tests import tiny
+from tests import commands, tiny
 from tests.inference import heads
 from tests.inference.reading_test import PREPARATION, Deadly, photograph
 
@@ -257,17 +257,13 @@ class CasesTest(tf.test.TestCase):
 class CommandTest(tf.test.TestCase):
     def _run(self, *arguments):
         """(exit status, standard output, standard error)."""
-        import contextlib
-        import io
+        return commands.run(predict.main, "--run_dir", tiny.run_dir(), *arguments)
 
-        output, errors = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            try:
-                predict.main(["--run_dir", str(tiny.run_dir()), *map(str, arguments)])
-                status = 0
-            except SystemExit as end:
-                status = end.code
-        return status, output.getvalue(), errors.getvalue()
+    def _refused(self, said, *arguments):
+        """In one line, with a status that no photograph gives."""
+        status, _, errors = self._run(*arguments)
+        self.assertEqual(status, MISTAKE)
+        self.assertRegex(errors, f"^error: .*{said}.*\n$")
 
     def test_json_lines_of_a_folder(self):
         folder = tiny.photographs()[0].parents[1]
@@ -291,9 +287,7 @@ class CommandTest(tf.test.TestCase):
         for name, point in points.items():
             _, output, _ = self._run("--format", "json", "--point", name, photograph)
             self.assertEqual(json.loads(output)["threshold"], point.threshold)
-        self.assertIn(
-            "unknown operating point 'best'; known: sensitivity_0.9,", self._run("--point", "best", photograph)[0]
-        )
+        self._refused("unknown operating point 'best'; known: sensitivity_0.9,", "--point", "best", photograph)
 
     def test_a_bad_photograph_is_named_and_the_status_tells(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -312,10 +306,10 @@ class CommandTest(tf.test.TestCase):
             ([], "plain"),
         ):
             self.assertEqual(predict.mode_of(predict.parse(["--run_dir", "x", "y", *arguments])), mode)
-        said = self._run("--tta", 3, tiny.photographs()[0])[0]
-        self.assertIn("fitted for the mode 'tta3'; known: plain, tta4", said)
+        self._refused("fitted for the mode 'tta3'; known: plain, tta4", "--tta", 3, tiny.photographs()[0])
 
     def test_mistakes_in_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
-            self.assertIn("there is no photograph below", self._run(folder)[0])
-        self.assertIn("there is no file nowhere.jpg", self._run("nowhere.jpg")[0])
+            self._refused("there is no photograph below", folder)
+        self._refused("there is no file nowhere.jpg", "nowhere.jpg")
+        self._refused("is no finished run", "--run_dir", "nowhere", tiny.photographs()[0])

@@ -1,9 +1,18 @@
-"""How records were made is read from their name."""
+"""How records were made is read from their name, and an original goes through the same."""
 
+import pathlib
+import tempfile
 import unittest
 
+import numpy as np
+
 from dr_tf.console import UserError
+from dr_tf.data.records import open_records
+from dr_tf.fundus.enhance import ENHANCEMENTS
 from dr_tf.inference.preparation import Preparation
+from tests.tfrecords_builder.trees import run_builder, write_folder
+
+CLASSES = "none,mild,moderate,severe,proliferative"
 
 
 class NameTest(unittest.TestCase):
@@ -16,6 +25,25 @@ class NameTest(unittest.TestCase):
         for name in ("drawn/plain", "idrid/512-sharp-q95", "idrid/512-clahe-q95+odir/512-plain-q95"):
             with self.subTest(name), self.assertRaisesRegex(UserError, "does not say how they were made"):
                 Preparation.of_records(name, 224)
+
+
+class EnhancedTest(unittest.TestCase):
+    def test_an_original_is_enhanced_as_its_record_was(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = write_folder(pathlib.Path(folder) / "photographs", splits=("train",), each=1)
+            for enhancement in ENHANCEMENTS:
+                with self.subTest(enhancement):
+                    self._check(source, pathlib.Path(folder) / "records", enhancement)
+
+    def _check(self, source, root, enhancement):
+        flags = ["--name", "eyes", "--classes", CLASSES, "--image_size", "64", "--workers", "1", "--audit", "off"]
+        run_builder("folder", "--source", source, "--records", root, "--enhancement", enhancement, *flags)
+        records = open_records(root, f"eyes/64-{enhancement}-q95")
+        preparation = Preparation.of_records(records.name, 64)
+        self.assertEqual(preparation.enhancement, enhancement)
+        for row in records.rows("train"):
+            original = (source / records.columns["image_id"][row]).read_bytes()
+            np.testing.assert_array_equal(preparation(original)[0], records.photograph(row))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """Small source trees with drawn photographs: what the builder's tests crop, break and count."""
 
-import contextlib
 import csv
 import functools
 import hashlib
 import io
 import os
 import pathlib
-import sys
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from tests import commands
 from tfrecords_builder.__main__ import main
 from tfrecords_builder.crops import crop_sample
 
@@ -134,15 +133,7 @@ def digests(folder):
 
 def run_builder(*arguments):
     """(exit status, standard output, standard error) of the command, run in this process."""
-    output, errors, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-            if isinstance(end.code, str):  # as the interpreter does
-                print(end.code, file=sys.stderr)
-    return status, output.getvalue(), errors.getvalue()
+    return commands.run(main, *arguments)
 
 
 class Deadly:

@@ -159,7 +159,7 @@ class EdemaTest(tf.test.TestCase):
         flags = ["--gin_param", f"train.dataset = '{tiny.DATASET}'", "--run_dir", self.folder / "other"]
         with self.assertRaises(SystemExit) as caught:
             _quietly(train.main, "--gin_file", self.folder / "config.gin", "--records", tiny.records_root(), *flags)
-        self.assertRegex(str(caught.exception.code), "no label that the output 'dme' .*train.heads")
+        self.assertRegex(str(caught.exception), "no label that the output 'dme' .*train.heads")
 
     def test_a_definition_of_both_labels_decides_by_a_head_of_its_own(self):
         heads = "train.heads = {'grade': @softmax(), 'dme': @edema(), 'refer': @binary()}"

@@ -149,7 +149,7 @@ class PairsTest(tf.test.TestCase):
             ]
             with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
                 train.main([str(argument) for argument in arguments])
-            self.assertRegex(str(caught.exception.code), "the model takes one photograph, .* holds pairs")
+            self.assertRegex(str(caught.exception), "the model takes one photograph, .* holds pairs")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class SeveralSetsTest(tf.test.TestCase):
     def _refused(self, expected, *flags):
         with self.assertRaises(SystemExit) as caught:
             self._train(*flags)
-        self.assertRegex(str(caught.exception.code), expected)
+        self.assertRegex(str(caught.exception), expected)
 
     def _names(self, rows):
         return open_records(self.records, BOTH).columns["image_id"][rows].tolist()

@@ -50,8 +50,8 @@ class TrainTest(tf.test.TestCase):
         """The one line that a person is answered with."""
         with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
             self._train(*bindings, **options)
-        self.assertRegex(str(caught.exception.code), expected)
-        self.assertNotIn("\n", str(caught.exception.code))
+        self.assertRegex(str(caught.exception), expected)
+        self.assertNotIn("\n", str(caught.exception))
 
     def _history(self, run_dir=None):
         with open((run_dir or self.run_dir) / "history.csv", newline="") as file:
