@@ -56,13 +56,10 @@ def _reduction(shorter, side):
 
 
 def _pixels(data, flags):
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of a bad file we say one line ourselves
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         pixels = None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise BadPhotographError("the file cannot be decoded")
     return pixels

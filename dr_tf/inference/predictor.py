@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from dr_tf.fundus import apart
 from dr_tf.inference.decision import unusable
 from dr_tf.inference.edema import not_told
 from dr_tf.inference.modes import answers
@@ -31,6 +32,7 @@ class Predictor:
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
         from dr_tf.inference.run import load_run, read_bank, read_edema
 
+        apart.start()  # while the network loads
         network, rule, preparation, cloud = load_run(run_dir)
         rule.mode(mode)  # before a bank is looked for that nobody made
         edema = read_edema(run_dir, network.width)
@@ -47,7 +49,7 @@ class Predictor:
             yield from self._decide(batch)
 
     def decide(self, photograph):
-        """Of one photograph, read in this process: another one would take longer to start."""
+        """Of one photograph."""
         return next(self._decide([(*_names([photograph]), read(self.preparation, photograph))]))
 
     def _decide(self, batch):

@@ -1,31 +1,18 @@
-"""Photographs read and prepared ahead, each in a process that has nothing else to do.
-
-libjpeg tells of damaged data by a line on stderr, which is a process's and not a thread's; and a malicious file may kill
-who decodes it. Plain pipes: multiprocessing's processes would import, and so run, a caller's script that is not guarded.
-"""
+"""Photographs read and prepared, each in a process that has nothing else to do."""
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
-import os
 import pathlib
-import pickle
-import queue
-import signal
 import stat
-import subprocess
-import sys
-import weakref
 
 import cv2
 import numpy as np
 
+from dr_tf.fundus import apart
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
-
-_DIED = "the process that read it died: the file may be malicious"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +25,19 @@ class Read:
     reason: str = ""
 
 
-def read(preparation, photograph):
-    """`photograph`: a path, bytes, or uint8 RGB."""
+def read(preparation, photograph, processes=None):
+    """`photograph`: a path, bytes, or uint8 RGB. May be called from any thread.
+
+    In one of `processes`, or of those that all such calls share.
+    """
+    try:
+        return processes(_read, preparation, photograph) if processes else _read(preparation, photograph)
+    except BadPhotographError as error:  # it killed who read it
+        return Read(reason=str(error))
+
+
+@apart.heard
+def _read(preparation, photograph):
     try:
         pixels, prepared = preparation(_data(photograph))
         return Read(pixels, prepared.gradability, prepared.geometry)
@@ -69,71 +67,17 @@ class Readers:
     """As many processes as are needed, `most` at most; they end when this is forgotten, or with this process."""
 
     def __init__(self, preparation, most=None):
-        self._preparation, self.most = preparation, most or os.cpu_count()
-        self._idle = queue.SimpleQueue()
-        for _ in range(self.most):
-            self._idle.put(None)  # not started yet
+        self._preparation, self._processes = preparation, apart.Processes(most)
 
     def ahead(self, photographs, most):
         """A Read of each photograph, in order, with at most `most` begun and not yet taken."""
-        pool, waiting = concurrent.futures.ThreadPoolExecutor(self.most), collections.deque()
+        pool, waiting = concurrent.futures.ThreadPoolExecutor(self._processes.most), collections.deque()
         try:
             for photograph in photographs:
-                waiting.append(pool.submit(self._read, photograph))
+                waiting.append(pool.submit(read, self._preparation, photograph, self._processes))
                 if len(waiting) >= most:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _read(self, photograph):
-        reader = self._idle.get()
-        try:
-            reader = reader or _Reader(self._preparation)
-            return reader(photograph)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            reader = None
-            return Read(reason=_DIED)
-        finally:
-            self._idle.put(reader)
-
-
-class _Reader:
-    def __init__(self, preparation):
-        # The paths of this process, as a script may have added the project's.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from dr_tf.inference import reading; reading.serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        weakref.finalize(self, _end, self._process)
-        self._send(preparation)
-
-    def __call__(self, photograph):
-        self._send(photograph)
-        return pickle.load(self._process.stdout)  # from our own process
-
-    def _send(self, value):
-        pickle.dump(value, self._process.stdin)
-        self._process.stdin.flush()
-
-
-def _end(process):
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # it may have died
-            pipe.close()
-    process.wait()
-
-
-def serve():
-    """What such a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
-    cv2.setNumThreads(1)
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    preparation = pickle.load(requests)
-    while requests.peek(1):
-        pickle.dump(read(preparation, pickle.load(requests)), answers)
-        answers.flush()
