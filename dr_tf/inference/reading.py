@@ -9,7 +9,7 @@ import stat
 import cv2
 import numpy as np
 
-from dr_tf.fundus import apart
+from dr_tf.fundus import apart, memory
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
@@ -39,7 +39,8 @@ def read(preparation, photograph, processes=None):
 @apart.heard
 def _read(preparation, photograph):
     try:
-        pixels, prepared = preparation(_data(photograph))
+        with memory.turn(_size(photograph)):
+            pixels, prepared = preparation(_data(photograph))
         return Read(pixels, prepared.gradability, prepared.geometry)
     except BadPhotographError as error:
         reason = str(error)
@@ -57,10 +58,18 @@ def _data(photograph):
         return cv2.imencode(".png", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR))[1].tobytes()
     if isinstance(photograph, bytes):
         return photograph
-    path = pathlib.Path(photograph)
-    if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe would never end
+    return pathlib.Path(photograph).read_bytes()
+
+
+def _size(photograph):
+    """In bytes, where it may be read at all."""
+    if isinstance(photograph, (np.ndarray, bytes)):
+        return len(photograph) if isinstance(photograph, bytes) else photograph.nbytes
+    status = pathlib.Path(photograph).stat()
+    if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
         raise BadPhotographError("not a file")
-    return path.read_bytes()
+    memory.check_file(status.st_size)
+    return status.st_size
 
 
 class Readers:
