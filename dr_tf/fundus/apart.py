@@ -31,7 +31,7 @@ def listen():
     """
     global _HEARD
     sys.stderr.flush()
-    _HEARD = tempfile.TemporaryFile(buffering=0)
+    _HEARD = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
     os.dup2(_HEARD.fileno(), 2)
 
 
@@ -131,6 +131,8 @@ def _end(process, parent):
 def serve():
     """What such a process does."""
     import cv2
+
+    import dr_tf.fundus.prepare  # noqa: F401  what it will be asked for, while nobody waits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
     cv2.setNumThreads(1)

@@ -12,7 +12,7 @@ from dr_tf.fundus.header import BadPhotographError
 MOST = 600_000_000
 MOST_OF_A_FILE = 320_000_000
 LARGE = 64_000_000
-_PACKED = 250  # times: no camera's noise packs so well; deflate packs one plain colour a thousand times
+_PACKED = 100  # times: no camera's noise packs so well; deflate packs one plain colour a thousand times
 
 _mine = threading.local()
 

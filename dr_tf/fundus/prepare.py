@@ -17,7 +17,7 @@ from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
 from dr_tf.fundus.header import BadPhotographError, read_header
-from dr_tf.fundus.recognize import why_no_retina
+from dr_tf.fundus.recognize import why_no_retina, without_colour
 
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
 _OVERSAMPLING = 1.3
@@ -70,6 +70,8 @@ def _find(data, side, max_pixels):
     reason = why_no_retina(photograph.rgb, border, working_copy)
     if reason:
         raise BadPhotographError(f"no retina found: {reason}")
+    if without_colour(border, *working_copy):
+        raise BadPhotographError("greyscale or red-free photograph: what is graded here is learned from colour")
     return photograph, border
 
 
