@@ -6,7 +6,7 @@ import tempfile
 import cv2
 import numpy as np
 
-from dr_tf.fundus import memory, tiff_data
+from dr_tf.fundus import memory, tiff, tiff_data
 from dr_tf.fundus.header import BadPhotographError, read_header
 
 MAX_PIXELS = 200_000_000
@@ -80,6 +80,8 @@ def _decoded(data, header, reduction):
         return _upright(_eight_bit_rgb(pixels), header.orientation)
     if header.format == "tiff" and (fault := tiff_data.fault(data)):
         raise BadPhotographError(fault)
+    if header.piece and _is_large(header):
+        return _upright(_by_pieces(data, header, reduction), header.orientation)
     decoded = _pixels_from_file if _is_large(header) else _pixels
     pixels = decoded(data, _JPEG_FLAGS[1] if header.format == "bmp" else cv2.IMREAD_UNCHANGED)
     rgb = _eight_bit_rgb(pixels, composite=header.format == "png", reduction=reduction)
@@ -97,12 +99,12 @@ def _pixels(data, flags):
 
 
 def _pixels_from_file(data, flags):
-    """The same in half the memory: what it decodes from memory, OpenCV copies to hand it over."""
+    """The same in half the memory: what imdecode gives, OpenCV copies to hand it over."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         try:
-            pixels = cv2.imread(file.name, flags)
+            pixels = cv2.imread(file.name, None, flags)  # of which no copy is made, as one is without None
         except cv2.error:
             pixels = None
     if pixels is None:
@@ -110,11 +112,26 @@ def _pixels_from_file(data, flags):
     return pixels
 
 
-def _eight_bit_rgb(pixels, *, composite=False, reduction=1):
+def _by_pieces(data, header, reduction):
+    """A large TIFF, of which only some strips are unpacked at a time; twice, as all of them tell the full scale."""
+    tags = tiff.read_tags(data)
+
+    def pieces():
+        for top, piece in tiff.pieces(data, tags, header.piece):
+            yield top // reduction, _pixels(piece, cv2.IMREAD_UNCHANGED)
+
+    full = max(_full_scale(pixels) for _, pixels in pieces())
+    rgb = np.empty((header.height // reduction, header.width // reduction, 3), np.uint8)
+    for top, pixels in pieces():
+        if top < len(rgb):
+            some = _eight_bit_rgb(pixels, full=full, reduction=reduction)
+            rgb[top : top + len(some)] = some
+    return rgb
+
+
+def _eight_bit_rgb(pixels, *, composite=False, reduction=1, full=None):
     """Some rows at a time where there are many, so that no further copies of all are made."""
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise BadPhotographError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
-    full = 255 if pixels.dtype == np.uint8 else _full_scale(pixels)
+    full = full or _full_scale(pixels)
     height, width = (side // reduction for side in pixels.shape[:2])
     rows = max(1, _AT_ONCE // max(1, pixels[0].nbytes * reduction))
     rgb = np.empty((height, width, 3), np.uint8)
@@ -140,6 +157,10 @@ def _rows_to_rgb(pixels, full, composite):
 
 def _full_scale(pixels):
     """Cameras store 10, 12 or 14 bits in 16: read as 16 they would be all but black."""
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise BadPhotographError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
+    if pixels.dtype == np.uint8:
+        return 255
     brightest = int(pixels.max())
     return next(2**bits - 1 for bits in (10, 12, 14, 16) if brightest < 2**bits)
 

@@ -23,6 +23,7 @@ class Header:
     orientation: int = 1  # EXIF: 5 to 8 swap width and height
     pixel: int = dataclasses.field(default=3, compare=False)  # bytes, as it is decoded
     held: int = dataclasses.field(default=0, compare=False)  # bytes that decoding takes besides the pixels
+    piece: int = dataclasses.field(default=0, compare=False)  # rows at a time that it can be decoded by; 0: only whole
 
     @property
     def size(self):
@@ -117,21 +118,22 @@ _CHANNELS = {0: 1, 2: 3, 3: 3}  # by colour type; with alpha 4
 
 def _png(data):
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    position, orientation, channels = 8, 1, _CHANNELS.get(colour, 4)
+    position, orientation, channels, longest = 8, 1, _CHANNELS.get(colour, 4), 0
     while True:
         length, kind = struct.unpack_from(">I4s", data, position)
-        body = data[position + 4 : position + 8 + length]
+        longest = max(longest, length)  # OpenCV reads a chunk at a time, most encoders write few kilobytes in each
+        body = memoryview(data)[position + 4 : position + 8 + length]  # of megabytes, perhaps: no copy
         (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
         if zlib.crc32(body) != checksum:
             raise BadPhotographError("the PNG file is damaged")
         if kind == b"eXIf":
-            orientation = _orientation(body[4:])
+            orientation = _orientation(bytes(body[4:]))
         if kind == b"tRNS":
             channels = 4
         if kind == b"acTL":
             raise BadPhotographError("the PNG file is an animation")
         if kind == b"IEND":
-            return Header("png", width, height, orientation, channels * (2 if bits == 16 else 1))
+            return Header("png", width, height, orientation, channels * (2 if bits == 16 else 1), longest)
         position += 12 + length
 
 
@@ -148,7 +150,7 @@ def _tiff(data):
     orientation = orientation if 1 <= orientation <= 8 else 1
     pixel, held = tiff.decoded_bytes(tags)
     turned = pixel * width * height if orientation > 1 else 0  # OpenCV turns it in a copy
-    return Header("tiff", width, height, orientation, pixel, held + turned)
+    return Header("tiff", width, height, orientation, pixel, held + turned, tiff.rows_of_pieces(tags))
 
 
 def _orientation(exif):

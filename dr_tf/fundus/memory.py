@@ -38,7 +38,10 @@ def needed(header, size, reduction):
     out = 3 * pixels // reduction**2
     if header.format == "jpeg":  # decoded small at once, but twice: OpenCV copies what it hands over
         return size + header.held + 3 * out
-    return size + header.held + header.pixel * pixels + 2 * out
+    if header.piece:  # in it libtiff unpacks, OpenCV decodes and copies
+        return size + 4 * header.pixel * header.width * header.piece + 2 * out
+    mapped = size if header.format == "tiff" else 0  # libtiff maps the file besides
+    return size + mapped + header.held + header.pixel * pixels + 2 * out
 
 
 @contextlib.contextmanager

@@ -14,17 +14,15 @@ import numpy as np
 
 from dr_tf.fundus.header import BadPhotographError, read_header
 from dr_tf.fundus.tiff import (
-    BITS,
     COMPRESSION,
     HEIGHT,
     JPEG_TABLES,
-    PLANAR,
-    SAMPLES,
     TILES,
     one,
     part_size,
     parts,
     read_tags,
+    row_bytes,
 )
 
 _AT_ONCE = 1 << 20
@@ -36,11 +34,13 @@ def fault(data):
     compression = one(tags, COMPRESSION)
     if compression != _JPEG and compression not in _FILLS:
         return f"a TIFF of compression {compression}, of which damage cannot be told; save it with LZW, deflate or none"
+    if not tags.get(TILES[0]) and len(parts(tags)) < math.ceil(one(tags, HEIGHT) / max(part_size(tags)[1], 1)):
+        return "the TIFF file is damaged"
     for part, rows in _parts(data, tags):
         if compression == _JPEG:
             whole = _is_jpeg(part, tags)
         else:
-            whole = any(_FILLS[compression](part, _row_bytes(tags) * count) for count in rows)
+            whole = any(_FILLS[compression](part, row_bytes(tags) * count) for count in rows)
         if not whole:
             return "the TIFF file is damaged"
     return ""
@@ -56,11 +56,6 @@ def _parts(data, tags):
             memoryview(data)[offset : offset + size],
             (one(tags, HEIGHT) - (down - 1) * rows, rows) if last else (rows,),
         )
-
-
-def _row_bytes(tags):
-    samples = one(tags, SAMPLES) if one(tags, PLANAR) == 1 else 1
-    return (part_size(tags)[0] * samples * one(tags, BITS) + 7) // 8
 
 
 def _raw(part, size):
