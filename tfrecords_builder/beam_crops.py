@@ -36,7 +36,7 @@ def crop_on_beam(samples, options, folder, runner):
 
 
 class _Crops(beam.DoFn):
-    """In a process apart: a photograph may kill it, and libjpeg's warnings are told by what a process says."""
+    """In a process apart: a photograph may kill it."""
 
     def __init__(self, options):
         self._options = options

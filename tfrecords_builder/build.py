@@ -7,6 +7,7 @@ import fcntl
 import functools
 import json
 import os
+import pathlib
 import shutil
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.fingerprint import differences, fingerprint
+from tfrecords_builder.manifest import refuse_damaged, write_manifest
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
@@ -78,6 +80,7 @@ def build(plan, listing):
         made_from = fingerprint(plan, listing)
         if plan.target.exists() and not plan.overwrite:
             _check_same(plan, made_from)
+            refuse_damaged(plan.target)
             return None
         try:
             return _build(plan, listing, made_from)
@@ -106,6 +109,7 @@ def _build(plan, listing, made_from):
     )
     if plan.options.audit != "off":
         write_csv(folder / "audit.csv", COLUMNS, with_splits(verdict.rows, samples))
+    write_manifest(pathlib.Path(folder))
     _put_in_place(plan, folder)
     size = sum(path.stat().st_size for path in plan.target.iterdir())
     return Report(plan, spool.crops(), rejections, size, time.monotonic() - start, verdict)

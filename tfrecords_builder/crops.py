@@ -8,14 +8,13 @@ import stat
 import cv2
 import numpy as np
 
+from dr_tf.fundus import memory
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare_undamaged
 from tfrecords_builder.copies import Trace, trace
 from tfrecords_builder.samples import Rejection, Sample
-
-_LARGEST_FILE = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +71,12 @@ def _crop(sample, options):
     status = sample.path.stat()
     if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
         raise BadPhotographError("not a file")
-    if status.st_size > _LARGEST_FILE:
-        raise BadPhotographError("the file is over 2 GiB")
+    memory.check_file(status.st_size)
+    with memory.turn(status.st_size):
+        return _crop_file(sample, options)
+
+
+def _crop_file(sample, options):
     data = sample.path.read_bytes()
     prepared = prepare_undamaged(
         data,

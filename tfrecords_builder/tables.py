@@ -49,11 +49,17 @@ def _cells(path):
 def _text_cells(path):
     text = _text(path)
     # Not splitlines(): it also cuts at characters that stand inside cells, and joins the lines of a quoted cell.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    # Strict: a quote that nobody closes would take the rows up to the next one, or to the end, into one cell.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    rows, line = [], 1
     try:
-        return [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, start=1)]
+        for number, row in enumerate(reader, start=1):
+            rows.append((number, [cell.strip() for cell in row]))
+            line = reader.line_num + 1
+        return rows
     except csv.Error as error:
-        raise UserError(f"{path} cannot be read as a table: line {reader.line_num}: {error}") from None
+        why = f"the row that begins in line {line}: {error}; is a quote not closed?"
+        raise UserError(f"{path} cannot be read as a table: {why}") from None
 
 
 def _excel_cells(path):

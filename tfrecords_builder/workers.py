@@ -84,11 +84,14 @@ def _pool(workers):
 
 
 def _start():
-    """One thread of OpenCV a process, and no life after the parent's: a killed build leaves no worker behind."""
+    """A process hears its own libraries, with one thread of OpenCV, and has no life after its parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
 
     import cv2
 
+    from dr_tf.fundus import apart
+
     cv2.setNumThreads(1)
+    apart.listen()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

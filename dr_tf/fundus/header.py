@@ -8,6 +8,8 @@ import re
 import struct
 import zlib
 
+from dr_tf.fundus import tiff
+
 
 class BadPhotographError(ValueError):
     """A file that cannot be used as a fundus photograph; the message is one line, for people."""
@@ -19,6 +21,9 @@ class Header:
     width: int  # as stored, before `orientation` is applied
     height: int
     orientation: int = 1  # EXIF: 5 to 8 swap width and height
+    pixel: int = dataclasses.field(default=3, compare=False)  # bytes, as it is decoded
+    held: int = dataclasses.field(default=0, compare=False)  # bytes that decoding takes besides the pixels
+    piece: int = dataclasses.field(default=0, compare=False)  # rows at a time that it can be decoded by; 0: only whole
 
     @property
     def size(self):
@@ -45,6 +50,7 @@ def read_header(data):
 # --- JPEG -----------------------------------------------------------------------------------------------------------
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
 # Inside entropy-coded data 0xFF is followed by a stuffed zero, a fill byte or, where an interval for them was defined, a
 # restart marker; all else ends the scan, as does a zero stuffed after a fill byte: libjpeg swallows it, none writes it.
@@ -55,7 +61,7 @@ _SCAN_END = {
 
 
 def _jpeg(data):
-    position, frame, orientation, restarts = 2, None, 1, False
+    position, frame, orientation, restarts, scans = 2, None, 1, False, 0
     while True:
         position = data.find(b"\xff", position)
         if position < 0:
@@ -68,17 +74,29 @@ def _jpeg(data):
         (length,) = struct.unpack_from(">H", data, position + 1)
         if marker in _FRAMES and frame is None:
             height, width = struct.unpack_from(">HH", data, position + 4)
-            frame = Header("jpeg", width, height)
+            frame = Header(
+                "jpeg", width, height, held=_coefficients(data[position + 8 : position + 21], width * height)
+            )
+            scans += marker in _PROGRESSIVE
         elif marker == 0xE1 and data[position + 3 : position + 9] == b"Exif\0\0":
             orientation = _orientation(data[position + 9 : position + 1 + length])
         elif marker == 0xDD:
             restarts = True
         position += 1 + length
         if marker == 0xDA:
+            scans += 1
             position = _end_of_scan(data, position, restarts)
     if frame is None:
         raise BadPhotographError("the JPEG file holds no picture")
-    return dataclasses.replace(frame, orientation=orientation)
+    # In one scan a JPEG is decoded row by row; in several, libjpeg keeps all that it has read.
+    return dataclasses.replace(frame, orientation=orientation, held=frame.held if scans > 1 else 0)
+
+
+def _coefficients(components, pixels):
+    """Bytes of all coefficients, two for each; `components`: their number, and of each its id, factors and table."""
+    factors = [divmod(byte, 16) for byte in components[2 : 1 + 3 * components[0] : 3]]
+    most = max((a for a, _ in factors), default=1) * max((d for _, d in factors), default=1)
+    return 2 * pixels * sum(across * down for across, down in factors) // max(most, 1)
 
 
 def _end_of_scan(data, position, restarts):
@@ -95,69 +113,50 @@ def _end_of_scan(data, position, restarts):
 # --- PNG ------------------------------------------------------------------------------------------------------------
 
 
+_CHANNELS = {0: 1, 2: 3, 3: 3}  # by colour type; with alpha 4
+
+
 def _png(data):
-    width, height = struct.unpack_from(">II", data, 16)
-    position, orientation = 8, 1
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    position, orientation, channels, longest = 8, 1, _CHANNELS.get(colour, 4), 0
     while True:
         length, kind = struct.unpack_from(">I4s", data, position)
-        body = data[position + 4 : position + 8 + length]
+        longest = max(longest, length)  # OpenCV reads a chunk at a time, most encoders write few kilobytes in each
+        body = memoryview(data)[position + 4 : position + 8 + length]  # of megabytes, perhaps: no copy
         (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
         if zlib.crc32(body) != checksum:
             raise BadPhotographError("the PNG file is damaged")
         if kind == b"eXIf":
-            orientation = _orientation(body[4:])
+            orientation = _orientation(bytes(body[4:]))
+        if kind == b"tRNS":
+            channels = 4
+        if kind == b"acTL":
+            raise BadPhotographError("the PNG file is an animation")
         if kind == b"IEND":
-            return Header("png", width, height, orientation)
+            return Header("png", width, height, orientation, channels * (2 if bits == 16 else 1), longest)
         position += 12 + length
 
 
 # --- TIFF (EXIF holds one, too) -------------------------------------------------------------------------------------
 
-_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274
-_OFFSETS_AND_SIZES = ((273, 279), (324, 325))  # strips, tiles
-_READ = frozenset({_WIDTH, _HEIGHT, _ORIENTATION, *_OFFSETS_AND_SIZES[0], *_OFFSETS_AND_SIZES[1]})
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-
-
-def _tags(data):
-    """{tag: values} of the first directory of a TIFF or BigTIFF; of a repeated tag the first, as libtiff has it."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-    head, word = ("HHQ", "Q") if big else ("HHI", "I")
-    entry = struct.calcsize("<" + head + word)
-    tags = {}
-    for position in range(start + (8 if big else 2), start + (8 if big else 2) + min(count, 4096) * entry, entry):
-        tag, kind, number = struct.unpack_from(order + head, data, position)
-        if tag not in _READ or tag in tags:
-            continue
-        tags[tag] = ()
-        if kind not in _TYPES or number > len(data):
-            continue
-        values, at = f"{order}{number}{_TYPES[kind]}", position + struct.calcsize("<" + head)
-        if struct.calcsize(values) > struct.calcsize("<" + word):
-            (at,) = struct.unpack_from(order + word, data, at)
-        tags[tag] = struct.unpack_from(values, data, at)
-    return tags
-
 
 def _tiff(data):
-    tags = _tags(data)
-    if not (tags.get(_WIDTH) and tags.get(_HEIGHT)):
+    tags = tiff.read_tags(data)
+    if not (tags.get(tiff.WIDTH) and tags.get(tiff.HEIGHT)):
         raise BadPhotographError("the TIFF file states no size")
-    for offsets, sizes in _OFFSETS_AND_SIZES:
-        ends = [offset + size for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)]
-        if ends and max(ends) > len(data):
-            raise BadPhotographError("the TIFF file is cut short")
-    orientation = (tags.get(_ORIENTATION) or (1,))[0]
-    return Header("tiff", tags[_WIDTH][0], tags[_HEIGHT][0], orientation if 1 <= orientation <= 8 else 1)
+    if any(offset + size > len(data) for offset, size in tiff.parts(tags)):
+        raise BadPhotographError("the TIFF file is cut short")
+    width, height, orientation = (tiff.one(tags, tag) for tag in (tiff.WIDTH, tiff.HEIGHT, tiff.ORIENTATION))
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    pixel, held = tiff.decoded_bytes(tags)
+    turned = pixel * width * height if orientation > 1 else 0  # OpenCV turns it in a copy
+    return Header("tiff", width, height, orientation, pixel, held + turned, tiff.rows_of_pieces(tags))
 
 
 def _orientation(exif):
     """A camera's broken EXIF block is no reason to lose the photograph."""
     try:
-        value = (_tags(exif).get(_ORIENTATION) or (1,))[0]
+        value = tiff.one(tiff.read_tags(exif), tiff.ORIENTATION)
     except (struct.error, IndexError, OverflowError):
         return 1
     return value if 1 <= value <= 8 else 1

@@ -5,24 +5,25 @@ Records, prediction, explanation and the app all come through here, so that what
 
 import dataclasses
 import math
-import threading
+import re
 
 import cv2
 import numpy as np
 
-from dr_tf.console import captured_stderr
+from dr_tf.fundus import apart
 from dr_tf.fundus.border import find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, decode
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
-from dr_tf.fundus.header import BadPhotographError
-from dr_tf.fundus.recognize import why_no_retina
+from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.recognize import why_no_retina, without_colour
 
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
 _OVERSAMPLING = 1.3
 _SMALLEST = 32
-_ONE_AT_A_TIME = threading.Lock()  # what is said cannot be told apart
+# What libjpeg and libtiff say of damaged data; of odd tags they speak, too.
+_DAMAGED = re.compile(rb"Corrupt JPEG data|Premature end of JPEG|TIFF_Error|TIFF_Warning \w+Decode")
 _KEPT = 0.985  # of the radius: white paper shines into the outermost pixels
 
 
@@ -49,17 +50,15 @@ def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
     return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
 
 
+@apart.heard
 def prepare_undamaged(data, **options):
-    """`prepare`, and refuses a JPEG whose data are damaged. One at a time in a process, and nothing else says anything.
-
-    Overwritten data still decodes, to a wrong picture: libjpeg only warns on stderr, and OpenCV tells nobody.
-    """
-    with _ONE_AT_A_TIME, captured_stderr() as said:
+    """`prepare`, and refuses data that their library says are damaged. From any thread; it changes nothing around it."""
+    with apart.hearing() as said:
         try:
             return prepare(data, **options)
         finally:  # whatever else is found wrong with such a picture
-            if b"Corrupt JPEG data" in said():
-                raise BadPhotographError("the JPEG file is damaged") from None
+            if _DAMAGED.search(said()):
+                raise BadPhotographError(f"the {read_header(data).format.upper()} file is damaged") from None
 
 
 def _find(data, side, max_pixels):
@@ -71,6 +70,8 @@ def _find(data, side, max_pixels):
     reason = why_no_retina(photograph.rgb, border, working_copy)
     if reason:
         raise BadPhotographError(f"no retina found: {reason}")
+    if without_colour(border, *working_copy):
+        raise BadPhotographError("greyscale or red-free photograph: what is graded here is learned from colour")
     return photograph, border
 
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.fundus import apart
 from dr_tf.inference.case import EYES, SINGLE, as_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.modes import PLAIN, answers
@@ -31,6 +32,7 @@ class Predictor:
     @classmethod
     def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
+        apart.start()  # while the network loads
         run = load_run(run_dir)
         return cls(run, mode=mode, bank=read_bank(run_dir, run.rule.asked(mode)))
 
@@ -55,11 +57,11 @@ class Predictor:
             yield from self._decide(batch)
 
     def decide(self, case):
-        """Of one case, read in this process: another one would take longer to start."""
+        """Of one case. May be called from any thread."""
         return self.decided_one(case)[-1]
 
     def decided_one(self, case):
-        """As `decided`, of one case, read in this process."""
+        """As `decided`, of one case."""
         (case,) = self._checked([case])
         return next(self._decide([(case, read_case(self.run.preparation, case))]))
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -11,8 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from dr_tf.fundus import memory
+from dr_tf.fundus import tiff as tiff_tags
 from dr_tf.fundus.decode import Photograph, decode
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.prepare import prepare_undamaged
 from tests.fundus.drawn import draw_fundus, encode, jpeg
 from tests.fundus.header_test import SIGNATURES, bmp, tiff
 from tests.fundus.header_test import jpeg as jpeg_of_nothing
@@ -185,6 +189,46 @@ class ReductionTest(unittest.TestCase):
                 self.assertEqual(decode(encode(RGB, kind), side=10).reduction, 1)
 
 
+def by_tifffile(pixels, **options):
+    """As other programs write them: one strip, big-endian, BigTIFF."""
+    import tifffile
+
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, photometric="rgb", **options)
+    return stream.getvalue()
+
+
+class PiecesTest(unittest.TestCase):
+    """A large TIFF is decoded by some rows at a time."""
+
+    def test_shows_what_is_decoded_at_once(self):
+        deep = RGB.astype(np.uint16) * 16
+        files = {
+            "strips": encode(RGB, "TIFF"),
+            "LZW": encode(RGB, "TIFF", compression="tiff_lzw"),
+            "LZW, differences": cv2.imencode(".tiff", RGB[..., ::-1])[1].tobytes(),
+            "12 of 16 bits": sixteen_bit(".tiff", deep),
+            "grey": encode(GREY, "TIFF"),
+            "alpha": encode(with_alpha(255), "TIFF", compression="tiff_lzw"),
+            "turned": encode(RGB, "TIFF", tiffinfo={274: 6}),
+        }
+        with contextlib.suppress(ImportError):
+            files["one strip"] = by_tifffile(RGB)
+            files["big-endian"] = by_tifffile(deep, byteorder=">", compression="zlib", rowsperstrip=7)
+            files["BigTIFF"] = by_tifffile(deep, bigtiff=True, rowsperstrip=5)
+        for name, data in files.items():
+            whole = decode(data)
+            with (
+                self.subTest(name),
+                mock.patch.object(memory, "LARGE", 1000),
+                mock.patch.object(memory, "turn", lambda _: contextlib.nullcontext()),
+                mock.patch.object(tiff_tags, "_PIECE", 150_000),
+            ):
+                self.assertGreater(read_header(data).piece, 0)
+                np.testing.assert_array_equal(decode(data).rgb, whole.rgb)
+                self.assertEqual(decode(data, side=30).rgb.shape, (whole.height // 4, whole.width // 4, 3))
+
+
 class BombTest(unittest.TestCase):
     def test_claims_over_the_limit_are_refused_in_milliseconds(self):
         strips = (256, 4, 1, 60000), (257, 4, 1, 60000), (273, 4, 1, 8), (279, 4, 1, 8)
@@ -256,13 +300,13 @@ class BadFileTest(unittest.TestCase):
                 self.assertEqual(self.outcome(in_mode(mode, "TIFF")[0]), message)
 
     def test_whole_headers_of_nothing_cannot_be_decoded(self):
-        for name, data in {
-            "PNG": png_of_nothing(40, 40),
-            "JPEG": b"\xff\xd8\xff\xc0\0\x0b\x08\0\x28\0\x28\x01\x01\x11\0\xff\xd9",
-            "TIFF": tiff((256, 4, 1, 40), (257, 4, 1, 40)),
-        }.items():
+        for name, data, expected in (
+            ("PNG", png_of_nothing(40, 40), "the file cannot be decoded"),
+            ("JPEG", b"\xff\xd8\xff\xc0\0\x0b\x08\0\x28\0\x28\x01\x01\x11\0\xff\xd9", "the file cannot be decoded"),
+            ("TIFF", tiff((256, 4, 1, 40), (257, 4, 1, 40)), "the TIFF file is damaged"),
+        ):
             with self.subTest(name):
-                self.assertEqual(self.outcome(data), "the file cannot be decoded")
+                self.assertEqual(self.outcome(data), expected)
 
     def test_one_pixel_is_a_photograph(self):
         for kind in KINDS:
@@ -270,10 +314,12 @@ class BadFileTest(unittest.TestCase):
                 self.assertEqual(self.outcome(encode(RGB[:1, :1], kind)).rgb.shape, (1, 1, 3))
 
     def test_the_decoder_s_own_complaints_are_not_shown(self):
+        """Where photographs are read, which is in processes apart."""
         with standard_error() as written:
-            self.outcome(tiff((256, 4, 1, 40), (257, 4, 1, 40)))
-            self.outcome(png_of_nothing(40, 40))
-        self.assertNotIn("OpenCV", "".join(written))
+            for data in (tiff((256, 4, 1, 40), (257, 4, 1, 40)), png_of_nothing(40, 40)):
+                with self.assertRaises(BadPhotographError):
+                    prepare_undamaged(data, size=64)
+        self.assertEqual("".join(written), "")
 
     @settings(deadline=None)
     @given(st.sampled_from(SIGNATURES), st.binary(max_size=300))

@@ -190,17 +190,32 @@ class BadPhotographTest(unittest.TestCase):
 
     def test_unusual_files_of_a_retina_are_taken(self):
         image = photograph()
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
         for name, data in {
             "16-bit": cv2.imencode(".png", image[..., ::-1].astype(np.uint16) * 16)[1].tobytes(),
-            "grey": jpeg(grey),
-            "16-bit grey": cv2.imencode(".tiff", grey.astype(np.uint16) * 257)[1].tobytes(),
             "alpha": encode(opaque, "PNG"),
             "very dark": jpeg(photograph(brightness=0.08)),
         }.items():
             with self.subTest(name):
                 np.testing.assert_allclose(prepare(data, size=SIZE).geometry.circle, (320, 240, 210), atol=3)
+
+    def test_a_photograph_without_colour_is_refused_as_such(self):
+        image = photograph()
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        for name, data in {
+            "grey": jpeg(grey),
+            "grey as colour": jpeg(np.dstack([grey] * 3), 50),
+            "16-bit grey": cv2.imencode(".tiff", grey.astype(np.uint16) * 257)[1].tobytes(),
+            "red-free": encode(np.dstack([image[..., 1]] * 3), "PNG"),
+            "noise of a camera": jpeg(photograph(colour=False)),
+        }.items():
+            with self.subTest(name):
+                self.assert_refused(data, "greyscale or red-free photograph: .+")
+
+    def test_however_dark_a_photograph_in_colour_is_taken(self):
+        for brightness in (0.06, 0.08, 0.2):
+            with self.subTest(brightness=brightness):
+                self.assertEqual(prepare(jpeg(photograph(brightness=brightness)), size=SIZE).image.shape[0], SIZE)
 
     def test_the_limit_of_pixels_is_an_argument(self):
         with self.assertRaisesRegex(BadPhotographError, "^640 x 480 is over the limit of 0.3 megapixels$"):

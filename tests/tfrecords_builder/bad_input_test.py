@@ -98,6 +98,11 @@ BAD = {
     "no width.png": (png_that_claims(0, 300), "states a size of zero"),
     "no height.jpg": (jpeg_that_claims(400, 0), "states a size of zero"),
     "float.tif": (opencv("tiff", GOOD.astype(np.float32) / 255), "pixels of type float32"),
+    "grey.jpg": (trees.jpeg(Image.fromarray(GOOD).convert("L")), "greyscale or red-free photograph"),
+    "grey 16 bit.tif": (opencv("tiff", GOOD[..., 1].astype(np.uint16) * 257), "greyscale or red-free photograph"),
+    "flipped.tif": (overwritten(trees.encoded(GOOD, "tiff", compression="tiff_lzw"), b"LZW"), "TIFF file is damaged"),
+    "a byte too few.jpg": (JPEG[: len(JPEG) // 2] + JPEG[len(JPEG) // 2 + 100 :], "JPEG file is damaged"),
+    "bomb.png": (trees.encoded(np.zeros((6000, 6000, 3), np.uint8), "png"), "no photograph packs so well"),
     "all black.jpg": (trees.jpeg(plain(0)), NO_RETINA),
     "all white.jpg": (trees.jpeg(plain(255)), NO_RETINA),
     "one colour.png": (trees.encoded(plain((190, 95, 45)), "png"), NO_RETINA),
@@ -143,17 +148,13 @@ ACCEPTED = {
     "Auge — 眼底 é.jpg": JPEG,
     "not utf-8 \udce9.jpg": JPEG,
 }  # fmt: skip
-GREY = {
-    "grey.jpg": trees.jpeg(Image.fromarray(GOOD).convert("L")),
-    "grey 16 bit.tif": opencv("tiff", GOOD[..., 1].astype(np.uint16) * 257),
-}
 
 
 def write_all(source):
     """One class folder with everything wrong and odd, and others so that each split gets something."""
     for name, (data, _) in BAD.items():
         trees.write(source / "mild" / name, data)
-    for name, data in (ACCEPTED | GREY).items():
+    for name, data in ACCEPTED.items():
         trees.write(source / "severe" / name, data)
     (source / "mild" / "folder.jpg").mkdir()
     (source / "mild" / "dangling.jpg").symlink_to(source / "gone.jpg")
@@ -201,6 +202,11 @@ class BadPhotographsTest(tf.test.TestCase):
         self.assertEqual(self.result.returncode, 0, self.result.stderr)
         self.assertNotIn("Traceback", self.result.stdout + self.result.stderr)
 
+    def test_libraries_say_nothing_at_the_terminal(self):
+        """Neither while photographs are cropped nor while the sheet is drawn."""
+        for said in ("Corrupt JPEG", "TIFF_", "libpng", "WARN"):
+            self.assertNotIn(said, self.result.stderr)
+
     def test_each_bad_file_is_named_with_its_reason(self):
         reasons = {row["image_id"]: row["reason"] for row in trees.read_csv(self.target / "rejected.csv")}
         expected = {name: fragment for name, (_, fragment) in BAD.items()} | SPECIAL
@@ -223,11 +229,6 @@ class BadPhotographsTest(tf.test.TestCase):
             with self.subTest(stored):
                 image = records[f"severe/{stored}"]
                 self.assertLess(np.abs(image - upright).mean(), 8)
-        for name in GREY:
-            with self.subTest(name):
-                image = records[f"severe/{name}"].astype(float)
-                self.assertLess(np.ptp(image, axis=-1).mean(), 4)
-                self.assertGreater(np.corrcoef(image[..., 1].ravel(), upright[..., 1].ravel())[0, 1], 0.98)
 
     def test_summary_counts_them(self):
         count = len(BAD) + len(SPECIAL) - IS_ROOT
@@ -283,6 +284,8 @@ class NothingLeftTest(unittest.TestCase):
             (b"file,grade,grade\na,1,1\n", ("--name", "x"), "names a column twice"),
             (bytes(300), ("--name", "x"), "is not a text table"),
             (b'file,grade\n"a,1\n' + b"b,1\n" * 40000, ("--name", "x"), "cannot be read as a table"),
+            (b'file,grade\na,1\n"b,1\n' + b"c,1\n" * 20, ("--name", "x"), "the row that begins in line 3"),
+            (b'file,grade\n"b,1\n' + b"c,1\n" * 20 + b'"d",1\n', ("--name", "x"), "is a quote not closed?"),
             (b"file,grade\na,1\n", ("--name", "My Set"), "--name 'My Set': use small letters"),
             (b"file,grade\na,1\n", ("--name", "../x"), "--name '../x': use small letters"),
             (b"file,grade\na,1\n", ("--name", "x", "--shares", "train"), "--shares 'train' is not of the form"),

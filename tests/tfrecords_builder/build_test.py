@@ -364,6 +364,31 @@ class OverwriteTest(FolderTreeTest):
         self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
+    def test_damaged_shards_are_not_taken_for_done(self):
+        shard = next(self.target.glob("*.tfrecord*"))
+        whole, manifest = shard.read_bytes(), self.target / "checksums.json"
+        altered = bytes([whole[len(whole) // 2] ^ 1])
+        altered = whole[: len(whole) // 2] + altered + whole[len(whole) // 2 + 1 :]
+        noted = manifest.read_text()
+        for data, expected in (
+            (whole[: len(whole) // 2], f"is damaged: {shard.name} has {len(whole) // 2} bytes, not {len(whole)}; --ov"),
+            (altered, f"is damaged: {shard.name} was altered"),
+            (None, f"is damaged: {shard.name} is absent"),
+        ):
+            with self.subTest(expected):
+                shard.unlink() if data is None else shard.write_bytes(data)
+                self.assert_refused(build_folder(self.source, self.records), expected)
+        manifest.unlink()  # as sets are that were written before there was one
+        self.assert_refused(build_folder(self.source, self.records), "is damaged: the split")
+        shard.write_bytes(whole[: len(whole) // 2])
+        self.assert_refused(build_folder(self.source, self.records), "is damaged: the shards of the split")
+        shard.write_bytes(whole)
+        self.assertIn("is done", build_folder(self.source, self.records)[1])
+        manifest.write_text(noted)
+        shard.write_bytes(altered)
+        self.assertEqual(build_folder(self.source, self.records, "--overwrite")[0], 0)
+        self.assertEqual(shard.read_bytes(), whole)
+
     def test_records_of_another_make_are_not_taken_for_done(self):
         for text in ("{}", "[]", '{"fingerprint": 3}', '{"fingerprint": {"options": 1}}', "half {"):
             with self.subTest(text):

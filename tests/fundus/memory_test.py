@@ -1,0 +1,181 @@
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import unittest.mock
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from dr_tf.fundus import decode as decoding
+from dr_tf.fundus import memory
+from dr_tf.fundus.decode import decode
+from dr_tf.fundus.header import BadPhotographError, Header, read_header
+from tests.fundus.drawn import draw_fundus, encode
+from tests.fundus.header_test import chunk
+
+# What a child process takes, in MB, to prepare a small photograph and then the one that it is given.
+CHILD = """
+import resource, sys
+from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.prepare import encode_jpeg, prepare
+from tests.fundus.drawn import draw_fundus
+def height():  # ru_maxrss would count what the parent had when it forked
+    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1e3
+prepare(encode_jpeg(draw_fundus()), size=256)
+normal = height()
+try:
+    print(prepare(open(sys.argv[1], 'rb').read(), size=256).image.shape, end=';')
+except BadPhotographError as error:
+    print(error, end=';')
+print(height() - normal)
+"""
+
+
+def png(width, height, bits, *, level=1, rows=b"", part=1 << 16):
+    """Of one byte and no memory: rows of zeros, packed as they come; or of `rows` over and over."""
+    squeeze, packed = zlib.compressobj(level), []
+    row = rows or bytes(1 + width * 3 * bits // 8)
+    for _ in range(height):
+        packed.append(squeeze.compress(row))
+    packed.append(squeeze.flush())
+    shape = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    packed = b"".join(packed)
+    parts = [(b"IDAT", packed[at : at + part]) for at in range(0, len(packed), part)]
+    body = (b"IHDR", shape), *parts, (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in body)
+
+
+def noisy_row(width, bits):
+    return b"\0" + np.random.default_rng(0).bytes(width * 3 * bits // 8)
+
+
+@unittest.skipUnless(pathlib.Path("/proc/self/status").exists(), "reads /proc")
+class HeightTest(unittest.TestCase):
+    def prepared(self, data):
+        """(what came of it, MB above normal)"""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            child = subprocess.run([sys.executable, "-c", CHILD, file.name], capture_output=True, text=True, check=True)
+        said, _, height = child.stdout.rpartition(";")
+        return said, float(height)
+
+    def test_bombs_take_no_memory(self):
+        for name, data, expected in (
+            ("16 bits", png(14000, 14000, 16, level=6), "no photograph packs so well"),
+            ("8 bits", png(14000, 14000, 8, rows=noisy_row(700, 8) + bytes(39900)), "take [0-9]+ MB to decode"),
+        ):
+            with self.subTest(name):
+                said, height = self.prepared(data)
+                self.assertRegex(said, expected)
+                self.assertLess(height - len(data) / 1e6, 50)
+
+    @pytest.mark.slow
+    def test_50_megapixels_of_16_bits_are_decoded_within_the_limit(self):
+        """Noise in four fifths of the frame, which does not pack, and shows no retina."""
+        said, height = self.prepared(png(8160, 6120, 16, rows=noisy_row(6528, 16) + bytes(9792)))
+        self.assertIn("no retina found", said)
+        self.assertLess(height, memory.MOST / 1e6)
+
+
+class LimitTest(unittest.TestCase):
+    def test_what_would_take_more_is_refused_before_it_is_decoded(self):
+        for name, header, size in (
+            ("16-bit PNG", Header("png", 14000, 14000, 1, 6), 100_000_000),
+            ("8-bit PNG", Header("png", 16000, 12500, 1, 3), 90_000_000),
+            ("progressive JPEG", Header("jpeg", 16000, 12500, held=2 * 3 * 200_000_000), 50_000_000),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(BadPhotographError, "to decode, over the limit of 600 MB"):
+                decoding._reduction(header, 666, size)
+
+    def test_photographs_as_cameras_make_them_are_within_it(self):
+        for name, header, size in (
+            ("16-bit PNG of 50 megapixels", Header("png", 8160, 6120, 1, 6), 250_000_000),
+            ("8-bit PNG of 100 megapixels", Header("png", 11500, 8700, 1, 3), 180_000_000),
+            ("JPEG of 200 megapixels", Header("jpeg", 16000, 12500), 80_000_000),
+            ("progressive JPEG of 60 megapixels", Header("jpeg", 9000, 6600, held=2 * 3 * 59_400_000), 40_000_000),
+        ):
+            with self.subTest(name):
+                self.assertIn(decoding._reduction(header, 666, size), (2, 4, 8))
+
+    def test_a_jpeg_that_memory_does_not_hold_whole_comes_smaller(self):
+        self.assertEqual(decoding._reduction(Header("jpeg", 16000, 12500), None, 50_000_000), 2)
+
+    def test_headers_say_what_decoding_takes(self):
+        rgb = draw_fundus(size=(163, 121), radius=55.0)
+        tiff16 = cv2.imencode(".tiff", rgb.astype(np.uint16) * 257)[1].tobytes()
+        for name, data, pixel in (
+            ("8-bit PNG", encode(rgb, "PNG"), 3),
+            ("16-bit PNG", cv2.imencode(".png", rgb.astype(np.uint16))[1].tobytes(), 6),
+            ("PNG with alpha", encode(np.dstack([rgb, rgb[..., :1]]), "PNG"), 4),
+            ("grey PNG", encode(rgb[..., 0], "PNG"), 1),
+            ("8-bit TIFF", encode(rgb, "TIFF"), 3),
+            ("16-bit TIFF", tiff16, 6),
+            ("JPEG", encode(rgb, "JPEG"), 3),
+        ):
+            with self.subTest(name):
+                self.assertEqual(read_header(data).pixel, pixel)
+        self.assertEqual(read_header(encode(rgb, "JPEG")).held, 0)
+        self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=0)).held, 2 * 3 * 163 * 121)
+        self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=2)).held, 3 * 163 * 121)
+
+    def test_of_a_png_the_longest_chunk_is_held_besides(self):
+        data = png(300, 200, 8, rows=noisy_row(300, 8), part=1 << 30)
+        self.assertEqual(
+            read_header(data).held, len(data) - 57
+        )  # all but a signature and what chunks begin and end with
+        self.assertEqual(read_header(png(300, 200, 8, rows=noisy_row(300, 8), part=100)).held, 100)
+
+    def test_too_large_a_file(self):
+        with self.assertRaisesRegex(BadPhotographError, "the file is over 320 MB"):
+            memory.check_file(400_000_000)
+
+
+class LargeTest(unittest.TestCase):
+    def test_large_photographs_shrink_to_what_they_show(self):
+        small = draw_fundus(size=(640, 480), radius=210.0)
+        large = cv2.resize(small, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)[:-1, :-3]
+        for name, data, least in (
+            ("PNG", cv2.imencode(".png", large[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes(), 38),
+            ("BMP", cv2.imencode(".bmp", large[..., ::-1])[1].tobytes(), 38),
+        ):
+            with self.subTest(name), unittest.mock.patch.object(memory, "LARGE", 1_000_000):
+                photograph = decode(data, side=400)
+                self.assertEqual((photograph.reduction, photograph.width, photograph.height), (4, 2557, 1919))
+                self.assertEqual(photograph.rgb.shape, (479, 639, 3))
+                self.assertGreater(cv2.PSNR(photograph.rgb, np.ascontiguousarray(small[:479, :639])), least)
+                whole = decode(data)
+                self.assertEqual(whole.reduction, 1)
+                np.testing.assert_array_equal(whole.rgb, large)
+
+
+class TurnTest(unittest.TestCase):
+    def test_of_what_is_large_one_at_a_time(self):
+        inside, most = [], []
+
+        def take(size):
+            with memory.turn(size), memory.turn(size):  # a file, and its picture
+                inside.append(size)
+                most.append(len(inside))
+                time.sleep(0.05)
+                inside.remove(size)
+
+        for size, expected in ((memory.LARGE, 1), (1, 3)):
+            most.clear()
+            threads = [threading.Thread(target=take, args=(size,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(max(most), expected)
+
+
+if __name__ == "__main__":
+    unittest.main()
