@@ -27,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+OUTPUT = "referable"
 PHOTOGRAPHS, SIZE, BATCH, LIMIT = 100, 256, 16, 10
 OURS, GUIDE = "dr_tf", "as in Keras' guide"
 
@@ -36,18 +37,20 @@ def write_run(folder, head):
     import keras
 
     from dr_tf.inference.calibration import Calibration
+    from dr_tf.inference.modes import PLAIN
     from dr_tf.inference.operating_points import OperatingPoint
     from dr_tf.inference.preparation import Preparation
-    from dr_tf.inference.rule import PLAIN, Mode, Rule
+    from dr_tf.inference.rule import Mode, Rule
     from dr_tf.inference.run import write_decision
     from dr_tf.models.backbones import build_backbone
     from dr_tf.models.classifier import classifier
     from dr_tf.models.layers.exchange import plain
 
     keras.utils.set_random_seed(0)
-    model = classifier(build_backbone("resnet_v2", image_size=SIZE), head)
+    model = classifier(build_backbone("resnet_v2", image_size=SIZE), {OUTPUT: head})
     points = {"half": OperatingPoint(threshold=0.5, guaranteed=False, note="")}
-    rule = Rule(head, (0.5, 0.5), "uniform", "half", {PLAIN: Mode(Calibration(), (0.5, 0.5), points)})
+    mode = Mode(Calibration(head.link), (0.5, 0.5), {head.positive: points})
+    rule = Rule({OUTPUT: head}, OUTPUT, (0.5, 0.5), "uniform", "half", {PLAIN: mode})
     folder.mkdir()
     write_decision(folder, rule, Preparation.of_records(f"drawn/{SIZE}-plain-q95", SIZE), None)
     plain(model).save(folder / "model.keras")
@@ -70,7 +73,7 @@ def usual_way(model):
 
     from dr_tf.models.stages import feature_maps
 
-    cut = keras.Model(model.input, [feature_maps(model)["stride_32"], model.output])
+    cut = keras.Model(model.input, [feature_maps(model)["stride_32"], model.output[OUTPUT]])
 
     def explain(x):
         maps = []

@@ -46,7 +46,8 @@ with starting_tensorflow(without=("sklearn", "matplotlib")):
     from dr_tf.inference import run
     from dr_tf.inference.predictor import Predictor
     mark("our own imports")
-    network, rule, preparation, cloud = run.load_run(run_dir)
+    run = run.load_run(run_dir)
+    network, preparation = run.network, run.preparation
     mark("read the run, build the network")
 from dr_tf.inference.reading import read
 found = read(preparation, path)
@@ -126,12 +127,21 @@ def folder_figures(run_dir, paths, count):
     }
 
 
+def processor():
+    """Its name and whether it has AVX-512: speeds hold for one kind of processor."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return f"{name} ({'AVX-512' if 'avx512f' in flags else 'AVX2' if 'avx2' in flags else 'neither AVX2 nor AVX-512'})"
+
+
 def limits(run_dir, paths):
     """Milliseconds a photograph of reading alone, and of the network alone at the batch of the command, in this process."""
     from dr_tf.inference.reading import read
     from dr_tf.inference.run import load_run
 
-    network, _, preparation, _ = load_run(run_dir)
+    run = load_run(run_dir)
+    network, preparation = run.network, run.preparation
     start = time.perf_counter()
     found = [read(preparation, path) for path in paths[:32]]
     reading = (time.perf_counter() - start) / len(found)
@@ -160,7 +170,7 @@ def main():
     for name, value in figures.items():
         print(f"{name:34}{value:8.3f}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "opencv-python-headless")}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    machine = f"{processor()}, {os.cpu_count()} cores"
     medians = {name: np.median(rounds, axis=0).tolist() for name, rounds in by_stage.items()}
     print(json.dumps({"machine": machine, **versions, "load": os.getloadavg()[0], "cold_start": medians, **figures}))
 

@@ -74,9 +74,10 @@ def prepared(folder, laps):
     configuration.parse([ROOT / "configs/experiments/idrid_resnetv2.gin"], bindings)
     experiment, records = configuration.experiment(folder)
     laps("open the records")
-    model = experiment.model(head=experiment.head)
+    model = experiment.model(heads=experiment.heads)
     feed = Feed(experiment, records, split_roles(records, experiment.head), 256)
-    train._compile(model, experiment, feed, experiment.head.metrics())
+    metrics = {output: head.metrics() for output, head in experiment.heads.items()}
+    train._compile(model, experiment, feed, metrics)
     laps("build and compile")
     return model, feed
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-CLASSES = 5
+CLASSES, OUTPUT = 5, "grade"
 ORIGINAL_SECONDS = (11.92, 7.18)  # an epoch without and with AutoGraph, as its author reported
 
 
@@ -54,7 +54,7 @@ def our_network(size):
     from dr_tf.models.heads.softmax import Softmax
 
     keras.utils.set_random_seed(0)
-    return classifier(build_backbone("resnet_v2", image_size=size), Softmax())
+    return classifier(build_backbone("resnet_v2", image_size=size), {OUTPUT: Softmax()})
 
 
 def with_keras_batch_norm(model):
@@ -88,8 +88,8 @@ def our_step(model, photographs, grades, **how):
     from dr_tf.models.heads.softmax import Softmax
 
     head = Softmax()
-    model.compile("adam", head.loss(), **how)
-    batches = tf.data.Dataset.from_tensors((photographs, head.targets({"grade": grades}))).repeat()
+    model.compile("adam", {OUTPUT: head.loss()}, **how)
+    batches = tf.data.Dataset.from_tensors((photographs, {OUTPUT: head.targets({"grade": grades})})).repeat()
     batches = iter(batches.prefetch(2))
     model.make_train_function()
     return lambda: float(model.train_function(batches)["loss"])
@@ -125,7 +125,7 @@ def reference(model, photographs, grades):
 
     kernels = {v.path: v.numpy() for v in model.trainable_variables}
     with tf.GradientTape() as tape:
-        logits = model(photographs, training=True)
+        logits = model(photographs, training=True)[OUTPUT]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(grades, logits)
         loss = tf.reduce_mean(losses)
     gradient = tape.gradient(loss, model.get_layer("stem_conv").kernel.value)

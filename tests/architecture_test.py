@@ -12,10 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Room -> layer; packages on one layer do not import each other.
 LAYERS = {
     "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.names": 0,
-    "dr_tf.files": 1, "dr_tf.losses": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
-    "dr_tf.models": 2, "dr_tf.data": 2,
+    "dr_tf.files": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
+    "dr_tf.models": 2,
     "dr_tf.inference": 3,
-    "dr_tf.explain": 4,
+    "dr_tf.explain": 4, "dr_tf.data": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
     "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
     "train": 7, "evaluate": 7, "dr_tf.predict": 7, "dr_tf.ensemble": 7,
@@ -28,8 +28,8 @@ ONLY = {
 # Rooms that need nothing but these, besides the standard library.
 LIGHT = {"dr_tf.grades": set(), "dr_tf.fundus": {"numpy", "cv2"}}
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
-MAY_USE_TENSORFLOW = ("dr_tf.losses", "dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.inference", "dr_tf.explain",
-                      "dr_tf.training", "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
+MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.explain", "dr_tf.training",
+                      "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
                       "tfrecords_builder.records", "tfrecords_builder.stored", "train", "evaluate")  # fmt: skip
 
 

@@ -2,6 +2,7 @@ import pathlib
 import tempfile
 
 import gin
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -43,22 +44,24 @@ class ShippedConfigsTest(tf.test.TestCase):
             with self.subTest(path.name):
                 configuration.parse([path], without_download(path, preset))
                 experiment = configuration.build("train")
-                model = experiment.model(head=experiment.head)
-                self.assertEqual(model.get_layer("logits").output.shape[-1], experiment.head.outputs)
-                self.assertIsInstance(experiment.optimization.build(steps_per_epoch=3, epochs=2), object)
+                model = experiment.model(heads=experiment.heads)
+                widths = {output: tensor.shape[-1] for output, tensor in model.output.items()}
+                self.assertEqual(widths, {output: head.outputs for output, head in experiment.heads.items()})
+                optimizer = experiment.optimization.build(steps_per_epoch=3, epochs=2)
+                self.assertIsInstance(optimizer, keras.optimizers.Optimizer)
 
     def test_system_2_takes_a_step_with_random_weights(self):
         configuration.parse([CONFIGS / "experiments" / "kaggle_resnet50.gin"], ["backbone.weights = None"])
         experiment = configuration.build("train")
-        model = experiment.model(head=experiment.head)
+        model = experiment.model(heads=experiment.heads)
         trained = [variable.path for variable in model.trainable_variables]
-        self.assertEqual(trained, ["hidden1/kernel", "hidden1/bias", "logits/kernel", "logits/bias"])
+        self.assertEqual(trained, ["hidden1/kernel", "hidden1/bias", "any_dr/kernel", "any_dr/bias"])
         before = [variable.numpy() for variable in model.variables]
-        model.compile(
-            experiment.optimization.build(steps_per_epoch=1, epochs=1), experiment.head.loss(), jit_compile=False
-        )
+        (output, head), *_ = experiment.heads.items()
+        optimizer = experiment.optimization.build(steps_per_epoch=1, epochs=1)
+        model.compile(optimizer, {output: head.loss()}, jit_compile=False)
         photographs = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
-        model.train_on_batch(photographs, np.float32([[0], [1]]))
+        model.train_on_batch(photographs, {output: np.float32([[0], [1]])})
         moved = [not np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True)]
         paths = [variable.path for variable, has in zip(model.variables, moved, strict=True) if has]
         self.assertEqual([path for path in paths if "seed" not in path], trained)
@@ -92,11 +95,11 @@ class ParseTest(tf.test.TestCase):
             "trian.epochs = 1", r"nothing is called 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
         )
         self._refused("train.epoch = 1", "train has no parameter 'epoch' .* did you mean 'epochs'")
-        self._refused("train.head = @softmx()", "nothing is called @softmx .* did you mean 'softmax'")
+        self._refused("train.heads = {'it': @softmx()}", "nothing is called @softmx .* did you mean 'softmax'")
         self._refused("train.epochs = [1", "config: ")
         self._refused("train.epochs == 1", "config: ")
         self._refused("train.epochs = %MANY\ntrain.dataset = 'a'", "%MANY is not set")
-        self._refused("optimization.learning_rate = 1", "train needs 'dataset', 'head', and 'model'")
+        self._refused("optimization.learning_rate = 1", "train needs 'dataset', 'heads', and 'model'")
         self._refused("include 'nowhere.gin'", "nowhere.gin")
         self._refused("", "nothing is called 'x'", ["x.y = 1"])
         with self.assertRaisesRegex(UserError, "Unable to open file: nowhere.gin"):

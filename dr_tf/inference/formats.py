@@ -3,12 +3,11 @@
 Each format takes the rule that decided: its heads say which columns there are, also of a case that was not decided on.
 """
 
-import csv
 import dataclasses
-import io
 import json
 
 from dr_tf.inference.decision import PatientDecision, grade_name
+from dr_tf.names import csv_line, printable
 
 _COLUMNS = (
     "case",
@@ -65,8 +64,8 @@ def csv_lines(decisions, rule):
         flat = _flat(decision, rule)
         if header is None:
             header = list(flat)
-            yield _csv_line(header)
-        yield _csv_line(flat.values())
+            yield csv_line(header)
+        yield csv_line(flat.values())
 
 
 def _flat(decision, rule):
@@ -90,12 +89,6 @@ def answer_of(decision, definition):
     """Yes or no; None where nothing could be decided."""
     answer = decision.answers.get(definition)
     return None if answer is None else answer.yes
-
-
-def _csv_line(values):
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
 
 
 def table_lines(decisions, rule):
@@ -128,11 +121,11 @@ def _width(header):
 
 def _name(decision):
     if isinstance(decision, PatientDecision):
-        return decision.patient + (f": {decision.remark}" if decision.remark else "")
+        return printable(decision.patient) + (f": {decision.remark}" if decision.remark else "")
     missing = [f"no photograph of the {eye} eye" for eye in decision.missing]
     labels = [name for name, answer in decision.answers.items() if answer.yes] if len(decision.answers) > 1 else []
     said = [", ".join(labels), decision.reason, *missing]
-    return ": ".join([decision.case, "; ".join(part for part in said if part)]).removesuffix(": ")
+    return ": ".join([printable(decision.case), "; ".join(part for part in said if part)]).removesuffix(": ")
 
 
 # Name of --format -> function of (decisions, the rule that decided) that yields lines.
