@@ -25,6 +25,8 @@ from dr_tf.models.stages import feature_maps, stage_of, stages
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LITE = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "presets/efficientnet_lite0_imagenet"
 
+BINARY, GRADES = {"any_dr": Binary()}, {"grade": Softmax()}
+
 
 def photographs(side, n=2):
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
@@ -45,7 +47,7 @@ def body(side=16):
 
 
 def whole(trainable_from="all"):
-    return classifier(assemble("small", body(), image_size=16, trainable_from=trainable_from), Binary())
+    return classifier(assemble("small", body(), image_size=16, trainable_from=trainable_from), BINARY)
 
 
 def _values(model):
@@ -55,8 +57,9 @@ def _values(model):
 def _moved(model):
     """Paths of the weights that steps of fit have changed."""
     before = _values(model)
-    model.compile(keras.optimizers.SGD(1.0), Binary().loss(), run_eagerly=True)
-    model.fit(photographs(16, 8), np.float32([0, 1] * 4)[:, None], batch_size=4, epochs=2, verbose=0)
+    model.compile(keras.optimizers.SGD(1.0), {"any_dr": Binary().loss()}, run_eagerly=True)
+    targets = {"any_dr": np.float32([0, 1] * 4)[:, None]}
+    model.fit(photographs(16, 8), targets, batch_size=4, epochs=2, verbose=0)
     return {path for path, values in _values(model).items() if not np.array_equal(values, before[path])}
 
 
@@ -86,7 +89,7 @@ class AssembledTest(tf.test.TestCase):
         self.assertEqual(found["low_conv/kernel"], "low")
         self.assertEqual(found["high_bn/moving_mean"], "high")
         self.assertEqual(list(dict.fromkeys(found.values())), ["low", "middle", "high"])
-        self.assertEqual({v.path for v in model.variables} - set(found), {"logits/kernel", "logits/bias"})
+        self.assertEqual({v.path for v in model.variables} - set(found), {"any_dr/kernel", "any_dr/bias"})
 
     def test_a_network_used_for_both_eyes_keeps_its_stages(self):
         inner = assemble("small", body(), image_size=16).model
@@ -101,7 +104,7 @@ class AssembledTest(tf.test.TestCase):
 
 class OwnLayersTest(tf.test.TestCase):
     def test_a_step_of_training_runs_them_everywhere(self):
-        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax())
+        model = classifier(build_backbone("resnet_v2", image_size=64), GRADES)
         found = _operations_of_a_step(model)
         self.assertEqual((found["FusedBatchNormV3"], found["FusedBatchNormGradV3"]), (10, 10))
         self.assertEqual(found["AvgPool"], 3)  # before the convolution of each block's shortcut
@@ -109,19 +112,19 @@ class OwnLayersTest(tf.test.TestCase):
 
     def test_a_step_moves_every_weight_to_where_keras_own_layers_move_it(self):
         keras.utils.set_random_seed(0)
-        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax())
+        model = classifier(build_backbone("resnet_v2", image_size=64), GRADES)
         other = plain(model)
         # The plain strided 1x1 convolution's gradient must not be run.
         other = keras.models.clone_model(other, clone_function=_stepped_alone)
         other.set_weights(model.get_weights())
         x, y = photographs(64, 4), np.array([0, 1, 2, 3])
-        self.assertAllEqual(model(x), other(x))
+        self.assertAllEqual(model(x)["grade"], other(x)["grade"])
         gradients = [_gradients(network, x, y) for network in (model, other)]
         for one, of_keras in zip(*gradients, strict=True):
             self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
         for network in (model, other):
-            network.compile(keras.optimizers.SGD(0.1), Softmax().loss(), jit_compile=False)
-            network.train_on_batch(x, Softmax().targets({"grade": y}))
+            network.compile(keras.optimizers.SGD(0.1), {"grade": Softmax().loss()}, jit_compile=False)
+            network.train_on_batch(x, {"grade": Softmax().targets({"grade": y})})
         self.assertEqual([v.path for v in model.variables], [v.path for v in other.variables])
         for one, of_keras in zip(model.weights, other.weights, strict=True):
             self.assertAllClose(one, of_keras, rtol=1e-4, atol=1e-5)
@@ -135,15 +138,15 @@ def _stepped_alone(layer):
 
 def _gradients(model, x, y):
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True)))
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True)["grade"]))
     return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
 
 def _operations_of_a_step(model):
     """{kind of operation: how many} in what `fit` runs."""
-    model.compile("sgd", Softmax().loss(), jit_compile=False)
+    model.compile("sgd", {"grade": Softmax().loss()}, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
-    batch = photographs(64), Softmax().targets({"grade": np.array([0, 1])})
+    batch = photographs(64), {"grade": Softmax().targets({"grade": np.array([0, 1])})}
     graph = tf.function(model.train_step).get_concrete_function(batch).graph.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return collections.Counter(node.op for node in nodes)
@@ -163,7 +166,7 @@ class FrozenTest(tf.test.TestCase):
         model = whole(trainable_from="middle")
         self.assertEqual(
             {v.path.split("_")[0] for v in model.trainable_variables},
-            {"middle", "high", "logits/kernel", "logits/bias"},
+            {"middle", "high", "any"},
         )
         low, middle = (keras.Model(model.input, feature_maps(model)[name]) for name in ("stride_2", "stride_4"))
         x = photographs(16)
@@ -171,18 +174,18 @@ class FrozenTest(tf.test.TestCase):
         self.assertNotAllClose(middle(x, training=True), middle(x, training=False))
 
     def test_batch_norm_alone(self):
-        model = classifier(assemble("small", body(), image_size=16, freeze_batch_norm=True), Binary())
+        model = classifier(assemble("small", body(), image_size=16, freeze_batch_norm=True), BINARY)
         self.assertEqual(_moved(model), {path for path in _values(model) if "_bn/" not in path})
 
     def test_after_steps_of_fit_what_is_frozen_has_not_moved(self):
         moved = _moved(whole(trainable_from="high"))
-        self.assertEqual({path.split("_")[0] for path in moved}, {"high", "logits/kernel", "logits/bias"})
+        self.assertEqual({path.split("_")[0] for path in moved}, {"high", "any"})
         self.assertIn("high_bn/moving_variance", moved)
 
     def test_a_frozen_network_that_was_saved_is_still_frozen(self):
         loaded = saved_and_loaded(self, whole(trainable_from="none"))
         x = photographs(16)
-        self.assertAllEqual(loaded(x, training=True), loaded(x))
+        self.assertAllEqual(loaded(x, training=True)["any_dr"], loaded(x)["any_dr"])
         self.assertLen(loaded.trainable_variables, 2)
 
     def test_unknown_stage_lists_the_known_ones(self):
@@ -192,20 +195,21 @@ class FrozenTest(tf.test.TestCase):
 
 class SavedTest(tf.test.TestCase):
     def test_maps_and_stages_survive_and_layers_are_those_of_keras(self):
-        model = classifier(build_backbone("resnet_v2", image_size=64), Softmax(), hidden=(8,), dropout=0.3)
+        model = classifier(build_backbone("resnet_v2", image_size=64), GRADES, hidden=(8,), dropout=0.3)
         loaded = saved_and_loaded(self, model)
         self.assertEqual(list(feature_maps(loaded)), ["stride_4", "stride_8", "stride_16", "stride_32"])
         self.assertEqual(stage_of(loaded), stage_of(model))
         x = photographs(64)
-        self.assertAllClose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
-        self.assertAllClose(own(loaded)(x), model(x), atol=1e-6)
+        self.assertAllClose(loaded.predict(x, verbose=0)["grade"], model.predict(x, verbose=0)["grade"], atol=1e-6)
+        self.assertAllClose(own(loaded)(x)["grade"], model(x)["grade"], atol=1e-6)
         for layer in loaded.layers:
             self.assertTrue(type(layer).__module__.startswith("keras."), layer)
 
     def test_can_be_cut_at_a_map_for_heatmaps(self):
         model = saved_and_loaded(self, whole())
         tensor = feature_maps(model)["stride_8"]
-        below, above = keras.Model(model.input, [tensor, model.output]), keras.Model(tensor, model.output)
+        logits = model.output["any_dr"]
+        below, above = keras.Model(model.input, [tensor, logits]), keras.Model(tensor, logits)
         x = photographs(16)
         feature_map, logits = below(x)
         self.assertAllClose(above(feature_map), logits, atol=1e-6)
@@ -221,7 +225,7 @@ class ResNetV2Test(tf.test.TestCase):
         256 channels of batch norm; two classes add 2 * 64 + 2."""
         backbone = build_backbone("resnet_v2", image_size=256)
         self.assertEqual(backbone.model.count_params(), 78896 + 4 * 256)
-        self.assertEqual(classifier(backbone, Binary()).count_params(), 79920 + 65)
+        self.assertEqual(classifier(backbone, BINARY).count_params(), 79920 + 65)
         shapes = {name: tensor.shape[1:] for name, tensor in backbone.model.output.items()}
         self.assertEqual(shapes["stride_4"], (64, 64, 16))
         self.assertEqual(shapes["stride_32"], (8, 8, 64))
@@ -262,9 +266,9 @@ class ResNetV2Test(tf.test.TestCase):
     def test_float16(self):
         keras.config.set_dtype_policy("mixed_float16")
         self.addCleanup(keras.config.set_dtype_policy, "float32")
-        model = classifier(build_backbone("resnet_v2", image_size=32), Softmax())
+        model = classifier(build_backbone("resnet_v2", image_size=32), GRADES)
         self.assertEqual(feature_maps(model)["stride_32"].dtype, "float16")
-        self.assertEqual(model.output.dtype, "float32")
+        self.assertEqual(model.output["grade"].dtype, "float32")
         self.assertEqual(model.get_layer("normalization").compute_dtype, "float32")
 
 
@@ -338,18 +342,18 @@ class ApplicationsTest(tf.test.TestCase):
     def test_stages_maps_frozen_and_saved(self):
         for name in self.NAMES:
             with self.subTest(name):
-                model = classifier(build_backbone(name, image_size=64, trainable_from="none"), Binary())
+                model = classifier(build_backbone(name, image_size=64, trainable_from="none"), BINARY)
                 maps = feature_maps(model)
                 self.assertContainsSubset({"stride_4", "stride_8", "stride_16", "stride_32"}, set(maps))
                 for stride, tensor in maps.items():
                     self.assertEqual(tensor.shape[1], 64 // int(stride.removeprefix("stride_")))
                     keras.Model(tensor, model.output)  # raises where something passes the map by
                 x = photographs(64)
-                self.assertAllEqual(model(x, training=True), model(x, training=False))
+                self.assertAllEqual(model(x, training=True)["any_dr"], model(x, training=False)["any_dr"])
                 self.assertLen(model.trainable_variables, 2)
                 self.assertLen({v.path for v in model.weights} - set(stage_of(model)), 2)
                 loaded = saved_and_loaded(self, model)
-                self.assertAllClose(loaded(x), model(x), atol=1e-5)
+                self.assertAllClose(loaded(x)["any_dr"], model(x)["any_dr"], atol=1e-5)
                 self.assertEqual(list(feature_maps(loaded)), list(maps))
                 self.assertFalse([layer for layer in loaded.layers if isinstance(layer, layers.Lambda)])
 
