@@ -63,8 +63,12 @@ def _check_names(run_dirs):
 
 def _check_alike(run_dirs, members):
     """All but the network and the size of what it takes has to be the same: there is one set of outputs, one crop, one rule."""
+    from dr_tf.models.network import is_ensemble
+
     first = members[0]
     for path, run in zip(run_dirs, members, strict=True):
+        if is_ensemble(run.network.model):
+            raise UserError(f"{path} is an ensemble itself: name its members")
         if (said := _meaning(run.rule)) != (wanted := _meaning(first.rule)):
             raise UserError(
                 f"{path} answers {said}, {run_dirs[0]} answers {wanted}: what is averaged has to mean the same"
@@ -80,15 +84,13 @@ def _meaning(rule):
     return f"{', '.join(heads)}, deciding by {rule.decides}"
 
 
-def _check_unseen(run_dirs, rows):
+def _check_unseen(run_dirs, records, rows):
     """Of a run by folds, or refitted on all of them, the calibration split is among what was fitted."""
-    from dr_tf.inference.run import read_calibration
+    from dr_tf.training.deciding import learned_names, names_of
 
+    names = names_of(records, rows)
     for path in run_dirs:
-        found = read_calibration(path)
-        if found is None:
-            raise UserError(f"{path} does not say what it was fitted on (calibration.npz): train it again")
-        if np.isin(rows, found[1]["fitted"]).any():
+        if np.isin(names, learned_names(path)).any():
             raise UserError(f"{path} was fitted on photographs of the calibration split, which no member may have seen")
 
 
@@ -113,6 +115,7 @@ def _fitting(flags, first):
         model=None,
         decides=rule.decides,
         modes=tuple(modes),
+        keep="last",
         prior=_prior(rule),
         operating_point=rule.point,
     )
@@ -122,7 +125,7 @@ def _fitting(flags, first):
     roles = split_roles(records, experiment.head)
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
-    _check_unseen(flags.run_dirs, roles.calibrate)
+    _check_unseen(flags.run_dirs, records, roles.calibrate)
     return experiment, records, roles
 
 

@@ -49,16 +49,22 @@ def parse(arguments):
     )
     parser.add_argument("--prevalence", type=float, help="how common what is positive is where you are, from 0 to 1")
     parser.add_argument("--batch_size", type=int, default=16)
-    return parser.parse_args(arguments)
+    flags = parser.parse_args(arguments)
+    if flags.batch_size < 1:
+        parser.error("--batch_size is 1 or more")
+    return flags
 
 
 def run(flags):
     """Prints decisions; returns how many cases were decided on, and how many not."""
     from dr_tf.inference.formats import FORMATS
-    from dr_tf.inference.patients import by_patient, read_table
+    from dr_tf.inference.patients import by_patient, read_table, whose
 
     paths = list(find(flags.photographs))
     table = read_table(flags.patient_table) if flags.patient_table else None
+    if flags.patients or table is not None:
+        for path in paths:  # one that the table lacks is told before the work, not after it
+            whose(str(path), table)
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.case import pairs
         from dr_tf.inference.predictor import Predictor

@@ -14,7 +14,7 @@ def _one_sided(p):
     known = p.truth_positive[p.known_positive]
     if len(known) and len(np.unique(known)) < 2:
         which, lost = ("positive", "specificity") if known[0] else ("negative", "sensitivity")
-        yield f"All {_count(len(known))} are {which} for {p.positive}: nothing can be told of {lost} or AUROC."
+        yield f"All {_count(p, len(known))} are {which} for {p.positive}: nothing can be told of {lost} or AUROC."
 
 
 def _never_decided(p):
@@ -24,7 +24,7 @@ def _never_decided(p):
         counts = ((name, (p.truth == i).sum(), (p.decided == i).sum()) for i, name in enumerate(p.classes))
     for name, true, decided in counts:
         if true and not decided:
-            yield f"“{name}” is never predicted, though it is the truth of {_count(true)}."
+            yield f"“{name}” is never predicted, though it is the truth of {_count(p, true)}."
 
 
 def _disagreements(p):
@@ -33,7 +33,7 @@ def _disagreements(p):
         return
     referred, cleared = int((apart & p.refer).sum()), int((apart & ~p.refer).sum())
     yield (
-        f"The class and the decision disagree on {p.positive} for {int(apart.sum())} of {_count(len(p))}: "
+        f"The class and the decision disagree on {p.positive} for {int(apart.sum())} of {_count(p, len(p))}: "
         f"{referred} referred below it, {cleared} not referred at or above it."
     )
 
@@ -66,7 +66,7 @@ def _retaken(p):
     """A record that the gate would not have let through as a photograph."""
     if p.action is not None and (retaken := int((p.action == "retake").sum())):
         yield (
-            f"The gate asks to take {_count(retaken)} of {len(p):,} again: they are among these records, and nobody who "
+            f"The gate asks to take {_count(p, retaken)} of {len(p):,} again: they are among these records, and nobody who "
             "screens would have got an answer to them."
         )
 
@@ -74,5 +74,5 @@ def _retaken(p):
 CHECKS = (_one_sided, _never_decided, _disagreements, _small_classes, _retaken, _patients)
 
 
-def _count(n):
-    return f"{n:,} photograph{'s' if n != 1 else ''}"
+def _count(p, n):
+    return f"{n:,} {p.unit}{'s' if n != 1 else ''}"

@@ -62,6 +62,7 @@ def evaluate(
             run_dir, preparation.records, predictions, subject.shared, mode=mode, prior_positive=share
         )
     metrics["looks"] = log_look(run_dir, subject.records.name, split)
+    metrics["caveats"] += subject.caveats
     metrics["caveats"] += looked_often(split, metrics["looks"])
     metrics["caveats"] += learned_from(
         [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
@@ -106,7 +107,7 @@ def _judging(run, mode, run_dir):
     """A function of (records, rows, split) -> Predictions."""
     rule, network = run.rule, run.network
     asked = rule.asked(mode)
-    bank = read_bank(run_dir, asked)
+    bank = read_bank(run_dir, asked, network)
 
     def judged(records, rows, split):
         _check_eyes(network, records)

@@ -80,6 +80,7 @@ def predict(rule, records, answered, *, split, mode=PLAIN, uncertainties=None, g
         uncertainty={"entropy": [decision.uncertainty for decision in decisions]} | (uncertainties or {}),
         slices={name: values[rows] for name, values in slice_columns(columns).items()},
         points={name: p_positive >= point.threshold for name, point in rule.mode(mode).points[head.positive].items()},
+        unit="patient" if records.paired else "photograph",
         **_others(rule, answered, columns),
     )
 

@@ -74,5 +74,8 @@ def corrected(predictions, *, method, prior, calibration=None):
     says = predictions.class_is_positive()
     if None not in says:
         p_positive = np.clip(probabilities[:, np.flatnonzero(says)].sum(axis=1), 0, 1)
-        changes |= {"p_positive": p_positive, "refer": p_positive >= predictions.threshold}
+        refer = p_positive >= predictions.threshold
+        changes |= {"p_positive": p_positive, "refer": refer}
+        if predictions.action is not None:
+            changes["action"] = np.where(predictions.gradable, np.where(refer, "refer", "clear"), "retake")
     return dataclasses.replace(predictions, **changes), mix

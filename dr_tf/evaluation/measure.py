@@ -23,7 +23,6 @@ def measure(
     prevalence=None,
     conformal=None,
     shifted=None,
-    unit="photograph",
     rounds=ROUNDS,
     seed=0,
 ):
@@ -31,14 +30,14 @@ def measure(
 
     `excluded`: reason -> number of photographs that were left out. `protocol`: how it came that the rule had not seen
     these photographs, where that is not plain from the split. `conformal`: what `intervals` came from, as
-    `Conformal.told`. `shifted`: what `measure_shifted` gave, if that was asked for. `unit`: what a row is.
+    `Conformal.told`. `shifted`: what `measure_shifted` gave, if that was asked for.
     """
     slices = slice_figures(predictions, rounds=rounds, seed=seed)
     worst = {figure: part and [part["slice"], part["value"]] for figure, part in worst_slices(slices).items()}
     return {
         **_about(predictions, excluded or {}),
         "protocol": protocol,
-        "unit": unit,
+        "unit": predictions.unit,
         **figures(predictions, prevalence=prevalence, rounds=rounds, seed=seed),
         "operating_points": operating_points(predictions, rounds=rounds, seed=seed),
         "confusion": confusions(predictions),

@@ -79,7 +79,8 @@ def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
 
 def read_folds(run_dir):
     """Those of the run; the first one's records say how many there are, so that `_check` can name who is missing."""
-    paths = sorted(pathlib.Path(run_dir).glob("fold-*"), key=lambda path: (len(path.name), path.name))
+    paths = [path for path in pathlib.Path(run_dir).glob("fold-*") if path.name.removeprefix("fold-").isdecimal()]
+    paths.sort(key=lambda path: int(path.name.removeprefix("fold-")))
     paths = [path for path in paths if all((path / name).exists() for name in (MODEL, DECISION, HELD_OUT))]
     if not paths:
         raise UserError(f"{run_dir} has no finished fold: train them with train.py --folds")

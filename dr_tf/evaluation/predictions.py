@@ -23,7 +23,7 @@ _ROUNDING = 1e-5  # of sums in single precision
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """One row a photograph; -1 stands for a truth that is not known.
+    """One row a case: a photograph, or a patient; -1 stands for a truth that is not known.
 
     `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
     with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
@@ -59,6 +59,7 @@ class Predictions:
     points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_decided: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    unit: str = "photograph"  # what a row is; "patient" where both eyes are one case
 
     def __post_init__(self):
         self._set("threshold", np.broadcast_to(self.threshold, len(self.ids)))

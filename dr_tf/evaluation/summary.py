@@ -17,8 +17,10 @@ NAMES = (
 
 def summary(metrics):
     how = metrics["protocol"] and f" ({metrics['protocol']})"
-    whom = f"{metrics['patients']} patients" if metrics["patients_known"] else "unknown patients"
-    yield f"{metrics['dataset']}, {metrics['split']}{how}: {metrics['n']} photographs of {whom}"
+    whom = f"{metrics['n']} {metrics['unit']}s"
+    if metrics["unit"] != "patient":
+        whom += f" of {metrics['patients']} patients" if metrics["patients_known"] else " of unknown patients"
+    yield f"{metrics['dataset']}, {metrics['split']}{how}: {whom}"
     for name in NAMES:
         if (figure := metrics.get(name)) and figure["value"] is not None:
             yield f"{name:20} {figure['value']:.3f}  {interval(figure)}"
@@ -27,7 +29,7 @@ def summary(metrics):
 
 def differences(found):
     """Of what `compare` gave."""
-    yield f"{found['n']} photographs of {found['patients']} patients; the difference is second minus first"
+    yield f"{found['n']} cases of {found['patients']} patients; the difference is second minus first"
     for name, count in found["left_out"].items():
         if count:
             yield f"left out, as only the {name} has them: {count}"

@@ -22,21 +22,29 @@ class Reason:
 
 
 class Explaining:
-    """A network to a Predictor, as photographs -> ({output: logits}, features); keeps the reasons of what it answered, in order."""
+    """A network to a Predictor, as photographs -> ({output: logits}, features); keeps the reasons of what it answered, in order.
 
-    def __init__(self, network, explainer, target=POSITIVE):
+    A mode that averages looks `looks` times at a batch; the first look, at the photographs as they are, is explained.
+    """
+
+    def __init__(self, network, explainer, target=POSITIVE, looks=1):
         self._network, self._explainer, self._target, self.reasons = network, explainer, target, collections.deque()
+        self._looks, self._look = looks, 0
 
     def __getattr__(self, name):
         return getattr(self._network, name)
 
     def __call__(self, images):
+        first, self._look = self._look == 0, (self._look + 1) % self._looks
+        if not first:
+            return self._network(images)
         found = self._explainer(images, self._target)
         maps = found.maps if isinstance(found.maps, dict) else {SINGLE: found.maps}
         for i in range(len(found.features)):
             evidence = {name: float(of[i]) for name, of in found.evidence.items()}
             self.reasons.append(Reason(evidence, {eye: of[i] for eye, of in maps.items()}))
-        return found.outputs, found.features
+        # A network of lower precision is explained by a copy in float32, whose answers differ in their last digits.
+        return (found.outputs, found.features) if self._explainer.exact else self._network(images)
 
 
 def decide_and_explain(predictor, explainer, cases, target=POSITIVE):
@@ -50,15 +58,16 @@ def decide_and_explain(predictor, explainer, cases, target=POSITIVE):
 
 
 def decide_and_explain_one(predictor, explainer, case, target=POSITIVE):
-    """(Decision, Reason or None) of one case, read in this process."""
+    """(Decision, Reason or None) of one case. May be called from any thread."""
     network, answering = _answering(predictor, explainer, target)
     _, found, decision = answering.decided_one(case)
     return decision, _reason(network, found)
 
 
 def _answering(predictor, explainer, target):
-    network = Explaining(predictor.run.network, explainer, target)
-    return network, Predictor(dataclasses.replace(predictor.run, network=network))
+    network = Explaining(predictor.run.network, explainer, target, looks=predictor.asked.views)
+    run = dataclasses.replace(predictor.run, network=network)
+    return network, Predictor(run, mode=predictor.mode, bank=predictor.bank)
 
 
 def _reason(network, found):

@@ -51,7 +51,7 @@ def heard(function):
     def call(*args, **options):
         if _HEARD is not None:
             return function(*args, **options)
-        return _shared()(call, *args, **options)
+        return shared()(call, *args, **options)
 
     return call
 
@@ -70,11 +70,20 @@ class Processes:
 
     def start(self):
         """One process, which imports while the caller does something else."""
-        self._idle.put(self._idle.get() or _Process())
+        self._idle.put(self._taken())
+
+    def _taken(self):
+        """A process that lives, as soon as one is free."""
+        idle = self._idle.get()
+        try:
+            return idle if idle is not None and idle.alive else _Process()
+        except BaseException:
+            self._idle.put(None)  # or whoever comes after would wait for ever
+            raise
 
     def __call__(self, function, *args, **options):
         """What function(*args, **options) returns or raises; BadPhotographError where it kills its process."""
-        process, usable = self._idle.get() or _Process(), None
+        process, usable = self._taken(), None
         try:
             value, error = process.answer(function, args, options)
             usable = process  # whoever was interrupted may still be answering
@@ -88,17 +97,18 @@ class Processes:
 
 
 @functools.cache
-def _shared():
+def shared():
+    """Those of all in this process who ask for none of their own."""
     return Processes()
 
 
-os.register_at_fork(after_in_child=_shared.cache_clear)  # parent and child would talk over each other on one pipe
+os.register_at_fork(after_in_child=shared.cache_clear)  # parent and child would talk over each other on one pipe
 
 
 def start():
     """Called early, it saves the first call the third of a second that a process takes to start."""
     if _HEARD is None:
-        _shared().start()
+        shared().start()
 
 
 class _Process:
@@ -112,6 +122,10 @@ class _Process:
             env=environment,
         )
         weakref.finalize(self, _end, self._process, os.getpid())
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
 
     def answer(self, *request):
         """(value, None) or (None, exception)."""

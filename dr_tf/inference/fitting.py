@@ -13,7 +13,6 @@ from dr_tf.inference.rule import Mode, OtherOutput, Rule
 from dr_tf.models.links import LEAST_MEAN, encoded
 
 POINTS = (("sensitivity", 0.9), ("sensitivity", 0.95), ("specificity", 0.9), ("youden", None))
-POINT_NAMES = tuple(name_of(*wanted) for wanted in POINTS)
 UNKNOWN_PATIENTS = "nobody says which calibration photographs are of one patient"
 OTHER_NETWORKS = "thresholds were set on the answers of the folds' networks, and another network decides"
 

@@ -59,11 +59,6 @@ def needed(names, ways):
     return tuple(dict.fromkeys(part for name in names for part in (ways[name].mean or (name,))))
 
 
-def by_neighbours(ways):
-    """Whether one of these takes a bank."""
-    return any(way.vote for way in ways)
-
-
 def link_of(way, heads, decides, *, ensemble=False):
     """The link that a mode's scores have."""
     head = heads[way.output or decides]

@@ -34,7 +34,7 @@ class Predictor:
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
         apart.start()  # while the network loads
         run = load_run(run_dir)
-        return cls(run, mode=mode, bank=read_bank(run_dir, run.rule.asked(mode)))
+        return cls(run, mode=mode, bank=read_bank(run_dir, run.rule.asked(mode), run.network))
 
     @property
     def rule(self):
@@ -72,6 +72,10 @@ class Predictor:
                 raise UserError(f"{case.name}: this model takes both eyes of a patient; say which eye it shows")
             if not paired and SINGLE not in case.photographs:
                 raise UserError(f"{case.name}: this model takes one photograph, not both eyes of a patient")
+            eyes = EYES if paired else (SINGLE,)
+            if not case.photographs or not set(case.photographs) <= set(eyes) or not all(case.photographs.values()):
+                wanted = "'left' or 'right'" if paired else "one eye"
+                raise UserError(f"{case.name}: a case has photographs of {wanted}, one at least of each that it names")
             yield case
 
     def _decide(self, batch):

@@ -46,6 +46,8 @@ def read(preparation, photograph, name="", processes=None):
         return processes(_read, *arguments) if processes else _read(*arguments)
     except BadPhotographError as error:  # it killed who read it
         return Read(None, Shown(name, reason=str(error)))
+    except OSError as error:  # of who was to read it: no process can be started
+        return Read(None, Shown(name, reason=f"it cannot be read: {error.strerror}"))
 
 
 @apart.heard
@@ -87,17 +89,18 @@ def _size(photograph):
 
 
 class Readers:
-    """As many processes as are needed, `most` at most; they end when this is forgotten, or with this process."""
+    """At most `most` processes, which end when this is forgotten; those that all share where it is left out."""
 
     def __init__(self, preparation, most=None):
-        self._preparation, self._processes = preparation, apart.Processes(most)
+        self._preparation, self._own = preparation, apart.Processes(most) if most else None
 
     def ahead(self, cases, most):
         """{eye: Read} of each case, in order, with at most `most` begun and not yet taken."""
-        pool, waiting = concurrent.futures.ThreadPoolExecutor(self._processes.most), collections.deque()
+        processes = self._own or apart.shared()
+        pool, waiting = concurrent.futures.ThreadPoolExecutor(processes.most), collections.deque()
         try:
             for case in cases:
-                waiting.append(pool.submit(read_case, self._preparation, case, self._processes))
+                waiting.append(pool.submit(read_case, self._preparation, case, processes))
                 if len(waiting) >= most:
                     yield waiting.popleft().result()
             while waiting:

@@ -61,13 +61,17 @@ def check_finished(run_dir):
         raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
 
 
-def read_bank(run_dir, asked):
+def read_bank(run_dir, asked, network):
     """The run's bank if what is asked for takes one, else None: it may be larger than the network."""
-    return load_bank(pathlib.Path(run_dir) / BANK) if asked.votes else None
-
-
-def read_preparation(run_dir):
-    return read_rule(pathlib.Path(run_dir) / DECISION, HEADS)[1]
+    if not asked.votes:
+        return None
+    path = pathlib.Path(run_dir) / BANK
+    bank = load_bank(path)
+    found, wanted = (len(bank.mean), bank.ballots.shape[1]), (network.width, len(asked.head.classes))
+    if found != wanted:
+        said = " and ".join(f"{n} {what}" for n, what in zip(found, ("features", "classes"), strict=True))
+        raise UserError(f"{path} is of another network: {said}, where this one has {wanted[0]} and {wanted[1]}")
+    return bank
 
 
 @dataclasses.dataclass(frozen=True)

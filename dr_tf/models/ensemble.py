@@ -33,8 +33,20 @@ def _conditional(logits):
     return _log_mean(above) - _log_mean(just_below)
 
 
-# Link -> logits [n, members, outputs] -> logits [n, outputs] that decode to the mean of the probabilities.
-MEANS = {"softmax": _classes, "binary": _questions, "labels": _questions, "coral": _questions, "corn": _conditional}
+def _grades(logits):
+    return ops.mean(logits, axis=1)
+
+
+# Link -> logits [n, members, outputs] -> logits [n, outputs] that decode to the mean of the probabilities; of a regression
+# the mean of the grades.
+MEANS = {
+    "softmax": _classes,
+    "binary": _questions,
+    "labels": _questions,
+    "coral": _questions,
+    "corn": _conditional,
+    "regression": _grades,
+}
 
 
 def combined(models, heads):

@@ -3,6 +3,7 @@
 import numpy as np
 from absl import logging
 
+from dr_tf.console import UserError
 from dr_tf.explain.scale import fit_scale, write_scale
 from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
 from dr_tf.inference.gate import fit_cloud
@@ -10,7 +11,7 @@ from dr_tf.inference.modes import PLAIN, Asked, answers_over
 from dr_tf.inference.neighbours import build_bank
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
-from dr_tf.inference.run import CALIBRATION, Answered, write_answered, write_decision
+from dr_tf.inference.run import CALIBRATION, Answered, read_calibration, write_answered, write_decision
 from dr_tf.models.heads.head import decided_truth
 from dr_tf.models.network import is_ensemble
 
@@ -96,6 +97,14 @@ def names_of(records, rows):
     if len(records.parts) > 1:  # whose names begin with that of the set
         return own
     return np.array([f"{dataset}/{name}" for dataset, name in zip(records.columns["dataset"][rows], own, strict=True)])
+
+
+def learned_names(run_dir):
+    """What a run's network has learned from, called as `names_of` calls it."""
+    found = read_calibration(run_dir)
+    if found is None or "fitted_names" not in found[1]:
+        raise UserError(f"{run_dir} does not say what it was fitted on ({CALIBRATION}): train it again")
+    return found[1]["fitted_names"]
 
 
 def truth_of(experiment, columns, rows):

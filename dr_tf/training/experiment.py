@@ -1,17 +1,30 @@
 """Everything that a run is made of, besides the folders it reads and writes."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from dr_tf.console import UserError
 from dr_tf.data.sampling import Shuffled
 from dr_tf.inference.fitting import POINTS, check_points
-from dr_tf.inference.modes import way_named
+from dr_tf.inference.modes import WAYS, way_named
 from dr_tf.inference.priors import check_prior
+from dr_tf.models.heads.head import Head
+from dr_tf.models.network import FEATURES, MEMBERS
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
 
 KEPT = ("best", "last")
+
+
+def check_output(name):
+    """Refuses a name that a layer, a mode or a file could not have."""
+    taken = name in (FEATURES, *WAYS) or str(name).startswith(MEMBERS)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or taken:
+        raise UserError(
+            f"train.heads: an output cannot be called {name!r}; take letters, digits and _"
+            + taken * ", and another name"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +33,8 @@ class Experiment:
 
     `heads` is {output: head}, `loss_weights` {output: weight}, 1 where left out; `decides` names the output that refers,
     the first where left out. `keep` says which epoch's weights become the model: the "best" by `monitor` on the validation
-    split, or the "last". `class_weights` is None, "balanced" or a weight per class of the output that decides. `jit` None
-    compiles by XLA on a GPU and not on a CPU.
+    split, or the "last". `class_weights` is None, "balanced" or a weight per class of the output that decides, and weighs
+    its loss alone. `jit` None compiles by XLA on a GPU and not on a CPU.
     """
 
     dataset: str | list[str] | tuple[str, ...]
@@ -58,6 +71,7 @@ class Experiment:
 
     def __post_init__(self):
         self._check_heads()
+        self._check_numbers()
         if self.keep not in KEPT:
             raise UserError(f"unknown train.keep {self.keep!r}; known: {', '.join(KEPT)}")
         self._check_monitor()
@@ -69,6 +83,12 @@ class Experiment:
     def _check_heads(self):
         if not isinstance(self.heads, dict) or not self.heads:
             raise UserError("train.heads is {output: head}, such as {'grade': @softmax()}")
+        for output, head in self.heads.items():
+            if not isinstance(head, Head):
+                raise UserError(f"train.heads of {output!r} is no head: write @softmax(), with the brackets")
+            check_output(output)
+        if not isinstance(self.loss_weights or {}, dict):
+            raise UserError("train.loss_weights is {output: weight}, such as {'dme': 0.5}")
         for what, names in (("decides", [self.decides or self.output]), ("loss_weights", self.loss_weights or {})):
             if unknown := [name for name in names if name not in self.heads]:
                 raise UserError(
@@ -77,6 +97,15 @@ class Experiment:
         for name, weight in (self.loss_weights or {}).items():
             if not isinstance(weight, (int, float)) or not weight >= 0:
                 raise UserError(f"train.loss_weights of {name!r} is 0 or a positive number, not {weight!r}")
+        if told := [name for name, head in self.heads.items() if not head.exclusive and name != self.output]:
+            raise UserError(f"{told[0]!r} tells several labels, so it has to decide: train.decides = {told[0]!r}")
+
+    def _check_numbers(self):
+        if isinstance(self.modes, str):
+            raise UserError(f"train.modes is a tuple of names: ({self.modes!r},)")
+        for name in ("epochs", "batch_size", "validation_batch_size", "checkpoint_every", "steps_per_execution"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise UserError(f"train.{name} is a whole number, 1 or more, not {getattr(self, name)!r}")
 
     def _check_monitor(self):
         metric, direction = self._pair(self.selected_by)

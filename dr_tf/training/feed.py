@@ -87,11 +87,13 @@ class Feed:
         fitted, by_class = class_weights(wanted, strata, len(self.experiment.head.classes))
         weights = np.ones(len(self.records), np.float32)
         weights[self.roles.fit] = fitted
-        masks = self.masks or dict.fromkeys(self.experiment.heads, 1.0)
-        return {output: weights * mask for output, mask in masks.items()}, self._shifted(by_class)
+        masks = self.masks or {output: np.ones(len(self.records), np.float32) for output in self.experiment.heads}
+        deciding = self.experiment.output
+        return masks | {deciding: masks[deciding] * weights}, self._shifted(strata, fitted, by_class)
 
-    def _shifted(self, by_class):
+    def _shifted(self, strata, fitted, by_class):
         prior = np.asarray(self.order.prior)
-        if not self.experiment.head.exclusive:
-            return prior  # a label's weight is that of its photographs, with it and without it alike
+        if not self.experiment.head.exclusive:  # a label moves by the mean weight of the examples that have it
+            having = strata == 1
+            return prior * (having * fitted[:, None]).sum(axis=0) / np.maximum(having.sum(axis=0), 1)
         return prior * by_class / (prior * by_class).sum()

@@ -12,7 +12,7 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.explain.crops import explainer_of
 from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.run import HELD_OUT, read_calibration, write_answered
+from dr_tf.inference.run import HELD_OUT, write_answered
 from dr_tf.models.layers.exchange import plain
 from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
 from dr_tf.models.stages import stage_of
@@ -20,7 +20,7 @@ from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.curves import draw_curves
-from dr_tf.training.deciding import answer, asked_of, fit_decision, keep_scale, known_features, names_of
+from dr_tf.training.deciding import answer, asked_of, fit_decision, keep_scale, known_features, learned_names, names_of
 from dr_tf.training.feature_bank import cut
 from dr_tf.training.feed import Feed
 from dr_tf.training.pictures import Pictures, write_reasons
@@ -93,8 +93,7 @@ def _built(experiment, init_from):
 
 def _check_unseen(init_from, feed):
     """What a run is chosen, calibrated or judged by may not have been learned from in the stage before it."""
-    seen = init_from and read_calibration(init_from)
-    if seen and np.isin(names_of(feed.records, feed.roles.unfitted), seen[1].get("fitted_names", [])).any():
+    if init_from and np.isin(names_of(feed.records, feed.roles.unfitted), learned_names(init_from)).any():
         raise UserError(
             f"--init_from: {init_from} has learned from photographs that this run holds out; give both the same splits, "
             "or train both by --folds and name the folder of the folds"
@@ -197,7 +196,7 @@ def load_weights(model, run_dir):
     path = f"{run_dir}/model.keras"
     try:
         other = keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
     shared = [output for output in outputs_of(model) if output in outputs_of(other)]
     pairs = [(_weights_below(model), _weights_below(other))]

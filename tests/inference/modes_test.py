@@ -3,7 +3,7 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.inference.modes import WAYS, Asked, Way, answers, answers_over, by_neighbours, needed, way_named
+from dr_tf.inference.modes import WAYS, Asked, Way, answers, answers_over, needed, way_named
 from dr_tf.inference.neighbours import build_bank
 from dr_tf.models.links import decoded
 from tests.inference import heads
@@ -175,7 +175,7 @@ class NamesTest(unittest.TestCase):
         self.assertEqual(self.known("knn_majority"), Way(vote="majority"))
         self.assertEqual(self.known("proto", BESIDE), Way(output="proto"))
         self.assertEqual(self.known("plain+knn+proto", BESIDE), Way(mean=("plain", "knn", "proto")))
-        self.assertEqual([mode for mode, way in WAYS.items() if by_neighbours((way,))], ["knn", "knn_majority"])
+        self.assertEqual([mode for mode, way in WAYS.items() if way.vote], ["knn", "knn_majority"])
 
     def test_of_a_mean_the_parts_are_needed_once(self):
         ways = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}

@@ -108,14 +108,14 @@ class PredictorTest(tf.test.TestCase):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]
         rule = self.run_of.rule
-        bank = read_bank(tiny.run_dir(), rule.asked("knn"))
+        bank = read_bank(tiny.run_dir(), rule.asked("knn"), self.run_of.network)
         for mode in ("tta4", "knn", "knn_majority"):
             found = list(Predictor(self.run_of, mode=mode, bank=bank).decisions(paths))
             self.assertNotAllClose([d.p_positive for d in found], plain)
             self.assertEqual({d.threshold for d in found}, {rule.operating_point(mode).threshold})
 
     def test_a_bank_is_read_only_where_somebody_votes(self):
-        self.assertIsNone(read_bank(tiny.run_dir(), self.predictor.rule.asked("tta4")))
+        self.assertIsNone(read_bank(tiny.run_dir(), self.predictor.rule.asked("tta4"), self.run_of.network))
 
     def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
         run, asked = self.run_of, self.run_of.rule.asked("tta4")

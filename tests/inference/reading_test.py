@@ -1,13 +1,15 @@
 import functools
 import os
 import unittest
+from unittest import mock
 
 import cv2
 import numpy as np
 
+from dr_tf.fundus import apart
 from dr_tf.inference.case import Case
 from dr_tf.inference.preparation import Preparation
-from dr_tf.inference.reading import Readers, read, read_case, unread
+from dr_tf.inference.reading import Readers, read, read_case
 from tests.fundus.drawn import draw_fundus
 
 PREPARATION = Preparation("tiny/64-plain-q95", size=64, enhancement="plain", quality=95, image_size=32)
@@ -50,14 +52,29 @@ class CaseTest(unittest.TestCase):
     def test_where_none_can_be_read_the_first_says_why(self):
         found = read_case(PREPARATION, Case("12", {"left": (b"nothing", "nowhere.jpg")}))["left"]
         self.assertIsNone(found.pixels)
-        self.assertNotEqual(found.image.reason, "")
+        self.assertNotEqual(found.image.reason, "out of focus")
         self.assertIsNone(found.image.gradability)
         other = read_case(PREPARATION, Case("12", {"left": ("nowhere.jpg", b"nothing")}))["left"]
         self.assertEqual((other.image.photograph, other.image.reason), ("nowhere.jpg", "it cannot be read: No such file or directory"))  # fmt: skip
 
-    def test_of_what_was_not_read_each_eye_says_why(self):
-        found = unread(Case("12", {"left": (b"",), "right": (b"",)}), "the process died")
-        self.assertEqual({eye: one.image.reason for eye, one in found.items()}, dict.fromkeys(("left", "right"), "the process died"))  # fmt: skip
+    def test_where_no_process_can_be_started_the_photograph_is_named(self):
+        def none_left(*_, **__):
+            raise OSError(24, "Too many open files")
+
+        processes = apart.Processes(1)
+        with mock.patch("dr_tf.fundus.apart._Process", none_left):
+            for _ in range(3):  # the one place is free again each time
+                found = read(PREPARATION, photograph(), "a.jpg", processes)
+                self.assertEqual(found.image.reason, "it cannot be read: Too many open files")
+        self.assertEqual(read(PREPARATION, photograph(), "a.jpg", processes).image.reason, "out of focus")
+
+    def test_a_process_that_was_killed_since_is_not_asked(self):
+        processes = apart.Processes(1)
+        self.assertEqual(read(PREPARATION, photograph(), "a.jpg", processes).image.reason, "out of focus")
+        idle = processes._idle.queue[0]
+        idle._process.kill()
+        idle._process.wait()
+        self.assertEqual(read(PREPARATION, photograph(), "a.jpg", processes).image.reason, "out of focus")
 
 
 class ReadersTest(unittest.TestCase):
@@ -69,8 +86,8 @@ class ReadersTest(unittest.TestCase):
         for i in (0, 2, 3):
             np.testing.assert_array_equal(found[i]["left"].pixels, here.pixels)
             self.assertEqual(found[i]["left"].image.gradability, here.image.gradability)
-        reasons = {image.image.reason for image in found[1].values()}
-        self.assertEqual(reasons, {"the process that read it died: the file may be malicious"})
+        reasons = {eye: of.image.reason for eye, of in found[1].items()}
+        self.assertEqual(reasons, {"left": "the process that read it died: the file may be malicious", "right": "out of focus"})
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ class DecidingTest(tf.test.TestCase):
         rows = records.rows("train")
         photographs = Photographs(records, image_size=network.image_size, cache="none")
         features = network(np.stack([photographs.read(row) for row in rows]))[1]
-        bank = read_bank(tiny.run_dir(), run.rule.asked("knn"))
+        bank = read_bank(tiny.run_dir(), run.rule.asked("knn"), run.network)
         _, nearest = bank.nearest(features, k=1)
         self.assertAllEqual(bank.ballots.argmax(axis=1), records.columns["grade"][rows])
         self.assertAllEqual(nearest[:, 0], np.arange(len(rows)))
-        self.assertIsNone(read_bank(tiny.run_dir(), run.rule.asked("tta4")))
+        self.assertIsNone(read_bank(tiny.run_dir(), run.rule.asked("tta4"), run.network))
 
     def test_an_unknown_mode_is_named_before_training(self):
         with self.assertRaisesRegex(UserError, "unknown mode 'tta5'; known: plain"):

@@ -17,7 +17,7 @@ from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.external import REASONS, own_records, shared_photographs
 from dr_tf.inference.predictor import Predictor
-from dr_tf.inference.run import load_run, read_calibration, read_preparation
+from dr_tf.inference.run import load_run, read_calibration
 from tests import tiny
 from tests.tfrecords_builder.trees import run_builder, write_photographs
 
@@ -78,7 +78,7 @@ class SeveralSetsTest(tf.test.TestCase):
         return (self.folder / "run" / "config.gin").read_text()
 
     def test_the_run_is_known_by_both(self):
-        self.assertEqual(read_preparation(self.folder / "run").records, BOTH)
+        self.assertEqual(load_run(self.folder / "run").preparation.records, BOTH)
         configuration.parse([self.folder / "run" / "config.gin"])
         self.assertEqual(configuration.experiment(self.records)[1].name, BOTH)
         decision = Predictor.of_run(self.folder / "run").decide(tiny.photographs()[0])

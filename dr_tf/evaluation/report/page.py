@@ -79,7 +79,8 @@ def _page(card, metrics, sections):
     bodies = "".join(
         f'<section id="{_anchor(title)}"><h2>{TITLES[title]}</h2>{body}</section>' for title, body in sections.items()
     )
-    whom = f"{count(metrics['n'], metrics['unit'])} of {count(metrics['patients'], 'patient')}"
+    whom = count(metrics["n"], metrics["unit"])
+    whom += "" if metrics["unit"] == "patient" else f" of {count(metrics['patients'], 'patient')}"
     whom += "" if metrics["patients_known"] else " (patients not known)"
     how = metrics["protocol"] and f" ({text(metrics['protocol'])})"
     title = text(f"{card.name} on {metrics['dataset']}")

@@ -127,12 +127,15 @@ def title_of(name):
     """What a metric is called, and what it means."""
     if name in NAMES:
         return NAMES[name]
-    output, _, kind = name.partition("_")
-    told = OTHER_OUTPUTS.get(output, output)
-    return {
-        "accuracy": (f"Accuracy of the {told}", "exactly right"),
-        "quadratic_kappa": (f"Quadratic kappa of the {told}", "agreement beyond chance"),
-    }.get(kind, (name.replace("_", " "), ""))
+    kinds = {
+        "_accuracy": ("Accuracy of the {}", "exactly right"),
+        "_quadratic_kappa": ("Quadratic kappa of the {}", "agreement beyond chance"),
+    }
+    for kind, (title, meaning) in kinds.items():
+        if name.endswith(kind):
+            output = name.removesuffix(kind)
+            return title.format(OTHER_OUTPUTS.get(output, output.replace("_", " "))), meaning
+    return name.replace("_", " "), ""
 
 
 def is_percent(name):

@@ -37,11 +37,16 @@ class Binary(Head):
     def loss(self):
         import keras
 
+        class Focal(keras.losses.BinaryFocalCrossentropy):
+            """ABSENT weighs nothing, but its loss has to be a number: a power of a negative one is none."""
+
+            def call(self, y_true, y_pred):
+                return super().call(keras.ops.maximum(y_true, 0), y_pred)
+
+        options = {"from_logits": True, "label_smoothing": self.label_smoothing}
         if self.focal_gamma is None:
-            return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
-        return keras.losses.BinaryFocalCrossentropy(
-            gamma=self.focal_gamma, from_logits=True, label_smoothing=self.label_smoothing
-        )
+            return keras.losses.BinaryCrossentropy(**options)
+        return Focal(gamma=self.focal_gamma, **options)
 
     def metrics(self):
         from keras import ops
