@@ -168,6 +168,19 @@ class LabelShiftTest(unittest.TestCase):
         np.testing.assert_array_equal(after.refer, after.p_positive >= 0.4)
         np.testing.assert_allclose(mix, self.new, atol=0.02)
 
+    def test_what_is_done_follows_and_the_gate_stays(self):
+        truth, p = self.target
+        n = len(truth)
+        gradable = np.arange(n) % 7 > 0
+        action = np.where(gradable, np.where(p[:, 2:].sum(axis=1) >= 0.4, "refer", "clear"), "retake")
+        before = make_graded(
+            n, truth=truth, probabilities=p, decided=p.argmax(axis=1), action=action, gradable=gradable
+        )
+        after, _ = corrected(before, method="em", prior=self.prior)
+        np.testing.assert_array_equal(after.action == "retake", ~gradable)
+        np.testing.assert_array_equal(after.action == "refer", gradable & after.refer)
+        self.assertTrue((after.action != before.action).any())
+
     def test_refusals(self):
         with self.assertRaisesRegex(UserError, "known: em, bbse"):
             corrected(make_graded(9), method="x", prior=self.prior)

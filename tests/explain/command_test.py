@@ -18,7 +18,7 @@ from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scale import write_scale
 from dr_tf.inference.predictor import Predictor
 from dr_tf.names import original
-from tests import commands
+from tests import commands, tiny
 from tests.explain.runs import write_run
 from tests.fundus.drawn import draw_fundus, jpeg
 
@@ -167,6 +167,17 @@ class CommandTest(unittest.TestCase):
         self.assertEqual({eye: of.shape for eye, of in reason.maps.items()}, {"": (4, 4)})
         _, nothing = decide_and_explain_one(predictor, explainer, self.root / "in" / "broken.jpg")
         self.assertIsNone(nothing)
+
+    def test_it_answers_in_the_mode_of_the_predictor(self):
+        one, answers = tiny.photographs()[0], {}
+        for mode in ("plain", "tta4", "knn"):
+            predictor = Predictor.of_run(tiny.run_dir(), mode)
+            explainer = Explainer(predictor.run.network.model, predictor.rule.head)
+            decision, reason = decide_and_explain_one(predictor, explainer, one)
+            self.assertAlmostEqual(decision.p_positive, predictor.decide(one).p_positive, places=6)
+            self.assertIsNotNone(reason)
+            answers[mode] = round(decision.p_positive, 6)
+        self.assertEqual(len(set(answers.values())), 3, answers)
 
     def test_mistakes_in_one_line(self):
         one = self.root / "in" / "an <eye>.jpg"

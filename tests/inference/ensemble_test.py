@@ -25,6 +25,7 @@ from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.links import encoded
 from dr_tf.models.network import KerasNetwork
+from dr_tf.training.deciding import names_of
 from tests import tiny
 from tests.explain import nets
 from tests.inference import heads
@@ -158,8 +159,14 @@ class CommandTest(tf.test.TestCase):
         fold = self.folder / "fold-0"
         shutil.copytree(self.other, fold)
         calibration = dict(np.load(fold / "calibration.npz"))
-        np.savez(fold / "calibration.npz", **calibration | {"fitted": calibration["rows"][-1:]})
+        seen = names_of(open_records(tiny.records_root(), tiny.DATASET), calibration["rows"][-1:])
+        np.savez(fold / "calibration.npz", **calibration | {"fitted_names": seen})
+        old = self.folder / "old"
+        shutil.copytree(self.other, old)
+        np.savez(old / "calibration.npz", **{name: of for name, of in calibration.items() if name != "fitted_names"})
         self._refused("two different runs or more", self.other, self.other)
         self._refused("was fitted on photographs of the calibration split", self.other, fold)
+        self._refused("does not say what it was fitted on (calibration.npz): train it again", self.other, old)
+        self._refused("made is an ensemble itself: name its members", self.folder / "made", self.other)
         self._refused("is no finished run", self.other, self.folder)
         self._refused("unknown mode 'tta5'", self.other, tiny.run_dir(), more=["--modes", "tta5"])

@@ -87,7 +87,9 @@ class ReadersTest(unittest.TestCase):
             np.testing.assert_array_equal(found[i]["left"].pixels, here.pixels)
             self.assertEqual(found[i]["left"].image.gradability, here.image.gradability)
         reasons = {eye: of.image.reason for eye, of in found[1].items()}
-        self.assertEqual(reasons, {"left": "the process that read it died: the file may be malicious", "right": "out of focus"})
+        self.assertEqual(
+            reasons, {"left": "the process that read it died: the file may be malicious", "right": "out of focus"}
+        )
 
 
 if __name__ == "__main__":

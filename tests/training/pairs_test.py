@@ -77,6 +77,9 @@ class PairsTest(tf.test.TestCase):
     def test_the_wrong_number_of_eyes_is_one_line(self):
         with self.assertRaisesRegex(UserError, "takes both eyes of a patient; say which eye"):
             self.predictor.decide(self.folder / "4_left.jpg")
+        for photographs in ({}, {"OD": (b"",)}, {"left": (b"",), "OS": (b"",)}, {"left": ()}):
+            with self.assertRaisesRegex(UserError, "x: a case has photographs of 'left' or 'right'"):
+                self.predictor.decide(Case("x", photographs))
         single = Predictor.of_run(tiny.run_dir())
         with self.assertRaisesRegex(UserError, "takes one photograph, not both eyes"):
             single.decide(Case("x", {"left": (b"",), "right": (b"",)}))

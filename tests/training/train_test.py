@@ -245,6 +245,21 @@ class TrainTest(tf.test.TestCase):
 
 
 class FeedTest(tf.test.TestCase):
+    def test_the_prevalence_that_weights_of_labels_leave(self):
+        """By hand: 4 examples, of whom one has both labels; balanced weights are 4 / (2 * 3) and 4 / (2 * 1)."""
+        from dr_tf.training.feed import Feed
+        from dr_tf.training.roles import class_weights
+
+        strata = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+        fitted, by_class = class_weights("balanced", strata, 2)
+        self.assertAllClose(by_class, [2 / 3, 2])
+        raw = np.array([2 / 3, 2 / 3, 4 / 3, 1])
+        self.assertAllClose(fitted, raw / raw.mean())
+        feed = mock.Mock(order=mock.Mock(prior=(0.75, 0.25)))
+        feed.experiment.head.exclusive = False
+        weighted = (strata * fitted[:, None]).sum(axis=0) / fitted.sum()
+        self.assertAllClose(Feed._shifted(feed, strata, fitted, by_class), weighted)
+
     def test_the_prior_that_class_weights_leave(self):
         from dr_tf.training.roles import class_weights
 

@@ -1,0 +1,66 @@
+"""What an experiment refuses before anything is built."""
+
+import unittest
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.models.heads import HEADS
+from dr_tf.training.experiment import Experiment
+
+SOFTMAX, EDEMA, LABELS, BINARY = (HEADS[name] for name in ("softmax", "edema", "multi_label", "binary"))
+
+
+def experiment(**options):
+    return Experiment(**{"dataset": "a/b", "heads": {"grade": SOFTMAX()}, "model": None} | options)
+
+
+class ExperimentTest(unittest.TestCase):
+    def _refused(self, expected, **options):
+        with self.assertRaisesRegex(UserError, expected) as caught:
+            experiment(**options)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_heads_that_are_none(self):
+        for heads in ({}, [SOFTMAX()], SOFTMAX()):
+            self._refused("train.heads is {output: head}", heads=heads)
+        for head in ("softmax", SOFTMAX):
+            self._refused("train.heads of 'grade' is no head: write @softmax", heads={"grade": head})
+
+    def test_names_that_a_layer_a_mode_or_a_file_could_not_have(self):
+        for name in ("features", "members_grade", "a/b", "1st", "plain", "knn", "tta4", ""):
+            self._refused("an output cannot be called", heads={name: SOFTMAX()})
+        self.assertEqual(experiment(heads={"risk_of_edema2": EDEMA()}).output, "risk_of_edema2")
+
+    def test_several_labels_decide_or_are_not_there(self):
+        heads = {"sick": BINARY(), "labels": LABELS()}
+        self._refused("'labels' tells several labels, so it has to decide", heads=heads)
+        self.assertEqual(experiment(heads=heads, decides="labels").output, "labels")
+
+    def test_numbers_and_tuples(self):
+        for name in ("epochs", "batch_size", "validation_batch_size", "checkpoint_every", "steps_per_execution"):
+            for value in (0, -1, 2.5, "2"):
+                self._refused(f"train.{name} is a whole number, 1 or more", **{name: value})
+        self._refused("train.modes is a tuple of names: .'knn',.", modes="knn")
+        self._refused("train.loss_weights is {output: weight}", loss_weights=["grade"])
+        self._refused("train.loss_weights of 'grade' is 0 or a positive number", loss_weights={"grade": -1})
+
+
+class AbsentTest(unittest.TestCase):
+    def test_a_label_that_is_not_known_has_a_loss_of_some_number(self):
+        """Its weight is 0, and 0 times what is no number is no number."""
+        for gamma in (None, 1.5, 2.0):
+            loss = BINARY(focal_gamma=gamma).loss()
+            targets, logits = np.float32([[-1], [1], [0]]), np.float32([[2.0], [0.5], [0.5]])
+            whole = loss(targets, logits, sample_weight=np.float32([0, 1, 1]))
+            known = loss(targets[1:], logits[1:])
+            self.assertAlmostEqual(float(whole), float(known) * 2 / 3, places=6)
+
+    def test_focal_loss_by_hand(self):
+        """At a logit of 0 both probabilities are one half: (1 / 2)**gamma * log 2."""
+        loss = BINARY(focal_gamma=1.5).loss()
+        self.assertAlmostEqual(float(loss(np.float32([[1]]), np.float32([[0.0]]))), 0.5**1.5 * np.log(2), places=6)
+
+
+if __name__ == "__main__":
+    unittest.main()
