@@ -3,7 +3,8 @@
 Around the likeliest grade the interval takes in whichever neighbour is likelier, until it holds enough probability (Lu,
 Angelopoulos and Pomerantz, MICCAI 2022). Enough is what calibration patients needed: a grade's score is the probability
 gathered before it is taken in, and the threshold is the ceil((n + 1)(1 - alpha))-th smallest of their scores, one drawn
-photograph a patient. Over new patients like them the interval then misses at most alpha of the time.
+photograph a patient. Over new patients like them the interval then misses at most alpha of the time, where the photographs
+are known to be theirs and the same network answers; else the same threshold is set, and nothing is promised.
 """
 
 import dataclasses
@@ -33,13 +34,15 @@ def scores(probabilities):
 class Conformal:
     """`thresholds`: one for all classes, or one for each. `counts`: calibration patients, of each class.
 
-    `guaranteed` tells of each class whether its own coverage is guaranteed; overall coverage always is.
+    `guaranteed` tells of each class whether its own coverage is guaranteed; overall coverage is unless it is `unpromised`,
+    which says why nothing can be.
     """
 
     alpha: float
     per_class: bool
     thresholds: tuple[float, ...]
     counts: tuple[int, ...]
+    unpromised: str = ""
 
     def __post_init__(self):
         for name in ("thresholds", "counts"):
@@ -51,8 +54,13 @@ class Conformal:
         return math.ceil(1 / self.alpha - 1e-9) - 1
 
     @property
+    def enough(self):
+        """Of each class whether its patients are enough for a threshold of its own."""
+        return tuple(count >= self.needed for count in self.counts)
+
+    @property
     def guaranteed(self):
-        return tuple(self.per_class and count >= self.needed for count in self.counts)
+        return tuple(self.per_class and enough and not self.unpromised for enough in self.enough)
 
     def intervals(self, probabilities):
         """[n, 2]: the lowest and the highest class of each interval."""
@@ -68,17 +76,18 @@ class Conformal:
 
 
 def told_of_folds(conformals):
-    """A threshold a fold; of the patients behind them the fewest."""
+    """A threshold a fold; of the patients behind them the fewest, of the reasons to promise nothing the longest."""
     if None in conformals:
         return None
     counts = [min(each) for each in zip(*(conformal.counts for conformal in conformals), strict=True)]
     thresholds = [threshold for conformal in conformals for threshold in conformal.thresholds]
-    return conformals[0].told() | {"thresholds": thresholds, "counts": counts}
+    unpromised = max((conformal.unpromised for conformal in conformals), key=len)
+    return dataclasses.replace(conformals[0], thresholds=thresholds, counts=counts, unpromised=unpromised).told()
 
 
-def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False, seed=0):
+def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False, unpromised="", seed=0):
     """From calibration photographs whose class is known. `per_class` asks for coverage of each class by itself; a class
-    with too few patients then keeps the common threshold, and is not `guaranteed`."""
+    with too few patients then keeps the common threshold, and is not `guaranteed`. `unpromised`: why nothing is, if so."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
     known, classes = truth >= 0, probabilities.shape[1]
@@ -90,10 +99,10 @@ def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False,
         one_each = own[rows][_one_each(patients[known][rows], seed)]
         counts.append(len(one_each))
         thresholds.append(_threshold(one_each, alpha))
-    conformal = Conformal(alpha, per_class, (common,), tuple(counts))
+    conformal = Conformal(alpha, per_class, (common,), tuple(counts), unpromised)
     if not per_class:
         return conformal
-    mixed = (own if enough else common for own, enough in zip(thresholds, conformal.guaranteed, strict=True))
+    mixed = (own if enough else common for own, enough in zip(thresholds, conformal.enough, strict=True))
     return dataclasses.replace(conformal, thresholds=tuple(mixed))
 
 

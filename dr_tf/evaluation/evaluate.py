@@ -80,7 +80,7 @@ def evaluate(
 
 def _measured(rule, judged, subject, calibration, label_shift, options):
     """(predictions, metrics)."""
-    conformal = conformal_of(rule.head, calibration)
+    conformal = conformal_of(rule.head, calibration, rule.unpromised)
     predictions = with_intervals(judged(subject.records, subject.rows, subject.split), conformal)
     shifted = label_shift and measure_shifted(
         predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options

@@ -109,12 +109,13 @@ def _others(rule, answered, columns):
     return {"other_truth": truth, "other_decided": decided}
 
 
-def conformal_of(head, calibration):
-    """Fitted on the predictions of calibration photographs; None where classes are no scale, or there is nobody."""
+def conformal_of(head, calibration, unpromised):
+    """Fitted on the predictions of calibration photographs; None where classes are no scale, or there is nobody.
+    `unpromised`: why nothing that is set on them is guaranteed, if so."""
     if calibration is None or len(head.classes) < 3 or not head.exclusive or not calibration.labelled.any():
         return None
     known = calibration.take(calibration.labelled)
-    return fit_conformal(known.probabilities, known.truth, known.patients, alpha=ALPHA)
+    return fit_conformal(known.probabilities, known.truth, known.patients, alpha=ALPHA, unpromised=unpromised)
 
 
 def with_intervals(predictions, conformal):

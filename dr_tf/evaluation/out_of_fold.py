@@ -21,7 +21,7 @@ from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.report.words import OF_FOLDS
-from dr_tf.inference.fitting import OTHER_NETWORKS, Truth, fit_rule
+from dr_tf.inference.fitting import Truth, fit_rule, unpromised
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import DECISION, HELD_OUT, MODEL, Answered, read_answered
@@ -74,7 +74,9 @@ def evaluate_folds(run_dir, records_root, *, prevalence=None, rounds=2000):
     metrics["others"] = {output: list(heads[output].classes) for output in predictions.other_truth}
     folder = folder_of(run_dir, records.name, FOLDS)
     photographs = stored_photographs(records, predictions.ids, rows)
-    return write_evaluation(folder, predictions, metrics, card=_card(run_dir, folds), photographs=photographs), metrics
+    return write_evaluation(
+        folder, predictions, metrics, card=_card(run_dir, folds, rules), photographs=photographs
+    ), metrics
 
 
 def read_folds(run_dir):
@@ -107,7 +109,8 @@ def _judged(i, folds, records, rule_of):
     """(predictions, rule, conformal) of fold i, of which neither rule nor intervals have seen anything."""
     fold, others = folds[i], folds[:i] + folds[i + 1 :]
     rule, calibration = rule_of(fold, others, folds[i - 1], records)
-    conformal = conformal_of(rule.head, calibration)
+    answered_by_others = np.concatenate([other.rows for other in others])
+    conformal = conformal_of(rule.head, calibration, unpromised(records.columns, answered_by_others, by_others=True))
     predictions = predict(rule, records, fold.answered, split=FOLDS)
     return with_intervals(predictions, conformal), rule, conformal
 
@@ -131,7 +134,7 @@ def _crossed(fold, others, _, records):
         distances=answered.distances,
         outputs={output: answered.outputs[output] for output in told},
         other_priors={output: rule.others[output].prior for output in told},
-        unpromised=OTHER_NETWORKS,
+        unpromised=unpromised(columns, rows, by_others=True),
     )
     return fitted, predict(fitted, records, answered, split=FOLDS, gated=False)
 
@@ -159,11 +162,16 @@ def _figures(fold, predictions, rule, rounds):
     )
 
 
-def _card(run_dir, folds):
-    preparation, rule = folds[0].preparation, folds[0].rule
+def _card(run_dir, folds, rules):
+    preparation, rule = folds[0].preparation, rules[0]
+    promised = all(each.operating_point().guaranteed for each in rules)
+    why = f": {rule.unpromised}" if rule.unpromised else ""
     return ModelCard(
         name=pathlib.Path(run_dir).name,
         model=f"{len(folds)} networks, one a fold, {preparation.image_size} pixels",
         trained_on=preparation.records,
-        details={"Decision": f"a threshold a fold, for {rule.point.replace('_', ' ')}", "Prior": rule.prior_name},
+        details={
+            "Decision": f"a threshold a fold, for {rule.point.replace('_', ' ')}, {'' if promised else 'not '}guaranteed{why}",
+            "Prior": rule.prior_name,
+        },
     )

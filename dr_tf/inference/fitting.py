@@ -90,6 +90,17 @@ def fit_rule(
     )
 
 
+def unpromised(columns, rows, by_others):
+    """Why nothing that is set on these rows can be guaranteed; empty where it can.
+
+    Args:
+        by_others: other networks than the one that decides answered to them.
+    """
+    known = np.asarray(columns.get("patient_known", np.ones(len(columns["patient_id"]), bool)))[rows]
+    reasons = ([] if known.all() else [UNKNOWN_PATIENTS]) + ([OTHER_NETWORKS] if by_others else [])
+    return "; ".join(reasons)
+
+
 def check_points(points, point):
     """Refuses, before anything is trained, what no fit could give."""
     names = [name_of(*wanted) for wanted in points]

@@ -6,7 +6,9 @@ Beta(m, n + 1 - m), so that this threshold falls short of sensitivity s with pro
 A patient counts once, with the worse eye: photographs of one patient are not independent.
 
 The promise is for patients exchangeable with those of calibration, whose photographs are known to be theirs, and for the
-very network that answered then. Where one of these is not so the same threshold is set, and nothing is promised.
+very network that answered then. Where one of these is not so the same threshold is set, and nothing is promised: in a
+simulation photographs that count as patients broke the promise in 7 to 9 % of draws, and thresholds that folds set for a
+refit in 1 to 13 %, which depends on the learner (`benchmarks/guarantee.py`).
 """
 
 import dataclasses

@@ -42,7 +42,7 @@ class OtherOutput:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`heads`: {output: head}; `decides` names the one that decides. `unpromised`: why no operating point is guaranteed."""
+    """`heads`: {output: head}; `decides` names the one that decides. `unpromised`: why nothing is guaranteed."""
 
     heads: dict[str, object]
     decides: str

@@ -5,7 +5,7 @@ from absl import logging
 
 from dr_tf.console import UserError
 from dr_tf.explain.scale import fit_scale, write_scale
-from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
+from dr_tf.inference.fitting import Truth, fit_rule, unpromised
 from dr_tf.inference.gate import fit_cloud
 from dr_tf.inference.modes import PLAIN, Asked, answers_over
 from dr_tf.inference.neighbours import build_bank
@@ -82,13 +82,6 @@ def keep_scale(path, explainer, feed):
     fitted = fit_scale(explainer, (element[0] for element in feed.ordered(some)))
     write_scale(path, fitted)
     return fitted
-
-
-def unpromised(columns, rows, by_others):
-    """Why no operating point that is set on these rows can be guaranteed; empty where it can."""
-    known = np.asarray(columns.get("patient_known", np.ones(len(columns["patient_id"]), bool)))[rows]
-    reasons = ([] if known.all() else [UNKNOWN_PATIENTS]) + ([OTHER_NETWORKS] if by_others else [])
-    return "; ".join(reasons)
 
 
 def names_of(records, rows):

@@ -1,5 +1,6 @@
 """Conformal intervals: by hand, contiguous, and how often they hold the true grade."""
 
+import dataclasses
 import json
 import unittest
 
@@ -50,8 +51,20 @@ class ByHandTest(unittest.TestCase):
     def test_of_folds_the_fewest_patients_are_told(self):
         one, other = Conformal(0.1, False, (0.5,), (9, 3)), Conformal(0.1, False, (0.7,), (4, 8))
         told = told_of_folds([one, other])
-        self.assertEqual((told["thresholds"], told["counts"]), ([0.5, 0.7], [4, 3]))
+        self.assertEqual((told["thresholds"], told["counts"]), ((0.5, 0.7), (4, 3)))
         self.assertIsNone(told_of_folds([None, one]))
+
+    def test_unpromised_nothing_is_guaranteed_and_nothing_else_changes(self):
+        p, truth, patients = make_graded(90).probabilities, make_graded(90).truth, np.arange(90)
+        for per_class in (False, True):
+            promised, plain = (
+                fit_conformal(p, truth, patients, per_class=per_class, unpromised=why) for why in ("", "nobody knows")
+            )
+            self.assertEqual(any(promised.guaranteed), per_class)
+            self.assertFalse(any(plain.guaranteed))
+            self.assertEqual(dataclasses.replace(plain, unpromised=""), promised)
+        told = told_of_folds([dataclasses.replace(plain, unpromised="nobody"), plain])
+        self.assertEqual((told["unpromised"], set(told["guaranteed"])), ("nobody knows", {False}))
 
     def test_classes_with_too_few_patients_say_so(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import evaluate
 from dr_tf.evaluation.looks import log_look, looked_often
 from dr_tf.evaluation.table import read_predictions
+from dr_tf.inference.fitting import UNKNOWN_PATIENTS
 from dr_tf.inference.predictor import Predictor
 from tests import tiny
 
@@ -44,6 +45,8 @@ class EvaluateTest(tf.test.TestCase):
         self.assertEqual((metrics["n"], metrics["positive"], metrics["patients_known"]), (15, "referable", False))
         report = (self._folder("calibration") / "report.html").read_text()
         self.assertIn("tiny/64-plain-q95", report)
+        self.assertEqual(metrics["conformal"]["unpromised"], UNKNOWN_PATIENTS)
+        self.assertIn(f"nothing is promised: {UNKNOWN_PATIENTS}", report)
         self.assertNotIn("http://", report.replace("http://www.w3.org", ""))
 
     def test_a_look_is_logged(self):

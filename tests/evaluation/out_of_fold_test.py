@@ -1,6 +1,7 @@
 """--split folds, on what train.py --folds leaves: here the logits are made, so that rules differ and can be checked."""
 
 import contextlib
+import html
 import io
 import json
 import pathlib
@@ -14,7 +15,7 @@ import evaluate
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.table import read_predictions
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.fitting import Truth, fit_rule
+from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import Answered, write_answered
 from dr_tf.models.heads import HEADS
@@ -77,6 +78,7 @@ class FoldsTest(tf.test.TestCase):
             self.assertAllEqual(predictions.threshold[mine], [rule.operating_point().threshold] * mine.sum())
         self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
         self.assertLen(predictions.thresholds, 2)
+        self._promises_nothing(folder)
 
     def test_each_fold_by_its_own_rule(self):
         for fold in (0, 1):
@@ -87,6 +89,20 @@ class FoldsTest(tf.test.TestCase):
         rule, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         rows = np.concatenate([self.records.fold(fold)[1] for fold in (0, 1)])
         self.assertAllClose(predictions.probabilities, rule.probabilities({"plain": self.logits[rows]}), atol=1e-12)
+
+        decision = "not guaranteed: " + UNKNOWN_PATIENTS
+        self.assertIn(decision, html.unescape((folder / "report.html").read_text()))
+
+    def _promises_nothing(self, folder):
+        """In no fold the network that decides set the thresholds, and patients are not known."""
+        metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
+        why = f"{UNKNOWN_PATIENTS}; {OTHER_NETWORKS}"
+        self.assertEqual(metrics["conformal"]["unpromised"], why)
+        self.assertFalse(any(metrics["conformal"]["guaranteed"]))
+        for fold in metrics["folds"]:
+            self.assertIn("not guaranteed", fold["note"])
+        for said in (f"nothing is promised: {why}", f"for sensitivity 0.9, not guaranteed: {why}"):
+            self.assertIn(said, html.unescape(report))
 
     def _fitted(self, rows):
         own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)

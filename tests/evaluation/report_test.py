@@ -17,6 +17,7 @@ from dr_tf.evaluation.folder import write_evaluation
 from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.report.card import ModelCard
 from dr_tf.evaluation.report.charts import charts
+from dr_tf.evaluation.report.intervals import intervals_section
 from dr_tf.evaluation.report.mistakes import groups, mistake_pages
 from dr_tf.evaluation.report.page import report
 from dr_tf.evaluation.table import read_predictions
@@ -72,6 +73,18 @@ class ReportTest(unittest.TestCase):
                      "fewer than the 9 that a promise needs", "Intended use", "Obuchowski",
                      "sensitivity 0.9", "youden"):  # fmt: skip
             self.assertIn(said, page.text)
+
+    def test_intervals_promise_nothing_where_nothing_can_be(self):
+        metrics = _graded()[1]
+        whys = ("", "nobody knows whose they are")
+        promised, plain = (
+            _Page(intervals_section(metrics | {"conformal": metrics["conformal"] | {"unpromised": why}})).text
+            for why in whys
+        )
+        self.assertIn("Made to hold the true class for at least 90 %", promised)
+        self.assertNotIn("nothing is promised", promised)
+        self.assertIn(f"but nothing is promised: {whys[1]}.", plain)
+        self.assertNotIn("at least", plain)
 
     def test_labels(self):
         predictions = make_labelled(60)

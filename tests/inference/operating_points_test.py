@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, norm
 
+from dr_tf.inference.fitting import UNKNOWN_PATIENTS
 from dr_tf.inference.operating_points import (
     guaranteed_rank,
     name_of,
@@ -133,6 +134,18 @@ def broken(criterion, target, n, draws, rng):
     return few / draws
 
 
+def shifted(n, rng):
+    """(features [n, 60], truth [n]): two of three are positive, and the first feature is higher by 2 in them."""
+    truth = rng.permutation(np.arange(n) % 3 > 0).astype(int)
+    features = rng.normal(size=(n, 60))
+    features[:, 0] += 2 * truth
+    return features, truth
+
+
+def least_squares(features, truth):
+    return np.linalg.lstsq(features, 2.0 * truth - 1, rcond=None)[0]
+
+
 class GuaranteeTest(unittest.TestCase):
     """A promise at 95 % may be broken in 5 % of calibration splits; here over what chance allows in so many draws."""
 
@@ -150,25 +163,41 @@ class GuaranteeTest(unittest.TestCase):
             few += norm.sf(positives[10], 1) < 0.9
         self.assertGreater(few / 1000, 0.4)
 
-    def test_counting_photographs_of_few_patients_would_break_it(self):
+    def test_counting_photographs_of_few_patients_breaks_it_so_that_nothing_is_promised(self):
         """Both eyes of a patient score nearly alike: 120 photographs tell little more than 60 patients."""
-        rng = np.random.default_rng(1)
+        rng, low = np.random.default_rng(1), {"photographs": 0, "patients": 0}
 
         def eyes_of(patients):
             return rng.normal(1, 1, (patients, 1)) + rng.normal(0, 0.05, (patients, 2))
 
         everybody = eyes_of(200_000)
-        eyes, whole = np.sort(everybody.ravel()), np.sort(everybody.max(axis=1))
-        low = {"photographs": 0, "patients": 0}
+        whole = {"photographs": np.sort(everybody.ravel()), "patients": np.sort(everybody.max(axis=1))}
         for _ in range(1000):
-            seen = eyes_of(60)
-            threshold = np.sort(seen.ravel())[guaranteed_rank(120, 0.9) - 1]
-            low["photographs"] += np.searchsorted(eyes, threshold) / len(eyes) > 0.1
-            scores, _ = per_patient(seen.ravel(), np.ones(120, int), np.arange(60).repeat(2))
-            threshold = np.sort(scores)[guaranteed_rank(60, 0.9) - 1]
-            low["patients"] += np.searchsorted(whole, threshold) / len(whole) > 0.1
+            seen, names = eyes_of(60).ravel(), np.arange(60).repeat(2)
+            for way, patients in (("photographs", np.arange(120)), ("patients", names)):
+                scores, truth = per_patient(seen, np.ones(120, int), patients)
+                promised = operating_point("sensitivity", 0.9, scores, truth)
+                low[way] += np.searchsorted(whole[way], promised.threshold) / len(whole[way]) > 0.1
+        plain = operating_point("sensitivity", 0.9, scores, truth, unpromised=UNKNOWN_PATIENTS)
+        self.assertEqual((promised.guaranteed, plain.guaranteed), (True, False))
+        self.assertEqual(promised.threshold, plain.threshold)
         self.assertGreater(low["photographs"] / 1000, 0.08)
         self.assertLess(low["patients"] / 1000, 0.05 + 0.021)
+
+    def test_what_folds_set_is_broken_where_the_refit_scores_on_another_scale(self):
+        """Least squares on 60 features: folds learn from 48 patients, the refit from 60, where its weights are longest."""
+        rng, low = np.random.default_rng(0), {"split": 0, "refit": 0}
+        for _ in range(100):
+            (features, truth), (others, truth_of_others) = shifted(60, rng), shifted(60, rng)
+            weights, folds = least_squares(features, truth), np.arange(60) % 5
+            by_folds = [least_squares(features[folds != fold], truth[folds != fold]) for fold in range(5)]
+            scores = {"split": (others @ weights, truth_of_others)}
+            scores["refit"] = np.einsum("nf,nf->n", features, np.array(by_folds)[folds]), truth
+            for way, answered in scores.items():
+                threshold = operating_point("sensitivity", 0.9, *answered).threshold
+                low[way] += norm.cdf((2 * weights[0] - threshold) / np.linalg.norm(weights)) < 0.9
+        self.assertLess(low["split"] / 100, 0.05 + 0.065)
+        self.assertGreater(low["refit"] / 100, 0.5)
 
     @pytest.mark.slow
     def test_it_holds_in_many_draws(self):

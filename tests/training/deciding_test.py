@@ -8,10 +8,9 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.data.photographs import Photographs
 from dr_tf.data.records import open_records
-from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS
+from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, unpromised
 from dr_tf.inference.run import load_run, read_bank
 from dr_tf.models.heads import HEADS
-from dr_tf.training.deciding import unpromised
 from dr_tf.training.experiment import Experiment
 from tests import tiny
 

@@ -14,6 +14,11 @@ def intervals_section(metrics):
         f"<p>Made to hold the true class for at least {100 * aim:.4g} % of new patients like those of calibration, whatever the "
         "model's mistakes (split conformal prediction, one photograph a patient).</p>"
     )
+    if why := conformal["unpromised"]:
+        told = (
+            f"<p>Set to hold the true class for {100 * aim:.4g} % of new patients (split conformal prediction), but nothing is "
+            f"promised: {text(why)}.</p>"
+        )
     if metrics.get("external"):
         told += (
             "<p>These photographs are of another data set than those of calibration: nothing is promised of them.</p>"
