@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -47,7 +48,10 @@ def _cut(model, feed, bank):
     if tf.distribute.has_strategy():
         raise UserError("a feature bank is for one device")
     frozen = keras.Model(photograph, features, name="frozen")
-    return keras.Model(rest, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
+    with warnings.catch_warnings():
+        # What comes out of a layer is called by a number, and Keras would have it called "left", as its key is.
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+        return keras.Model(rest, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
 
 
 def _cut_of_one(model):
@@ -61,6 +65,7 @@ def _cut_of_one(model):
 
 
 def _cut_of_eyes(model):
+    """The same of both eyes: what is frozen takes one of them."""
     shared, features = features_of_eyes(model)
     if shared.trainable_variables:
         raise UserError(
