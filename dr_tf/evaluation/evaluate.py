@@ -52,7 +52,7 @@ def evaluate(
     network, rule, preparation = run.network, run.rule, run.preparation
     judged = _judging(run, mode, run_dir)
     subject = subject_of(run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit)
-    made = made_of(explain, network, rule, subject.records) if explain else None
+    made = made_of(explain, network, rule) if explain else None
     options = {"prevalence": prevalence, "rounds": rounds}
     calibration, fitted = calibration_of(run_dir, rule, mode, subject.own)
     predictions, metrics = _measured(rule, judged, subject, calibration, label_shift, options)

@@ -8,12 +8,8 @@ from dr_tf.explain.scorecard.summary import summary
 VALIDATION = "validation"
 
 
-def made_of(names, network, rule, records):
+def made_of(names, network, rule):
     """{name: Explainer} of METHOD or METHOD@LAYER; refuses what could not be scored, before anything is measured."""
-    if records.paired:
-        raise UserError(
-            f"--explain: {records.name} holds both eyes of a patient in a record; the scorecard is of single photographs"
-        )
     try:
         return explainers(network.model, rule.head, names, output=rule.decides)
     except UserError as error:

@@ -25,16 +25,20 @@ def explainer_of(model, rule):
     """The default Explainer of what decides, or None, and a line in the log, where the network has no map of places."""
     try:
         explainer = Explainer(model, rule.head, output=rule.decides)
-        explainer(_black(model))  # some layers only tell when they are asked
+        explainer(black(model))  # some layers only tell when they are asked
         return explainer
     except UserError as error:
         logging.info("no overlays: %s", error)
         return None
 
 
-def _black(model):
-    """One example as the model takes it."""
-    return tf.nest.map_structure(lambda tensor: tf.zeros((1, *tensor.shape[1:]), tensor.dtype), model.input)
+def black(model):
+    """One example as it is given to the model, photographs in bytes."""
+
+    def of(tensor):
+        return tf.zeros((1, *tensor.shape[1:]), tf.uint8 if len(tensor.shape) == 4 else tensor.dtype)
+
+    return tf.nest.map_structure(of, model.input)
 
 
 def explained(explainer, batches, fitted=None):

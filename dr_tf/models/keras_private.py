@@ -32,6 +32,11 @@ def outputs_of(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
     return [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
 
 
+def calls_of(layer: keras.layers.Layer) -> list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]]:
+    """`_inbound_nodes`: what goes into a layer and what comes out of it, for each call of it in a network's graph."""
+    return [(node.input_tensors, node.output_tensors) for node in layer._inbound_nodes]
+
+
 def nodes_of_graph(layer: keras.layers.Layer) -> dict[str, dict]:
     """`_nodes_by_depth`: the calls that a network runs as a graph consists of, {the attribute's name: {depth: nodes}}.
 

@@ -8,7 +8,7 @@ import math
 
 import keras
 
-from dr_tf.models.keras_private import layers_within
+from dr_tf.models.keras_private import calls_of, layers_within
 
 _PREFIX = "stage_"
 
@@ -46,6 +46,13 @@ def frozen_end(model):
             break
         end = layer.output
     return end
+
+
+def features_of_eyes(model):
+    """(the network that looks at each eye, {eye: what it says of it}) of a network of both eyes."""
+    shared = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    said = {id(given[0]): out[0] for given, out in calls_of(shared)}
+    return shared, {eye: said[id(tensor)] for eye, tensor in model.input.items() if id(tensor) in said}
 
 
 def stage_of(model):

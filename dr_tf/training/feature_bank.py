@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -13,14 +14,15 @@ from dr_tf.console import UserError, progress
 from dr_tf.data.batches import view_batches
 from dr_tf.data.features import Features, ordered_features, training_features
 from dr_tf.data.views import Views
-from dr_tf.models.stages import frozen_end
+from dr_tf.models.network import is_paired
+from dr_tf.models.stages import features_of_eyes, frozen_end
 
 _BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureBank:
-    """Each photograph is shown as it is and in `views` augmented ways, the same in every epoch.
+    """Each photograph is shown as it is and in `views` augmented ways, the same in every epoch; of a pair, each eye.
 
     The features are kept in `directory`, beside the records where that is None, and found again by whatever asks for the
     same. `stored` False runs every view through the whole network whenever it comes up: the slow way, to compare with.
@@ -42,15 +44,34 @@ def cut(model, feed):
 
 
 def _cut(model, feed, bank):
+    photograph, features, rest = _cut_of_eyes(model) if is_paired(model) else _cut_of_one(model)
+    if tf.distribute.has_strategy():
+        raise UserError("a feature bank is for one device")
+    frozen = keras.Model(photograph, features, name="frozen")
+    with warnings.catch_warnings():
+        # What comes out of a layer is called by a number, and Keras would have it called "left", as its key is.
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+        return keras.Model(rest, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
+
+
+def _cut_of_one(model):
+    """(what goes into the frozen part, what comes out of it, what goes into the rest)."""
     end = frozen_end(model)
     if end is None:
         raise UserError(
             "a feature bank keeps what a frozen backbone says: set backbone.trainable_from to 'none' or a stage"
         )
-    if feed.records.paired or tf.distribute.has_strategy():
-        raise UserError("a feature bank is for single photographs on one device")
-    frozen = keras.Model(model.input, end, name="frozen")
-    return keras.Model(end, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
+    return model.input, end, end
+
+
+def _cut_of_eyes(model):
+    """The same of both eyes: what is frozen takes one of them."""
+    shared, features = features_of_eyes(model)
+    if shared.trainable_variables:
+        raise UserError(
+            "a feature bank of both eyes keeps what a wholly frozen backbone says: set backbone.trainable_from to 'none'"
+        )
+    return shared.input, shared.output, model.input | features
 
 
 class FeatureFeed:
@@ -63,7 +84,8 @@ class FeatureFeed:
         directory = bank.directory or pathlib.Path(feed.records.directory) / "features"
         shape = frozen.output.shape[1:]
         key = _key(frozen, feed, changed=bank.views > 0)
-        self._features = Features(len(feed.records), bank.views, shape, directory=directory, key=key)
+        present = {eye: feed.records.present(eye) for eye in feed.records.eyes if eye}
+        self._features = Features(len(feed.records), bank.views, shape, directory=directory, key=key, present=present)
 
     def fill(self):
         """Computes what is not there yet."""
@@ -99,8 +121,11 @@ class FeatureFeed:
         numbers = iter(numbers.tolist())
         with progress(len(rows), "feature bank", "views") as bar:
             for x, batch in batches:
-                for row, values in zip(batch.numpy().tolist(), run(x).numpy(), strict=True):
-                    self._features.put(row, next(numbers), values)
+                said = {eye: run(x if eye is None else x[eye]).numpy() for eye in self._features.eyes}
+                for i, row in enumerate(batch.numpy().tolist()):
+                    number = next(numbers)
+                    for eye, values in said.items():
+                        self._features.put(row, number, values[i], eye)
                 bar.update(len(batch))
 
 

@@ -55,7 +55,7 @@ def eye_fields(number, *, side="", size=SIZE, image=None, **fields):
 
 
 def pair_fields(number, *, absent=None, size=SIZE):
-    black = {"image": np.zeros((size, size, 3), np.uint8), "image_id": "", "grade": ABSENT}
+    black = {"image": np.zeros((size, size, 3), np.uint8), "image_id": "", "grade": ABSENT, "source": ""}
     eyes = {
         side: eye_fields(2 * number + i, side=side, size=size, **(black if side == absent else {}))
         for i, side in enumerate(("left", "right"))

@@ -13,9 +13,7 @@ import keras
 import numpy as np
 
 import evaluate
-from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.explaining import made_of
 from dr_tf.evaluation.report.mistakes import groups, mistake_pages
 from dr_tf.evaluation.report.reasons import reasons_section
 from dr_tf.evaluation.shown import Shown
@@ -96,11 +94,6 @@ class CommandTest(unittest.TestCase):
             self._run("--explain", "hires_cam", run="blind")
         self.assertIn("--explain: the network has no feature map", str(caught.exception))
 
-    def test_pairs_are_refused(self):
-        pairs = types.SimpleNamespace(paired=True, name="odir/256-plain-q95-paired")
-        with self.assertRaisesRegex(UserError, "odir.* the scorecard is of single photographs"):
-            made_of(["hires_cam"], KerasNetwork(green_counter()), rule_of("grade"), pairs)
-
 
 class ShownTest(unittest.TestCase):
     def test_colour_lies_on_the_lesion_and_nowhere_else(self):
@@ -143,7 +136,7 @@ class ReportTest(unittest.TestCase):
     def test_what_cannot_be_said_is_said(self):
         map = {"lesions": {}, "deletion": None, "insertion": None, "randomized": {"head": 0.1}}
         page = reasons_section({
-            "positive": "referable", "masks": "", "split": "test", "thresholds_of": None, "of": 3,
+            "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "thresholds_of": None, "of": 3,
             "method": "", "photographs": {"masks": 0, "positive": 0, "forgetting": 3}, "maps": {"a <map>": map},
         })  # fmt: skip
         self.assertIn("no lesion masks", page)

@@ -1,5 +1,6 @@
 """The scorecard: hand-computed parts, and a network that is known to look at nothing but the lesions."""
 
+import dataclasses
 import shutil
 import unittest
 
@@ -9,7 +10,8 @@ from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard import curves
 from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
-from dr_tf.explain.scorecard.floors import contrast_maps, random_maps, retina
+from dr_tf.explain.scorecard.examples import Examples
+from dr_tf.explain.scorecard.floors import contrast_maps, of_eyes, random_maps, retina
 from dr_tf.explain.scorecard.intervals import figures
 from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
 from dr_tf.explain.scorecard.masks import read_masks
@@ -18,7 +20,18 @@ from dr_tf.explain.scorecard.summary import summary, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
-from tests.explain.squares import DATASET, SIZE, example, green_counter, lesion_at, records, records_root
+from tests.explain.squares import (
+    DATASET,
+    SIZE,
+    example,
+    eyes_of,
+    green_counter,
+    green_counter_of_pairs,
+    lesion_at,
+    pairs,
+    records,
+    records_root,
+)
 
 EVERYWHERE = np.ones((10, 10), bool)
 CORNER = np.zeros((10, 10), bool)
@@ -61,7 +74,7 @@ class CurvesTest(unittest.TestCase):
         photograph = sets.photograph(0, SIZE)
         field = retina(photograph)
         map = np.linspace(1, 0, SIZE)[None, :] * np.ones((SIZE, 1))  # the left first
-        deletion, insertion = curves.mixtures(photograph, map, steps=4)
+        deletion, insertion = (of[None] for of in curves.mixtures({None: photograph}, {None: map}, steps=4))
         away = curves.blurred(photograph)
         for first, last, those in ((photograph, away, deletion), (away, photograph, insertion)):
             np.testing.assert_array_equal(those[0], first)
@@ -113,8 +126,8 @@ class ScorecardTest(unittest.TestCase):
     def test_masks(self):
         rows = records().rows("test")
         found = read_masks(records(), rows)
-        self.assertEqual(list(found), [row for row in rows if records().columns["grade"][row] > 0])
-        for row, masks in found.items():
+        self.assertEqual(list(found), [(row, None) for row in rows if records().columns["grade"][row] > 0])
+        for (row, _), masks in found.items():
             number = int(records().columns["image_id"][row][1:])
             np.testing.assert_array_equal(masks["drawn"], lesion_at(number)[..., 0] > 0)
             self.assertEqual(list(masks), ["drawn"])  # haze is everywhere
@@ -125,8 +138,8 @@ class ScorecardTest(unittest.TestCase):
         sets.write_set(root, {"test": [example(1), example(0)]}, name="more", config=DATASET.split("/")[1], size=SIZE)
         both = open_records(root, ["squares", "more"])
         found, alone = read_masks(both, both.rows("test")), read_masks(records(), records().rows("test"))
-        names = [both.columns["image_id"][row] for row in found]
-        expected = [f"squares/{records().columns['image_id'][row]}" for row in alone] + ["more/p001"]
+        names = [both.columns["image_id"][row] for row, _ in found]
+        expected = [f"squares/{records().columns['image_id'][row]}" for row, _ in alone] + ["more/p001"]
         self.assertEqual(names, expected)
         np.testing.assert_array_equal(found[max(found)]["drawn"], lesion_at(1)[..., 0] > 0)
 
@@ -169,6 +182,76 @@ class ScorecardTest(unittest.TestCase):
         }.items():
             with self.assertRaisesRegex(UserError, said):
                 explainers(green_counter(), HEADS["binary"](), names)
+
+
+class PairsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.made = explainers(green_counter_of_pairs(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
+        thresholds = chosen_thresholds(cls.made, pairs(), pairs().rows("validation"))
+        cls.card = measure(cls.made, pairs(), pairs().rows("test"))
+        cls.figures = summary(cls.card, thresholds)
+        cls.eyes = {number: eyes_of(number) for number in range(4, 16)}
+
+    def test_masks_are_of_an_eye(self):
+        found = read_masks(pairs(), pairs().rows("test"))
+        numbers = {(row, eye): int(pairs().columns[f"{eye}/image_id"][row][1:]) for row, eye in found}
+        with_lesion = [(n, eye) for of in self.eyes.values() for eye, n in of.items() if lesion_at(n).any()]
+        self.assertCountEqual([(n, eye) for (_, eye), n in numbers.items()], with_lesion)
+        for key, masks in found.items():
+            np.testing.assert_array_equal(masks["drawn"], lesion_at(numbers[key])[..., 0] > 0)
+
+    def test_who_was_measured(self):
+        masked = sum(bool(lesion_at(n).any()) for of in self.eyes.values() for n in of.values())
+        self.assertEqual(self.figures["photographs"], {"masks": masked, "positive": 11, "forgetting": 12})
+        self.assertEqual((self.figures["unit"], self.figures["masks"]), ("patient", "synthetic only"))
+        patients = self.card.patients[ANY].tolist()
+        self.assertLess(len(set(patients)), len(patients))  # both eyes of some: one patient of the bootstrap
+
+    def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
+        maps = self.figures["maps"]
+        lesions = {name: of["lesions"][ANY] for name, of in maps.items()}
+        for method in self.made:
+            self.assertEqual(lesions[method]["pointing"]["value"], 1)
+            self.assertGreater(lesions[method]["energy"]["value"], 4 * lesions["random map"]["energy"]["value"])
+            self.assertGreater(lesions[method]["iou"]["value"], lesions["random map"]["iou"]["value"])
+            for what, sign in (("deletion", -1), ("insertion", 1)):
+                self.assertIn("random map", maps[method][what]["better_than"])
+                self.assertGreater(sign * (maps[method][what]["value"] - maps["random map"][what]["value"]), 0.05)
+        self.assertAlmostEqual(lesions["random map"]["energy"]["value"], 1, delta=0.5)
+
+    def test_floors_forget_nothing(self):
+        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["randomized"]["head"], 1)
+        self.assertLess(abs(self.figures["maps"]["random map"]["randomized"]["head"]), 0.2)
+
+    def test_an_eye_whose_label_rules_the_definition_out_is_not_asked_for_lesions(self):
+        columns = pairs().columns | {"right/grade": np.zeros(len(pairs()), int)}
+        card = measure(self.made, dataclasses.replace(pairs(), columns=columns), pairs().rows("test"))
+        left = [n for n, of in self.eyes.items() if "left" in of and lesion_at(n).any()]
+        self.assertEqual(len(card.rows["masks"]), len(left))
+
+    def test_an_absent_eye_is_black_and_stays_so(self):
+        row = int(np.flatnonzero(~pairs().present("right"))[0])
+        x = Examples.of(pairs(), np.array([row, row + 1]), SIZE)
+        self.assertEqual(x.photographs["right"][0].max(), 0)
+        self.assertEqual([list(x.eyes(x.photographs, i)) for i in (0, 1)], [["left"], ["left", "right"]])
+        changed = x.changed(0, {"left": np.full((3, SIZE, SIZE, 3), 7, np.uint8)}).given()
+        self.assertEqual([int(changed[eye].max()) for eye in ("left", "right")], [7, 0])
+        np.testing.assert_array_equal(changed["right_present"], [False] * 3)
+
+    def test_the_strongest_places_of_both_eyes_go_first(self):
+        photographs = {eye: sets.photograph(i, SIZE) for i, eye in enumerate(("left", "right"))}
+        maps = {"left": np.full((SIZE, SIZE), 0.2), "right": np.full((SIZE, SIZE), 0.9)}
+        deletion, insertion = curves.mixtures(photographs, maps, steps=4)
+        away = {eye: curves.blurred(photograph) for eye, photograph in photographs.items()}
+        np.testing.assert_array_equal(deletion["left"][2], photographs["left"])
+        np.testing.assert_array_equal(deletion["right"][2], away["right"])  # half of all places are those of an eye
+        np.testing.assert_array_equal(insertion["left"][2], away["left"])
+        np.testing.assert_array_equal(insertion["right"][2], photographs["right"])
+
+    def test_noise_is_of_each_eye(self):
+        maps = of_eyes(random_maps, dict.fromkeys(("left", "right"), np.zeros((3, SIZE, SIZE, 3), np.uint8)))
+        self.assertFalse(np.array_equal(maps["left"], maps["right"]))
 
 
 class IntervalsTest(unittest.TestCase):

@@ -2,15 +2,20 @@
 
 import functools
 import tempfile
+import types
 
 import keras
 import numpy as np
 
 from dr_tf.data.records import open_records
+from dr_tf.models.classifier import paired_classifier
+from dr_tf.models.heads import HEADS
 from tests.data import sets
 
 SIZE = 64
 DATASET = f"squares/{SIZE}-plain-q95"
+PAIRS = f"{DATASET}-paired"
+ABSENT = {4: "right", 6: "right", 8: "left"}
 
 
 def lesion_at(number):
@@ -33,6 +38,17 @@ def example(number):
     )
 
 
+def eyes_of(number):
+    """{eye: the number of its photograph} of a pair; in the test split number 6 alone shows no lesion."""
+    both = {"left": number, "right": 2 * number + 1}
+    return {eye: photograph for eye, photograph in both.items() if ABSENT.get(number) != eye}
+
+
+def pair(number):
+    eyes = {eye: example(photograph) for eye, photograph in eyes_of(number).items()}
+    return sets.pair_fields(number, absent=ABSENT.get(number), size=SIZE) | eyes
+
+
 @functools.cache
 def _folder():
     return tempfile.TemporaryDirectory()  # lives as long as the tests
@@ -49,15 +65,36 @@ def records():
     return open_records(records_root(), DATASET)
 
 
+@functools.cache
+def pairs():
+    splits = {"validation": [pair(i) for i in range(4)], "test": [pair(i) for i in range(4, 16)]}
+    sets.write_set(_folder().name, splits, name="squares", config=PAIRS.split("/")[1], paired=True, size=SIZE)
+    return open_records(_folder().name, PAIRS)
+
+
 def green_counter():
     """evidence = 2 where there is a lesion of 64 pixels, else -1: it sees nothing but green."""
+    body = _green()
+    x = keras.layers.Identity(name="features")(body.output)
+    return _counting(keras.Model(body.input, {"grade": keras.layers.Dense(1, name="grade")(x)}))
+
+
+def green_counter_of_pairs():
+    """The same of both eyes: of those that are there the mean evidence."""
+    body = _green()
+    backbone = types.SimpleNamespace(model=keras.Model(body.input, {"pooled": body.output}), name="green_of_an_eye")
+    return _counting(paired_classifier(backbone, {"grade": HEADS["binary"]()}))
+
+
+def _green():
     photograph = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Conv2D(2, 1, activation="relu", name="green")(photograph)
-    x = keras.layers.AveragePooling2D(8, name="map")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    x = keras.layers.Identity(name="features")(x)
-    model = keras.Model(photograph, {"grade": keras.layers.Dense(1, name="grade")(x)})
+    green = keras.layers.Conv2D(2, 1, activation="relu", name="green")
+    x = keras.layers.AveragePooling2D(8, name="map")(green(photograph))
     kernel = np.array([[0, 0], [1 / 40, 0], [0, 0.01]], np.float32)[None, None]
-    model.get_layer("green").set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
+    green.set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
+    return keras.Model(photograph, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+
+
+def _counting(model):
     model.get_layer("grade").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
     return model

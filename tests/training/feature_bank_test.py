@@ -17,7 +17,7 @@ from dr_tf.data.cache import DiskCache
 from dr_tf.training import feature_bank
 from dr_tf.training.feed import Feed
 from dr_tf.training.roles import split_roles
-from tests import tiny
+from tests import tiny, tiny_pairs
 
 CONFIG = (
     tiny.CONFIG
@@ -40,6 +40,37 @@ feature_bank.views = 2
 )
 
 
+SLOW = "feature_bank.stored = False"
+PAIRED = (
+    tiny_pairs.CONFIG
+    + """
+train.epochs = 3
+train.modes = ()
+train.keep = 'last'
+train.optimization = @optimization()
+optimization.learning_rate = 1e-2
+train.augmentation = @augmentation()
+augmentation.warp = @warp()
+warp.rotation = 20
+warp.flip_horizontal = 0.5
+backbone.trainable_from = 'none'
+paired_classifier.fuse = 'concatenate'
+paired_classifier.hidden = (8,)
+train.feature_bank = @feature_bank()
+feature_bank.views = 1
+"""
+)
+
+
+def _trained(folder, records, name, *bindings):
+    """The model of a run by the config in `folder`."""
+    arguments = ["--gin_file", folder / "config.gin", "--records", records, "--run_dir", folder / name]
+    arguments += [part for b in bindings for part in ("--gin_param", b)]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train.main([str(argument) for argument in arguments])
+    return keras.saving.load_model(folder / name / "model.keras")
+
+
 class FeatureBankTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
@@ -47,11 +78,7 @@ class FeatureBankTest(tf.test.TestCase):
         (self.folder / "config.gin").write_text(CONFIG + f"feature_bank.directory = '{self.folder / 'bank'}'\n")
 
     def _train(self, name, *bindings):
-        arguments = ["--gin_file", self.folder / "config.gin", "--records", tiny.records_root()]
-        arguments += ["--run_dir", self.folder / name, *(part for b in bindings for part in ("--gin_param", b))]
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            train.main([str(argument) for argument in arguments])
-        return keras.saving.load_model(self.folder / name / "model.keras")
+        return _trained(self.folder, tiny.records_root(), name, *bindings)
 
     def _refused(self, expected, *bindings):
         with self.assertRaisesRegex(SystemExit, expected):
@@ -138,6 +165,42 @@ class FeatureBankTest(tf.test.TestCase):
         self.assertAllEqual(features.missing(np.array([0, 1]), 0), [False, True])
         with self.assertRaisesRegex(UserError, "beyond what a feature bank holds"):
             features.put(1, 0, [1, 2, 70000])
+
+
+class PairsTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.folder / "config.gin").write_text(PAIRED + f"feature_bank.directory = '{self.folder / 'bank'}'\n")
+
+    def _train(self, name, *bindings):
+        return _trained(self.folder, tiny_pairs.records_root(), name, *bindings)
+
+    def test_the_slow_way_gives_the_same_weights(self):
+        for shared in (True, False):
+            with self.subTest(same_for_both_eyes=shared):
+                same = f"augmentation.same_for_both_eyes = {shared}"
+                quick, slow = self._train(f"quick_{shared}", same), self._train(f"slow_{shared}", same, SLOW)
+                for one, other in zip(quick.variables, slow.variables, strict=True):
+                    self.assertAllClose(one, other, rtol=0, atol=2e-3, msg=one.path)  # features are float16
+        kernels = [model.get_layer("labels").kernel for model in (slow, self._train("untrained", "train.epochs = 1"))]
+        self.assertNotAllClose(*kernels, rtol=0, atol=1e-2)  # they could have differed by more
+        self.assertLen(list((self.folder / "bank").iterdir()), 2)  # views of both eyes alike, and views that differ
+
+    def test_a_view_is_there_only_with_both_eyes(self):
+        present = {"left": np.array([True, True]), "right": np.array([True, False])}
+        features = feature_bank.Features(2, 1, (3,), directory=self.folder, key="x", present=present)
+        for number, eye, value in ((0, "left", 1), (0, "right", 2), (1, "left", 3)):
+            features.put(1, number, [value] * 3, eye)
+        self.assertAllEqual(features.missing(np.array([0, 1, 1]), np.array([0, 0, 1])), [True, False, True])
+        found = features.read(np.array([1]), 0)
+        self.assertAllEqual(found["left"], [[1, 1, 1]])
+        self.assertAllEqual(found["right"], [[2, 2, 2]])
+        self.assertAllEqual([found["left_present"], found["right_present"]], [[True], [False]])
+
+    def test_a_partly_frozen_network_is_refused(self):
+        with self.assertRaisesRegex(SystemExit, "of both eyes keeps what a wholly frozen backbone says"):
+            self._train("refused", "backbone.trainable_from = 'stack2'")
 
 
 if __name__ == "__main__":

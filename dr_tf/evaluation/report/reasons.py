@@ -17,6 +17,8 @@ def reasons_section(figures):
         f"method that is no better than these floors shows nothing. Below each figure its 95 % interval ({figures['method']}), "
         "and which floor it is better than, on the same draws.</p>"
     )
+    if figures["unit"] == "patient":
+        told += "<p>Each eye is held against its own masks; all else is of both eyes of a patient together.</p>"
     return told + _against_masks(figures, n["masks"]) + _what_it_says(figures, n) + _after_shuffling(figures, n)
 
 
@@ -81,8 +83,11 @@ def _in_short(lesion):
 
 
 def _what_it_says(figures, n):
+    unit = figures["unit"]
     if not n["positive"]:
-        return "<p>The network calls none of the photographs positive, so nothing can be taken from them or given back.</p>"
+        return (
+            f"<p>The network calls none of the {unit}s positive, so nothing can be taken from them or given back.</p>"
+        )
     told = (
         "<h3>By what the network says</h3><p>The mean probability as the map’s strongest places are blurred away first "
         "(deletion: lower is better), or come back first (insertion: higher is better).</p>"
@@ -91,7 +96,7 @@ def _what_it_says(figures, n):
         _row(name, {what.capitalize(): _cell(of[what], ".3f") for what in ("deletion", "insertion")})
         for name, of in figures["maps"].items()
     )
-    caption = f"{count(n['positive'], 'photograph')} that the network calls positive."
+    caption = f"{count(n['positive'], unit)} that the network calls positive."
     return told + plain_table(rows, ("Map", "Deletion", "Insertion"), caption)
 
 
@@ -105,7 +110,7 @@ def _after_shuffling(figures, n):
     rows = "".join(
         _row(part, {name: f"{of[part]:+.2f}" if part in of else "" for name, of in maps.items()}) for part in parts
     )
-    caption = f"{count(n['forgetting'], 'photograph')}."
+    caption = f"{count(n['forgetting'], figures['unit'])}."
     return told + plain_table(rows, ("Shuffled down to", *maps), caption, kind="fold dense")
 
 

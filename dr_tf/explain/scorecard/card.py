@@ -1,14 +1,21 @@
-"""The scorecard itself: every method and both floors, on the same photographs."""
+"""The scorecard itself: every method and both floors, on the same photographs.
+
+Of both eyes of a patient maps are held against the lesion masks of each eye by itself, at thresholds that both eyes share;
+what is taken away or given back, and what the network forgets, is judged by both eyes together.
+"""
 
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.explain.crops import black
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scale import stretched
 from dr_tf.explain.scorecard import curves
-from dr_tf.explain.scorecard.floors import FLOORS, random_maps, retina
+from dr_tf.explain.scorecard.examples import Examples, by_eye
+from dr_tf.explain.scorecard.floors import FLOORS, of_eyes, random_maps, retina
 from dr_tf.explain.scorecard.localization import energy, enlarged, overlaps, pointing
 from dr_tf.explain.scorecard.masks import any_lesion, read_masks
 from dr_tf.explain.scorecard.randomization import forgetting, likeness
@@ -17,12 +24,15 @@ from dr_tf.fundus.synthesis import CAMERAS
 from dr_tf.models.heads.head import positives
 
 ANY = "any lesion"
-_BATCH, _FORGOTTEN = 16, 16  # photographs at once, and for which the network forgets
+_BATCH, _FORGOTTEN = 16, 16  # examples at once, and for which the network forgets
 
 
 @dataclasses.dataclass
 class Scores:
-    """Of one kind of maps, one number a photograph; empty where there was nothing to measure on."""
+    """Of one kind of maps; empty where there was nothing to measure on.
+
+    Against masks there is one number for a photograph, of the rest one for an example: a photograph, or a pair.
+    """
 
     pointing: dict[str, np.ndarray]  # lesion -> 0 or 1
     energy: dict[str, np.ndarray]
@@ -36,7 +46,8 @@ class Scores:
 class Scorecard:
     """`rows` of the records are behind each figure: those with masks, those called positive, those of forgetting.
 
-    `patients` are those of a figure's photographs: by lesion, and of "positive" and "forgetting".
+    A pair with masks of both eyes is twice in the first. `patients` are those of a figure's numbers: by lesion, and of
+    "positive" and "forgetting".
     """
 
     dataset: str
@@ -45,6 +56,7 @@ class Scorecard:
     rows: dict[str, np.ndarray]
     patients: dict[str, np.ndarray]
     synthetic: bool  # whether all photographs were drawn
+    unit: str  # what an example is
 
 
 def explainers(model, head, names, output=None):
@@ -55,7 +67,7 @@ def explainers(model, head, names, output=None):
         explainer = Explainer(model, head, output=output, method=method, layer=layer or None)
         if (same := (method, id(explainer.place.layer))) in known:
             raise UserError(f"{known[same]} and {name} are the same maps")
-        explainer(np.zeros((1, explainer.image_size, explainer.image_size, 3), np.uint8))
+        explainer(black(model))
         made[name], known[same] = explainer, name
     if not made:
         raise UserError("a scorecard is of one method or more")
@@ -63,7 +75,7 @@ def explainers(model, head, names, output=None):
 
 
 def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
-    """A Scorecard of `made` (as `explainers` gives it) on at most so many of these rows of single photographs.
+    """A Scorecard of `made` (as `explainers` gives it) on at most so many of these rows.
 
     Lesions are looked for where the label does not rule the definition of positive out; curves are drawn of what the
     network calls positive.
@@ -74,15 +86,17 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
         likenesses = _forgetful(made[name], shown.some, seed) if name in made else _steadfast(name, shown.some, seed)
         scores[name] = Scores(*_located(maps, shown), *_followed(first, maps, shown, seed), likenesses)
         told(name)
-    kept = {"masks": rows[list(shown.masks)], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
-    drawn = set(records.columns["source"][rows].tolist()) <= set(CAMERAS)
+    masked = [i for i, _ in shown.masks]
+    kept = {"masks": rows[masked], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
+    drawn = set(records.sources[rows].tolist()) <= set(CAMERAS)
     patients = _patients(records.columns["patient_id"], rows, shown, kept)
-    return Scorecard(records.name, first.head.positive, scores, kept, patients, drawn)
+    unit = "patient" if records.paired else "photograph"
+    return Scorecard(records.name, first.head.positive, scores, kept, patients, drawn, unit)
 
 
 def _patients(patient_of, rows, shown, kept):
     with_lesion = {}
-    for i, lesions in shown.masks.items():
+    for (i, _), lesions in shown.masks.items():
         for lesion in lesions:
             with_lesion.setdefault(lesion, []).append(rows[i])
     named = with_lesion | {name: kept[name] for name in ("positive", "forgetting")}
@@ -105,28 +119,38 @@ def _drawn(rows, most, seed):
 
 
 def _maps(made, x):
-    """{name: maps at the size of the photographs}, of the floors too."""
-    maps = {name: _in_batches(lambda x, e=e: stretched(e(x).maps), x) for name, e in made.items()}
-    maps |= {name: draw(x) for name, draw in FLOORS.items()}
-    return {name: [enlarged(map, x.shape[1]) for map in of] for name, of in maps.items()}
+    """{name: {eye: maps at the size of the photographs}}, of the floors too."""
+    maps = {name: _in_batches(lambda x, e=e: stretched(by_eye(e(x).maps)), x) for name, e in made.items()}
+    maps |= {name: of_eyes(floor, x.photographs) for name, floor in FLOORS.items()}
+    size = next(iter(made.values())).image_size
+    return {name: {eye: [enlarged(map, size) for map in each] for eye, each in of.items()} for name, of in maps.items()}
 
 
 class _Shown:
-    """Photographs as the network takes them, where the retina is, lesion masks, and who is called positive."""
+    """Examples as the network takes them, where the retina is, lesion masks, and who is called positive."""
 
     def __init__(self, records, rows, explainer):
         size = explainer.image_size
-        self.x = np.stack([resized(records.photograph(row), size) for row in rows])
-        self.fields = [retina(photograph) for photograph in self.x]
-        told = positives(explainer.head.positive, {name: records.columns[name][rows] for name in _labels(records)})
-        stored = read_masks(records, rows[told != 0])
-        self.masks = {i: _with_any(stored[int(row)], size) for i, row in enumerate(rows) if int(row) in stored}
+        self.x = Examples.of(records, rows, size)
+        self.fields = {eye: [retina(photograph) for photograph in of] for eye, of in self.x.photographs.items()}
+        self.masks = _masks(records, rows, explainer.head.positive, size)
         self.positive = np.flatnonzero(_in_batches(explainer.evidence, self.x) > 0)
-        self.some = self.x[:_FORGOTTEN]
+        self.some = self.x.take(slice(_FORGOTTEN))
 
 
-def _labels(records):
-    return [name for name in ("grade", "any_dr", "dme", "labels") if name in records.columns]
+def _masks(records, rows, definition, size):
+    """{(number of the row, eye): {lesion: mask}}; without eyes whose own label rules the definition out."""
+    stored, found = read_masks(records, rows), {}
+    asked = {eye: positives(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
+    for i, row in enumerate(rows.tolist()):
+        having = [eye for eye in records.eyes if asked[eye][i] and (row, eye) in stored]
+        found |= {(i, eye): _with_any(stored[row, eye], size) for eye in having}
+    return found
+
+
+def _labels(records, rows, eye):
+    column_of = {name: f"{eye}/{name}" if eye else name for name in ("grade", "any_dr", "dme", "labels")}
+    return {name: records.columns[of][rows] for name, of in column_of.items() if of in records.columns}
 
 
 def _with_any(masks, size):
@@ -135,42 +159,48 @@ def _with_any(masks, size):
 
 
 def _in_batches(function, x):
-    return np.concatenate([function(x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)])
+    """What a function says of Examples: [n], or {eye: [n, …]}."""
+    said = [function(x.take(slice(start, start + _BATCH)).given()) for start in range(0, len(x), _BATCH)]
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *said)
 
 
 def _located(maps, shown):
     """(pointing, energy, overlaps), each by lesion."""
     found = ({}, {}, {})
-    for i, lesions in shown.masks.items():
+    for (i, eye), lesions in shown.masks.items():
         for lesion, mask in lesions.items():
             for into, figure in zip(found, (pointing, energy, overlaps), strict=True):
-                into.setdefault(lesion, []).append(figure(maps[i], mask, shown.fields[i]))
+                into.setdefault(lesion, []).append(figure(maps[eye][i], mask, shown.fields[eye][i]))
     return [{lesion: np.array(values, float) for lesion, values in into.items()} for into in found]
 
 
 def _followed(explainer, maps, shown, seed):
-    """(deletion, insertion) of the photographs that are called positive."""
-    areas = []
+    """(deletion, insertion) of the examples that are called positive."""
+    x, areas = shown.x, []
     for i in shown.positive:
-        mixed = np.concatenate(curves.mixtures(shown.x[i], maps[i], seed=seed))
-        odds = _in_batches(explainer.evidence, mixed).astype(np.float64)
-        areas.append([curves.area(half) for half in np.split(0.5 * (1 + np.tanh(odds / 2)), 2)])
+        both = curves.mixtures(x.eyes(x.photographs, i), x.eyes(maps, i), seed=seed)
+        odds = [_in_batches(explainer.evidence, x.changed(i, mixed)).astype(np.float64) for mixed in both]
+        areas.append([curves.area(0.5 * (1 + np.tanh(of / 2))) for of in odds])
     return np.array(areas).reshape(-1, 2).T
 
 
 def _forgetful(explainer, x, seed):
-    before, found = explainer(x).maps, {}
+    before, found = by_eye(explainer(x.given()).maps), {}
     other = None
     for name, network in forgetting(explainer.model, seed=seed):
         other = other or explainer.of(network)
-        after = other(x).maps
-        found[name] = np.array([likeness(*pair) for pair in zip(before, after, strict=True)])
+        found[name] = _likenesses(before, by_eye(other(x.given()).maps), x)
     return found
 
 
 def _steadfast(name, x, seed):
     """Floors do not know what the network forgets: noise is new each time, contrast is what it was."""
-    before, after = (
-        (random_maps(x, seed=seed + i) if FLOORS[name] is random_maps else FLOORS[name](x)) for i in (0, 1)
-    )
-    return {"head": np.array([likeness(*pair) for pair in zip(before, after, strict=True)])}
+    seeds = [{"seed": seed + i} if FLOORS[name] is random_maps else {} for i in (0, 1)]
+    before, after = (of_eyes(FLOORS[name], x.photographs, **own) for own in seeds)
+    return {"head": _likenesses(before, after, x)}
+
+
+def _likenesses(before, after, x):
+    """Of each example, over the places of all its eyes."""
+    whole = [[np.stack(list(x.eyes(maps, i).values())) for i in range(len(x))] for maps in (before, after)]
+    return np.array([likeness(*pair) for pair in zip(*whole, strict=True)])

@@ -17,25 +17,35 @@ def blurred(photograph):
     return np.where(retina(photograph)[..., None], smooth + 0.5, photograph).astype(np.uint8)
 
 
-def mixtures(photograph, map, *, steps=_STEPS, seed=0):
-    """(deletion, insertion), each [steps + 1, h, w, 3]: as every step changes one share more of the retina."""
-    away = blurred(photograph)
-    rank = _ranks(map, retina(photograph), seed)
-    taken = [(rank < share)[..., None] for share in np.linspace(0, 1, steps + 1)]
-    return (
-        np.stack([np.where(these, away, photograph) for these in taken]),
-        np.stack([np.where(these, photograph, away) for these in taken]),
-    )
+def mixtures(photographs, maps, *, steps=_STEPS, seed=0):
+    """(deletion, insertion), each {eye: [steps + 1, h, w, 3]}: as every step changes one share more of the retina.
+
+    `photographs` and `maps` are {eye: its own} of one example. The strongest places of both eyes are changed first,
+    whichever eye they lie in.
+    """
+    away = {eye: blurred(photograph) for eye, photograph in photographs.items()}
+    ranks = _ranks(maps, {eye: retina(photograph) for eye, photograph in photographs.items()}, seed)
+    shares = np.linspace(0, 1, steps + 1)
+    return _mixed(photographs, away, ranks, shares), _mixed(away, photographs, ranks, shares)
 
 
-def _ranks(map, field, seed):
-    """Of each place in the retina 0 for the strongest up to just below 1; 1 elsewhere. Equal ones come in any order."""
-    values = map[field]
+def _mixed(first, last, ranks, shares):
+    return {
+        eye: np.stack([np.where((rank < share)[..., None], last[eye], first[eye]) for share in shares])
+        for eye, rank in ranks.items()
+    }
+
+
+def _ranks(maps, fields, seed):
+    """Of each place in the retinas 0 for the strongest up to just below 1; 1 elsewhere. Equal ones come in any order."""
+    values = np.concatenate([maps[eye][field] for eye, field in fields.items()])
     order = np.lexsort((np.random.default_rng(seed).random(len(values)), -values))
-    ranks = np.ones(map.shape)
     inside = np.empty(len(values))
     inside[order] = np.arange(len(values)) / max(len(values), 1)
-    ranks[field] = inside
+    ends = np.cumsum([np.count_nonzero(field) for field in fields.values()])
+    ranks = {eye: np.ones(field.shape) for eye, field in fields.items()}
+    for (eye, field), own in zip(fields.items(), np.split(inside, ends[:-1]), strict=True):
+        ranks[eye][field] = own
     return ranks
 
 

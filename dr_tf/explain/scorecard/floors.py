@@ -26,6 +26,12 @@ def _contrast(photograph):
     return contrast / max(float(contrast.max()), 1e-6)
 
 
+def of_eyes(floor, photographs, **options):
+    """{eye: maps} of {eye: photographs}: all of them at once, as noise would else be the same in both eyes."""
+    maps = floor(np.concatenate(list(photographs.values())), **options)
+    return dict(zip(photographs, np.split(maps, len(photographs)), strict=True))
+
+
 def retina(photograph):
     """Bool: where the photograph shows the retina."""
     return field_mask(photograph) > 0

@@ -20,6 +20,7 @@ def summary(card, thresholds):
     return {
         "dataset": card.dataset,
         "positive": card.target,
+        "unit": card.unit,
         "masks": SYNTHETIC_ONLY if card.synthetic else "",
         "photographs": {name: len(rows) for name, rows in card.rows.items()},
         "method": METHOD,
