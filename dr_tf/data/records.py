@@ -38,8 +38,8 @@ class Records:
     paired: bool
     columns: dict[str, np.ndarray]
     fingerprint: str  # of the records' content
-    _files: list[np.ndarray]
-    _places: dict[str | None, np.ndarray]  # of an eye: [n, (file, first byte, bytes)]
+    files: list[np.ndarray]
+    places: dict[str | None, np.ndarray]  # of an eye: [n, (file, first byte, bytes)]
     _parts: tuple["Records", ...] = ()
 
     def __len__(self):
@@ -101,8 +101,8 @@ class Records:
         return pixels
 
     def _bytes(self, row, eye):
-        file, start, length = self._places[eye][row]
-        return self._files[file][start : start + length]
+        file, start, length = self.places[eye][row]
+        return self.files[file][start : start + length]
 
 
 def open_records(root, dataset):
@@ -130,16 +130,16 @@ def _opened(root, dataset):
         paired=found.paired,
         columns=columns,
         fingerprint=found.fingerprint,
-        _files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in found.paths],
-        _places=found.places,
+        files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in found.paths],
+        places=found.places,
     )
 
 
 def _joined(parts):
     check_alike(parts)
-    before = itertools.accumulate((len(part._files) for part in parts[:-1]), initial=0)
+    before = itertools.accumulate((len(part.files) for part in parts[:-1]), initial=0)
     places = [
-        {eye: place + np.array((files, 0, 0)) for eye, place in part._places.items()}
+        {eye: place + np.array((files, 0, 0)) for eye, place in part.places.items()}
         for part, files in zip(parts, before, strict=True)
     ]
     return dataclasses.replace(
@@ -147,8 +147,8 @@ def _joined(parts):
         name=JOIN.join(part.name for part in parts),
         columns=joined_columns(parts),
         fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
-        _files=[file for part in parts for file in part._files],
-        _places={eye: np.concatenate([place[eye] for place in places]) for eye in parts[0].eyes},
+        files=[file for part in parts for file in part.files],
+        places={eye: np.concatenate([place[eye] for place in places]) for eye in parts[0].eyes},
         _parts=tuple(parts),
     )
 

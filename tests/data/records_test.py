@@ -179,9 +179,9 @@ class SeveralTest(tf.test.TestCase):
         self.assertNear(_red(pairs.photograph(5, "right")), _red(pairs.parts[1].photograph(2, "right")), 1e-6)
 
     def test_damage_is_named_by_its_set(self):
-        broken = self.records._places[None].copy()
+        broken = self.records.places[None].copy()
         broken[9, 2] = 3
-        records = dataclasses.replace(self.records, _places={None: broken})
+        records = dataclasses.replace(self.records, places={None: broken})
         with self.assertRaisesRegex(UserError, "west/plain/1.0.0: the photograph of example 1 cannot be decoded"):
             records.photograph(9)
 
