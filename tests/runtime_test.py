@@ -69,6 +69,8 @@ class StartingTest(unittest.TestCase):
         self.assertIn("a library is missing", done.stderr)
 
     def test_hidden_packages_are_there_again(self):
+        self.enterContext(mock.patch.dict(sys.modules))
+        sys.modules.pop("wave", None)  # another test may have brought it in
         with contextlib.suppress(ImportError), starting_tensorflow(without=("wave",)):
             import wave
         self.assertNotIn("wave", sys.modules)

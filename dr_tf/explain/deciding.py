@@ -43,7 +43,8 @@ class Explaining:
         for i in range(len(found.features)):
             evidence = {name: float(of[i]) for name, of in found.evidence.items()}
             self.reasons.append(Reason(evidence, {eye: of[i] for eye, of in maps.items()}))
-        # A network of lower precision is explained by a copy in float32, whose answers differ in their last digits.
+        # A network in half precision, or with layers whose gradient is not safe, is explained by a copy, whose answers differ
+        # in their last digits.
         return (found.outputs, found.features) if self._explainer.exact else self._network(images)
 
 

@@ -11,6 +11,7 @@ from dr_tf.console import UserError
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
 from dr_tf.explain.taps import find, grid, tapped
 from dr_tf.models.keras_private import layers_within
+from dr_tf.models.layers.exchange import with_safe_gradients
 from dr_tf.models.network import features_of, image_size_of, is_paired, members_of, outputs_of
 
 POSITIVE = "positive"
@@ -46,11 +47,8 @@ class Explainer:
     def __init__(self, model, head, *, output=None, method=DEFAULT_METHOD, layer=None):
         if method not in METHODS:
             raise UserError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-        given, model = model, _in_float32(model)
-        self.model, self.exact = (
-            model,
-            model is given,
-        )  # exact: its answers are the very ones of the model that was given
+        given, model = model, with_safe_gradients(_in_float32(model))
+        self.model, self.exact = model, model is given  # exact: its answers are the given one's to the last digit
         self.head, self.method, self._layer = head, method, layer
         self.output = output or outputs_of(model)[0]
         self._places = [find(member, layer) for member in members_of(model)]

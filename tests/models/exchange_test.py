@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from dr_tf.models.backbones import build_backbone
 from dr_tf.models.keras_private import layers_within
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
-from dr_tf.models.layers.exchange import own, plain
+from dr_tf.models.layers.exchange import own, plain, with_safe_gradients
 from dr_tf.models.layers.pointwise import SteppedConv2D
 from dr_tf.models.stages import freeze
 
@@ -159,6 +160,17 @@ class ExchangeTest(tf.test.TestCase):
 
 
 class SavedTest(tf.test.TestCase):
+    def test_what_is_only_to_have_safe_gradients_keeps_its_other_layers(self):
+        model = plain(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4, 8)).model)
+        safe = with_safe_gradients(model)
+        kinds = {type(layer) for layer in layers_within(safe)}
+        self.assertIn(SteppedConv2D, kinds)
+        self.assertNotIn(FusedBatchNormalization, kinds)
+        self.assertFalse([layer for layer in layers_within(safe) if SteppedConv2D.replaces(layer)])
+        x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        self.assertAllClose(safe(x)["pooled"], model(x)["pooled"], atol=1e-5)
+        self.assertIs(with_safe_gradients(safe), safe)
+
     def test_opens_in_safe_mode_where_this_project_is_not(self):
         model = own(drawn(flat()))
         path = pathlib.Path(self.get_temp_dir(), "model.keras")

@@ -26,6 +26,13 @@ def own(model: keras.Model) -> keras.Model:
     return _with_values_of(model, _cloned(model, _own_class))
 
 
+def with_safe_gradients(model: keras.Model) -> keras.Model:
+    """The network, or a copy without the layers of Keras whose gradient can write beyond its memory (`pointwise.py`)."""
+    if not any(SteppedConv2D.replaces(layer) for layer in layers_within(model)):
+        return model
+    return _with_values_of(model, _cloned(model, _stepped_class))
+
+
 def plain(model: keras.Model) -> keras.Model:
     """A copy of a network, of Keras' own layers alone and with the same values.
 
@@ -38,6 +45,10 @@ def plain(model: keras.Model) -> keras.Model:
 
 def _own_class(layer):
     return next((kind for kind in _OWN if kind.replaces(layer)), type(layer))
+
+
+def _stepped_class(layer):
+    return SteppedConv2D if SteppedConv2D.replaces(layer) else type(layer)
 
 
 def _keras_class(layer):
