@@ -28,7 +28,7 @@ class HalfTest(tf.test.TestCase):
     def test_it_predicts_as_the_run_does(self):
         self.assertRegex(self._halved(tiny.run_dir(), self.folder / "half"), r"half: \d\.\d MB")
         whole, halved = Predictor.of_run(tiny.run_dir()), Predictor.of_run(self.folder / "half")
-        for one, other in zip(whole.network.model.variables, halved.network.model.variables, strict=True):
+        for one, other in zip(*(of.run.network.model.variables for of in (whole, halved)), strict=True):
             self.assertEqual(other.dtype, "float32")
             self.assertAllEqual(np.asarray(one, np.float16), np.asarray(other))
         for photograph in tiny.photographs()[:3]:

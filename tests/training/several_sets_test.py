@@ -67,7 +67,7 @@ class SeveralSetsTest(tf.test.TestCase):
         return open_records(self.records, BOTH).columns["image_id"][rows].tolist()
 
     def test_a_planted_copy_is_fitted_in_neither_set(self):
-        fitted = self._names(read_calibration(self.folder / "run")["fitted"])
+        fitted = self._names(read_calibration(self.folder / "run")[1]["fitted"])
         self.assertLen(fitted, 15 + 5 - 1)
         self.assertNotIn("twin/train/mild/copy.jpg", fitted)
         self.assertNotIn("tiny/train/severe/01.jpg", fitted)
