@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 
+from machine import processor
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -242,7 +244,7 @@ def main():
           f"peak memory {peak[0]:.0f} MiB (largest worker {peak[1]:.0f} MiB)")  # fmt: skip
     print(f"trace: {milliseconds:.2f} ms a photograph (512 pixels, one thread)")
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "numpy": np.__version__},
         "recall": {name: round(found / there, 4) for name, (found, there, _) in recalls.items()},
         "looked_for": {name: there for name, (_, there, _) in recalls.items()},

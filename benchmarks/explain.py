@@ -162,7 +162,7 @@ def main():
     print(f"  maps of both ways differ by at most {apart:.1e}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), **versions},
         "photographs": PHOTOGRAPHS, "image_size": SIZE,
         "seconds": {**{name: round(seconds, 3) for name, seconds in best.items()}, "first_batch": round(first, 3),

@@ -14,10 +14,11 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 import time
+
+from machine import processor
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -66,7 +67,7 @@ def main():
         f"ten epochs with its building: {ten['bank']:.1f} s against {ten['slow']:.1f} s, {ten['slow'] / ten['bank']:.1f} x"
     )
     print(json.dumps({
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load": round(os.getloadavg()[0], 1),
+        "machine": f"{processor()}, {os.cpu_count()} cores", "load": round(os.getloadavg()[0], 1),
         **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
         "epoch_s": each, "building_s": building, "times": each["slow"] / each["bank"],
         "times_with_building_ten_epochs": ten["slow"] / ten["bank"],

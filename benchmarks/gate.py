@@ -22,6 +22,8 @@ import platform
 import re
 import sys
 
+from machine import processor
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -104,7 +106,7 @@ def main():
         found[name] = measured(decisions) | {"auroc_of_distance": auroc(far, own) if len(far) else None}
         print(line(name, found[name]), flush=True)
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "tensorflow", "keras")}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    machine = f"{processor()}, {os.cpu_count()} cores"
     print(json.dumps({"machine": machine, "python": platform.python_version(), **versions, "groups": found}))
 
 

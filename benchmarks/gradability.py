@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+from machine import processor
 
 from dr_tf.fundus.enhance import field_mask, masked_blur
 from dr_tf.fundus.gradability import GRADABLE, gradability
@@ -230,7 +231,7 @@ def main():
     cv2.setNumThreads(1)
     folder = IDRID / {"test": "b. Testing Set", "train": "a. Training Set"}[args.split]
     images, drawn = [crop(path) for path in sorted(folder.glob("*.jpg"))[:: args.every]], list(synthetic(100))
-    figures = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
+    figures = {"machine": f"{processor()}, {os.cpu_count()} cores", "python": platform.python_version()}
     figures |= {name: importlib.metadata.version(name) for name in ("numpy", "opencv-python-headless")}
     if images:
         figures[f"idrid_{args.split}"] = report(f"IDRiD {args.split}", images, [None] * len(images))

@@ -29,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import sklearn
+from machine import processor
 from scipy.special import expit
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
@@ -151,7 +152,7 @@ def main():
                 print(line(patients, learner, way, figures), flush=True)
                 found.append({"patients": patients, "penalty": learner, "way": way, **figures})
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(),
+        "machine": {"cores": os.cpu_count(), "processor": processor(),
                     "load": round(os.getloadavg()[0], 1)},
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
         "target": TARGET, "limit": RISK, "draws": flags.draws, "minutes": round((time.perf_counter() - start) / 60, 1),

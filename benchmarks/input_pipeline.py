@@ -30,6 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+from machine import processor
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared"))
@@ -254,7 +255,7 @@ def report(records, rates, flags):
     print(f"{OURS} is {rates[OURS] / best:.2f} times the best of both peers")
     packages = ("tensorflow", "keras", "torch", "albumentations", "opencv-python-headless")
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
         "records": records.name, "photographs": len(records), "batch_size": flags.batch_size,
         "photographs_per_second": {name: round(rate, 1) for name, rate in rates.items()},

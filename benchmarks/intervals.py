@@ -21,6 +21,8 @@ import tempfile
 import time
 import warnings
 
+from machine import processor
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy as np
@@ -148,7 +150,7 @@ def main():
     over = {"plain_over_same": took["plain"] / took["same"], "same_over_limit": took["same"] / took["limit"]}
     print("  " + ", ".join(f"{name.replace('_', ' ')} {ratio:.1f}" for name, ratio in over.items()))
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(),
+        "machine": {"cores": os.cpu_count(), "processor": processor(),
                     "load": round(os.getloadavg()[0], 1)},
         "versions": {"python": platform.python_version(), "numpy": np.__version__,
                      "scikit-learn": __import__("sklearn").__version__},

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from machine import processor
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -124,7 +126,7 @@ def main():
     print(f"  bytes a feature: {on_disk / cells:.3f} on disk, {bank.resident_bytes / cells:.3f} in memory")
     print(f"  the same {K} as in float64: {same} of {BATCH} queries (float32 alone: {plain})")
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
         "rows": flags.rows, "features": flags.features, "k": K,
         "median_and_least": {

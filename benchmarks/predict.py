@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import tempfile
 import time
 
 import numpy as np
+from machine import processor
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -125,14 +125,6 @@ def folder_figures(run_dir, paths, count):
         "processor_seconds": used,
         "peak_mb_of_a_process": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
-
-
-def processor():
-    """Its name and whether it has AVX-512: speeds hold for one kind of processor."""
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{name} ({'AVX-512' if 'avx512f' in flags else 'AVX2' if 'avx2' in flags else 'neither AVX2 nor AVX-512'})"
 
 
 def limits(run_dir, paths):

@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 
+from machine import processor
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -178,7 +180,7 @@ def main():
     print("\npeak memory, MiB (builder, largest worker)")
     print(f"  104 photographs {few[0]:6.0f} {few[1]:6.0f}\n  404 photographs {many[0]:6.0f} {many[1]:6.0f}")
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "tensorflow": tf_version()},
         "image_size": size, "photographs": len(photographs),
         "ms": {name: round(value * 1e3, 2) for name, value in seconds.items()},

@@ -29,6 +29,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 import numpy as np
+from machine import processor
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -229,7 +230,7 @@ def main():
         "patients": options.patients,
         "grade_shares": "equal",
         "side": options.side,
-        "machine": platform.platform(),
+        "machine": processor(),
     }
     figures |= {
         "cores": os.cpu_count(),

@@ -13,15 +13,18 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 
+from machine import processor
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from dr_tf.runtime import use_onednn  # noqa: E402
 
 
 class Laps:
@@ -115,6 +118,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     flags = parser.parse_args()
+    use_onednn()  # as train.py does
     with tempfile.TemporaryDirectory() as folder:
         records_below(folder)
         laps = Laps()
@@ -131,7 +135,7 @@ def main():
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     kept = round(speed["epoch"] / speed["bare step"], 3)
     print(f"{'an epoch keeps':40} {kept:6.2f} of the bare step")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    machine = f"{processor()}, {os.cpu_count()} cores"
     print(json.dumps({"machine": machine, **versions, "start_s": laps.seconds, **speed, "epoch_of_bare_step": kept}))
 
 

@@ -28,11 +28,15 @@ import platform
 import sys
 import time
 
+from machine import processor
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+
+from dr_tf.runtime import ONEDNN, use_onednn  # noqa: E402
 
 CLASSES, OUTPUT = 5, "grade"
 ORIGINAL_SECONDS = (11.92, 7.18)  # an epoch without and with AutoGraph, as its author reported
@@ -336,6 +340,7 @@ def main():
     flags.add_argument("--image_size", type=int, default=256)
     flags.add_argument("--batch_size", type=int, default=16)
     flags = flags.parse_args()
+    use_onednn()  # as train.py does, unless TF_ENABLE_ONEDNN_OPTS says otherwise
     size, count = flags.image_size, flags.batch_size
     with contextlib.ExitStack() as stack:
         own, told = stack.enter_context(team(ours, size, count))
@@ -362,7 +367,8 @@ def main():
     if not both_cores and not told["gpus"]:
         print("  this machine was busy: ours never had two cores to itself")
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "gpus": told["gpus"]},
+        "machine": {"cores": os.cpu_count(), "processor": processor(), "gpus": told["gpus"],
+                    "onednn": os.environ.get(ONEDNN)},
         "versions": {"python": platform.python_version(), **told["versions"], **torch_told["versions"]},
         "image_size": size, "batch_size": count, "parameters": parameters,
         "ms": {name: round(value * 1e3, 2) for name, value in wall.items()},
