@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 
+import machine
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
@@ -162,7 +164,7 @@ def main():
     print(f"  maps of both ways differ by at most {apart:.1e}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     print(json.dumps({
-        "machine": {"cores": os.cpu_count(), "processor": processor()},
+        "machine": {"cores": os.cpu_count(), "processor": machine.processor()},
         "versions": {"python": platform.python_version(), **versions},
         "photographs": PHOTOGRAPHS, "image_size": SIZE,
         "seconds": {**{name: round(seconds, 3) for name, seconds in best.items()}, "first_batch": round(first, 3),
