@@ -8,6 +8,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import train
@@ -87,6 +88,7 @@ class FeatureBankTest(tf.test.TestCase):
     def _banks(self):
         return sorted((self.folder / "bank").iterdir())
 
+    @pytest.mark.slow
     def test_the_slow_way_gives_the_same_weights(self):
         quick, slow = self._train("quick"), self._train("slow", "feature_bank.stored = False")
         before = quick.get_layer("grade").kernel
@@ -176,6 +178,7 @@ class PairsTest(tf.test.TestCase):
     def _train(self, name, *bindings):
         return _trained(self.folder, tiny_pairs.records_root(), name, *bindings)
 
+    @pytest.mark.slow
     def test_the_slow_way_gives_the_same_weights(self):
         for shared in (True, False):
             with self.subTest(same_for_both_eyes=shared):

@@ -11,6 +11,7 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -161,6 +162,7 @@ class EdemaTest(tf.test.TestCase):
             _quietly(train.main, "--gin_file", self.folder / "config.gin", "--records", tiny.records_root(), *flags)
         self.assertRegex(str(caught.exception), "no label that the output 'dme' .*train.heads")
 
+    @pytest.mark.slow
     def test_a_definition_of_both_labels_decides_by_a_head_of_its_own(self):
         heads = "train.heads = {'grade': @softmax(), 'dme': @edema(), 'refer': @binary()}"
         bindings = [heads, "train.decides = 'refer'", "binary.positive = 'referable_or_dme'", "train.epochs = 1"]

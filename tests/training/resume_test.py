@@ -10,6 +10,7 @@ import time
 import unittest
 
 import numpy as np
+import pytest
 
 from tests import tiny
 from train import main
@@ -85,6 +86,7 @@ class ResumeTest(unittest.TestCase):
         self.assertLess(_epochs(run), 6)
         self._assert_same(self._run(run.name))
 
+    @pytest.mark.slow
     def test_killed_while_it_writes_a_checkpoint(self):
         process, run = self._start("-c", KILLED_WHILE_WRITING)
         self.assertEqual(process.wait(), -signal.SIGKILL)

@@ -10,6 +10,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -140,6 +141,7 @@ class TrainTest(tf.test.TestCase):
         )
         self._refused("--init_from: .* cannot be read", flags=["--init_from", self.folder], run_dir=self.folder / "d")
 
+    @pytest.mark.slow
     def test_folds_are_held_out_and_pooled(self):
         self._refused("no epoch can be chosen: say train.keep = 'last'", flags=["--folds", "2", "--refit"])
         self._train(
@@ -182,6 +184,7 @@ class TrainTest(tf.test.TestCase):
             self._refused(f"--fold {fold}: the folds are 0 to 1", flags=flags, run_dir=self.folder / "five")
         self.assertFalse((self.folder / "five").exists())
 
+    @pytest.mark.slow
     def test_a_grid_from_the_command_line(self):
         (self.folder / "grid.gin").write_text("grid.parameters = {'optimization.learning_rate': [0.1, 0.01]}")
         self._train("train.epochs = 1", flags=["--grid_file", self.folder / "grid.gin"])
