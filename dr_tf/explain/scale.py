@@ -37,7 +37,7 @@ def fit_scale(explainer, batches, targets=None):
 
     Returns:
         {"version", "scales": [{"method", "layer", "target", "value", "photographs"}]}, without targets that fewer than
-        ten of the photographs were called.
+        ten of the photographs were called, or for which nothing speaks on half of those.
     """
     names = [explainer.targets[explainer.number(one)] for one in targets or explainer.targets]
     strongest = collections.defaultdict(list)
@@ -49,7 +49,7 @@ def fit_scale(explainer, batches, targets=None):
                 found = explainer(tf.nest.map_structure(lambda part, rows=called: np.asarray(part)[rows], x), name)
                 strongest[name] += _strongest(found.maps).tolist()
     scales = [_scale(explainer, name, of) for name, of in strongest.items() if len(of) >= _ENOUGH]
-    return {"version": _VERSION, "scales": scales}
+    return {"version": _VERSION, "scales": [scale for scale in scales if scale["value"] > 0]}
 
 
 def _scale(explainer, target, strongest):

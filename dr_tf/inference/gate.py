@@ -17,11 +17,6 @@ OF_ITS_OWN = 50  # photographs of a source from which on it has a distribution o
 AXES = 64  # all 1,279 of them tell other cameras no better, and are forty times as large
 
 
-def neighbour_distance(distances):
-    """From `Bank.nearest`: the mean over the neighbours."""
-    return np.asarray(distances).mean(axis=1)
-
-
 @dataclasses.dataclass(frozen=True)
 class Cloud:
     """Where training features lie: their mean, the axes along which they vary most, and the deviation along each.

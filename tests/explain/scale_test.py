@@ -3,6 +3,7 @@
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -50,6 +51,15 @@ class FitTest(tf.test.TestCase):
         fitted = fit_scale(explainer, [nets.photographs(np.stack([nets.MAP] * 9))])
         self.assertEqual(fitted, {"version": 1, "scales": []})
         self.assertIsNone(full_colour(fitted, explainer))
+
+    def test_maps_that_are_empty_give_no_scale(self):
+        """Or nobody could read what was written of it."""
+        explainer = Explainer(nets.linear(), BINARY)
+        called = mock.Mock(
+            wraps=explainer, targets=explainer.targets, method="grad_cam", number=explainer.number,
+            return_value=mock.Mock(probabilities=dict.fromkeys(explainer.targets, np.ones(12)), maps=np.zeros((12, 2, 2))),
+        )  # fmt: skip
+        self.assertEqual(fit_scale(called, [np.zeros((12, 4, 4, 3))]), {"version": 1, "scales": []})
 
     def test_pairs(self):
         x = {eye: nets.photographs(np.stack([nets.MAP] * 10)) for eye in ("left", "right")}

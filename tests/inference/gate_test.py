@@ -9,7 +9,6 @@ from dr_tf.inference.gate import (
     distance_limit,
     fit_cloud,
     from_arrays,
-    neighbour_distance,
     to_arrays,
 )
 
@@ -30,9 +29,6 @@ class LimitTest(unittest.TestCase):
         rng = np.random.default_rng(0)
         kept = [(rng.exponential(size=50) <= distance_limit(rng.exponential(size=150))).mean() for _ in range(500)]
         self.assertGreater(np.mean(kept), 0.99 - 0.002)
-
-    def test_neighbour_distance(self):
-        np.testing.assert_allclose(neighbour_distance([[1, 3], [0, 0]]), [2, 0])
 
 
 class CloudTest(unittest.TestCase):
