@@ -7,7 +7,7 @@ from dr_tf.inference import calibration, priors
 from dr_tf.inference.cross_fitting import cross_fitted, expected_calibration_error, patient_folds
 from dr_tf.inference.gate import distance_limit
 from dr_tf.inference.grade_cuts import fit_cuts, grades_from, quadratic_kappa
-from dr_tf.inference.modes import PLAIN, link_of, way_named
+from dr_tf.inference.modes import PLAIN, link_of, needed, way_named
 from dr_tf.inference.operating_points import CRITERIA, name_of, operating_point, per_patient
 from dr_tf.inference.rule import Mode, OtherOutput, Rule
 from dr_tf.models.links import LEAST_MEAN, encoded
@@ -114,9 +114,10 @@ def check_points(points, point):
 
 
 def _means_last(names, heads, decides):
-    """(name, way) of each mode, after those that it is made of."""
+    """(name, way) of each mode, after those that it is made of, which are fitted whether they were asked for or not."""
     ways = {name: way_named(name, heads, decides) for name in names}
-    return sorted(ways.items(), key=lambda item: bool(item[1].mean))
+    parts = needed(names, ways)
+    return [(name, way_named(name, heads, decides)) for name in dict.fromkeys((*parts, *names))]
 
 
 class _Fitter:

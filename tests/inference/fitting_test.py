@@ -194,6 +194,8 @@ class ModesTest(unittest.TestCase):
         np.testing.assert_allclose(rule.probabilities(scores, "plain+knn"), np.mean(parts, axis=0), atol=1e-6)
 
     def test_a_mean_is_fitted_wherever_it_stands_among_the_modes(self):
+        asked, _, _ = side_by_side(heads.Softmax(), patients=50, modes=("plain", "plain+knn"))
+        self.assertEqual(list(asked.modes), ["plain", "knn", "plain+knn"])  # its parts, asked for or not
         rule, scores, _ = side_by_side(heads.Softmax(), patients=50, modes=("plain+knn", "knn", "plain"))
         self.assertEqual(set(rule.modes), {"plain", "knn", "plain+knn"})
         self.assertEqual(rule.probabilities(scores, "plain+knn").shape, (100, 5))
