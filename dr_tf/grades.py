@@ -1,9 +1,11 @@
-"""The ICDR scale, what counts as positive, and the ODIR labels: names that every other room uses.
+"""The ICDR scale, what counts as positive, the ODIR labels, and the two eyes: names that every other room uses.
 
 Higher always means more disease. `ABSENT` (-1) stands wherever a label is not known.
 """
 
 ABSENT = -1
+
+EYES = ("left", "right")
 
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 2003).
 GRADES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "proliferative DR")

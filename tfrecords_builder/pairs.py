@@ -1,6 +1,7 @@
 """Both eyes of a patient in one record: at most one photograph an eye, the most gradable."""
 
-from tfrecords_builder.samples import EYES, Rejection
+from dr_tf.grades import EYES
+from tfrecords_builder.samples import Rejection
 
 
 def one_an_eye(crops):

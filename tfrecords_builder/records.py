@@ -12,10 +12,10 @@ from dr_tf.console import UserError
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.prepare import encode_jpeg
-from dr_tf.grades import ODIR_LABELS
+from dr_tf.grades import EYES, ODIR_LABELS
 from tfrecords_builder.build import VERSION
 from tfrecords_builder.crops import Crop
-from tfrecords_builder.samples import EYES, SPLITS, Sample
+from tfrecords_builder.samples import SPLITS, Sample
 
 
 def record_features(size):

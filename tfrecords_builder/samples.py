@@ -6,7 +6,6 @@ import pathlib
 from dr_tf.grades import ABSENT, ANY_DR_GRADE, DME_RISKS, GRADES, ODIR_LABELS
 
 SPLITS = ("train", "validation", "calibration", "test")
-EYES = ("left", "right")
 SEXES = ("female", "male")
 
 _OLDEST = 130

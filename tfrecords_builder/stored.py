@@ -8,7 +8,8 @@ from absl import logging
 
 from dr_tf.console import UserError
 from dr_tf.fundus.geometry import Geometry
-from tfrecords_builder.samples import EYES, Sample
+from dr_tf.grades import EYES
+from tfrecords_builder.samples import Sample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.joining import check_alike, joined_columns
 from dr_tf.data.scan import scan
+from dr_tf.grades import EYES
 
-EYES = ("left", "right")
 SPLITS = ("train", "validation", "calibration", "test")
 NO_FOLD = -1
 JOIN = "+"  # between the names of sets that are one

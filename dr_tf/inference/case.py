@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable
 
 from dr_tf.console import UserError
+from dr_tf.grades import EYES
 from dr_tf.inference.patients import whose
 
 SINGLE = ""  # the eye of a case of one photograph
-EYES = ("left", "right")
 
 
 @dataclasses.dataclass(frozen=True)

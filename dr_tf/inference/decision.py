@@ -6,11 +6,10 @@ import math
 import numpy as np
 
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.grades import GRADES
+from dr_tf.grades import EYES, GRADES
 
 # From the least to the most that is asked of a clinic.
 ACTIONS = ("clear", "retake", "refer")
-EYES = ("left", "right")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus import apart
-from dr_tf.inference.case import EYES, SINGLE, as_cases
+from dr_tf.grades import EYES
+from dr_tf.inference.case import SINGLE, as_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.modes import PLAIN, answers
 from dr_tf.inference.reading import Readers, read_case

@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from dr_tf.console import UserError
+from dr_tf.grades import EYES
 
 FEATURES = "features"  # the layer whose output every head reads
-EYES = ("left", "right")
 
 
 def classifier(backbone, heads, *, hidden=(), dropout=0.0):

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.data.records import EYES
 from dr_tf.explain.crops import explained, stacked
 from dr_tf.explain.pictures import side_by_side
 from dr_tf.explain.words import about_colours, plain_target
 from dr_tf.fundus.prepare import resized
+from dr_tf.grades import EYES
 from dr_tf.inference.modes import PLAIN
 from dr_tf.models.heads.head import positives
 

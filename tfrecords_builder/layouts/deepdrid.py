@@ -3,9 +3,10 @@
 import functools
 import re
 
+from dr_tf.grades import EYES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import collect, first_folder, require
-from tfrecords_builder.samples import EYES, Listing, Rejection
+from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.tables import read_table, whole_number
 
 TREE = """\

@@ -3,9 +3,9 @@
 import functools
 import pathlib
 
+from dr_tf.grades import EYES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import collect, photographs_in, require
-from tfrecords_builder.samples import EYES
 from tfrecords_builder.tables import read_table, whole_number
 
 TREE = """\

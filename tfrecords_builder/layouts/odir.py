@@ -4,10 +4,10 @@ import functools
 import pathlib
 import re
 
-from dr_tf.grades import ABSENT, ODIR_LABELS
+from dr_tf.grades import ABSENT, EYES, ODIR_LABELS
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import collect, require
-from tfrecords_builder.samples import EYES, SEXES
+from tfrecords_builder.samples import SEXES
 from tfrecords_builder.tables import read_table, whole_number
 
 TREE = """\

@@ -4,9 +4,10 @@ import pathlib
 import unicodedata
 
 from dr_tf.console import UserError
+from dr_tf.grades import EYES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import EXTENSIONS, class_order, image_id, photographs_in, require, split_named
-from tfrecords_builder.samples import EYES, SEXES, Listing, Rejection, make_sample
+from tfrecords_builder.samples import SEXES, Listing, Rejection, make_sample
 from tfrecords_builder.tables import numbered_rows, whole_number
 
 TREE = """\

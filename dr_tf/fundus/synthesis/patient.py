@@ -9,6 +9,7 @@ from dr_tf.fundus.synthesis import anatomy, cameras
 from dr_tf.fundus.synthesis.eye import Eye, photograph
 from dr_tf.fundus.synthesis.findings import FINDINGS
 from dr_tf.fundus.synthesis.grading import PLANS
+from dr_tf.grades import EYES
 
 LESIONS = (
     "microaneurysms",
@@ -32,7 +33,6 @@ LESIONS = (
 
 # As in IDRiD's training photographs, rounded.
 GRADE_SHARES = (0.33, 0.05, 0.33, 0.17, 0.12)
-_EYES = ("left", "right")
 _BOTH_EYES = 0.6
 _SMALLEST_SIDE = 64
 
@@ -106,7 +106,7 @@ def render_patient(seed, *, side=512, grades=None, findings=(), camera=None):
             rng, eye=name, traits=traits, plan=PLANS[grade](plan_rng), grade=grade, letters=own,
             camera=camera or style, side=side, visit=visit, labels=_labels(grade, own),
         )
-        for name, rng, plan_rng, grade, own in zip(_EYES, eyes, plans.spawn(2), grades, letters, strict=True)
+        for name, rng, plan_rng, grade, own in zip(EYES, eyes, plans.spawn(2), grades, letters, strict=True)
     )  # fmt: skip
     found = {letter for own in letters for letter in own}
     return Patient(int(seed), traits.age, traits.sex, _labels(max(grades), found), both)
