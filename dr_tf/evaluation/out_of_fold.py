@@ -26,7 +26,6 @@ from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import DECISION, HELD_OUT, MODEL, Answered, read_answered
 from dr_tf.models.heads import HEADS
-from dr_tf.models.heads.head import decided_truth
 
 FOLDS = "folds"
 PROTOCOLS = {
@@ -117,23 +116,19 @@ def _judged(i, folds, records, rule_of):
 
 def _crossed(fold, others, _, records):
     """Fitted on the answers of the other folds' networks: nothing is guaranteed of this one's."""
-    rule, head, columns = fold.rule, fold.rule.head, records.columns
+    rule, columns = fold.rule, records.columns
     answered = Answered.joined([other.answered for other in others])
-    rows, told = answered.rows, [output for output in rule.heads if output != rule.decides]
-    strata = {output: rule.heads[output].strata(columns)[rows] for output in told}
-    truth = Truth(
-        head.strata(columns)[rows], decided_truth(head, columns)[rows], np.asarray(columns["patient_id"])[rows], strata
-    )
+    rows = answered.rows
     fitted = fit_rule(
         rule.heads,
         rule.decides,
         {PLAIN: answered.scores[PLAIN]},
-        truth,
+        Truth.of_rows(rule.heads, rule.decides, columns, rows),
         train_prior=rule.prior,
         point=rule.point,
         distances=answered.distances,
-        outputs={output: answered.outputs[output] for output in told},
-        other_priors={output: rule.others[output].prior for output in told},
+        outputs={output: answered.outputs[output] for output in rule.others},
+        other_priors={output: other.prior for output, other in rule.others.items()},
         unpromised=unpromised(columns, rows, by_others=True),
     )
     return fitted, predict(fitted, records, answered, split=FOLDS, gated=False)

@@ -10,6 +10,7 @@ from dr_tf.inference.grade_cuts import fit_cuts, grades_from, quadratic_kappa
 from dr_tf.inference.modes import PLAIN, link_of, needed, way_named
 from dr_tf.inference.operating_points import CRITERIA, name_of, operating_point, per_patient
 from dr_tf.inference.rule import Mode, OtherOutput, Rule
+from dr_tf.models.heads.head import decided_truth
 from dr_tf.models.links import LEAST_MEAN, encoded
 
 POINTS = (("sensitivity", 0.9), ("sensitivity", 0.95), ("specificity", 0.9), ("youden", None))
@@ -32,6 +33,17 @@ class Truth:
         self.known = self.strata >= 0 if single else (self.strata >= 0).any(axis=1)
         worst = self.strata if single else self.decided.max(axis=1, initial=-1)
         self.folds = patient_folds(self.patients[self.known], worst[self.known])  # of the known ones
+
+    @classmethod
+    def of_rows(cls, heads, decides, columns, rows):
+        """That of rows of a record set, for {output: head} of which `decides` names the one that decides."""
+        head = heads[decides]
+        return cls(
+            head.strata(columns)[rows],
+            decided_truth(head, columns)[rows],
+            np.asarray(columns["patient_id"])[rows],
+            {output: other.strata(columns)[rows] for output, other in heads.items() if output != decides},
+        )
 
 
 def fit_rule(

@@ -12,7 +12,6 @@ from dr_tf.inference.neighbours import build_bank
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
 from dr_tf.inference.run import CALIBRATION, Answered, read_calibration, write_answered, write_decision
-from dr_tf.models.heads.head import decided_truth
 from dr_tf.models.network import is_ensemble
 
 _SCALED_BY = 256  # photographs that say what full colour is
@@ -52,7 +51,7 @@ def fit_decision(network, feed, run_dir, *, answered=None, cloud=None):
         heads,
         experiment.output,
         answered.scores,
-        truth_of(experiment, columns, rows),
+        Truth.of_rows(heads, experiment.output, columns, rows),
         modes=modes,
         train_prior=class_prior(head.strata(columns)[feed.roles.fit], len(head.classes)),
         learned_prior=feed.prior,
@@ -98,20 +97,6 @@ def learned_names(run_dir):
     if found is None or "fitted_names" not in found[1]:
         raise UserError(f"{run_dir} does not say what it was fitted on ({CALIBRATION}): train it again")
     return found[1]["fitted_names"]
-
-
-def truth_of(experiment, columns, rows):
-    """The Truth of these rows for every head."""
-    return Truth(
-        experiment.head.strata(columns)[rows],
-        decided_truth(experiment.head, columns)[rows],
-        np.asarray(columns["patient_id"])[rows],
-        {
-            output: head.strata(columns)[rows]
-            for output, head in experiment.heads.items()
-            if output != experiment.output
-        },
-    )
 
 
 def known_features(network, feed, *, cloud=None, bank=True):
