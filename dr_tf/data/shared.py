@@ -1,4 +1,4 @@
-"""What several record sets share: no photograph may be learned from that stands in the test split of another set.
+"""Photographs that several record sets share: what stands in the test split of one set is left out of the others.
 
 Of a photograph that two sets hold outside of their test splits one stays, as their splits and folds tear it apart.
 """

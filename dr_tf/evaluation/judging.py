@@ -1,4 +1,4 @@
-"""What a rule says of rows of a record set, beside the truth as the records have it."""
+"""Decisions and Predictions of a rule on rows of a record set, beside the true labels."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A network with its reasons: logits, evidence and maps of photographs, by one way there and back."""
+"""The Explainer: logits, evidence and class activation maps of photographs, by one forward and one backward pass."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Where in a network a map is read: at a layer that is found by its name, also inside of other layers."""
+"""Finds the layer whose activations a class activation map is made of, by its name, also inside nested layers."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""From a finished run and cases to decisions, by the path that the run was measured by."""
+"""The Predictor: from a finished run and photographs to decisions, by the same code that evaluation measures."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Photographs -> {output: logits}: a backbone's pooled features, hidden layers, one output layer a head."""
+"""The Keras models, {output: logits} of one photograph or of both eyes: backbone, pooling, hidden layers, one output layer per head."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Links: from the scores of an output (logits, log shares of votes) to class probabilities, and back.
+"""Link functions: from the scores of an output (logits, log shares of votes) to class probabilities, and back.
 
 A link also says how its scores are calibrated: which 0/1 question each of them answers, and whether they share a slope.
 Numpy only; whoever decodes, calibrates or averages takes the link from this one table.

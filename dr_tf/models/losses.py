@@ -1,4 +1,4 @@
-"""Losses that Keras lacks."""
+"""Binary cross-entropy and focal loss of several labels, of which some may be unknown: Keras has none that masks."""
 
 import keras
 from keras import ops

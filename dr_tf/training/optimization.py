@@ -1,4 +1,4 @@
-"""How weights are moved: optimizer, schedule, clipping, averaging, and a rate of its own for the backbone."""
+"""The optimizer: learning-rate schedule, clipping, weight averaging, and a learning rate of its own for the backbone."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""How far maps of where the network looked can be believed: the scorecard's tables."""
+"""The report's section on the explanations: how class activation maps score against lesion masks, deletion and baselines."""
 
 from dr_tf.evaluation.report.tables import plain_table
 from dr_tf.evaluation.report.words import count, positive, text
