@@ -43,7 +43,7 @@ def parse(arguments):
         help="score maps of where the network looks: grad_cam, grad_cam_plus_plus, hires_cam; LAYER such as stride_16",
     )  # fmt: skip
     parser.add_argument("--prevalence", type=float, help="for PPV and NPV: how common what is positive is, from 0 to 1")
-    parser.add_argument("--rounds", type=int, default=2000, help="of the bootstrap")
+    parser.add_argument("--bootstrap_samples", type=int, default=2000, help="of the bootstrap")
     parser.add_argument("--compare", nargs=2, metavar="EVALUATION", help="two evaluation folders of the same patients")
     flags = parser.parse_args(arguments)
     if not flags.compare and not (flags.run_dir and flags.records):
@@ -61,7 +61,7 @@ def main(arguments=None):
     flags = parse(arguments)
     with mistakes_in_one_line():
         if flags.compare:
-            compare(flags.compare, flags.prevalence, flags.rounds)
+            compare(flags.compare, flags.prevalence, flags.bootstrap_samples)
         else:
             evaluate(flags)
 
@@ -71,12 +71,14 @@ def evaluate(flags):
     with starting_tensorflow():
         from dr_tf import configuration
         from dr_tf.evaluation import evaluate as evaluation
-        from dr_tf.evaluation.out_of_fold import evaluate_folds
-        from dr_tf.evaluation.summary import summary
+        from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
+        from dr_tf.evaluation.report.terminal import summary
 
         configuration.start()
     if flags.split == "folds":
-        folder, metrics = evaluate_folds(flags.run_dir, flags.records, prevalence=flags.prevalence, rounds=flags.rounds)
+        folder, metrics = evaluate_folds(
+            flags.run_dir, flags.records, prevalence=flags.prevalence, bootstrap_samples=flags.bootstrap_samples
+        )
     else:
         folder, metrics = evaluation.evaluate(
             flags.run_dir,
@@ -88,7 +90,7 @@ def evaluate(flags):
             audit=audit if flags.audit == "on" else None,
             explain=flags.explain,
             prevalence=flags.prevalence,
-            rounds=flags.rounds,
+            bootstrap_samples=flags.bootstrap_samples,
         )
     print(*summary(metrics), sep="\n")
     if flags.explain:
@@ -103,13 +105,13 @@ def audit(folders, output):
     print("\n".join(said), file=sys.stderr)
 
 
-def compare(folders, prevalence, rounds):
+def compare(folders, prevalence, bootstrap_samples):
     from dr_tf.evaluation.compare import compare as compared
-    from dr_tf.evaluation.summary import differences
-    from dr_tf.evaluation.table import read_predictions
+    from dr_tf.evaluation.predictions_csv import read_predictions
+    from dr_tf.evaluation.report.terminal import differences
 
     first, second = (read_predictions(f"{folder}/predictions.csv") for folder in folders)
-    print(*differences(compared(first, second, prevalence=prevalence, rounds=rounds)), sep="\n")
+    print(*differences(compared(first, second, prevalence=prevalence, bootstrap_samples=bootstrap_samples)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def meet_other_machines():
 def configured(flags):
     """(experiment, records without what several sets share, a function that gives the config of the run)."""
     from dr_tf import configuration
-    from dr_tf.data.shared import without_shared
+    from dr_tf.data.cross_set_copies import without_shared
 
     experiment, records = configuration.experiment(flags.records)
     if len(records.parts) == 1:

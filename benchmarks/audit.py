@@ -38,8 +38,8 @@ import numpy as np  # noqa: E402
 from dr_tf.fundus.header import BadPhotographError  # noqa: E402
 from dr_tf.fundus.prepare import prepare  # noqa: E402
 from tfrecords_builder import traces as traces_module  # noqa: E402
-from tfrecords_builder.copies import SIDE, VARIANTS, Trace, describe, trace, varied  # noqa: E402
-from tfrecords_builder.traces import Traces  # noqa: E402
+from tfrecords_builder.copy_search import Traces  # noqa: E402
+from tfrecords_builder.descriptors import SIDE, VARIANTS, Trace, describe, trace, varied  # noqa: E402
 
 DATA = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data"
 SIZE = 256

@@ -7,7 +7,7 @@ network cut at its last map, and a gradient tape around it for each photograph, 
 at the last map, warm; the best round of each counts. The limit is 10 seconds on two cores, tracing and gallery together.
 Where other work holds the cores, the processor seconds (of both cores together) tell what it would be.
 
-    python benchmarks/explain.py [--rounds 3]
+    python benchmarks/explain.py [--bootstrap_samples 3]
 """
 
 import argparse
@@ -46,7 +46,7 @@ def write_run(folder, head):
     from dr_tf.inference.run import write_decision
     from dr_tf.models.backbones import build_backbone
     from dr_tf.models.classifier import classifier
-    from dr_tf.models.layers.exchange import plain
+    from dr_tf.models.layers.replace_layers import plain
 
     keras.utils.set_random_seed(0)
     model = classifier(build_backbone("resnet_v2", image_size=SIZE), {OUTPUT: head})
@@ -92,7 +92,7 @@ def usual_way(model):
 
 
 def in_batches(explainer):
-    from dr_tf.explain.scale import stretched
+    from dr_tf.explain.colour_scale import stretched
 
     def explain(x):
         return np.concatenate([stretched(explainer(x[i : i + BATCH]).maps) for i in range(0, len(x), BATCH)])
@@ -129,7 +129,7 @@ def command(run, photographs, output):
     return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder, rounds):
+def measure(folder, bootstrap_samples):
     from dr_tf.explain.explainer import Explainer
     from dr_tf.models.heads import HEADS
 
@@ -140,9 +140,9 @@ def measure(folder, rounds):
     ways = {OURS: in_batches(Explainer(model, head, method="grad_cam", layer="stride_32")), GUIDE: usual_way(model)}
     first = timed(ways[OURS], x[:BATCH])[0]
     maps = {name: timed(way, x[:BATCH])[1] for name, way in ways.items()}
-    best = {name: min(timed(way, x)[0] for _ in range(rounds)) for name, way in ways.items()}
+    best = {name: min(timed(way, x)[0] for _ in range(bootstrap_samples)) for name, way in ways.items()}
     places = folder / "run", folder / "photographs", folder / "why"
-    whole = {what.__name__: min(what(*places) for _ in range(rounds)) for what in (gallery, command)}
+    whole = {what.__name__: min(what(*places) for _ in range(bootstrap_samples)) for what in (gallery, command)}
     if not all(map.any() for map in maps[GUIDE]):
         raise AssertionError("empty maps would agree whatever is computed")
     return first, float(abs(maps[OURS] - maps[GUIDE]).max()), best, whole
@@ -150,11 +150,13 @@ def measure(folder, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bootstrap_samples", type=int, default=3)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        first, apart, best, whole = measure(pathlib.Path(folder), flags.rounds)
-    print(f"{PHOTOGRAPHS} photographs at {SIZE} pixels, resnet_v2, {os.cpu_count()} cores, best of {flags.rounds}")
+        first, apart, best, whole = measure(pathlib.Path(folder), flags.bootstrap_samples)
+    print(
+        f"{PHOTOGRAPHS} photographs at {SIZE} pixels, resnet_v2, {os.cpu_count()} cores, best of {flags.bootstrap_samples}"
+    )
     for name, seconds in best.items():
         print(f"  maps, {name:24s} {seconds:7.2f} s   {PHOTOGRAPHS / seconds:7.1f} photographs/s")
     print(f"  the first batch of ours, traced        {first:7.2f} s")

@@ -30,7 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from gradability import DEGRADATIONS, IDRID, ODIR, auroc, crop, degrade
 
-from dr_tf.evaluation.proportions import wilson
+from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.grades import ODIR_LABELS
 from dr_tf.inference.decision import ACTIONS
 from tests.fundus.not_fundus import drawn, samples

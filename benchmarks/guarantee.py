@@ -34,14 +34,14 @@ from scipy.special import expit
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from dr_tf.evaluation.proportions import wilson
+from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.inference.operating_points import RISK, guaranteed_rank, operating_point, per_patient
 
 TARGET, FEATURES, FOLDS = 0.9, 40, 5
 ALIKE = 0.95  # share of the variance of eyes that is between patients
 POSITIVE_FROM = -0.3  # of the severity: 62 % of eyes are positive, as in IDRiD's test split
 LEARNERS = {"strong": 1e-3, "medium": 1e-1, "weak": 1e2}  # C: the inverse of the strength of regularization
-WAYS = ("split", "refit", "photographs")
+MODES = ("split", "refit", "photographs")
 
 
 def draw(patients, rng):
@@ -108,7 +108,7 @@ def kept(scores, truth, positives):
 
 def simulate(patients, strength, *, draws, population, seed=0):
     """{way: figures} over so many draws."""
-    rng, found = np.random.default_rng(seed), {way: [] for way in WAYS}
+    rng, found = np.random.default_rng(seed), {way: [] for way in MODES}
     for _ in range(draws):
         for way, values in one_draw(patients, strength, population, rng).items():
             found[way].append(values)

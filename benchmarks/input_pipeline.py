@@ -52,7 +52,7 @@ def augmentation():
 
 def ours(records, grades, batch_size, epochs, cache):
     from dr_tf.data.batches import training_batches
-    from dr_tf.data.photographs import Photographs
+    from dr_tf.data.images import Photographs
     from dr_tf.data.sampling import Shuffled
 
     rows = np.arange(len(records))

@@ -1,14 +1,14 @@
 """How long do intervals take once the predictions are there?
 
 Every figure of 10,000 predictions (five grades and the decision to refer; each patient's two eyes) with 2,000 bootstrap
-rounds of patients; then the whole evaluation: slices, referral curves, the report with its charts, all files. Beside the plain way: draw patients with numpy, hand their photographs to scikit-learn's functions,
+rounds of patients; then the whole evaluation: subgroups, referral curves, the report with its charts, all files. Beside the plain way: draw patients with numpy, hand their photographs to scikit-learn's functions,
 once a round. The plain way is timed over a few rounds and its time for 2,000 follows from them; it is handed only the
 figures that scikit-learn has, and ours is also timed for those alone: the same work.
 
 The limit is what must be done whatever the figures are: drawing the patients of 2,000 rounds and reading, for each, the
 multiplicity of every photograph once, in the same threads. The wish is 20 s on two cores.
 
-  python benchmarks/intervals.py [--photographs 10000] [--rounds 2000] [--peer_rounds 20]
+  python benchmarks/intervals.py [--photographs 10000] [--bootstrap_samples 2000] [--peer_rounds 20]
 """
 
 import argparse
@@ -28,11 +28,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import numpy as np
 from sklearn import metrics
 
-from dr_tf.evaluation.figures import figures, parts
-from dr_tf.evaluation.folder import write_evaluation
+from dr_tf.evaluation.evaluation_folder import write_evaluation
 from dr_tf.evaluation.measure import measure
-from dr_tf.evaluation.resampling import bootstrap
-from tests.evaluation.made import make_graded
+from dr_tf.evaluation.metrics.compute import compute_metrics, parts
+from dr_tf.evaluation.statistics.bootstrap import bootstrap
+from tests.evaluation.synthetic_predictions import make_graded
 
 SEED = 0
 
@@ -101,25 +101,25 @@ def drawn_predictions(n):
     """Two eyes a patient, with what a record set tells of a photograph."""
     rng = np.random.default_rng(SEED)
     values = {"camera": "ABC", "eye": "LR", "sex": "FM", "age": "1234"}
-    slices = {name: rng.choice(list(letters), n) for name, letters in values.items()}
+    subgroups = {name: rng.choice(list(letters), n) for name, letters in values.items()}
     raw = make_graded(n, eyes=2, heat=2)
-    told = {"uncalibrated": raw.probabilities, "p_positive_uncalibrated": raw.p_positive, "slices": slices}
+    told = {"uncalibrated": raw.probabilities, "p_positive_uncalibrated": raw.p_positive, "subgroups": subgroups}
     return make_graded(n, eyes=2, **told)
 
 
 def whole_evaluation(p, rounds):
     with tempfile.TemporaryDirectory() as folder:
-        write_evaluation(f"{folder}/evaluation", p, measure(p, prevalence=0.1, rounds=rounds))
+        write_evaluation(f"{folder}/evaluation", p, measure(p, prevalence=0.1, bootstrap_samples=rounds))
 
 
 def rounds_of(p, statistics, rounds):
-    return bootstrap(statistics, patients=int(p.patient_codes.max()) + 1, rounds=rounds, seed=SEED)
+    return bootstrap(statistics, patients=int(p.patient_codes.max()) + 1, bootstrap_samples=rounds, seed=SEED)
 
 
 def main():
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--photographs", type=int, default=10_000)
-    flags.add_argument("--rounds", type=int, default=2000)
+    flags.add_argument("--bootstrap_samples", type=int, default=2000)
     flags.add_argument("--peer_rounds", type=int, default=20)
     flags = flags.parse_args()
     warnings.simplefilter("ignore")
@@ -128,23 +128,25 @@ def main():
     names = our_names(p, plain_bootstrap(p, 1))
     alike = [statistic for statistic in parts(p)[1] if statistic.names & names]
     ways = {
-        "all": lambda: figures(p, prevalence=0.1, rounds=flags.rounds),
-        "whole": lambda: whole_evaluation(p, flags.rounds),
-        "same": lambda: rounds_of(p, alike, flags.rounds),
+        "all": lambda: compute_metrics(p, prevalence=0.1, bootstrap_samples=flags.bootstrap_samples),
+        "whole": lambda: whole_evaluation(p, flags.bootstrap_samples),
+        "same": lambda: rounds_of(p, alike, flags.bootstrap_samples),
         "plain": lambda: plain_bootstrap(p, flags.peer_rounds),
-        "limit": lambda: rounds_of(p, [Read(p.patient_codes)], flags.rounds),
+        "limit": lambda: rounds_of(p, [Read(p.patient_codes)], flags.bootstrap_samples),
     }
     took, given = in_turn(ways)
-    took["plain"] *= flags.rounds / flags.peer_rounds
+    took["plain"] *= flags.bootstrap_samples / flags.peer_rounds
     assert names <= set(given["same"]), names - set(given["same"])
     told = {
         "all": f"every figure ({len(given['all'])}), with its interval",
-        "whole": "the whole evaluation: slices, curves and report besides",
+        "whole": "the whole evaluation: subgroups, curves and report besides",
         "same": f"the {len(names)} figures that scikit-learn has",
         "plain": f"those by scikit-learn, a round at a time (from {flags.peer_rounds} rounds)",
         "limit": "limit: draw, and read each multiplicity once",
     }
-    print(f"{len(p):,} photographs of {p.patient_codes.max() + 1:,} patients, {flags.rounds:,} rounds; least of 3")
+    print(
+        f"{len(p):,} photographs of {p.patient_codes.max() + 1:,} patients, {flags.bootstrap_samples:,} rounds; least of 3"
+    )
     for name, seconds in took.items():
         print(f"  {told[name]:62s} {seconds:9.2f} s")
     over = {"plain_over_same": took["plain"] / took["same"], "same_over_limit": took["same"] / took["limit"]}
@@ -154,7 +156,7 @@ def main():
                     "load": round(os.getloadavg()[0], 1)},
         "versions": {"python": platform.python_version(), "numpy": np.__version__,
                      "scikit-learn": __import__("sklearn").__version__},
-        "photographs": len(p), "rounds": flags.rounds, "figures": len(given["all"]), "figures_alike": len(names),
+        "photographs": len(p), "bootstrap_samples": flags.bootstrap_samples, "figures": len(given["all"]), "figures_alike": len(names),
         "seconds": {name: round(least, 2) for name, least in took.items()},
         "ratios": {name: round(ratio, 1) for name, ratio in over.items()},
     }))  # fmt: skip

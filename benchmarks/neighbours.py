@@ -1,7 +1,7 @@
 """How fast are the ten nearest of 100,000 training photographs found, and are they the right ones?
 
 Compared with a float64 search over the same stored features (what must be found), with the same in float32 with no
-re-ranking, and with scikit-learn's brute force. The limit for one query is reading the resident bank once, measured as
+re-ranking, and with scikit-learn's brute force. The limit for one query is reading the resident neighbours once, measured as
 the fastest of three ways to read it; a single query may take twice that. In batches of 32 a query may take 5 ms.
 
   python benchmarks/neighbours.py [--rows 100000] [--features 512] [--repeats 15]
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from dr_tf.inference.neighbours import K, build_bank, load_bank  # noqa: E402
+from dr_tf.inference.nearest_neighbours import K, build_neighbours, load_neighbours  # noqa: E402
 
 BATCH = 32
 
@@ -78,11 +78,11 @@ def in_turn(ways, repeats):
     return {name: (statistics.median(values), min(values)) for name, values in took.items()}
 
 
-def stored_and_loaded(bank):
+def stored_and_loaded(neighbours):
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "bank.npz"
-        bank.save(path)
-        return path.stat().st_size, load_bank(path)
+        path = pathlib.Path(folder) / "neighbours.npz"
+        neighbours.save(path)
+        return path.stat().st_size, load_neighbours(path)
 
 
 def main():
@@ -95,11 +95,11 @@ def main():
     from sklearn.neighbors import NearestNeighbors
 
     features, classes, queries = drawn(flags.rows, flags.features, BATCH)
-    on_disk, bank = stored_and_loaded(build_bank(features, classes, 5))
-    stored, squares = bank._stored, bank._squares
-    inside = (queries.astype(np.float64) - bank.mean) * bank.scale
+    on_disk, neighbours = stored_and_loaded(build_neighbours(features, classes, 5))
+    stored, squares = neighbours._stored, neighbours._squares
+    inside = (queries.astype(np.float64) - neighbours.mean) * neighbours.scale
     right = float64_search(stored, inside)
-    same = int((bank.nearest(queries)[1] == right).all(axis=1).sum())
+    same = int((neighbours.nearest(queries)[1] == right).all(axis=1).sum())
     plain = int((float32_search(stored, squares, inside) == right).all(axis=1).sum())
     peer = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(stored)
     few = inside.astype(np.float32)
@@ -107,14 +107,14 @@ def main():
     read = in_turn(readings(stored), flags.repeats)
     fastest = readings(stored)[min(read, key=read.get)]
     ways = {
-        "one query": lambda: bank.nearest(queries[:1]),
+        "one query": lambda: neighbours.nearest(queries[:1]),
         "one query, scikit-learn": lambda: peer.kneighbors(few[:1]),
-        f"batch of {BATCH}": lambda: bank.nearest(queries),
+        f"batch of {BATCH}": lambda: neighbours.nearest(queries),
         f"batch of {BATCH}, scikit-learn": lambda: peer.kneighbors(few),
-        "limit: read the bank": fastest,
+        "limit: read the neighbours": fastest,
     }
     ms = in_turn(ways, flags.repeats)
-    over = [one / limit for one, limit in zip(ms["one query"], ms["limit: read the bank"], strict=True)]
+    over = [one / limit for one, limit in zip(ms["one query"], ms["limit: read the neighbours"], strict=True)]
     each = {name: [v / BATCH for v in ms[name]] for name in ms if name.startswith("batch")}
     cells = flags.rows * flags.features
 
@@ -122,8 +122,8 @@ def main():
     for name, (median, least) in ms.items():
         of_one = f"   a query {each[name][0]:6.2f} {each[name][1]:6.2f}" if name in each else ""
         print(f"  {name:28s} {median:8.1f} {least:8.1f}{of_one}")
-    print(f"  one query over reading the bank once: {over[0]:.2f} {over[1]:.2f} (limit 2)")
-    print(f"  bytes a feature: {on_disk / cells:.3f} on disk, {bank.resident_bytes / cells:.3f} in memory")
+    print(f"  one query over reading the neighbours once: {over[0]:.2f} {over[1]:.2f} (limit 2)")
+    print(f"  bytes a feature: {on_disk / cells:.3f} on disk, {neighbours.resident_bytes / cells:.3f} in memory")
     print(f"  the same {K} as in float64: {same} of {BATCH} queries (float32 alone: {plain})")
     print(json.dumps({
         "machine": {"cores": os.cpu_count(), "processor": processor()},
@@ -135,7 +135,7 @@ def main():
             "ms_a_query": {name: [round(v, 3) for v in both] for name, both in each.items()},
             "one_query_over_limit": [round(v, 2) for v in over],
         },
-        "bytes_a_feature": {"disk": round(on_disk / cells, 3), "memory": round(bank.resident_bytes / cells, 3)},
+        "bytes_a_feature": {"disk": round(on_disk / cells, 3), "memory": round(neighbours.resident_bytes / cells, 3)},
         "same_as_float64": {"ours": same, "float32": plain, "queries": BATCH},
     }))  # fmt: skip
 

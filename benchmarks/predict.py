@@ -29,7 +29,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dr_tf.inference.photographs import find  # noqa: E402
+from dr_tf.inference.find_images import find  # noqa: E402
 
 # What the command does for one photograph, a mark after each stage.
 STAGES = """
@@ -49,7 +49,7 @@ with starting_tensorflow(without=("sklearn", "matplotlib")):
     run = run.load_run(run_dir)
     network, preparation = run.network, run.preparation
     mark("read the run, build the network")
-from dr_tf.inference.reading import read
+from dr_tf.inference.prepare_images import read
 found = read(preparation, path)
 mark("read the photograph")
 network(found.pixels[None])
@@ -129,7 +129,7 @@ def folder_figures(run_dir, paths, count):
 
 def limits(run_dir, paths):
     """Milliseconds a photograph of reading alone, and of the network alone at the batch of the command, in this process."""
-    from dr_tf.inference.reading import read
+    from dr_tf.inference.prepare_images import read
     from dr_tf.inference.run import load_run
 
     run = load_run(run_dir)
@@ -148,7 +148,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--run_dir", required=True)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bootstrap_samples", type=int, default=5)
     args = parser.parse_args()
     paths, run_dir = list(find([args.folder])), pathlib.Path(args.run_dir).resolve()
     by_stage = stages(run_dir, paths[0], args.rounds)

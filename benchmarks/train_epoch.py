@@ -69,8 +69,8 @@ def prepared(folder, laps):
     laps("import TensorFlow and Keras")
     from dr_tf import configuration
     from dr_tf.training import train
-    from dr_tf.training.feed import Feed
-    from dr_tf.training.roles import split_roles
+    from dr_tf.training.data_roles import split_roles
+    from dr_tf.training.training_data import TrainingData
 
     laps("import dr_tf and what it needs")
     bindings = ["train.dataset = 'synthetic'", "train.cache = 'none'"]
@@ -78,7 +78,7 @@ def prepared(folder, laps):
     experiment, records = configuration.experiment(folder)
     laps("open the records")
     model = experiment.model(heads=experiment.heads)
-    feed = Feed(experiment, records, split_roles(records, experiment.head), 256)
+    feed = TrainingData(experiment, records, split_roles(records, experiment.head), 256)
     metrics = {output: head.metrics() for output, head in experiment.heads.items()}
     train._compile(model, experiment, feed, metrics)
     laps("build and compile")
@@ -115,7 +115,7 @@ def _repeated(batch, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bootstrap_samples", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     flags = parser.parse_args()
     use_onednn()  # as train.py does

@@ -335,7 +335,7 @@ def ratios(seconds, peers):
 
 def main():
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rounds", type=int, default=20)
+    flags.add_argument("--bootstrap_samples", type=int, default=20)
     flags.add_argument("--steps", type=int, default=2, help="steps in a round")
     flags.add_argument("--image_size", type=int, default=256)
     flags.add_argument("--batch_size", type=int, default=16)

@@ -13,7 +13,7 @@ import gin
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.data import augmentation, colour, faults, policies, sampling, warp
+from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, warp
 from dr_tf.data.records import open_records
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier, paired_classifier
@@ -35,11 +35,11 @@ CONFIGURABLES = {
     "augmentation": augmentation.Augmentation,
     "warp": warp.Warp,
     "colour": colour.Colour,
-    "blur": faults.Blur,
-    "halo": faults.Halo,
-    "hole": faults.Hole,
-    "spot": faults.Spot,
-    "rand_augment": policies.RandAugment,
+    "blur": artifacts.Blur,
+    "halo": artifacts.Halo,
+    "hole": artifacts.Hole,
+    "spot": artifacts.Spot,
+    "rand_augment": rand_augment.RandAugment,
     "shuffled": sampling.Shuffled,
     "weighted": sampling.Weighted,
     "exactly_each": sampling.ExactlyEach,

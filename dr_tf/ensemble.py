@@ -86,11 +86,11 @@ def _meaning(rule):
 
 def _check_unseen(run_dirs, records, rows):
     """Of a run by folds, or refitted on all of them, the calibration split is among what was fitted."""
-    from dr_tf.training.deciding import learned_names, names_of
+    from dr_tf.training.fit_decision import fitted_names, names_of
 
     names = names_of(records, rows)
     for path in run_dirs:
-        if np.isin(names, learned_names(path)).any():
+        if np.isin(names, fitted_names(path)).any():
             raise UserError(f"{path} was fitted on photographs of the calibration split, which no member may have seen")
 
 
@@ -102,10 +102,10 @@ def _config(flags):
 
 def _fitting(flags, first):
     """(experiment, records, roles) by which the ensemble is calibrated: as the first member's rule says of itself."""
+    from dr_tf.data.cross_set_copies import without_shared
     from dr_tf.data.records import open_records
-    from dr_tf.data.shared import without_shared
+    from dr_tf.training.data_roles import split_roles
     from dr_tf.training.experiment import Experiment
-    from dr_tf.training.roles import split_roles
 
     rule, dataset = first.rule, first.preparation.records
     modes = [name for name in rule.modes if name != PLAIN] if flags.modes is None else flags.modes
@@ -137,7 +137,7 @@ def audit(folders, output):
 
 
 def _prior(rule):
-    """As it was asked for, by name; else the shares themselves."""
+    """As it was requested for, by name; else the shares themselves."""
     from dr_tf.inference.priors import PRIORS
 
     return rule.prior_name if rule.prior_name in PRIORS else dict(zip(rule.head.classes, rule.prior, strict=True))
@@ -145,19 +145,24 @@ def _prior(rule):
 
 def _write(path, members, experiment, records, roles):
     from dr_tf import files
-    from dr_tf.explain.crops import explainer_of
-    from dr_tf.inference.gate import Clouds
+    from dr_tf.explain.crop_maps import default_explainer
+    from dr_tf.inference.gate import EnsembleFeatureDistribution
     from dr_tf.models.ensemble import combined
     from dr_tf.models.network import KerasNetwork
-    from dr_tf.training.deciding import fit_decision, keep_scale
-    from dr_tf.training.feed import Feed
+    from dr_tf.training.fit_decision import fit_decision, keep_scale
+    from dr_tf.training.training_data import TrainingData
 
-    clouds = tuple(run.cloud for run in members)
+    distributions = tuple(run.feature_distribution for run in members)
     model = combined([run.network.model for run in members], members[0].rule.heads)
     network = KerasNetwork(model)
-    feed = Feed(experiment, records, roles, network.image_size)
-    rule = fit_decision(network, feed, path, cloud=Clouds(clouds) if all(clouds) else None)
-    if (explainer := explainer_of(model, rule)) is not None:
+    feed = TrainingData(experiment, records, roles, network.image_size)
+    rule = fit_decision(
+        network,
+        feed,
+        path,
+        feature_distribution=EnsembleFeatureDistribution(distributions) if all(distributions) else None,
+    )
+    if (explainer := default_explainer(model, rule)) is not None:
         keep_scale(path, explainer, feed)
     with files.appearing(path / "model.keras") as unfinished:  # comes last: where it is, all is there
         model.save(unfinished)

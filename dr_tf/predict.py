@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 from dr_tf.console import mistakes_in_one_line, progress
-from dr_tf.inference.photographs import ACCEPTED, find
+from dr_tf.inference.find_images import ACCEPTED, find
 from dr_tf.inference.ready import add_run_dir, say_measured
 from dr_tf.runtime import starting_tensorflow
 

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Room -> layer; packages on one layer do not import each other.
 LAYERS = {
-    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.names": 0,
+    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.safe_names": 0,
     "dr_tf.files": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
@@ -30,7 +30,7 @@ LIGHT = {"dr_tf.grades": set(), "dr_tf.fundus": {"numpy", "cv2"}}
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.explain", "dr_tf.training",
                       "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
-                      "tfrecords_builder.records", "tfrecords_builder.stored", "train", "evaluate")  # fmt: skip
+                      "tfrecords_builder.records", "tfrecords_builder.read_records", "train", "evaluate")  # fmt: skip
 
 
 COMMANDS = ("train", "evaluate", "dr_tf.predict", "dr_tf.ensemble")

@@ -52,7 +52,7 @@ class BaseInstallTest(unittest.TestCase):
         cv2.imwrite(str(self.photograph), np.zeros((64, 64, 3), np.uint8))
 
     def _assert_lacks(self, packages, *command):
-        """One line says so and how to get it, with the exit status of a mistake; nothing was answered."""
+        """One line says so and how to get it, with the exit status of a mistake; nothing was scored."""
         done = _run(COMMAND, *command)
         line = rf"^error: this needs ({packages})[\w.]*, which is not installed: pip install 'dr_tf\[train\]'\n$"
         self.assertRegex(done.stderr, line)

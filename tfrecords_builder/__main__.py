@@ -110,10 +110,10 @@ def run(flags):
         return
     from tfrecords_builder.beam_runner import parse_beam
     from tfrecords_builder.build import Plan, build
+    from tfrecords_builder.build_summary import summarize
     from tfrecords_builder.crops import Options
     from tfrecords_builder.samples import without_repeats
     from tfrecords_builder.splits import parse_shares
-    from tfrecords_builder.summary import summarize
 
     need("tensorflow", "tensorflow_datasets")
     layout = known_layouts()[flags.layout]

@@ -10,9 +10,9 @@ import numpy as np
 
 from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, conflict, describe
-from tfrecords_builder.copies import trace
+from tfrecords_builder.copy_search import Traces
+from tfrecords_builder.descriptors import trace
 from tfrecords_builder.tables import write_csv
-from tfrecords_builder.traces import Traces
 from tfrecords_builder.workers import map_in_order
 
 SET_COLUMNS = ("set_a", "set_b", *COLUMNS[:-1])
@@ -50,7 +50,7 @@ def _names(folders):
 
 def _traced(names, workers, starting):
     with starting():
-        from tfrecords_builder.stored import read_stored, start
+        from tfrecords_builder.read_records import read_stored, start
 
         start()
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
+from tfrecords_builder.copy_search import Traces
 from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
 from tfrecords_builder.fingerprint import differences, fingerprint
 from tfrecords_builder.manifest import refuse_damaged, write_manifest
 from tfrecords_builder.pairs import one_an_eye
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
-from tfrecords_builder.traces import Traces
 from tfrecords_builder.workers import map_in_order
 
 VERSION = "1.0.0"

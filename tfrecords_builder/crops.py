@@ -13,7 +13,7 @@ from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare_undamaged
-from tfrecords_builder.copies import Trace, trace
+from tfrecords_builder.descriptors import Trace, trace
 from tfrecords_builder.samples import Rejection, Sample
 
 

@@ -89,9 +89,9 @@ def _start():
 
     import cv2
 
-    from dr_tf.fundus import apart
+    from dr_tf.fundus import subprocesses
 
     cv2.setNumThreads(1)
-    apart.listen()
+    subprocesses.listen()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

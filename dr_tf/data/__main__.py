@@ -24,16 +24,16 @@ def main(arguments=None):
     with mistakes_in_one_line():
         with starting_tensorflow():
             from dr_tf import configuration
-            from dr_tf.data.sheet import draw_sheet
+            from dr_tf.data.contact_sheet import draw_sheet
             from dr_tf.models.network import image_size_of
-            from dr_tf.training.feed import Feed
-            from dr_tf.training.roles import split_roles
+            from dr_tf.training.data_roles import split_roles
+            from dr_tf.training.training_data import TrainingData
 
             configuration.start()
         configuration.parse(flags.gin_file, flags.gin_param)
         experiment, records = configuration.experiment(flags.records)
         size = image_size_of(experiment.model(heads=experiment.heads))
-        feed = Feed(experiment, records, split_roles(records, experiment.head), size)
+        feed = TrainingData(experiment, records, split_roles(records, experiment.head), size)
         fed, originals = (
             feed.training(augmented=changed).map(lambda x, y, *weights: (x, y[experiment.output]))
             for changed in (True, False)

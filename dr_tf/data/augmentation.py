@@ -6,9 +6,9 @@ equal pixels.
 
 import dataclasses
 
+from dr_tf.data.artifacts import Blur, Halo, Hole, Spot, lay_over
 from dr_tf.data.colour import Colour
-from dr_tf.data.faults import Blur, Halo, Hole, Spot, lay_over
-from dr_tf.data.policies import RandAugment
+from dr_tf.data.rand_augment import RandAugment
 from dr_tf.data.warp import Warp
 
 

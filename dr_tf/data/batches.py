@@ -10,7 +10,7 @@ import itertools
 import cv2
 import numpy as np
 
-from dr_tf.data.ahead import Ahead
+from dr_tf.data.prefetch import Ahead
 
 _ALIGNMENT = 64  # bytes: TensorFlow copies an array that does not begin at such an address
 

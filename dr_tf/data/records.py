@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.joining import check_alike, joined_columns
-from dr_tf.data.scan import scan
+from dr_tf.data.joined_records import check_alike, joined_columns
+from dr_tf.data.record_index import scan
 from dr_tf.grades import EYES
 
 SPLITS = ("train", "validation", "calibration", "test")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dr_tf.evaluation.figures import patients_unknown
+from dr_tf.evaluation.metrics.compute import patients_unknown
 
 
 def caveats(predictions):

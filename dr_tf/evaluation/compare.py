@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.auroc import auroc_difference
-from dr_tf.evaluation.figures import ROUNDS, parts, patients_unknown
-from dr_tf.evaluation.resampling import bootstrap
+from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, parts, patients_unknown
+from dr_tf.evaluation.statistics.auroc import auroc_difference
+from dr_tf.evaluation.statistics.bootstrap import bootstrap
 
 _OF_POSITIVE = (
     "sensitivity", "specificity", "ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "auroc", "average_precision",
@@ -16,13 +16,13 @@ _OF_POSITIVE = (
 )  # fmt: skip
 
 
-def compare(first, second, *, prevalence=None, rounds=ROUNDS, seed=0):
+def compare(first, second, *, prevalence=None, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0):
     """{"n", "patients", "left_out", "figures": name -> {"first", "second", "value", "low", "high", "method"}}.
 
     `value` is second minus first. Photographs that only one of them saw are left out and counted.
     """
     a, b, left_out = _common(first, second)
-    points, drawn = zip(*(_resampled(p, prevalence, rounds, seed) for p in (a, b)), strict=True)
+    points, drawn = zip(*(_resampled(p, prevalence, bootstrap_samples, seed) for p in (a, b)), strict=True)
     names = [name for name in points[0] if name in points[1]]
     if a.positive != b.positive:
         names = [name for name in names if name not in _OF_POSITIVE]
@@ -46,12 +46,12 @@ def _common(first, second):
     return a, b, {"first": len(first) - len(a), "second": len(second) - len(b)}
 
 
-def _resampled(predictions, prevalence, rounds, seed):
-    """Both runs are drawn by the same patients, seed and rounds: alike."""
+def _resampled(predictions, prevalence, bootstrap_samples, seed):
+    """Both runs are drawn by the same patients, seed and bootstrap_samples: alike."""
     points, statistics = parts(predictions, prevalence)
     patients = int(predictions.patient_codes.max()) + 1
     return {name: make() for name, make in points.items()}, bootstrap(
-        statistics, patients=patients, rounds=rounds, seed=seed
+        statistics, patients=patients, bootstrap_samples=bootstrap_samples, seed=seed
     )
 
 
@@ -69,14 +69,16 @@ def _interval(a, b, drawn, clustered):
         return math.nan, math.nan, math.nan, "undefined for one of the two"
     if a.ranking and b.ranking and np.array_equal(a.ranking[1], b.ranking[1]):
         return auroc_difference(b.ranking[0], a.ranking[0], *a.ranking[1:])
-    rounds = drawn[1] - drawn[0]
-    valid = rounds[np.isfinite(rounds)]
-    method = f"paired {'patient ' if clustered else ''}bootstrap, {len(rounds)} rounds"
-    if len(valid) < len(rounds):
-        method += f", {len(rounds) - len(valid)} with an empty class left out"
-    if len(valid) < len(rounds) / 2:
+    bootstrap_samples = drawn[1] - drawn[0]
+    valid = bootstrap_samples[np.isfinite(bootstrap_samples)]
+    method = f"paired {'patient ' if clustered else ''}bootstrap, {len(bootstrap_samples)} bootstrap_samples"
+    if len(valid) < len(bootstrap_samples):
+        method += f", {len(bootstrap_samples) - len(valid)} with an empty class left out"
+    if len(valid) < len(bootstrap_samples) / 2:
         return value, math.nan, math.nan, f"none: {method}"
-    if a.calibration_error:  # the noise of bins is drawn again and counts again; it moves the rounds, not their spread
+    if (
+        a.calibration_error
+    ):  # the noise of bins is drawn again and counts again; it moves the bootstrap_samples, not their spread
         valid, method = valid - valid.mean() + value, f"{method}, centred on the value"
     if np.ptp(valid) < 1e-12:
         return value, math.nan, math.nan, f"none: the same in all of {method}"

@@ -6,25 +6,25 @@ import pathlib
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.calibration import calibration_of, learned_from
-from dr_tf.evaluation.explaining import explanations, made_of
-from dr_tf.evaluation.external import beside_own
-from dr_tf.evaluation.figures import figures
-from dr_tf.evaluation.folder import EXPLANATIONS, folder_of, write_evaluation
-from dr_tf.evaluation.judging import conformal_of, predict, with_intervals
-from dr_tf.evaluation.label_shift import check_method
-from dr_tf.evaluation.looks import log_look, looked_often
+from dr_tf.evaluation.decisions import conformal_of, predict, with_intervals
+from dr_tf.evaluation.evaluation_folder import EXPLANATIONS, folder_of, write_evaluation
+from dr_tf.evaluation.explanations import explanations, made_of
 from dr_tf.evaluation.measure import measure, measure_shifted
-from dr_tf.evaluation.recorded import batches_of
-from dr_tf.evaluation.referral import ensemble_disagreement, tta_spread
-from dr_tf.evaluation.report.card import ModelCard
-from dr_tf.evaluation.shown import Shown
-from dr_tf.evaluation.subject import subject_of
-from dr_tf.explain.scale import read_scale
-from dr_tf.explain.scorecard.summary import tables
-from dr_tf.inference.modes import PLAIN, answers_over
+from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.metrics.selective_prediction import ensemble_disagreement, tta_spread
+from dr_tf.evaluation.protocol.calibration_set import calibration_of, learned_from
+from dr_tf.evaluation.protocol.evaluation_set import open_evaluation_set
+from dr_tf.evaluation.protocol.external import beside_own
+from dr_tf.evaluation.protocol.test_log import log_test_evaluation, repeated_test_caveat
+from dr_tf.evaluation.recorded_cases import recorded_batches
+from dr_tf.evaluation.report.images import MistakeImages
+from dr_tf.evaluation.report.model_card import ModelCard
+from dr_tf.evaluation.statistics.label_shift import check_method
+from dr_tf.explain.colour_scale import read_scale
+from dr_tf.explain.scorecard.tables import tables
+from dr_tf.inference.modes import PLAIN, score_batches
 from dr_tf.inference.priors import positive_classes
-from dr_tf.inference.run import Answered, load_run, read_bank
+from dr_tf.inference.run import ScoredRows, load_run, read_neighbours
 
 
 def evaluate(
@@ -38,12 +38,12 @@ def evaluate(
     audit=None,
     explain=(),
     prevalence=None,
-    rounds=2000,
+    bootstrap_samples=2000,
 ):
     """Writes RUN/evaluation/DATASET-SPLIT, or -SPLIT-MODE, and returns (its folder, what was measured).
 
     `label_shift` is None or a name in `label_shift.METHODS`. `audit`, a function of (two record sets' folders, a path)
-    that writes there which photographs they share, is asked where `dataset` is not the run's own; None: not audited.
+    that writes there which photographs they share, is requested where `dataset` is not the run's own; None: not audited.
     `explain`: maps to score, each METHOD or METHOD@LAYER.
     """
     _refuse_folds(run_dir)
@@ -51,9 +51,11 @@ def evaluate(
     run = load_run(run_dir)
     network, rule, preparation = run.network, run.rule, run.preparation
     judged = _judging(run, mode, run_dir)
-    subject = subject_of(run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit)
+    subject = open_evaluation_set(
+        run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit
+    )
     made = made_of(explain, network, rule) if explain else None
-    options = {"prevalence": prevalence, "rounds": rounds}
+    options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
     calibration, fitted = calibration_of(run_dir, rule, mode, subject.own)
     predictions, metrics = _measured(rule, judged, subject, calibration, label_shift, options)
     if subject.external:
@@ -61,9 +63,9 @@ def evaluate(
         metrics["external"] = beside_own(
             run_dir, preparation.records, predictions, subject.shared, mode=mode, prior_positive=share
         )
-    metrics["looks"] = log_look(run_dir, subject.records.name, split)
+    metrics["test_evaluations"] = log_test_evaluation(run_dir, subject.records.name, split)
     metrics["caveats"] += subject.caveats
-    metrics["caveats"] += looked_often(split, metrics["looks"])
+    metrics["caveats"] += repeated_test_caveat(split, metrics["test_evaluations"])
     metrics["caveats"] += learned_from(
         [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
     )
@@ -80,7 +82,7 @@ def evaluate(
 
 def _measured(rule, judged, subject, calibration, label_shift, options):
     """(predictions, metrics)."""
-    conformal = conformal_of(rule.head, calibration, rule.unpromised)
+    conformal = conformal_of(rule.head, calibration, rule.no_guarantee)
     predictions = with_intervals(judged(subject.records, subject.rows, subject.split), conformal)
     shifted = label_shift and measure_shifted(
         predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options
@@ -106,15 +108,21 @@ def _refuse_folds(run_dir):
 def _judging(run, mode, run_dir):
     """A function of (records, rows, split) -> Predictions."""
     rule, network = run.rule, run.network
-    asked = rule.asked(mode)
-    bank = read_bank(run_dir, asked, network)
+    requested = rule.requested(mode)
+    neighbours = read_neighbours(run_dir, requested, network)
 
     def judged(records, rows, split):
         _check_eyes(network, records)
-        found = answers_over(network, asked, batches_of(records, rows, network.image_size), bank=bank)
-        distances = np.full(len(rows), np.nan) if run.cloud is None else run.cloud.distance(found.features)
-        answered = Answered(rows, found.scores, found.outputs, distances)
-        return predict(rule, records, answered, split=split, mode=mode, uncertainties=_spreads(found, rule.head))
+        found = score_batches(
+            network, requested, recorded_batches(records, rows, network.image_size), neighbours=neighbours
+        )
+        distances = (
+            np.full(len(rows), np.nan)
+            if run.feature_distribution is None
+            else run.feature_distribution.distance(found.features)
+        )
+        scored = ScoredRows(rows, found.scores, found.outputs, distances)
+        return predict(rule, records, scored, split=split, mode=mode, uncertainties=_spreads(found, rule.head))
 
     return judged
 
@@ -140,12 +148,12 @@ def _without_copies(predictions, subject, options):
     if not copies.any():
         return None
     left = predictions.take(~copies)
-    return {"left_out": int(copies.sum()), "n": len(left), **figures(left, **options)}
+    return {"left_out": int(copies.sum()), "n": len(left), **compute_metrics(left, **options)}
 
 
 def _pictures(subject, predictions, network, rule, fitted):
     row_of = dict(zip(predictions.ids.tolist(), subject.rows.tolist(), strict=True))
-    shown = Shown(subject.records, row_of, network, rule, fitted)
+    shown = MistakeImages(subject.records, row_of, network, rule, fitted)
     return {"photographs": shown.photograph, "reasons": shown.reasons, "colours": lambda: shown.colours}
 
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 
 from dr_tf.evaluation.caveats import caveats
-from dr_tf.evaluation.figures import ROUNDS, figures, patients_unknown
-from dr_tf.evaluation.label_shift import TRANSDUCTIVE, corrected
-from dr_tf.evaluation.referral import referral_curves
-from dr_tf.evaluation.slices import slice_figures, worst_slices
+from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, compute_metrics, patients_unknown
+from dr_tf.evaluation.metrics.selective_prediction import referral_curves
+from dr_tf.evaluation.metrics.subgroups import subgroup_metrics, worst_subgroups
+from dr_tf.evaluation.statistics.label_shift import TRANSDUCTIVE, corrected
 from dr_tf.grades import ABSENT
 from dr_tf.inference.decision import ACTIONS
 
@@ -23,7 +23,7 @@ def measure(
     prevalence=None,
     conformal=None,
     shifted=None,
-    rounds=ROUNDS,
+    bootstrap_samples=BOOTSTRAP_SAMPLES,
     seed=0,
 ):
     """Every figure under its plain name beside what was evaluated and on whom.
@@ -32,22 +32,22 @@ def measure(
     these photographs, where that is not plain from the split. `conformal`: what `intervals` came from, as
     `Conformal.told`. `shifted`: what `measure_shifted` gave, if that was asked for.
     """
-    slices = slice_figures(predictions, rounds=rounds, seed=seed)
-    worst = {figure: part and [part["slice"], part["value"]] for figure, part in worst_slices(slices).items()}
+    subgroups = subgroup_metrics(predictions, bootstrap_samples=bootstrap_samples, seed=seed)
+    worst = {figure: part and [part["subgroup"], part["value"]] for figure, part in worst_subgroups(subgroups).items()}
     return {
         **_about(predictions, excluded or {}),
         "protocol": protocol,
         "unit": predictions.unit,
-        **figures(predictions, prevalence=prevalence, rounds=rounds, seed=seed),
-        "operating_points": operating_points(predictions, rounds=rounds, seed=seed),
+        **compute_metrics(predictions, prevalence=prevalence, bootstrap_samples=bootstrap_samples, seed=seed),
+        "operating_points": operating_points(predictions, bootstrap_samples=bootstrap_samples, seed=seed),
         "confusion": confusions(predictions),
         "caveats": caveats(predictions),
         "conformal": conformal,
         "referral": referral_curves(predictions, seed=seed),
         "label_shift": shifted,
-        "slices": slices,
-        "worst_slices": worst,
-        "rounds": rounds,
+        "subgroups": subgroups,
+        "worst_subgroups": worst,
+        "bootstrap_samples": bootstrap_samples,
         "seed": seed,
     }
 
@@ -79,10 +79,15 @@ def _reasons(p):
     return dict(sorted(zip(reasons.tolist(), counts.tolist(), strict=True), key=lambda item: -item[1]))
 
 
-def operating_points(predictions, *, rounds=ROUNDS, seed=0):
+def operating_points(predictions, *, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0):
     """name -> figures of the decision to refer, had it been taken at that operating point of the rule."""
     return {
-        name: figures(dataclasses.replace(predictions, refer=refer), rounds=rounds, seed=seed, only=AT_POINTS)
+        name: compute_metrics(
+            dataclasses.replace(predictions, refer=refer),
+            bootstrap_samples=bootstrap_samples,
+            seed=seed,
+            only=AT_POINTS,
+        )
         for name, refer in predictions.points.items()
     }
 
@@ -113,9 +118,11 @@ def _matrix(truth, decided, k):
     return np.bincount(truth * k + decided, minlength=k * k).reshape(k, k).tolist()
 
 
-def measure_shifted(predictions, *, method, prior, calibration=None, prevalence=None, rounds=ROUNDS, seed=0):
+def measure_shifted(
+    predictions, *, method, prior, calibration=None, prevalence=None, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0
+):
     """The figures after a correction for another mix of classes, marked as what they are."""
     after, mix = corrected(predictions, method=method, prior=prior, calibration=calibration)
-    found = figures(after, prevalence=prevalence, rounds=rounds, seed=seed)
+    found = compute_metrics(after, prevalence=prevalence, bootstrap_samples=bootstrap_samples, seed=seed)
     about = {"method": method, "transductive": TRANSDUCTIVE, "mix": dict(zip(after.classes, mix.tolist(), strict=True))}
     return about | found

@@ -16,7 +16,7 @@ _COLUMNS = {
     "action": (str, 1), "gradable": (bool, 1), "reason": (str, 1), "distance": ("maybe", 1),
 }  # fmt: skip
 # Each a dictionary of columns.
-_NAMED_COLUMNS = {"uncertainty": float, "slices": str, "points": bool, "other_truth": int, "other_decided": int}
+_NAMED_COLUMNS = {"uncertainty": float, "subgroups": str, "points": bool, "other_truth": int, "other_decided": int}
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
 
@@ -26,7 +26,7 @@ class Predictions:
     """One row a case: a photograph, or a patient; -1 stands for a truth that is not known.
 
     `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
-    with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `slices`
+    with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `subgroups`
     maps a property's name to texts, empty where it is not known; `points` the name of each of the rule's operating points
     to what it would refer. `action`, `gradable`, `reason` and `distance` are of the decision as it is deployed, with the
     gate; None where no gate was asked. `other_truth` and `other_decided` map the name of an output that does not decide to
@@ -55,7 +55,7 @@ class Predictions:
     reason: np.ndarray | None = None
     distance: np.ndarray | None = None  # not a number where it is not known
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    slices: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    subgroups: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_decided: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

@@ -5,11 +5,11 @@ import pathlib
 import sys
 
 from dr_tf.console import UserError, mistakes_in_one_line, progress, say
+from dr_tf.inference.find_images import ACCEPTED, find
 from dr_tf.inference.patients import read_table
-from dr_tf.inference.photographs import ACCEPTED, find
 from dr_tf.inference.ready import add_run_dir, say_measured
-from dr_tf.names import printable
 from dr_tf.runtime import starting_tensorflow
+from dr_tf.safe_names import printable
 
 EXAMPLES = """examples:
   python -m dr_tf.explain --output why photograph.jpg       # by the model that comes with dr_tf
@@ -20,7 +20,7 @@ Of each photograph there is a picture below --output: the photograph, and overla
 explanations.html, explanations.json and, of several, contact_sheet.jpg. Colours are on the scale that came with the run,
 so that they compare between photographs; where it has none of that target, method and layer, or with --stretch, each
 photograph's strongest place has the full colour.
-exit status: 0 where all were explained; 1 where a photograph could not be used or drawn; 2 for wrong use and for what one
+exit status: 0 where all were explain_crops; 1 where a photograph could not be used or drawn; 2 for wrong use and for what one
 line beginning with "error:" says, such as a file that is not there or a run that cannot be read.
 """
 
@@ -58,10 +58,10 @@ def run(flags):
     table = read_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.photographs)
     with starting_tensorflow(without=("sklearn", "matplotlib")):
+        from dr_tf.explain.colour_scale import read_scale
         from dr_tf.explain.explainer import Explainer
         from dr_tf.explain.gallery import write_gallery
         from dr_tf.explain.methods import DEFAULT_METHOD
-        from dr_tf.explain.scale import read_scale
         from dr_tf.inference.case import Case, pairs
         from dr_tf.inference.predictor import Predictor
 

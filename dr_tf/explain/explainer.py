@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.explain.activations import find, grid, tapped
 from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
-from dr_tf.explain.taps import find, grid, tapped
 from dr_tf.models.keras_private import layers_within
-from dr_tf.models.layers.exchange import with_safe_gradients
+from dr_tf.models.layers.replace_layers import with_safe_gradients
 from dr_tf.models.network import features_of, image_size_of, is_paired, members_of, outputs_of
 
 POSITIVE = "positive"

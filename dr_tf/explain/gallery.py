@@ -1,4 +1,4 @@
-"""Photographs explained, as a folder: a picture of each, a contact sheet, a page, and all figures as JSON."""
+"""Photographs explain_crops, as a folder: a picture of each, a contact sheet, a page, and all figures as JSON."""
 
 import collections
 import concurrent.futures
@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 
 from dr_tf import files
-from dr_tf.explain.deciding import decide_and_explain
+from dr_tf.explain.captions import Entry, about, lines, short_line
+from dr_tf.explain.colour_scale import coloured, full_colour, words
+from dr_tf.explain.decide_and_explain import decide_and_explain
 from dr_tf.explain.explainer import POSITIVE
 from dr_tf.explain.page import page
 from dr_tf.explain.pictures import Sheet, keys, panels, shown, side_by_side, write_jpeg
-from dr_tf.explain.scale import coloured, full_colour, words
-from dr_tf.explain.words import Entry, about, lines, short_line
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.inference.formats import as_dict
-from dr_tf.names import file_stem, printable
+from dr_tf.safe_names import file_stem, printable
 
 PAGE, FIGURES = "explanations.html", "explanations.json"
 _A_SHEET = 96
@@ -85,7 +85,7 @@ def _names(cases):
         fitting = (stem if i == 1 else f"{stem}_{i}" for i in itertools.count(1))
         name = next(name for name in fitting if name.lower() not in taken)
         taken.add(name.lower())
-        yield f"{name}.explained.jpg"
+        yield f"{name}.explain_crops.jpg"
 
 
 def _drawn(folder, name, decided, states, target, full):

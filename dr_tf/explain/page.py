@@ -3,10 +3,10 @@
 import html
 import urllib.parse
 
+from dr_tf.explain.captions import about_colours, finding, plain_target, verdict
 from dr_tf.explain.overlay import COLORMAPS, key
 from dr_tf.explain.pictures import PANELS
-from dr_tf.explain.words import about_colours, finding, plain_target, verdict
-from dr_tf.names import printable
+from dr_tf.safe_names import printable
 
 METHOD_NAMES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++", "hires_cam": "HiResCAM"}
 _CSS = """

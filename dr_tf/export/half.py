@@ -28,7 +28,7 @@ def parse(arguments):
 
 def halve_run(run_dir, output):
     """Without what only training needs (checkpoints) and what may be larger than the network (the neighbours' bank)."""
-    from dr_tf.explain.scale import MAP_SCALE
+    from dr_tf.explain.colour_scale import MAP_SCALE
     from dr_tf.inference import run
 
     run.check_finished(run_dir)

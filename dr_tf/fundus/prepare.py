@@ -10,14 +10,14 @@ import re
 import cv2
 import numpy as np
 
-from dr_tf.fundus import apart
+from dr_tf.fundus import subprocesses
 from dr_tf.fundus.border import find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, decode
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
 from dr_tf.fundus.header import BadPhotographError, read_header
-from dr_tf.fundus.recognize import why_no_retina, without_colour
+from dr_tf.fundus.is_fundus import why_no_retina, without_colour
 
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
 _OVERSAMPLING = 1.3
@@ -50,10 +50,10 @@ def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
     return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
 
 
-@apart.heard
+@subprocesses.heard
 def prepare_undamaged(data, **options):
     """`prepare`, and refuses data that their library says are damaged. From any thread; it changes nothing around it."""
-    with apart.hearing() as said:
+    with subprocesses.hearing() as said:
         try:
             return prepare(data, **options)
         finally:  # whatever else is found wrong with such a picture

@@ -8,12 +8,12 @@ import numpy as np
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.grades import EYES, GRADES
 
-# From the least to the most that is asked of a clinic.
+# From the least to the most that is requested of a clinic.
 ACTIONS = ("clear", "retake", "refer")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class LabelDecision:
     """To one definition: yes where the probability reached the threshold."""
 
     probability: float
@@ -22,7 +22,7 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ImageInfo:
     """A photograph of a case, as far as it was seen; `reason` where it cannot be graded or read."""
 
     photograph: str
@@ -44,20 +44,22 @@ class Decision:
     gradable: bool
     reason: str = ""
     grade: int | None = None
-    answers: dict[str, Answer] = dataclasses.field(default_factory=dict)  # one for each definition that is decided
+    label_decisions: dict[str, LabelDecision] = dataclasses.field(
+        default_factory=dict
+    )  # one for each definition that is decided
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)  # of the classes or labels
     others: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # {output: its class probabilities}
     uncertainty: float | None = None  # entropy of the probabilities: 0 certain, 1 knows nothing
     distance: float | None = None  # from the training photographs, in feature space
-    images: dict[str, Shown] = dataclasses.field(default_factory=dict)  # {eye: its photograph}
+    images: dict[str, ImageInfo] = dataclasses.field(default_factory=dict)  # {eye: its photograph}
 
     @property
     def p_positive(self):
-        return self.answers[self.positive].probability if self.answers else None
+        return self.label_decisions[self.positive].probability if self.label_decisions else None
 
     @property
     def threshold(self):
-        return self.answers[self.positive].threshold if self.answers else None
+        return self.label_decisions[self.positive].threshold if self.label_decisions else None
 
     @property
     def geometry(self):

@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 from dr_tf.inference.decision import PatientDecision, grade_name
-from dr_tf.names import csv_line, printable
+from dr_tf.safe_names import csv_line, printable
 
 _COLUMNS = (
     "case",
@@ -87,7 +87,7 @@ def _flat(decision, rule):
 
 def answer_of(decision, definition):
     """Yes or no; None where nothing could be decided."""
-    answer = decision.answers.get(definition)
+    answer = decision.label_decisions.get(definition)
     return None if answer is None else answer.yes
 
 
@@ -123,7 +123,11 @@ def _name(decision):
     if isinstance(decision, PatientDecision):
         return printable(decision.patient) + (f": {decision.remark}" if decision.remark else "")
     missing = [f"no photograph of the {eye} eye" for eye in decision.missing]
-    labels = [name for name, answer in decision.answers.items() if answer.yes] if len(decision.answers) > 1 else []
+    labels = (
+        [name for name, answer in decision.label_decisions.items() if answer.yes]
+        if len(decision.label_decisions) > 1
+        else []
+    )
     said = [", ".join(labels), decision.reason, *missing]
     return ": ".join([printable(decision.case), "; ".join(part for part in said if part)]).removesuffix(": ")
 

@@ -1,6 +1,6 @@
 """Is this photograph like those that the network learned from? If not, its answer is not to be relied on.
 
-The distance to the nearest training photographs (Sun et al., ICML 2022) takes the feature bank along. A normal
+The distance to the nearest training photographs (Sun et al., ICML 2022) takes the feature neighbours along. A normal
 distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smaller, and goes with an export. Where
 sources differ, one distribution for all spans what lies between them: each has its own, and the nearest counts.
 """
@@ -18,7 +18,7 @@ AXES = 64  # all 1,279 of them tell other cameras no better, and are forty times
 
 
 @dataclasses.dataclass(frozen=True)
-class Cloud:
+class FeatureDistribution:
     """Where training features lie: their mean, the axes along which they vary most, and the deviation along each.
 
     Beyond these axes [features, axes] they vary by `rest` in every direction (Tipping & Bishop, 1999).
@@ -43,27 +43,27 @@ class Cloud:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
-    """Of features of one network from several sources, each with a cloud of its own: the nearest one counts."""
+class PerSourceFeatureDistribution:
+    """Of features of one network from several sources, each with a feature_distribution of its own: the nearest one counts."""
 
-    parts: tuple[Cloud, ...]
+    parts: tuple[FeatureDistribution, ...]
 
     @property
     def width(self):
         return self.parts[0].width
 
     def distance(self, features):
-        return np.min([cloud.distance(features) for cloud in self.parts], axis=0)
+        return np.min([feature_distribution.distance(features) for feature_distribution in self.parts], axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clouds:
-    """Of features of several networks side by side, each with a Cloud or Sources: the squares of distances add up.
+class EnsembleFeatureDistribution:
+    """Of features of several networks side by side, each with a FeatureDistribution or PerSourceFeatureDistribution: the squares of distances add up.
 
-    Of one cloud of them all the matrix would grow with the square of the networks.
+    Of one feature_distribution of them all the matrix would grow with the square of the networks.
     """
 
-    parts: tuple[Cloud | Sources, ...]
+    parts: tuple[FeatureDistribution | PerSourceFeatureDistribution, ...]
 
     @property
     def width(self):
@@ -72,19 +72,26 @@ class Clouds:
     def distance(self, features):
         ends = np.cumsum([part.width for part in self.parts])
         split = np.split(np.asarray(features), ends[:-1], axis=1)
-        return np.linalg.norm([cloud.distance(part) for cloud, part in zip(self.parts, split, strict=True)], axis=0)
+        return np.linalg.norm(
+            [feature_distribution.distance(part) for feature_distribution, part in zip(self.parts, split, strict=True)],
+            axis=0,
+        )
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Cloud))
+_FIELDS = tuple(field.name for field in dataclasses.fields(FeatureDistribution))
 _NAME = re.compile(rf"({'|'.join(_FIELDS)})([1-9]\d*)?(?:_([1-9]\d*))?")
 
 
-def to_arrays(cloud):
+def to_arrays(feature_distribution):
     """{name: float32 array}: "mean" and so on of the first network, "mean1" of the next, "mean_1" of its next source."""
-    networks = cloud.parts if isinstance(cloud, Clouds) else [cloud]
+    networks = (
+        feature_distribution.parts
+        if isinstance(feature_distribution, EnsembleFeatureDistribution)
+        else [feature_distribution]
+    )
     arrays = {}
     for i, network in enumerate(networks):
-        for j, part in enumerate(network.parts if isinstance(network, Sources) else [network]):
+        for j, part in enumerate(network.parts if isinstance(network, PerSourceFeatureDistribution) else [network]):
             end = f"{i or ''}{f'_{j}' if j else ''}"
             arrays |= {f"{name}{end}": np.asarray(getattr(part, name), np.float32) for name in _FIELDS}
     return arrays
@@ -108,29 +115,33 @@ def from_arrays(arrays):
     made = tuple(_of_sources(parts) for parts in networks.values())
     if not made:
         raise ValueError("it holds no arrays")
-    return made[0] if len(made) == 1 else Clouds(made)
+    return made[0] if len(made) == 1 else EnsembleFeatureDistribution(made)
 
 
 def _of_sources(parts):
     if len({part.width for part in parts}) > 1:
         raise ValueError("its sources have different numbers of features")
-    return parts[0] if len(parts) == 1 else Sources(tuple(parts))
+    return parts[0] if len(parts) == 1 else PerSourceFeatureDistribution(tuple(parts))
 
 
 def _cloud(arrays):
     missing = [name for name in _FIELDS if name not in arrays]
     if missing:
         raise ValueError(f"it has no {' and no '.join(missing)}")
-    cloud = Cloud(*(_finite(name, arrays[name]) for name in _FIELDS))
-    if cloud.mean.ndim != 1 or cloud.deviations.ndim != 1 or cloud.rest.ndim != 0:
+    feature_distribution = FeatureDistribution(*(_finite(name, arrays[name]) for name in _FIELDS))
+    if (
+        feature_distribution.mean.ndim != 1
+        or feature_distribution.deviations.ndim != 1
+        or feature_distribution.rest.ndim != 0
+    ):
         raise ValueError("its arrays have other dimensions than a gate's")
-    if cloud.axes.shape != (len(cloud.mean), len(cloud.deviations)):
+    if feature_distribution.axes.shape != (len(feature_distribution.mean), len(feature_distribution.deviations)):
         raise ValueError(
-            f"its axes are {cloud.axes.shape} beside {len(cloud.mean)} features and {len(cloud.deviations)} deviations"
+            f"its axes are {feature_distribution.axes.shape} beside {len(feature_distribution.mean)} features and {len(feature_distribution.deviations)} deviations"
         )
-    if min(cloud.deviations.min(initial=1), cloud.rest) <= 0:
+    if min(feature_distribution.deviations.min(initial=1), feature_distribution.rest) <= 0:
         raise ValueError("it has deviations that are not above 0")
-    return cloud
+    return feature_distribution
 
 
 def _finite(name, values):
@@ -139,15 +150,15 @@ def _finite(name, values):
     return values.astype(np.float64)
 
 
-def fit_cloud(features, sources=None, axes=AXES):
-    """A Cloud, or Sources where `sources` [n] names several with at least OF_ITS_OWN photographs.
+def fit_feature_distribution(features, sources=None, axes=AXES):
+    """A FeatureDistribution, or PerSourceFeatureDistribution where `sources` [n] names several with at least OF_ITS_OWN photographs.
 
-    Smaller sources share a cloud; where all of them together are but a handful, nothing can be told of where they lie.
+    Smaller sources share a feature_distribution; where all of them together are but a handful, nothing can be told of where they lie.
     """
     features = np.asarray(features, np.float64)
     parts = [features] if sources is None else _apart(features, np.asarray(sources))
-    clouds = tuple(_fit_one(part, axes) for part in parts)
-    return clouds[0] if len(clouds) == 1 else Sources(clouds)
+    distributions = tuple(_fit_one(part, axes) for part in parts)
+    return distributions[0] if len(distributions) == 1 else PerSourceFeatureDistribution(distributions)
 
 
 def _apart(features, sources):
@@ -168,7 +179,7 @@ def _fit_one(features, axes):
     kept = min(axes, len(values) - 1)
     variances = values[::-1][:kept]
     rest = values[: len(values) - kept].mean()
-    return Cloud(estimate.location_, vectors[:, ::-1][:, :kept], np.sqrt(variances), np.sqrt(rest))
+    return FeatureDistribution(estimate.location_, vectors[:, ::-1][:, :kept], np.sqrt(variances), np.sqrt(rest))
 
 
 def distance_limit(distances, kept=KEPT):

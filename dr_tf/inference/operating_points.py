@@ -6,7 +6,7 @@ Beta(m, n + 1 - m), so that this threshold falls short of sensitivity s with pro
 A patient counts once, with the worse eye: photographs of one patient are not independent.
 
 The promise is for patients exchangeable with those of calibration, whose photographs are known to be theirs, and for the
-very network that answered then. Where one of these is not so the same threshold is set, and nothing is promised: in a
+very network that scored then. Where one of these is not so the same threshold is set, and nothing is promised: in a
 simulation photographs that count as patients broke the promise in 7 to 9 % of draws, and thresholds that folds set for a
 refit in 1 to 13 %, which depends on the learner (`benchmarks/guarantee.py`).
 """
@@ -60,7 +60,7 @@ def _from_below(scores, share, what):
     m = guaranteed_rank(n, share)
     if m:
         return np.sort(scores)[m - 1], True, f"{promise} with {1 - RISK:.0%} confidence, from {n} patients"
-    # All of them: as much as so few can do, and never less than where a smaller share is asked for and guaranteed.
+    # All of them: as much as so few can do, and never less than where a smaller share is requested for and guaranteed.
     needed = patients_needed(share)
     note = f"not guaranteed: {promise} takes {needed} patients, the calibration split has {n}; all of these are kept"
     return np.min(scores), False, note
@@ -94,20 +94,20 @@ CRITERIA = {"sensitivity": at_sensitivity, "specificity": at_specificity, "youde
 
 
 def name_of(criterion, target=None):
-    """ "sensitivity_0.9", "youden": how a point is asked for."""
+    """ "sensitivity_0.9", "youden": how a point is requested for."""
     return criterion if target is None else f"{criterion}_{target:g}"
 
 
-def operating_point(criterion, target, scores, truth, *, unpromised=""):
-    """`scores` and `truth` (1, 0, or -1: left out), one a patient; `unpromised`: why nothing can be guaranteed, if so."""
+def operating_point(criterion, target, scores, truth, *, no_guarantee=""):
+    """`scores` and `truth` (1, 0, or -1: left out), one a patient; `no_guarantee`: why nothing can be guaranteed, if so."""
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
     if criterion != "youden" and not (target is not None and 0 < target < 1):
         raise ValueError(f"a {criterion} to hold lies between 0 and 1, not at {target}")
     positives, negatives = scores[truth == 1], scores[truth == 0]
     threshold, guaranteed, note = CRITERIA[criterion](positives, negatives, target)
-    if guaranteed and unpromised:
-        guaranteed, note = False, f"set for {note.split(' with ')[0]}, not guaranteed: {unpromised}"
+    if guaranteed and no_guarantee:
+        guaranteed, note = False, f"set for {note.split(' with ')[0]}, not guaranteed: {no_guarantee}"
     if threshold is None:
         threshold, note = 0.5, f"{note}; 0.5 stands in"
     return OperatingPoint(

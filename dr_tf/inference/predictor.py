@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.fundus import apart
+from dr_tf.fundus import subprocesses
 from dr_tf.grades import EYES
 from dr_tf.inference.case import SINGLE, as_cases
 from dr_tf.inference.decision import Decision
-from dr_tf.inference.modes import PLAIN, answers
-from dr_tf.inference.reading import Readers, read_case
-from dr_tf.inference.run import load_run, read_bank
+from dr_tf.inference.modes import PLAIN, score_images
+from dr_tf.inference.prepare_images import ImageReaders, prepare_case
+from dr_tf.inference.run import load_run, read_neighbours
 
 _BATCH = 16
 
@@ -21,21 +21,21 @@ class Predictor:
 
     Args:
         mode: how to answer, one that the run's rule has a fit of.
-        bank: who votes, where the mode asks neighbours.
+        neighbours: who votes, where the mode asks neighbours.
         readers: how many processes may read photographs ahead; as many as there are cores where left out.
     """
 
-    def __init__(self, run, *, mode=PLAIN, bank=None, readers=None):
-        self.run, self.mode, self.bank = run, mode, bank
-        self.asked = run.rule.asked(mode)
-        self._readers = Readers(run.preparation, readers)
+    def __init__(self, run, *, mode=PLAIN, neighbours=None, readers=None):
+        self.run, self.mode, self.neighbours = run, mode, neighbours
+        self.requested = run.rule.requested(mode)
+        self._readers = ImageReaders(run.preparation, readers)
 
     @classmethod
     def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        apart.start()  # while the network loads
+        subprocesses.start()  # while the network loads
         run = load_run(run_dir)
-        return cls(run, mode=mode, bank=read_bank(run_dir, run.rule.asked(mode), run.network))
+        return cls(run, mode=mode, neighbours=read_neighbours(run_dir, run.rule.requested(mode), run.network))
 
     @property
     def rule(self):
@@ -51,7 +51,7 @@ class Predictor:
             yield decision
 
     def decided(self, cases, *, batch_size=_BATCH):
-        """(case, {eye: Read}, Decision) of each: also what the network was shown."""
+        """(case, {eye: PreparedImage}, Decision) of each: also what the network was shown."""
         cases, to_read = itertools.tee(self._checked(cases))
         found = zip(cases, self._readers.ahead(to_read, 3 * batch_size), strict=True)
         while batch := list(itertools.islice(found, batch_size)):
@@ -64,7 +64,7 @@ class Predictor:
     def decided_one(self, case):
         """As `decided`, of one case."""
         (case,) = self._checked([case])
-        return next(self._decide([(case, read_case(self.run.preparation, case))]))
+        return next(self._decide([(case, prepare_case(self.run.preparation, case))]))
 
     def _checked(self, cases):
         paired = self.run.network.paired
@@ -92,14 +92,18 @@ class Predictor:
         return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=images)
 
     def _of_network(self, names, found):
-        answered = answers(self.run.network, self.asked, _images(found, self.run.network), bank=self.bank)
+        scored = score_images(
+            self.run.network, self.requested, _images(found, self.run.network), neighbours=self.neighbours
+        )
         return self.rule.decide(
-            answered.scores,
+            scored.scores,
             cases=names,
-            outputs=answered.outputs,
+            outputs=scored.outputs,
             mode=self.mode,
             images=[{eye: one.image for eye, one in case.items()} for case in found],
-            distances=None if self.run.cloud is None else self.run.cloud.distance(answered.features),
+            distances=None
+            if self.run.feature_distribution is None
+            else self.run.feature_distribution.distance(scored.features),
         )
 
 

@@ -8,9 +8,9 @@ from dr_tf.console import UserError
 from dr_tf.fundus.gradability import GRADABLE
 from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.decision import Answer, Decision, uncertainty
-from dr_tf.inference.grade_cuts import grades_from
-from dr_tf.inference.modes import PLAIN, WAYS, Asked, Way, needed
+from dr_tf.inference.decision import Decision, LabelDecision, uncertainty
+from dr_tf.inference.grade_thresholds import grades_from
+from dr_tf.inference.modes import MODES, PLAIN, ModeDefinition, RequestedModes, needed
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.models.links import LEAST_MEAN, encoded
 
@@ -24,7 +24,7 @@ class Mode:
     calibration: Calibration
     fitted_prior: tuple[float, ...]  # that its calibrated probabilities speak under
     points: dict[str, dict[str, OperatingPoint]]  # {definition: {operating point: its threshold}}
-    way: Way = WAYS[PLAIN]
+    way: ModeDefinition = MODES[PLAIN]
     cuts: tuple[float, ...] | None = None  # of the expected grade; the head's own reading where None
     under: tuple[float, ...] | None = None  # of a mean: the prior under which its parts are averaged
     report: dict = dataclasses.field(default_factory=dict)  # what the fit was measured to do
@@ -42,7 +42,7 @@ class OtherOutput:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`heads`: {output: head}; `decides` names the one that decides. `unpromised`: why nothing is guaranteed."""
+    """`heads`: {output: head}; `decides` names the one that decides. `no_guarantee`: why nothing is guaranteed."""
 
     heads: dict[str, object]
     decides: str
@@ -53,7 +53,7 @@ class Rule:
     others: dict[str, OtherOutput] = dataclasses.field(default_factory=dict)
     gradable_from: float = GRADABLE
     distance_limit: float | None = None
-    unpromised: str = ""
+    no_guarantee: str = ""
 
     def __post_init__(self):
         for mode in self.modes.values():
@@ -70,12 +70,12 @@ class Rule:
             raise UserError(f"nothing was fitted for the mode {name!r}; known: {', '.join(self.modes)}")
         return self.modes[name]
 
-    def asked(self, name=PLAIN):
-        """What has to be asked of the network to decide by this mode."""
+    def requested(self, name=PLAIN):
+        """What has to be requested of the network to decide by this mode."""
         self.mode(name)
         names = needed((name,), {key: mode.way for key, mode in self.modes.items()})
         modes = {key: (self.mode(key).way, self.mode(key).calibration.link) for key in names}
-        return Asked(self.heads, self.decides, modes)
+        return RequestedModes(self.heads, self.decides, modes)
 
     def thresholds(self, name=PLAIN, point=None):
         """The threshold of each definition that is decided, [definitions]."""
@@ -118,10 +118,10 @@ class Rule:
         """A Decision for each case.
 
         Args:
-            scores: {mode: scores [n, ...]}, or those of the one mode that is asked.
+            scores: {mode: scores [n, ...]}, or those of the one mode that is requested.
             cases: the name of each.
             outputs: {output: logits} of the outputs that are told besides; what lacks is not told.
-            images: of each case {eye: Shown}; distances: how far its features lie from those of training.
+            images: of each case {eye: ImageInfo}; distances: how far its features lie from those of training.
         """
         scores = scores if isinstance(scores, dict) else {mode: np.asarray(scores)}
         probabilities = self.probabilities(scores, mode)
@@ -148,7 +148,7 @@ class Rule:
         known = all(np.isfinite(numbers).all() for numbers in (values, *others.values()))
         reason = self._why_not(known, images, distance)
         answers = {
-            definition: Answer(float(p), float(threshold), bool(p >= threshold))
+            definition: LabelDecision(float(p), float(threshold), bool(p >= threshold))
             for definition, p, threshold in zip(self.head.decided, values, thresholds, strict=True)
         }
         referred = "refer" if known and answers[self.head.positive].yes else "clear"
@@ -159,7 +159,7 @@ class Rule:
             gradable=not reason,
             reason=reason,
             grade=None if reason or grade is None else int(grade),
-            answers=answers if known else {},
+            label_decisions=answers if known else {},
             probabilities=dict(zip(self.head.classes, probabilities.tolist(), strict=True)) if known else {},
             others={}
             if reason

@@ -10,7 +10,7 @@ from dr_tf.console import UserError
 from dr_tf.files import write_json
 from dr_tf.fundus.enhance import ENHANCEMENTS
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.modes import WAYS, Way, link_of
+from dr_tf.inference.modes import MODES, ModeDefinition, link_of
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Mode, OtherOutput, Rule
@@ -31,7 +31,7 @@ def write_rule(path, rule, preparation):
             "classes": list(rule.head.classes),
             "prior": {"name": rule.prior_name, "shares": list(rule.prior)},
             "operating_point": rule.point,
-            "unpromised": rule.unpromised,
+            "no_guarantee": rule.no_guarantee,
             "photographs": dataclasses.asdict(preparation),
             "gates": {"gradable_from": rule.gradable_from, "distance_limit": rule.distance_limit},
             "modes": {name: dataclasses.asdict(mode) for name, mode in rule.modes.items()},
@@ -98,7 +98,7 @@ def _rule(document, known):
         others={name: _other(other, heads[name]) for name, other in document["others"].items()},
         gradable_from=_number(gates["gradable_from"]),
         distance_limit=None if gates["distance_limit"] is None else _number(gates["distance_limit"]),
-        unpromised=str(document["unpromised"]),
+        no_guarantee=str(document["no_guarantee"]),
     )
 
 
@@ -123,8 +123,8 @@ def _modes(fields, heads, decides):
 
 
 def _way(name, fields):
-    read = Way(fields["output"], fields["views"], fields["vote"], tuple(fields["mean"]))
-    known = [*WAYS.values(), Way(output=read.output), Way(mean=read.mean)]
+    read = ModeDefinition(fields["output"], fields["views"], fields["vote"], tuple(fields["mean"]))
+    known = [*MODES.values(), ModeDefinition(output=read.output), ModeDefinition(mean=read.mean)]
     if read not in known:
         raise ValueError(f"the mode {name!r} reads nothing that is known")
     return known[known.index(read)]

@@ -1,4 +1,4 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if asked for, `bank.npz`.
+"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if requested for, `neighbours.npz`.
 
 For evaluation there is `calibration.npz` besides: what the rule was fitted on, and which photographs the network was.
 """
@@ -12,12 +12,12 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.inference.gate import from_arrays, to_arrays
-from dr_tf.inference.neighbours import load_bank
+from dr_tf.inference.nearest_neighbours import load_neighbours
 from dr_tf.inference.network import load_network
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
-DECISION, GATE, BANK, MODEL = "decision.json", "gate.npz", "bank.npz", "model.keras"
+DECISION, GATE, NEIGHBOURS, MODEL = "decision.json", "gate.npz", "neighbours.npz", "model.keras"
 CALIBRATION = "calibration.npz"
 # Of a run by folds: what each fold's network said of the photographs held out from it, and all of that together.
 HELD_OUT, OUT_OF_FOLD = "held_out.npz", "out_of_fold.npz"
@@ -31,7 +31,7 @@ class Run:
     network: object
     rule: object
     preparation: object
-    cloud: object = None  # where the features of training lie; None where that was not kept
+    feature_distribution: object = None  # where the features of training lie; None where that was not kept
 
 
 def load_run(run_dir):
@@ -40,10 +40,12 @@ def load_run(run_dir):
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = load_network(folder / MODEL)
     _check_alike(folder, network, rule, preparation)
-    cloud = _read(folder / GATE, from_arrays)
-    if cloud is not None and cloud.width != network.width:
-        raise UserError(f"{folder / GATE} reads {cloud.width} features, the network beside it has {network.width}")
-    return Run(network, rule, preparation, cloud)
+    feature_distribution = _read(folder / GATE, from_arrays)
+    if feature_distribution is not None and feature_distribution.width != network.width:
+        raise UserError(
+            f"{folder / GATE} reads {feature_distribution.width} features, the network beside it has {network.width}"
+        )
+    return Run(network, rule, preparation, feature_distribution)
 
 
 def _check_alike(folder, network, rule, preparation):
@@ -61,22 +63,22 @@ def check_finished(run_dir):
         raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
 
 
-def read_bank(run_dir, asked, network):
-    """The run's bank if what is asked for takes one, else None: it may be larger than the network."""
-    if not asked.votes:
+def read_neighbours(run_dir, requested, network):
+    """The run's neighbours if what is requested for takes one, else None: it may be larger than the network."""
+    if not requested.votes:
         return None
-    path = pathlib.Path(run_dir) / BANK
-    bank = load_bank(path)
-    found, wanted = (len(bank.mean), bank.ballots.shape[1]), (network.width, len(asked.head.classes))
+    path = pathlib.Path(run_dir) / NEIGHBOURS
+    neighbours = load_neighbours(path)
+    found, wanted = (len(neighbours.mean), neighbours.ballots.shape[1]), (network.width, len(requested.head.classes))
     if found != wanted:
         said = " and ".join(f"{n} {what}" for n, what in zip(found, ("features", "classes"), strict=True))
         raise UserError(f"{path} is of another network: {said}, where this one has {wanted[0]} and {wanted[1]}")
-    return bank
+    return neighbours
 
 
 @dataclasses.dataclass(frozen=True)
-class Answered:
-    """What networks answered to rows of the records: scores by mode, logits by output, how far features lie from training."""
+class ScoredRows:
+    """What networks scored to rows of the records: scores by mode, logits by output, how far features lie from training."""
 
     rows: np.ndarray
     scores: dict[str, np.ndarray]
@@ -94,16 +96,16 @@ class Answered:
         )
 
 
-def write_answered(path, answered, **more):
+def write_scored_rows(path, scored, **more):
     """`more`: further arrays."""
-    arrays = {_SCORES + name: values for name, values in answered.scores.items()}
-    arrays |= {_OUTPUT + name: values for name, values in answered.outputs.items()}
+    arrays = {_SCORES + name: values for name, values in scored.scores.items()}
+    arrays |= {_OUTPUT + name: values for name, values in scored.outputs.items()}
     with files.appearing(pathlib.Path(path)) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, rows=answered.rows, distances=answered.distances, **arrays, **more)
+        np.savez(file, rows=scored.rows, distances=scored.distances, **arrays, **more)
 
 
-def read_answered(path):
-    """(Answered, {name: further arrays}); None where there is no such file."""
+def read_scored_rows(path):
+    """(ScoredRows, {name: further arrays}); None where there is no such file."""
     arrays = _read(pathlib.Path(path), dict)
     if arrays is None:
         return None
@@ -117,22 +119,22 @@ def read_answered(path):
     for prefix, into in found.items():
         for name in [name for name in arrays if name.startswith(prefix)]:
             into[name.removeprefix(prefix)] = arrays.pop(name)
-    return Answered(rows, found[_SCORES], found[_OUTPUT], distances), arrays
+    return ScoredRows(rows, found[_SCORES], found[_OUTPUT], distances), arrays
 
 
 def read_calibration(run_dir):
     """(what the rule was fitted on, {"fitted": rows that the network learned from, "names": of the rows}), or None."""
-    return read_answered(pathlib.Path(run_dir) / CALIBRATION)
+    return read_scored_rows(pathlib.Path(run_dir) / CALIBRATION)
 
 
-def write_decision(run_dir, rule, preparation, cloud, bank=None):
+def write_decision(run_dir, rule, preparation, feature_distribution, neighbours=None):
     folder = pathlib.Path(run_dir)
-    if bank is not None:
-        bank.save(folder / BANK)
+    if neighbours is not None:
+        neighbours.save(folder / NEIGHBOURS)
     write_rule(folder / DECISION, rule, preparation)
-    if cloud is not None:
+    if feature_distribution is not None:
         with files.appearing(folder / GATE) as path, open(path, "wb") as file:
-            np.savez(file, **to_arrays(cloud))
+            np.savez(file, **to_arrays(feature_distribution))
 
 
 def _read(path, made_of):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from dr_tf.console import UserError
 from dr_tf.data.sampling import Shuffled
-from dr_tf.inference.fitting import POINTS, check_points
-from dr_tf.inference.modes import WAYS, way_named
+from dr_tf.inference.fit_rule import POINTS, check_points
+from dr_tf.inference.modes import MODES, mode_definition
 from dr_tf.inference.priors import check_prior
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import FEATURES, MEMBERS
@@ -19,7 +19,7 @@ KEPT = ("best", "last")
 
 def check_output(name):
     """Refuses a name that a layer, a mode or a file could not have."""
-    taken = name in (FEATURES, *WAYS) or str(name).startswith(MEMBERS)
+    taken = name in (FEATURES, *MODES) or str(name).startswith(MEMBERS)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or taken:
         raise UserError(
             f"train.heads: an output cannot be called {name!r}; take letters, digits and _"
@@ -78,7 +78,7 @@ class Experiment:
         check_points(POINTS, self.operating_point)
         check_prior(self.prior, self.head)
         for mode in self.modes:
-            way_named(mode, self.heads, self.output)
+            mode_definition(mode, self.heads, self.output)
 
     def _check_heads(self):
         if not isinstance(self.heads, dict) or not self.heads:

@@ -11,9 +11,9 @@ import tensorflow as tf
 from absl import logging
 
 from dr_tf.console import UserError, progress
+from dr_tf.data.augmented_views import Views
 from dr_tf.data.batches import view_batches
 from dr_tf.data.features import Features, ordered_features, training_features
-from dr_tf.data.views import Views
 from dr_tf.models.network import is_paired
 from dr_tf.models.stages import features_of_eyes, frozen_end
 
@@ -37,13 +37,13 @@ class FeatureBank:
             raise UserError(f"feature_bank.views counts augmented views; it is not {self.views}")
 
 
-def cut(model, feed):
+def cut(model, data):
     """(what is to be trained, what feeds it): all of it and photographs, or what follows the frozen part and a bank."""
-    bank = feed.experiment.feature_bank
-    return (model, feed) if bank is None or not bank.stored else _cut(model, feed, bank)
+    bank = data.experiment.feature_bank
+    return (model, data) if bank is None or not bank.stored else _cut(model, data, bank)
 
 
-def _cut(model, feed, bank):
+def _cut(model, data, bank):
     photograph, features, rest = _cut_of_eyes(model) if is_paired(model) else _cut_of_one(model)
     if tf.distribute.has_strategy():
         raise UserError("a feature bank is for one device")
@@ -51,7 +51,7 @@ def _cut(model, feed, bank):
     with warnings.catch_warnings():
         # What comes out of a layer is called by a number, and Keras would have it called "left", as its key is.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        return keras.Model(rest, model.output, name=model.name), FeatureFeed(feed, frozen, bank)
+        return keras.Model(rest, model.output, name=model.name), StoredFeatureData(data, frozen, bank)
 
 
 def _cut_of_one(model):
@@ -74,18 +74,18 @@ def _cut_of_eyes(model):
     return shared.input, shared.output, model.input | features
 
 
-class FeatureFeed:
-    """A Feed of the features of its photographs."""
+class StoredFeatureData:
+    """A TrainingData of the features of its photographs."""
 
-    def __init__(self, feed, frozen, bank):
-        self.experiment, self.records, self.roles, self.order = feed.experiment, feed.records, feed.roles, feed.order
-        self.names, self.sample = feed.names, feed.sample
-        self._feed, self._frozen, self._views = feed, frozen, Views(bank.views)
-        directory = bank.directory or pathlib.Path(feed.records.directory) / "features"
+    def __init__(self, data, frozen, bank):
+        self.experiment, self.records, self.roles, self.order = data.experiment, data.records, data.roles, data.order
+        self.names, self.sample = data.names, data.sample
+        self._feed, self._frozen, self._views = data, frozen, Views(bank.views)
+        directory = bank.directory or pathlib.Path(data.records.directory) / "features"
         shape = frozen.output.shape[1:]
-        key = _key(frozen, feed, changed=bank.views > 0)
-        present = {eye: feed.records.present(eye) for eye in feed.records.eyes if eye}
-        self._features = Features(len(feed.records), bank.views, shape, directory=directory, key=key, present=present)
+        key = _key(frozen, data, changed=bank.views > 0)
+        present = {eye: data.records.present(eye) for eye in data.records.eyes if eye}
+        self._features = Features(len(data.records), bank.views, shape, directory=directory, key=key, present=present)
 
     def fill(self):
         """Computes what is not there yet."""
@@ -96,15 +96,15 @@ class FeatureFeed:
             self._compute(rows[missing], numbers[missing])
 
     def training(self, first_epoch=0):
-        feed = self._feed
+        data = self._feed
         return training_features(
-            self._features, feed.targets, rows=self.roles.fit, order=self.order, views=self._views,
-            first_epoch=first_epoch, epochs=self.experiment.epochs, weights=feed.weights,
+            self._features, data.targets, rows=self.roles.fit, order=self.order, views=self._views,
+            first_epoch=first_epoch, epochs=self.experiment.epochs, weights=data.weights,
         )  # fmt: skip
 
     def ordered(self, rows):
-        size, feed = self.experiment.validation_batch_size, self._feed
-        return ordered_features(self._features, feed.targets, rows=rows, batch_size=size, weights=feed.masks)
+        size, data = self.experiment.validation_batch_size, self._feed
+        return ordered_features(self._features, data.targets, rows=rows, batch_size=size, weights=data.masks)
 
     def _wanted(self):
         """(rows, numbers of the views): every view of what is fitted, and what is selected by as it is."""
@@ -129,11 +129,11 @@ class FeatureFeed:
                 bar.update(len(batch))
 
 
-def _key(frozen, feed, changed):
+def _key(frozen, data, changed):
     """Everything that features follow from; how photographs are changed counts only where they are."""
     digest = hashlib.sha256(frozen.to_json().encode())
     for variable in frozen.variables:
         digest.update(np.ascontiguousarray(variable.numpy()))
-    changes = (repr(feed.experiment.augmentation), feed.experiment.seed) if changed else None
+    changes = (repr(data.experiment.augmentation), data.experiment.seed) if changed else None
     versions = tf.__version__, keras.__version__
-    return digest.hexdigest(), feed.records.fingerprint, feed.photographs.image_size, changes, versions
+    return digest.hexdigest(), data.records.fingerprint, data.photographs.image_size, changes, versions

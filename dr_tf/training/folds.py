@@ -9,12 +9,12 @@ from absl import logging
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, Answered, read_answered, write_answered
+from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, ScoredRows, read_scored_rows, write_scored_rows
 from dr_tf.models.network import KerasNetwork
-from dr_tf.training.deciding import answer, asked_of, known_features
-from dr_tf.training.feed import Feed
-from dr_tf.training.roles import check_folds, fold_roles, refit_roles
+from dr_tf.training.data_roles import check_folds, fold_roles, refit_roles
+from dr_tf.training.fit_decision import known_features, requested_modes, score_rows
 from dr_tf.training.train import train
+from dr_tf.training.training_data import TrainingData
 
 REFIT = "refit"
 
@@ -65,7 +65,7 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         config=config,
         roles=refit_roles(records, experiment.head),
         init_from=_beginning(init_from, REFIT),
-        answered=lambda: _answered_by_folds(experiment, records, run_dir, folds),
+        scored=lambda: _answered_by_folds(experiment, records, run_dir, folds),
     )
 
 
@@ -74,19 +74,28 @@ def _answered_by_folds(experiment, records, run_dir, folds):
     parts = []
     for fold in range(folds):
         network = KerasNetwork.load(run_dir / f"fold-{fold}" / MODEL)
-        asked = asked_of(network, experiment, (PLAIN, *experiment.modes))
-        feed = Feed(experiment, records, _roles(experiment, records, fold, folds), network.image_size)
-        cloud, bank = known_features(network, feed, bank=bool(asked.votes))
-        parts.append(answer(network, feed, feed.roles.held_out, asked=asked, cloud=cloud, bank=bank))
-    return Answered.joined(parts)
+        requested = requested_modes(network, experiment, (PLAIN, *experiment.modes))
+        data = TrainingData(experiment, records, _roles(experiment, records, fold, folds), network.image_size)
+        feature_distribution, neighbours = known_features(network, data, neighbours=bool(requested.votes))
+        parts.append(
+            score_rows(
+                network,
+                data,
+                data.roles.held_out,
+                requested=requested,
+                feature_distribution=feature_distribution,
+                neighbours=neighbours,
+            )
+        )
+    return ScoredRows.joined(parts)
 
 
 def pool(experiment, records, parts, run_dir):
-    """Writes what the folds answered as one, and the metrics over all of them; returns the latter."""
-    held_out = [read_answered(part)[0] for part in parts]
-    pooled = Answered.joined(held_out)
+    """Writes what the folds scored as one, and the metrics over all of them; returns the latter."""
+    held_out = [read_scored_rows(part)[0] for part in parts]
+    pooled = ScoredRows.joined(held_out)
     fold = np.concatenate([np.full(len(part.rows), i) for i, part in enumerate(held_out)])
-    write_answered(run_dir / OUT_OF_FOLD, pooled, fold=fold)
+    write_scored_rows(run_dir / OUT_OF_FOLD, pooled, fold=fold)
     metrics = {}
     for output, head in experiment.heads.items():
         prefix = f"{output}_" if len(experiment.heads) > 1 else ""

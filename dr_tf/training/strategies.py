@@ -108,30 +108,30 @@ def _step_over_machines(step):
     return run
 
 
-def training_batches(feed, first_epoch):
-    """The feed's batches, each in equal parts for the devices; a machine reads only its own."""
+def training_batches(data, first_epoch):
+    """The data's batches, each in equal parts for the devices; a machine reads only its own."""
     if not _several():
-        return feed.training(first_epoch)
+        return data.training(first_epoch)
 
     def of_machine(context):
         shard = context.input_pipeline_id, context.num_input_pipelines
-        size = context.get_per_replica_batch_size(feed.order.batch_size)
-        return feed.training(first_epoch, shard=shard).rebatch(size, drop_remainder=True)
+        size = context.get_per_replica_batch_size(data.order.batch_size)
+        return data.training(first_epoch, shard=shard).rebatch(size, drop_remainder=True)
 
     return tf.distribute.get_strategy().distribute_datasets_from_function(of_machine)
 
 
-def ordered_batches(feed, rows):
+def ordered_batches(data, rows):
     """Every row once, and the number of steps, which is None on one device.
 
     No device is ever left without a photograph: TensorFlow's convolutions on a CPU fail on an empty batch.
     """
     if not _several():
-        return feed.ordered(rows), None
+        return data.ordered(rows), None
     devices = tf.distribute.get_strategy().num_replicas_in_sync
     if len(rows) < devices:
         raise UserError(f"{len(rows)} photographs to select by cannot be shared by {devices} devices")
-    batch = feed.experiment.validation_batch_size
+    batch = data.experiment.validation_batch_size
     steps = min(-(-len(rows) // batch), len(rows) // devices)
 
     def of_machine(context):
@@ -139,7 +139,7 @@ def ordered_batches(feed, rows):
         first = here * context.input_pipeline_id
         shared = [np.array_split(step, devices)[first : first + here] for step in np.array_split(rows, steps)]
         parts = [part for step in shared for part in step]
-        return feed.ordered(np.concatenate(parts)).rebatch([len(part) for part in parts])
+        return data.ordered(np.concatenate(parts)).rebatch([len(part) for part in parts])
 
     return tf.distribute.get_strategy().distribute_datasets_from_function(of_machine), steps
 

@@ -10,31 +10,39 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.explain.crops import explainer_of
+from dr_tf.explain.crop_maps import default_explainer
 from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.run import HELD_OUT, write_answered
-from dr_tf.models.layers.exchange import plain
+from dr_tf.inference.run import HELD_OUT, write_scored_rows
+from dr_tf.models.layers.replace_layers import plain
 from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
 from dr_tf.models.stages import stage_of
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
 from dr_tf.training.checkpoints import Checkpoints, set_weights
-from dr_tf.training.curves import draw_curves
-from dr_tf.training.deciding import answer, asked_of, fit_decision, keep_scale, known_features, learned_names, names_of
+from dr_tf.training.data_roles import split_roles
 from dr_tf.training.feature_bank import cut
-from dr_tf.training.feed import Feed
-from dr_tf.training.pictures import Pictures, write_reasons
-from dr_tf.training.roles import split_roles
+from dr_tf.training.fit_decision import (
+    fit_decision,
+    fitted_names,
+    keep_scale,
+    known_features,
+    names_of,
+    requested_modes,
+    score_rows,
+)
+from dr_tf.training.learning_curves import draw_curves
 from dr_tf.training.run_directory import RunDirectory
+from dr_tf.training.tensorboard_images import Pictures, write_reasons
+from dr_tf.training.training_data import TrainingData
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def train(experiment, records, *, run_dir, config, roles=None, init_from=None, answered=None):
+def train(experiment, records, *, run_dir, config, roles=None, init_from=None, scored=None):
     """Trains, or goes on training; returns the finished model and its history.
 
-    `config` gives the text that the run is known by; it is called once all parts are built. `answered` gives, when it is
-    asked at the end, what the decision is fitted on in place of the calibration split.
+    `config` gives the text that the run is known by; it is called once all parts are built. `scored` gives, when it is
+    requested at the end, what the decision is fitted on in place of the calibration split.
     """
     strategy = strategies.strategy(experiment.distribution)
     keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
@@ -47,40 +55,49 @@ def train(experiment, records, *, run_dir, config, roles=None, init_from=None, a
         with strategy.scope():
             model = _built(experiment, init_from)
             _check_paired(model, records)
-            feed = Feed(experiment, records, roles or split_roles(records, experiment.head), image_size_of(model))
-            _check_unseen(init_from, feed)
-            trained, source = cut(model, feed)
+            data = TrainingData(
+                experiment, records, roles or split_roles(records, experiment.head), image_size_of(model)
+            )
+            _check_unseen(init_from, data)
+            trained, source = cut(model, data)
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
             _compile(trained, experiment, source, metrics)
             run.keep_config(config())
-            if source is not feed and not run.finished:
+            if source is not data and not run.finished:
                 source.fill()
             history = _fit(experiment, trained, source, run, metrics)
         if run.finished:
             logging.info("%s is done; nothing to train", run.path)
         elif run.writes:
-            _finish(model, feed, run, history, answered)
+            _finish(model, data, run, history, scored)
         strategies.meet(strategy)
         return model, history
 
 
-def _finish(model, feed, run, history, answered):
+def _finish(model, data, run, history, scored):
     """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
     # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
     finished = keras.Model(model.input, model.output, name=model.name)
-    network, cloud = KerasNetwork(finished), None
-    if feed.roles.held_out is not None:
-        cloud, _ = known_features(network, feed, bank=False)
-        asked = asked_of(network, feed.experiment, (PLAIN,))
-        write_answered(run.path / HELD_OUT, answer(network, feed, feed.roles.held_out, asked=asked, cloud=cloud))
-    rule = fit_decision(network, feed, run.path, answered=answered() if answered else None, cloud=cloud)
-    explainer = explainer_of(finished, rule)
-    fitted = explainer and keep_scale(run.path, explainer, feed)
-    draw_curves(run.path / "curves.png", history, feed.experiment.watched)
+    network, feature_distribution = KerasNetwork(finished), None
+    if data.roles.held_out is not None:
+        feature_distribution, _ = known_features(network, data, neighbours=False)
+        requested = requested_modes(network, data.experiment, (PLAIN,))
+        write_scored_rows(
+            run.path / HELD_OUT,
+            score_rows(
+                network, data, data.roles.held_out, requested=requested, feature_distribution=feature_distribution
+            ),
+        )
+    rule = fit_decision(
+        network, data, run.path, scored=scored() if scored else None, feature_distribution=feature_distribution
+    )
+    explainer = default_explainer(finished, rule)
+    fitted = explainer and keep_scale(run.path, explainer, data)
+    draw_curves(run.path / "curves.png", history, data.experiment.watched)
     with files.appearing(run.path / "model.keras") as path:
         plain(finished).save(path)
     if explainer is not None:
-        write_reasons(run.path / "tensorboard", explainer, feed, rule, step=len(history) - 1, fitted=fitted)
+        write_reasons(run.path / "tensorboard", explainer, data, rule, step=len(history) - 1, fitted=fitted)
 
 
 def _built(experiment, init_from):
@@ -91,23 +108,23 @@ def _built(experiment, init_from):
     return model
 
 
-def _check_unseen(init_from, feed):
+def _check_unseen(init_from, data):
     """What a run is chosen, calibrated or judged by may not have been learned from in the stage before it."""
-    if init_from and np.isin(names_of(feed.records, feed.roles.unfitted), learned_names(init_from)).any():
+    if init_from and np.isin(names_of(data.records, data.roles.unfitted), fitted_names(init_from)).any():
         raise UserError(
             f"--init_from: {init_from} has learned from photographs that this run holds out; give both the same splits, "
             "or train both by --folds and name the folder of the folds"
         )
 
 
-def _compile(model, experiment, feed, metrics):
-    strategies.check(experiment, feed.order.batch_size)
+def _compile(model, experiment, data, metrics):
+    strategies.check(experiment, data.order.batch_size)
     strategies.synchronize(model)
     stages = stage_of(model)
     rates = experiment.optimization.rates(stages, list(dict.fromkeys(stages.values())))
     model.compile(
         optimizer=experiment.optimization.build(
-            steps_per_epoch=feed.order.steps, epochs=experiment.epochs, rate_of=rates
+            steps_per_epoch=data.order.steps, epochs=experiment.epochs, rate_of=rates
         ),
         loss={output: head.loss() for output, head in experiment.heads.items()},
         loss_weights=experiment.weights_of_losses,
@@ -116,7 +133,7 @@ def _compile(model, experiment, feed, metrics):
         steps_per_execution=experiment.steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its places
-    strategies.adapt(model, feed.training().element_spec)
+    strategies.adapt(model, data.training().element_spec)
 
 
 def _jit(experiment):
@@ -125,7 +142,7 @@ def _jit(experiment):
     return by_default if experiment.jit is None else experiment.jit
 
 
-def _fit(experiment, model, feed, run, metrics):
+def _fit(experiment, model, data, run, metrics):
     """Leaves the weights in `model` that the experiment keeps; returns the history."""
     checkpoints = Checkpoints(run.path / "checkpoints")
     recorder = Recorder(
@@ -138,37 +155,37 @@ def _fit(experiment, model, feed, run, metrics):
         start=checkpoints.restore(model),
     )
     done = len(recorder.history)
-    _greet(experiment, model, feed, done)
+    _greet(experiment, model, data, done)
     if not recorder.finished:
-        select = feed.roles.select
-        validation, steps = strategies.ordered_batches(feed, select) if len(select) else (None, None)
+        select = data.roles.select
+        validation, steps = strategies.ordered_batches(data, select) if len(select) else (None, None)
         model.fit(
-            strategies.training_batches(feed, done),
+            strategies.training_batches(data, done),
             epochs=experiment.epochs,
             initial_epoch=done,
-            steps_per_epoch=feed.order.steps,
+            steps_per_epoch=data.order.steps,
             validation_data=validation,
             validation_steps=steps,
-            callbacks=[*_callbacks(experiment, feed, run, metrics, done), recorder],
-            shuffle=False,  # the feed does it
+            callbacks=[*_callbacks(experiment, data, run, metrics, done), recorder],
+            shuffle=False,  # the data does it
             verbose=_verbosity(run),
         )
     set_weights(model, recorder.kept_weights())
     return recorder.history
 
 
-def _callbacks(experiment, feed, run, metrics, done):
+def _callbacks(experiment, data, run, metrics, done):
     if run.writes:
         yield keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
     yield Pictures(
         run.path / "tensorboard" if run.writes else None,
         config=run.config,
-        sample=feed.sample,
+        sample=data.sample,
         matrix=next((m.matrix for m in metrics[experiment.output] if hasattr(m, "matrix")), None),
         classes=experiment.head.classes,
     )
-    yield StopAtNaN(feed.names)
-    yield ExpectedTime(feed.order.steps * (experiment.epochs - done))
+    yield StopAtNaN(data.names)
+    yield ExpectedTime(data.order.steps * (experiment.epochs - done))
     if experiment.optimization.ema:
         yield ValidateAverage()
 
@@ -179,11 +196,11 @@ def _verbosity(run):
     return 1 if sys.stderr.isatty() else 2
 
 
-def _greet(experiment, model, feed, done):
+def _greet(experiment, model, data, done):
     device = "GPU" if _on_gpu() else "CPU"
     logging.info(
         "%s: fits %d examples of %s, selects by %d; %s weights; on the %s; epochs %d to %d",
-        ", ".join(experiment.heads), len(feed.roles.fit), feed.records.name, len(feed.roles.select),
+        ", ".join(experiment.heads), len(data.roles.fit), data.records.name, len(data.roles.select),
         f"{model.count_params():,}", device, done + 1, experiment.epochs,
     )  # fmt: skip
 

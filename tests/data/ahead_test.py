@@ -7,7 +7,7 @@ import unittest
 
 import pytest
 
-from dr_tf.data.ahead import Ahead
+from dr_tf.data.prefetch import Ahead
 from tests.data.sets import drawn_root
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ class AheadTest(unittest.TestCase):
         code = (
             "import sys\n"
             "from dr_tf.data.batches import training_batches\n"
-            "from dr_tf.data.photographs import Photographs\n"
+            "from dr_tf.data.images import Photographs\n"
             "from dr_tf.data.records import open_records\n"
             "from dr_tf.data.sampling import Shuffled\n"
             "records = open_records(sys.argv[1], 'drawn/plain')\n"

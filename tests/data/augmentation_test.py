@@ -6,9 +6,9 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.artifacts import lay_over
 from dr_tf.data.augmentation import Augmentation, Blur, Colour, Halo, Hole, Spot, Warp
 from dr_tf.data.colour import recoloured
-from dr_tf.data.faults import lay_over
 from dr_tf.data.ranges import span
 from dr_tf.data.warp import warped
 from tests.data.sets import photograph

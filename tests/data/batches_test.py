@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.data.batches import ordered_batches, training_batches
-from dr_tf.data.photographs import Photographs
+from dr_tf.data.images import Photographs
 from dr_tf.data.records import open_records
 from dr_tf.data.sampling import ExactlyEach, Shuffled, Weighted
 from tests.data.sets import SIZE, drawn_root

@@ -11,7 +11,7 @@ from absl import logging
 from dr_tf.console import UserError
 from dr_tf.data import cache
 from dr_tf.data.cache import make_cache
-from dr_tf.data.photographs import Photographs, resized
+from dr_tf.data.images import Photographs, resized
 from dr_tf.data.records import open_records
 from tests.data.sets import SIZE, drawn_root, scratch
 

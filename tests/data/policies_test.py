@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.data import policies
+from dr_tf.data import rand_augment
 from dr_tf.data.augmentation import Augmentation
-from dr_tf.data.policies import RandAugment
+from dr_tf.data.rand_augment import RandAugment
 from tests.data.sets import photograph
 
 RETINA = photograph(3, 32)
@@ -37,7 +37,7 @@ class RandAugmentTest(tf.test.TestCase):
             self.assertEqual(together[::-1], alone)
 
     def test_every_layer_of_keras_cv_is_used(self):
-        pipeline = policies._pipeline(0.3, 0.15, True)
+        pipeline = rand_augment._pipeline(0.3, 0.15, True)
         self.assertEqual(len(pipeline.layers), 10)
         for number in range(10):
             result = pipeline(RETINA, [number], np.random.default_rng(0))
@@ -54,16 +54,16 @@ class RandAugmentTest(tf.test.TestCase):
 
     def test_mixed_precision_changes_nothing(self):
         expected = _look(RandAugment(count=4), 2)
-        policies._pipeline.cache_clear()
+        rand_augment._pipeline.cache_clear()
         keras.mixed_precision.set_global_policy("mixed_float16")
         try:
             self.assertEqual(_look(RandAugment(count=4), 2), expected)
         finally:
             keras.mixed_precision.set_global_policy("float32")
-            policies._pipeline.cache_clear()
+            rand_augment._pipeline.cache_clear()
 
     def test_without_keras_cv_one_line(self):
-        policies._pipeline.cache_clear()
+        rand_augment._pipeline.cache_clear()
         with mock.patch.dict(sys.modules, {"keras_cv": None}), self.assertRaisesRegex(UserError, "needs keras_cv"):
             _look(RandAugment(), 0)
 

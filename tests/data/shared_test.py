@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from dr_tf.data.cross_set_copies import LEFT_OUT, without_shared
 from dr_tf.data.records import open_records
-from dr_tf.data.shared import LEFT_OUT, without_shared
 from tests.data.sets import eye_fields, pair_fields, scratch, write_set
 
 SPLITS = ("train", "train", "validation", "test")

@@ -9,10 +9,10 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.data.augmentation import Augmentation, Warp
 from dr_tf.data.batches import training_batches
-from dr_tf.data.photographs import Photographs
+from dr_tf.data.contact_sheet import draw_sheet
+from dr_tf.data.images import Photographs
 from dr_tf.data.records import open_records
 from dr_tf.data.sampling import ExactlyEach, Shuffled
-from dr_tf.data.sheet import draw_sheet
 from tests.data.sets import drawn_root, scratch
 
 

@@ -1,4 +1,4 @@
-"""What the rule was fitted on is kept with the run, and is not asked of the network again."""
+"""What the rule was fitted on is kept with the run, and is not requested of the network again."""
 
 import pathlib
 import shutil
@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.data.photographs import Photographs
+from dr_tf.data.images import Photographs
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.calibration import calibration_of, learned_from
+from dr_tf.evaluation.protocol.calibration_set import calibration_of, learned_from
 from dr_tf.inference.run import load_run
 from tests import tiny
 

@@ -6,8 +6,8 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, told_of_folds
-from tests.evaluation.made import make_graded
+from dr_tf.evaluation.statistics.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, told_of_folds
+from tests.evaluation.synthetic_predictions import make_graded
 
 ONE = np.array([[0.1, 0.5, 0.25, 0.1, 0.05]])
 
@@ -58,13 +58,13 @@ class ByHandTest(unittest.TestCase):
         p, truth, patients = make_graded(90).probabilities, make_graded(90).truth, np.arange(90)
         for per_class in (False, True):
             promised, plain = (
-                fit_conformal(p, truth, patients, per_class=per_class, unpromised=why) for why in ("", "nobody knows")
+                fit_conformal(p, truth, patients, per_class=per_class, no_guarantee=why) for why in ("", "nobody knows")
             )
             self.assertEqual(any(promised.guaranteed), per_class)
             self.assertFalse(any(plain.guaranteed))
-            self.assertEqual(dataclasses.replace(plain, unpromised=""), promised)
-        told = told_of_folds([dataclasses.replace(plain, unpromised="nobody"), plain])
-        self.assertEqual((told["unpromised"], set(told["guaranteed"])), ("nobody knows", {False}))
+            self.assertEqual(dataclasses.replace(plain, no_guarantee=""), promised)
+        told = told_of_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
+        self.assertEqual((told["no_guarantee"], set(told["guaranteed"])), ("nobody knows", {False}))
 
     def test_classes_with_too_few_patients_say_so(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)

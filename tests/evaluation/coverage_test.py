@@ -9,9 +9,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from dr_tf.evaluation.calibration_error import ece
-from dr_tf.evaluation.figures import figures
-from tests.evaluation.made import make_graded
+from dr_tf.evaluation.metrics.calibration_error import ece
+from dr_tf.evaluation.metrics.compute import compute_metrics
+from tests.evaluation.synthetic_predictions import make_graded
 
 NAMES = ("accuracy", "quadratic_kappa", "mae", "sensitivity", "specificity", "auroc", "average_precision")
 
@@ -43,12 +43,17 @@ def _predictions(rng, patients):
     )
 
 
-def _coverage(simulations, rounds, patients=300):
+def _coverage(simulations, bootstrap_samples, patients=300):
     rng = np.random.default_rng(0)
-    true = {name: figure["value"] for name, figure in figures(_predictions(rng, 50_000), only=NAMES, rounds=1).items()}
+    true = {
+        name: figure["value"]
+        for name, figure in compute_metrics(_predictions(rng, 50_000), only=NAMES, bootstrap_samples=1).items()
+    }
     held = dict.fromkeys(NAMES, 0)
     for simulation in range(simulations):
-        found = figures(_predictions(rng, patients), only=NAMES, rounds=rounds, seed=simulation)
+        found = compute_metrics(
+            _predictions(rng, patients), only=NAMES, bootstrap_samples=bootstrap_samples, seed=simulation
+        )
         for name in NAMES:
             held[name] += found[name]["low"] <= true[name] <= found[name]["high"]
     return {name: count / simulations for name, count in held.items()}
@@ -56,12 +61,12 @@ def _coverage(simulations, rounds, patients=300):
 
 class CoverageTest(unittest.TestCase):
     def test_quick(self):
-        for name, coverage in _coverage(60, rounds=200, patients=200).items():
+        for name, coverage in _coverage(60, bootstrap_samples=200, patients=200).items():
             self.assertBetween(coverage, 0.84, 1.0, name)
 
     @pytest.mark.slow
     def test_two_thousand_simulations(self):
-        coverages = _coverage(2000, rounds=1000)
+        coverages = _coverage(2000, bootstrap_samples=1000)
         print(coverages)
         for name, coverage in coverages.items():
             self.assertBetween(coverage, 0.93, 0.97, name)
@@ -75,7 +80,9 @@ class CoverageTest(unittest.TestCase):
             truth = np.zeros(480, int)
             for name, patients in (("own", np.arange(480)), ("patient", person)):
                 predictions = make_graded(480, truth=truth, decided=np.where(right, 0, 1), patients=patients)
-                found = figures(predictions, only=("accuracy",), rounds=300, seed=simulation)["accuracy"]
+                found = compute_metrics(predictions, only=("accuracy",), bootstrap_samples=300, seed=simulation)[
+                    "accuracy"
+                ]
                 held[name] += found["low"] <= 0.5 <= found["high"]
         self.assertLess(held["own"], 45)
         self.assertGreaterEqual(held["patient"], 52)
@@ -102,7 +109,9 @@ class CalibrationErrorCoverageTest(unittest.TestCase):
             p, q = stated(400)
             truth = (rng.random(400) < p).astype(int)
             predictions = make_graded(400, truth_positive=truth, p_positive=q)
-            found = figures(predictions, only=("ece_positive",), rounds=300, seed=simulation)["ece_positive"]
+            found = compute_metrics(predictions, only=("ece_positive",), bootstrap_samples=300, seed=simulation)[
+                "ece_positive"
+            ]
             held += found["low"] - 1e-3 <= true <= found["high"]
         return held / simulations
 

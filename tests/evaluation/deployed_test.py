@@ -15,20 +15,20 @@ import numpy as np
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.figures import figures
-from dr_tf.evaluation.judging import decisions_of
+from dr_tf.evaluation.decisions import decisions_of
 from dr_tf.evaluation.measure import measure
-from dr_tf.evaluation.proportions import wilson
-from dr_tf.evaluation.recorded import batches_of
-from dr_tf.evaluation.table import read_predictions
-from dr_tf.inference.gate import fit_cloud
-from dr_tf.inference.modes import answers_over
+from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.predictions_csv import read_predictions
+from dr_tf.evaluation.recorded_cases import recorded_batches
+from dr_tf.evaluation.statistics.proportions import wilson
+from dr_tf.inference.gate import fit_feature_distribution
+from dr_tf.inference.modes import score_batches
 from dr_tf.inference.predictor import Predictor
-from dr_tf.inference.run import Answered, load_run, write_decision
+from dr_tf.inference.run import ScoredRows, load_run, write_decision
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
-from tests.evaluation.made import make_graded
+from tests.evaluation.synthetic_predictions import make_graded
 from tests.explain.runs import write_run
 from tests.tfrecords_builder.trees import run_builder, write_table
 
@@ -89,21 +89,21 @@ def folder():
 def _add_gate(made):
     """One of the good photographs is farther from the others than the rule allows."""
     run, records = load_run(made / "run"), open_records(made / "records", DATASET)
-    features = np.concatenate([run.network(x)[1] for x, _ in batches_of(records, np.arange(len(records)), SIDE)])
-    cloud = fit_cloud(features)
-    far = np.sort(cloud.distance(features[records.columns["gradability/score"] >= 0.5]))
+    features = np.concatenate([run.network(x)[1] for x, _ in recorded_batches(records, np.arange(len(records)), SIDE)])
+    feature_distribution = fit_feature_distribution(features)
+    far = np.sort(feature_distribution.distance(features[records.columns["gradability/score"] >= 0.5]))
     limit = float((far[-1] + far[-2]) / 2)
     rule = dataclasses.replace(run.rule, gradable_from=0.5, distance_limit=limit)
-    write_decision(made / "run", rule, run.preparation, cloud)
+    write_decision(made / "run", rule, run.preparation, feature_distribution)
 
 
 class DecisionsTest(unittest.TestCase):
     def test_of_originals_and_of_their_records_field_by_field(self):
         records, run = open_records(folder() / "records", DATASET), load_run(folder() / "run")
         rows = np.arange(len(records))
-        found = answers_over(run.network, run.rule.asked(), batches_of(records, rows, SIDE))
-        answered = Answered(rows, found.scores, found.outputs, run.cloud.distance(found.features))
-        of_records = decisions_of(run.rule, records, answered)
+        found = score_batches(run.network, run.rule.requested(), recorded_batches(records, rows, SIDE))
+        scored = ScoredRows(rows, found.scores, found.outputs, run.feature_distribution.distance(found.features))
+        of_records = decisions_of(run.rule, records, scored)
         paths = [folder() / "drawn/images" / name for name in records.columns["image_id"]]
         of_originals = list(Predictor(run).decisions(paths))
         actions = [decision.action for decision in of_originals]
@@ -128,7 +128,7 @@ class DecisionsTest(unittest.TestCase):
             self.assertEqual(one.removeprefix(prefix) if isinstance(one, str) else one, other)
 
     def test_evaluate_writes_them(self):
-        flags = ["--run_dir", folder() / "run", "--records", folder() / "records", "--rounds", 20]
+        flags = ["--run_dir", folder() / "run", "--records", folder() / "records", "--bootstrap_samples", 20]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main([str(flag) for flag in flags])
         written = folder() / "run/evaluation" / f"{DATASET.replace('/', '-')}-test"
@@ -155,7 +155,7 @@ def _made(n=300, **options):
 class MetricsTest(unittest.TestCase):
     def test_by_hand(self):
         made = _made()
-        found = figures(made, only=NAMES, rounds=50)
+        found = compute_metrics(made, only=NAMES, bootstrap_samples=50)
         positive, retaken = made.truth_positive == 1, made.action == "retake"
         expected = {
             "sensitivity_deployed": (made.refer | retaken)[positive],
@@ -171,20 +171,20 @@ class MetricsTest(unittest.TestCase):
                 np.testing.assert_allclose((found[name]["low"], found[name]["high"]), wilson(hits.sum(), len(hits)))
 
     def test_patients_with_two_eyes_are_drawn_together(self):
-        found = figures(_made(eyes=2), only=NAMES, rounds=200)
+        found = compute_metrics(_made(eyes=2), only=NAMES, bootstrap_samples=200)
         for name in NAMES:
-            self.assertIn("patient bootstrap, 200 rounds", found[name]["method"])
+            self.assertIn("patient bootstrap, 200 bootstrap_samples", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
 
     def test_what_is_written_and_said(self):
-        metrics = measure(_made(), rounds=20)
+        metrics = measure(_made(), bootstrap_samples=20)
         self.assertEqual(metrics["retaken"], {"too dark": 60})
         self.assertEqual(sum(map(sum, metrics["confusion"]["action"])), 300)
         self.assertIn("The gate asks to take 60 photographs of 300 again", " ".join(metrics["caveats"]))
 
     def test_nothing_where_no_gate_was_asked(self):
-        metrics = measure(make_graded(50), rounds=20)
+        metrics = measure(make_graded(50), bootstrap_samples=20)
         self.assertFalse(set(NAMES) & set(metrics))
         self.assertIsNone(metrics["retaken"])
 

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 import evaluate
-from dr_tf.evaluation.looks import log_look, looked_often
-from dr_tf.evaluation.table import read_predictions
-from dr_tf.inference.fitting import UNKNOWN_PATIENTS
+from dr_tf.evaluation.predictions_csv import read_predictions
+from dr_tf.evaluation.protocol.test_log import log_test_evaluation, repeated_test_caveat
+from dr_tf.inference.fit_rule import UNKNOWN_PATIENTS
 from dr_tf.inference.predictor import Predictor
 from tests import tiny
 
@@ -18,7 +18,7 @@ from tests import tiny
 class EvaluateTest(tf.test.TestCase):
     def _run(self, *arguments, run_dir=None):
         output = io.StringIO()
-        records = ["--run_dir", run_dir or tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 50]
+        records = ["--run_dir", run_dir or tiny.run_dir(), "--records", tiny.records_root(), "--bootstrap_samples", 50]
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main(list(map(str, [*records, *arguments])))
         return output.getvalue()
@@ -45,21 +45,21 @@ class EvaluateTest(tf.test.TestCase):
         self.assertEqual((metrics["n"], metrics["positive"], metrics["patients_known"]), (15, "referable", False))
         report = (self._folder("calibration") / "report.html").read_text()
         self.assertIn("tiny/64-plain-q95", report)
-        self.assertEqual(metrics["conformal"]["unpromised"], UNKNOWN_PATIENTS)
+        self.assertEqual(metrics["conformal"]["no_guarantee"], UNKNOWN_PATIENTS)
         self.assertIn(f"nothing is promised: {UNKNOWN_PATIENTS}", report)
         self.assertNotIn("http://", report.replace("http://www.w3.org", ""))
 
     def test_a_look_is_logged(self):
         self._run()
         metrics = json.loads((self._folder("test") / "metrics.json").read_text())
-        looks = [json.loads(line) for line in (tiny.run_dir() / "looks.jsonl").read_text().splitlines()]
-        self.assertEqual(metrics["looks"], sum(look["split"] == "test" for look in looks))
+        looks = [json.loads(line) for line in (tiny.run_dir() / "test_evaluations.jsonl").read_text().splitlines()]
+        self.assertEqual(metrics["test_evaluations"], sum(look["split"] == "test" for look in looks))
 
     def test_two_evaluations_compared(self):
         self._run("--split", "validation")
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            evaluate.main(["--compare", *[str(self._folder("validation"))] * 2, "--rounds", "50"])
+            evaluate.main(["--compare", *[str(self._folder("validation"))] * 2, "--bootstrap_samples", "50"])
         self.assertRegex(output.getvalue(), r"accuracy +(0\.\d{3}) +\1 +\+0\.000")
 
     def test_mistakes_in_one_line(self):
@@ -79,8 +79,8 @@ class LooksTest(tf.test.TestCase):
     def test_each_split_of_each_set_is_counted_by_itself(self):
         run = self.create_tempdir().full_path
         looks = [("a/b", "test"), ("a/b", "validation"), ("a/b", "test"), ("c/d", "test")]
-        self.assertEqual([log_look(run, *look) for look in looks], [1, 1, 2, 1])
+        self.assertEqual([log_test_evaluation(run, *look) for look in looks], [1, 1, 2, 1])
 
     def test_a_second_look_is_told_to_who_reads_the_figures(self):
-        self.assertEqual([looked_often("validation", 9), looked_often("test", 1)], [[], []])
-        self.assertIn("Look 2 at this test split", looked_often("test", 2)[0])
+        self.assertEqual([repeated_test_caveat("validation", 9), repeated_test_caveat("test", 1)], [[], []])
+        self.assertIn("Look 2 at this test split", repeated_test_caveat("test", 2)[0])

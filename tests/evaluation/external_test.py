@@ -13,15 +13,15 @@ import tensorflow as tf
 import evaluate
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.external import REASONS, beside_own, shared_photographs, without
-from dr_tf.evaluation.folder import folder_of
+from dr_tf.evaluation.evaluation_folder import folder_of
 from dr_tf.evaluation.measure import measure
+from dr_tf.evaluation.predictions_csv import read_predictions
+from dr_tf.evaluation.protocol.evaluation_set import EXTERNAL
+from dr_tf.evaluation.protocol.external import REASONS, beside_own, shared_photographs, without
 from dr_tf.evaluation.report.page import report
-from dr_tf.evaluation.subject import EXTERNAL
-from dr_tf.evaluation.table import read_predictions
 from dr_tf.files import write_json
 from tests import tiny
-from tests.evaluation.made import make_graded
+from tests.evaluation.synthetic_predictions import make_graded
 from tests.tfrecords_builder.trees import photograph, run_builder, write_photographs
 
 OTHER = "other/64-plain-q95"
@@ -45,7 +45,7 @@ def other_records():
 class ExternalTest(tf.test.TestCase):
     def _run(self, *arguments):
         output = io.StringIO()
-        flags = ["--run_dir", tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 20, *arguments]
+        flags = ["--run_dir", tiny.run_dir(), "--records", tiny.records_root(), "--bootstrap_samples", 20, *arguments]
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main(list(map(str, flags)))
         return output.getvalue(), tiny.run_dir() / "evaluation" / "other-64-plain-q95-all"
@@ -76,10 +76,10 @@ class ExternalTest(tf.test.TestCase):
 
 class AuditTest(tf.test.TestCase):
     def test_is_asked_once_for_the_same_two_sets(self):
-        own, other, asked = open_records(tiny.records_root(), tiny.DATASET), other_records(), []
+        own, other, requested = open_records(tiny.records_root(), tiny.DATASET), other_records(), []
 
         def audit(folders, path):
-            asked.append(folders)
+            requested.append(folders)
             mine, theirs = ("/".join(folder.split("/")[-3:]) for folder in folders)
             rows = [
                 (mine, theirs, "x", "a", "copy", "train"), (mine, theirs, "x", "b", "copy", "test"),
@@ -90,7 +90,7 @@ class AuditTest(tf.test.TestCase):
 
         run = self.create_tempdir().full_path
         found = [shared_photographs(run, own, other, audit) for _ in range(2)]
-        self.assertLen(asked, 1)
+        self.assertLen(requested, 1)
         self.assertEqual(found[0], found[1])
         self.assertEqual(found[0], {"a": REASONS["copy"], "c": REASONS["same_eye"]})
         self.assertIsNone(shared_photographs(run, None, other, audit))  # the run's own records are not at hand
@@ -110,12 +110,12 @@ class BesideTest(tf.test.TestCase):
 
     def test_the_runs_own_figures(self):
         run, here = self.create_tempdir().full_path, make_graded(60, seed=1, dataset="other/256")
-        own = measure(make_graded(50), rounds=20)
+        own = measure(make_graded(50), bootstrap_samples=20)
         write_json(folder_of(run, "made/256", "test") / "metrics.json", own)
         beside = beside_own(run, "made/256", here, {})
         self.assertEqual(beside["own"]["figures"]["auroc"], own["auroc"])
         self.assertNotIn("confusion", beside["own"]["figures"])
-        page = report(here, measure(here, rounds=20, protocol=EXTERNAL) | {"external": beside})
+        page = report(here, measure(here, bootstrap_samples=20, protocol=EXTERNAL) | {"external": beside})
         for said in ("made/256, test", "other/256, test", "found no photograph", EXTERNAL):
             self.assertIn(said, page)
 
@@ -123,10 +123,11 @@ class BesideTest(tf.test.TestCase):
         run, here = self.create_tempdir().full_path, make_graded(60)
         self.assertIsNone(beside_own(run, "made/256", here, None)["own"])
         write_json(
-            folder_of(run, "made/256", "test") / "metrics.json", measure(make_graded(50, threshold=0.3), rounds=20)
+            folder_of(run, "made/256", "test") / "metrics.json",
+            measure(make_graded(50, threshold=0.3), bootstrap_samples=20),
         )
         beside = beside_own(run, "made/256", here, None)
         self.assertIsNone(beside["own"])
-        page = report(here, measure(here, rounds=20) | {"external": beside})
+        page = report(here, measure(here, bootstrap_samples=20) | {"external": beside})
         for said in ("evaluate the run without --dataset first", "was not audited"):
             self.assertIn(said, page)

@@ -5,8 +5,8 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.auroc import auroc_covariance, auroc_difference, auroc_interval, delong_covariance
-from dr_tf.evaluation.proportions import wilson
+from dr_tf.evaluation.statistics.auroc import auroc_covariance, auroc_difference, auroc_interval, delong_covariance
+from dr_tf.evaluation.statistics.proportions import wilson
 
 
 class WilsonTest(unittest.TestCase):

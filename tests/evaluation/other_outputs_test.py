@@ -8,15 +8,15 @@ import unittest
 import numpy as np
 
 from dr_tf.evaluation.compare import compare
-from dr_tf.evaluation.figures import figures
 from dr_tf.evaluation.measure import measure
-from dr_tf.evaluation.other_outputs import other_figures
+from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.metrics.other_outputs import other_output_metrics
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.proportions import wilson
+from dr_tf.evaluation.predictions_csv import read_predictions, write_predictions
 from dr_tf.evaluation.report.page import report
-from dr_tf.evaluation.table import read_predictions, write_predictions
+from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.grades import DME_RISKS
-from tests.evaluation.made import make_graded
+from tests.evaluation.synthetic_predictions import make_graded
 
 FIGURES = ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa")
 
@@ -36,7 +36,7 @@ def make_told(n=6, **changes):
 
 class FiguresTest(unittest.TestCase):
     def test_by_hand(self):
-        found = figures(make_told(), only=FIGURES, rounds=50)
+        found = compute_metrics(make_told(), only=FIGURES, bootstrap_samples=50)
         self.assertEqual(found["joint_accuracy"]["value"], 2 / 4)
         self.assertEqual((found["dme_accuracy"]["value"], found["dme_accuracy"]["n"]), (4 / 5, 5))
         np.testing.assert_allclose((found["joint_accuracy"]["low"], found["joint_accuracy"]["high"]), wilson(2, 4))
@@ -47,12 +47,12 @@ class FiguresTest(unittest.TestCase):
     def test_several_photographs_of_a_patient_are_drawn_together(self):
         said = np.random.default_rng(0).integers(3, size=120)
         predictions = dataclasses.replace(make_told(120, eyes=2), other_decided={"dme": said})
-        found = figures(predictions, only=FIGURES, rounds=200)
+        found = compute_metrics(predictions, only=FIGURES, bootstrap_samples=200)
         for name in FIGURES:
-            self.assertIn("patient bootstrap, 200 rounds", found[name]["method"])
+            self.assertIn("patient bootstrap, 200 bootstrap_samples", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
-        points, statistics = other_figures(predictions, None)
+        points, statistics = other_output_metrics(predictions, None)
         once = {k: v for statistic in statistics for k, v in statistic(np.ones((1, 60), np.float32)).items()}
         for name in FIGURES:
             self.assertAlmostEqual(once[name][0], points[name]().value)
@@ -60,13 +60,15 @@ class FiguresTest(unittest.TestCase):
     def test_none_where_nothing_is_told_or_known(self):
         unknown = dataclasses.replace(make_told(), other_truth={"dme": np.full(6, -1)})
         for predictions in (make_graded(6), unknown):
-            self.assertFalse(set(FIGURES) & set(figures(predictions, rounds=10)))
+            self.assertFalse(set(FIGURES) & set(compute_metrics(predictions, bootstrap_samples=10)))
         ungraded = dataclasses.replace(make_told(), truth=np.full(6, -1))
-        self.assertEqual(set(FIGURES) & set(figures(ungraded, rounds=10)), set(FIGURES[1:]))
+        self.assertEqual(set(FIGURES) & set(compute_metrics(ungraded, bootstrap_samples=10)), set(FIGURES[1:]))
 
     def test_two_runs_are_compared(self):
         found = compare(
-            make_told(60), dataclasses.replace(make_told(60), other_decided={"dme": np.zeros(60, int)}), rounds=50
+            make_told(60),
+            dataclasses.replace(make_told(60), other_decided={"dme": np.zeros(60, int)}),
+            bootstrap_samples=50,
         )
         self.assertAlmostEqual(found["figures"]["dme_accuracy"]["value"], 2 / 5 - 4 / 5)
 
@@ -85,12 +87,14 @@ class WrittenTest(unittest.TestCase):
 
     def test_the_report_has_it_where_there_is_something_to_say(self):
         for predictions, expected in ((make_told(60), True), (make_graded(60), False)):
-            metrics = measure(predictions, rounds=20)
+            metrics = measure(predictions, bootstrap_samples=20)
             self.assertEqual("dme" in metrics["confusion"], expected)
             page = report(predictions, metrics | {"others": {"dme": DME_RISKS} if expected else {}})
             for said in ("Risk of macular edema", "Joint accuracy", "DME near the fovea"):
                 self.assertEqual(said in page, expected)
-        self.assertEqual(measure(make_told(), rounds=10)["confusion"]["dme"], [[2, 0, 0], [0, 1, 0], [1, 0, 1]])
+        self.assertEqual(
+            measure(make_told(), bootstrap_samples=10)["confusion"]["dme"], [[2, 0, 0], [0, 1, 0], [1, 0, 1]]
+        )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.table import read_predictions
+from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.fitting import OTHER_NETWORKS, UNKNOWN_PATIENTS, Truth, fit_rule
+from dr_tf.inference.fit_rule import OTHER_NETWORKS, UNKNOWN_PATIENTS, CalibrationLabels, fit_rule
 from dr_tf.inference.rule_file import read_rule
-from dr_tf.inference.run import Answered, write_answered
+from dr_tf.inference.run import ScoredRows, write_scored_rows
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.head import positives
 from tests import tiny
@@ -40,7 +40,9 @@ class FoldsTest(tf.test.TestCase):
 
     def _answered(self, part, rows):
         logits = self.logits[rows]
-        write_answered(part / "held_out.npz", Answered(rows, {"plain": logits}, {"grade": logits}, np.zeros(len(rows))))
+        write_scored_rows(
+            part / "held_out.npz", ScoredRows(rows, {"plain": logits}, {"grade": logits}, np.zeros(len(rows)))
+        )
 
     def _decided(self, part, calibrated=False):
         """As of a fold that kept its last epoch, so that nothing was left to calibrate by, or of one that did not."""
@@ -57,7 +59,15 @@ class FoldsTest(tf.test.TestCase):
 
     def _run(self, *arguments):
         output = io.StringIO()
-        flags = ["--run_dir", self.folder / "run", "--records", tiny.records_root(), "--rounds", 50, *arguments]
+        flags = [
+            "--run_dir",
+            self.folder / "run",
+            "--records",
+            tiny.records_root(),
+            "--bootstrap_samples",
+            50,
+            *arguments,
+        ]
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main(list(map(str, flags)))
         return output.getvalue(), self.folder / "run" / "evaluation" / "tiny-64-plain-q95-folds"
@@ -97,7 +107,7 @@ class FoldsTest(tf.test.TestCase):
         """In no fold the network that decides set the thresholds, and patients are not known."""
         metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
         why = f"{UNKNOWN_PATIENTS}; {OTHER_NETWORKS}"
-        self.assertEqual(metrics["conformal"]["unpromised"], why)
+        self.assertEqual(metrics["conformal"]["no_guarantee"], why)
         self.assertFalse(any(metrics["conformal"]["guaranteed"]))
         for fold in metrics["folds"]:
             self.assertIn("not guaranteed", fold["note"])
@@ -107,7 +117,9 @@ class FoldsTest(tf.test.TestCase):
     def _fitted(self, rows):
         own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         columns = self.records.columns
-        truth = Truth(columns["grade"][rows], positives("referable", columns)[rows], columns["patient_id"][rows])
+        truth = CalibrationLabels(
+            columns["grade"][rows], positives("referable", columns)[rows], columns["patient_id"][rows]
+        )
         rule = fit_rule(own.heads, "grade", {"plain": self.logits[rows]}, truth, train_prior=own.prior)
         self.assertNotEqual(rule.mode("plain").calibration, Calibration("softmax"))
         return rule
@@ -121,13 +133,13 @@ class FoldsTest(tf.test.TestCase):
         report = (folder / "report.html").read_text()
         for said in ("rule cross-fitted over folds", "Fold by fold", "fold-1"):
             self.assertIn(said, report)
-        self.assertFalse((self.folder / "run" / "looks.jsonl").exists())  # nobody looked at a test split
+        self.assertFalse((self.folder / "run" / "test_evaluations.jsonl").exists())  # nobody looked at a test split
 
     def test_two_of_them_are_compared(self):
         _, folder = self._run("--split", "folds")
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            evaluate.main(["--compare", str(folder), str(folder), "--rounds", "20"])
+            evaluate.main(["--compare", str(folder), str(folder), "--bootstrap_samples", "20"])
         self.assertRegex(output.getvalue(), r"quadratic_kappa .*\+0\.000")
 
     def _refusal(self, *arguments):

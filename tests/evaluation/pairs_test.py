@@ -1,4 +1,4 @@
-"""`evaluate.py` on both eyes of patients, some of whom lack one: the scorecard of maps, and slices."""
+"""`evaluate.py` on both eyes of patients, some of whom lack one: the scorecard of maps, and subgroups."""
 
 import contextlib
 import io
@@ -11,8 +11,8 @@ import keras
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.explain.scorecard.card import ANY
 from dr_tf.explain.scorecard.masks import read_masks
+from dr_tf.explain.scorecard.scorecard import ANY
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import paired_classifier
 from dr_tf.models.heads import HEADS
@@ -47,7 +47,16 @@ class ScorecardTest(unittest.TestCase):
         _build(root, "--name", "one_eyed")
         write_run(root / "run", "binary", model=_network(), records=DATASET)
         cls.records, told = open_records(root / "records", DATASET), io.StringIO()
-        arguments = ["--run_dir", root / "run", "--records", root / "records", "--split", "train", "--rounds", 20]
+        arguments = [
+            "--run_dir",
+            root / "run",
+            "--records",
+            root / "records",
+            "--split",
+            "train",
+            "--bootstrap_samples",
+            20,
+        ]
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main([str(argument) for argument in (*arguments, "--explain", "grad_cam", "hires_cam@stride_8")])
         folder = root / "run/evaluation" / f"{DATASET.replace('/', '-')}-train"
@@ -94,10 +103,10 @@ class SlicesTest(unittest.TestCase):
         sets.write_set(root, {"test": [self._pair(i) for i in range(12)]}, config=config, paired=True, size=SIZE)
         write_run(root / "run", "binary", model=_network(), records=f"drawn/{config}")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            evaluate.main(["--run_dir", f"{root}/run", "--records", str(root), "--rounds", "20"])
+            evaluate.main(["--run_dir", f"{root}/run", "--records", str(root), "--bootstrap_samples", "20"])
         folder = root / "run/evaluation" / f"drawn-{config}-test"
         metrics, page = ((folder / name).read_text() for name in ("metrics.json", "report.html"))
-        found = {(part["slice"], part["value"]): part["n"] for part in json.loads(metrics)["slices"]}
+        found = {(part["subgroup"], part["value"]): part["n"] for part in json.loads(metrics)["subgroups"]}
         expected = {
             ("camera", "A"): 8, ("camera", "several"): 4, ("source", "clinic 0"): 6, ("source", "clinic 1"): 6,
             ("gradability", "0.25 to 0.5"): 6, ("gradability", "0.5 to 0.75"): 6,

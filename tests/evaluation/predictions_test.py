@@ -7,10 +7,10 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.figures import figures
+from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.table import read_predictions, write_predictions
-from tests.evaluation.made import make_graded, make_labelled
+from dr_tf.evaluation.predictions_csv import read_predictions, write_predictions
+from tests.evaluation.synthetic_predictions import make_graded, make_labelled
 
 
 def _same(test, first, second):
@@ -45,7 +45,7 @@ class TableTest(unittest.TestCase):
                 p_positive_uncalibrated=rng.random(40),
                 intervals=np.sort(rng.integers(5, size=(40, 2)), axis=1),
                 uncertainty={"entropy": rng.random(40), "tta spread": 1e-300 * rng.random(40)},
-                slices={"camera": np.where(rng.random(40) < 0.5, 'Topcon, "NW"', ""), "sex": ["female"] * 40},
+                subgroups={"camera": np.where(rng.random(40) < 0.5, 'Topcon, "NW"', ""), "sex": ["female"] * 40},
                 threshold=1 / 3,
                 ids=[f"left\n{i},é" for i in range(40)],
             )
@@ -99,7 +99,9 @@ class PredictionsTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "sum to 1"):
             make_graded(10, probabilities=np.full((10, 5), 0.1))
         rounded = make_graded(10, p_positive=np.nextafter(np.ones(10), 2))
-        self.assertEqual(figures(rounded, only=("brier_positive",), rounds=10)["brier_positive"]["n"], 10)
+        self.assertEqual(
+            compute_metrics(rounded, only=("brier_positive",), bootstrap_samples=10)["brier_positive"]["n"], 10
+        )
 
     def test_which_classes_are_positive(self):
         self.assertEqual(make_graded(5).class_is_positive(), [False, False, True, True, True])

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from dr_tf.evaluation.conformal import fit_conformal
-from dr_tf.evaluation.folder import write_evaluation
+from dr_tf.evaluation.evaluation_folder import write_evaluation
 from dr_tf.evaluation.measure import measure, measure_shifted
-from dr_tf.evaluation.report.card import ModelCard
+from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.evaluation.report.charts import charts
-from dr_tf.evaluation.report.intervals import intervals_section
+from dr_tf.evaluation.report.conformal import intervals_section
 from dr_tf.evaluation.report.mistakes import groups, mistake_pages
+from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.report.page import report
-from dr_tf.evaluation.table import read_predictions
-from tests.evaluation.made import SHARES, make_graded, make_labelled
+from dr_tf.evaluation.statistics.conformal import fit_conformal
+from tests.evaluation.synthetic_predictions import SHARES, make_graded, make_labelled
 
 VOID = {"meta", "img", "br"}
 
@@ -55,11 +55,11 @@ def _graded(n=120):
     conformal = fit_conformal(calibration.probabilities, calibration.truth, calibration.patients, per_class=True)
     base = make_graded(n)
     camera = np.where(np.arange(n) % 2, "A", "B <i>")
-    extra = {"intervals": conformal.intervals(base.probabilities), "slices": {"camera": camera}}
+    extra = {"intervals": conformal.intervals(base.probabilities), "subgroups": {"camera": camera}}
     points = {"sensitivity_0.9": base.p_positive > 0.3, "youden": base.refer}
     predictions = make_graded(n, uncalibrated=base.probabilities, points=points, **extra)
     return predictions, measure(
-        predictions, conformal=conformal.told(), prevalence=0.1, excluded={"not gradable": 7}, rounds=50
+        predictions, conformal=conformal.told(), prevalence=0.1, excluded={"not gradable": 7}, bootstrap_samples=50
     )
 
 
@@ -78,7 +78,7 @@ class ReportTest(unittest.TestCase):
         metrics = _graded()[1]
         whys = ("", "nobody knows whose they are")
         promised, plain = (
-            _Page(intervals_section(metrics | {"conformal": metrics["conformal"] | {"unpromised": why}})).text
+            _Page(intervals_section(metrics | {"conformal": metrics["conformal"] | {"no_guarantee": why}})).text
             for why in whys
         )
         self.assertIn("Made to hold the true class for at least 90 %", promised)
@@ -88,7 +88,7 @@ class ReportTest(unittest.TestCase):
 
     def test_labels(self):
         predictions = make_labelled(60)
-        text = _Page(report(predictions, measure(predictions, rounds=20))).text
+        text = _Page(report(predictions, measure(predictions, bootstrap_samples=20))).text
         for said in ("ODIR score", "diabetes (ODIR D)", "Wrongly given", "no photograph at hand"):
             self.assertIn(said, text)
 
@@ -104,7 +104,7 @@ class ReportTest(unittest.TestCase):
             make_labelled(n, truth=np.zeros((n, 8), int), truth_positive=np.zeros(n, int)),
             one,
         ):
-            metrics = measure(predictions, rounds=20)
+            metrics = measure(predictions, bootstrap_samples=20)
             json.dumps(metrics, allow_nan=False)
             charts(predictions, metrics)  # as figures, not yet as pictures, which take a second a page
         self.assertEqual(_Page(report(predictions, metrics)).open, [])
@@ -120,14 +120,14 @@ class ReportTest(unittest.TestCase):
         two = make_graded(
             60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, decided=base.refer
         )
-        page = report(two, measure(two, rounds=20))
+        page = report(two, measure(two, bootstrap_samples=20))
         self.assertEqual(page.count('<table class="confusion">'), 1)
         self.assertNotIn("likeliest class’s probability", page)
 
     def test_label_shift_is_marked(self):
         predictions = make_graded(100)
-        shifted = measure_shifted(predictions, method="em", prior=SHARES, rounds=20)
-        text = _Page(report(predictions, measure(predictions, shifted=shifted, rounds=20))).text
+        shifted = measure_shifted(predictions, method="em", prior=SHARES, bootstrap_samples=20)
+        text = _Page(report(predictions, measure(predictions, shifted=shifted, bootstrap_samples=20))).text
         self.assertIn("transductive", text)
 
     def test_worst_mistakes_come_first_and_once(self):
@@ -183,9 +183,9 @@ class MetricsTest(unittest.TestCase):
 class SpeedTest(unittest.TestCase):
     @pytest.mark.slow
     def test_all_of_ten_thousand(self):
-        """Figures with 2,000 rounds, referral curves, slices."""
-        slices = {"camera": np.arange(10_000) % 4, "eye": np.tile(["left", "right"], 5000)}
-        predictions = make_graded(10_000, slices=slices)
+        """Figures with 2,000 bootstrap_samples, referral curves, subgroups."""
+        subgroups = {"camera": np.arange(10_000) % 4, "eye": np.tile(["left", "right"], 5000)}
+        predictions = make_graded(10_000, subgroups=subgroups)
         start = time.process_time()
         measure(predictions)
         self.assertLess(time.process_time() - start, 20)

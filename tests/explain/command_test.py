@@ -13,14 +13,14 @@ import cv2
 
 from dr_tf.console import MISTAKE
 from dr_tf.explain.__main__ import main
-from dr_tf.explain.deciding import decide_and_explain, decide_and_explain_one
+from dr_tf.explain.colour_scale import write_scale
+from dr_tf.explain.decide_and_explain import decide_and_explain, decide_and_explain_one
 from dr_tf.explain.explainer import Explainer
-from dr_tf.explain.scale import write_scale
 from dr_tf.inference.predictor import Predictor
-from dr_tf.names import original
+from dr_tf.safe_names import original
 from tests import commands, tiny
 from tests.explain.runs import write_run
-from tests.fundus.drawn import draw_fundus, jpeg
+from tests.fundus.synthetic_images import draw_fundus, jpeg
 
 
 def explain(*arguments):
@@ -59,7 +59,7 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(status, 1)  # for the broken one
         self.assertEqual(said.strip(), str(why / "explanations.html"))
         self.assertIn("broken.jpg: the JPEG file is cut short", warned)
-        pictures = ["an <eye>.explained.jpg", "an <eye>_2.explained.jpg"]
+        pictures = ["an <eye>.explain_crops.jpg", "an <eye>_2.explain_crops.jpg"]
         told = ["contact_sheet.jpg", "explanations.html", "explanations.json"]
         self.assertEqual(sorted(os.listdir(why)), sorted(pictures + told))
         self.assertEqual(cv2.imread(str(why / pictures[0])).shape, (300 + 4 * 24, 3 * 400, 3))
@@ -96,7 +96,7 @@ class CommandTest(unittest.TestCase):
         for name, more in {"scaled": (), "stretched": ["--stretch"], "other": ["--layer", "stride_8"]}.items():
             status, _, _ = explain("--run_dir", run, "--output", self.root / name, *more, one)
             self.assertEqual(status, 0)
-            picture = cv2.imread(str(self.root / name / "an <eye>.explained.jpg"))
+            picture = cv2.imread(str(self.root / name / "an <eye>.explain_crops.jpg"))
             changed = abs(picture[:300, :400].astype(int) - picture[:300, 800:]).max()
             figures = json.loads((self.root / name / "explanations.json").read_text())
             page = (self.root / name / "explanations.html").read_text(encoding="utf-8")
@@ -150,10 +150,10 @@ class CommandTest(unittest.TestCase):
         self.assertIn("a.jpg: decided, but not drawn: No such file or directory\n", warned)
         self.assertIn("b.jpg: decided, but not drawn: the file changed meanwhile\n", warned)
         figures = json.loads((self.root / "moved" / "explanations.json").read_text())["cases"]
-        self.assertEqual([of["picture"] for of in figures], [None, None, "c.explained.jpg"])
+        self.assertEqual([of["picture"] for of in figures], [None, None, "c.explain_crops.jpg"])
         self.assertTrue(all(of["evidence"] for of in figures))
         page = (self.root / "moved" / "explanations.html").read_text(encoding="utf-8")
-        self.assertEqual(Sources(page).named, {"c.explained.jpg", "contact_sheet.jpg"})
+        self.assertEqual(Sources(page).named, {"c.explain_crops.jpg", "contact_sheet.jpg"})
         self.assertIn("the file changed meanwhile", page)
 
     def test_one_call_decides_and_explains(self):

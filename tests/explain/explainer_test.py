@@ -5,10 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.explain.activations import find
+from dr_tf.explain.colour_scale import stretched
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.methods import METHODS
-from dr_tf.explain.scale import stretched
-from dr_tf.explain.taps import find
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS

@@ -14,7 +14,7 @@ from dr_tf.inference.run import write_decision
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
-from dr_tf.models.layers.exchange import plain
+from dr_tf.models.layers.replace_layers import plain
 from dr_tf.models.network import image_size_of
 
 SIZE = 64

@@ -8,15 +8,15 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.explain.scorecard import curves
-from dr_tf.explain.scorecard.card import ANY, chosen_thresholds, explainers, measure
-from dr_tf.explain.scorecard.examples import Examples
-from dr_tf.explain.scorecard.floors import contrast_maps, of_eyes, random_maps, retina
-from dr_tf.explain.scorecard.intervals import figures
+from dr_tf.explain.scorecard import deletion_insertion
+from dr_tf.explain.scorecard.baselines import contrast_maps, of_eyes, random_maps, retina
+from dr_tf.explain.scorecard.confidence_intervals import figures
 from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
 from dr_tf.explain.scorecard.masks import read_masks
-from dr_tf.explain.scorecard.randomization import forgetting, likeness
-from dr_tf.explain.scorecard.summary import summary, tables
+from dr_tf.explain.scorecard.parameter_randomization import forgetting, likeness
+from dr_tf.explain.scorecard.record_images import Examples
+from dr_tf.explain.scorecard.scorecard import ANY, chosen_thresholds, explainers, measure
+from dr_tf.explain.scorecard.tables import summary, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
@@ -74,8 +74,8 @@ class CurvesTest(unittest.TestCase):
         photograph = sets.photograph(0, SIZE)
         field = retina(photograph)
         map = np.linspace(1, 0, SIZE)[None, :] * np.ones((SIZE, 1))  # the left first
-        deletion, insertion = (of[None] for of in curves.mixtures({None: photograph}, {None: map}, steps=4))
-        away = curves.blurred(photograph)
+        deletion, insertion = (of[None] for of in deletion_insertion.mixtures({None: photograph}, {None: map}, steps=4))
+        away = deletion_insertion.blurred(photograph)
         for first, last, those in ((photograph, away, deletion), (away, photograph, insertion)):
             np.testing.assert_array_equal(those[0], first)
             np.testing.assert_array_equal(those[-1], last)
@@ -85,14 +85,14 @@ class CurvesTest(unittest.TestCase):
 
     def test_no_lesion_is_left_in_what_is_blurred(self):
         photograph = np.where(retina(sets.photograph(0, SIZE))[..., None], np.uint8((150, 90, 40)), np.uint8(0))
-        away = curves.blurred(photograph)
+        away = deletion_insertion.blurred(photograph)
         np.testing.assert_allclose(away.astype(int), photograph.astype(int), atol=1)  # no dark rim comes in
         photograph[30:33, 30:33] = (90, 20, 20)
-        self.assertLess(np.ptp(curves.blurred(photograph)[28:36, 28:36, 1].astype(int)), 8)
+        self.assertLess(np.ptp(deletion_insertion.blurred(photograph)[28:36, 28:36, 1].astype(int)), 8)
 
     def test_area(self):
-        self.assertAlmostEqual(curves.area([1, 0]), 0.5)
-        self.assertAlmostEqual(curves.area([1, 0, 0, 0, 0]), 0.125)
+        self.assertAlmostEqual(deletion_insertion.area([1, 0]), 0.5)
+        self.assertAlmostEqual(deletion_insertion.area([1, 0, 0, 0, 0]), 0.125)
 
 
 class RandomizationTest(unittest.TestCase):
@@ -242,8 +242,8 @@ class PairsTest(unittest.TestCase):
     def test_the_strongest_places_of_both_eyes_go_first(self):
         photographs = {eye: sets.photograph(i, SIZE) for i, eye in enumerate(("left", "right"))}
         maps = {"left": np.full((SIZE, SIZE), 0.2), "right": np.full((SIZE, SIZE), 0.9)}
-        deletion, insertion = curves.mixtures(photographs, maps, steps=4)
-        away = {eye: curves.blurred(photograph) for eye, photograph in photographs.items()}
+        deletion, insertion = deletion_insertion.mixtures(photographs, maps, steps=4)
+        away = {eye: deletion_insertion.blurred(photograph) for eye, photograph in photographs.items()}
         np.testing.assert_array_equal(deletion["left"][2], photographs["left"])
         np.testing.assert_array_equal(deletion["right"][2], away["right"])  # half of all places are those of an eye
         np.testing.assert_array_equal(insertion["left"][2], away["left"])

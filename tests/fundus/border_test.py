@@ -9,8 +9,8 @@ import pytest
 
 from dr_tf.fundus.border import Border, find_border, inside
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.recognize import why_no_retina
-from tests.fundus.drawn import draw_fundus
+from dr_tf.fundus.is_fundus import why_no_retina
+from tests.fundus.synthetic_images import draw_fundus
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = (ROOT / os.environ.get("DR_TF_SHARED", "../shared")).resolve()

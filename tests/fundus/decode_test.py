@@ -17,10 +17,10 @@ from dr_tf.fundus import tiff as tiff_tags
 from dr_tf.fundus.decode import Photograph, decode
 from dr_tf.fundus.header import BadPhotographError, read_header
 from dr_tf.fundus.prepare import prepare_undamaged
-from tests.fundus.drawn import draw_fundus, encode, jpeg
 from tests.fundus.header_test import SIGNATURES, bmp, tiff
 from tests.fundus.header_test import jpeg as jpeg_of_nothing
 from tests.fundus.header_test import png as png_of_nothing
+from tests.fundus.synthetic_images import draw_fundus, encode, jpeg
 
 RGB = draw_fundus(size=(163, 121), radius=55.0)
 GREY = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dr_tf.fundus.header import BadPhotographError, Header, read_header
-from tests.fundus.drawn import encode
+from tests.fundus.synthetic_images import encode
 
 KINDS = ("JPEG", "PNG", "TIFF", "BMP")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")

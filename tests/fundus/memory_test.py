@@ -17,15 +17,15 @@ from dr_tf.fundus import decode as decoding
 from dr_tf.fundus import memory
 from dr_tf.fundus.decode import decode
 from dr_tf.fundus.header import BadPhotographError, Header, read_header
-from tests.fundus.drawn import draw_fundus, encode
 from tests.fundus.header_test import chunk
+from tests.fundus.synthetic_images import draw_fundus, encode
 
 # What a child process takes, in MB, to prepare a small photograph and then the one that it is given.
 CHILD = """
 import resource, sys
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import encode_jpeg, prepare
-from tests.fundus.drawn import draw_fundus
+from tests.fundus.synthetic_images import draw_fundus
 def height():  # ru_maxrss would count what the parent had when it forked
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1e3
 prepare(encode_jpeg(draw_fundus()), size=256)

@@ -13,7 +13,7 @@ from dr_tf.fundus.border import inside
 from dr_tf.fundus.decode import decode
 from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import crop, encode_jpeg, prepare
-from tests.fundus.drawn import draw_fundus, encode, jpeg
+from tests.fundus.synthetic_images import draw_fundus, encode, jpeg
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = (ROOT / os.environ.get("DR_TF_SHARED", "../shared")).resolve()

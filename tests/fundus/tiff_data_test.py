@@ -8,7 +8,7 @@ from dr_tf.fundus.header import BadPhotographError
 from dr_tf.fundus.prepare import prepare_undamaged
 from dr_tf.fundus.tiff import parts, read_tags
 from dr_tf.fundus.tiff_data import fault
-from tests.fundus.drawn import draw_fundus, encode
+from tests.fundus.synthetic_images import draw_fundus, encode
 
 RGB = draw_fundus(size=(320, 240), radius=105.0, noise=3.0)
 LZW, DEFLATE, PACKBITS = 5, 8, 32773

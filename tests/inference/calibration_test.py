@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from dr_tf.inference.calibration import Calibration, fit
 from dr_tf.models.links import LINKS, decoded, sigmoid
 from tests.inference import heads
-from tests.inference.drawn import scores_of, severities
+from tests.inference.synthetic_patients import scores_of, severities
 
 FINITE = st.floats(-1e4, 1e4, allow_nan=False)
 

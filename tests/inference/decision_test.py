@@ -4,9 +4,9 @@ import unittest
 import numpy as np
 
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.inference.decision import Decision, PatientDecision, Shown, grade_name, uncertainty
+from dr_tf.inference.decision import Decision, ImageInfo, PatientDecision, grade_name, uncertainty
 from dr_tf.inference.patients import by_patient
-from tests.inference.made import decided, retake
+from tests.inference.example_decisions import decided, retake
 
 GEOMETRY = Geometry(width=9, height=8, circle=(4.0, 4.0, 3.0), rectangle=(1, 1, 7, 7), padding=(0, 0, 0, 0), size=4)
 
@@ -27,18 +27,18 @@ class DecisionTest(unittest.TestCase):
         self.assertEqual((retake("a").p_positive, retake("a").threshold), (None, None))
 
     def test_the_eyes_of_a_pair_that_nobody_photographed_are_missing(self):
-        left, right = ({eye: Shown("x", 0.9)} for eye in ("left", "right"))
+        left, right = ({eye: ImageInfo("x", 0.9)} for eye in ("left", "right"))
         for images, missing in (
             (left | right, ()),
             (left, ("right",)),
             (right, ("left",)),
-            ({"": Shown("x", 0.9)}, ()),
+            ({"": ImageInfo("x", 0.9)}, ()),
             ({}, ()),  # of records: nobody says what was shown
         ):
             self.assertEqual(decided("a", 0.1, images=images).missing, missing)
 
     def test_the_geometry_is_that_of_the_one_photograph(self):
-        self.assertEqual(decided("a", 0.1, images={"": Shown("a", 0.9, geometry=GEOMETRY)}).geometry, GEOMETRY)
+        self.assertEqual(decided("a", 0.1, images={"": ImageInfo("a", 0.9, geometry=GEOMETRY)}).geometry, GEOMETRY)
         self.assertIsNone(Decision("a", "referable", "retake", gradable=False).geometry)
 
     def test_the_likeliest_class_of_another_output(self):
@@ -108,7 +108,7 @@ class PatientTest(unittest.TestCase):
 
     def test_the_worse_of_two_decisions_is_not_one_decision_about_two_eyes(self):
         """A network that saw both may refer a patient whose eyes, each by itself, are cleared."""
-        both = {eye: Shown(f"1_{eye}.jpg", 0.9) for eye in ("left", "right")}
+        both = {eye: ImageInfo(f"1_{eye}.jpg", 0.9) for eye in ("left", "right")}
         together = decided("1", 0.4, images=both)
         each = self.one(decided("1_left.jpg", 0.2), decided("1_right.jpg", 0.2))
         self.assertEqual((together.action, each.action), ("refer", "clear"))

@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from dr_tf import ensemble
 from dr_tf.data.records import open_records
+from dr_tf.explain.colour_scale import stretched
 from dr_tf.explain.explainer import Explainer
-from dr_tf.explain.scale import stretched
-from dr_tf.inference.gate import Cloud, Clouds, from_arrays, to_arrays
-from dr_tf.inference.modes import Asked, answers_over
+from dr_tf.inference.gate import EnsembleFeatureDistribution, FeatureDistribution, from_arrays, to_arrays
+from dr_tf.inference.modes import RequestedModes, score_batches
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run
 from dr_tf.models.classifier import FEATURES
@@ -25,7 +25,7 @@ from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.links import encoded
 from dr_tf.models.network import KerasNetwork
-from dr_tf.training.deciding import names_of
+from dr_tf.training.fit_decision import names_of
 from tests import tiny
 from tests.explain import nets
 from tests.inference import heads
@@ -74,8 +74,8 @@ class CombinedTest(tf.test.TestCase):
         network = KerasNetwork(self.model)
         apart = [model(self.x) for model in self.models]
         for decides, head in HEADS.items():
-            asked = Asked.named(("plain",), HEADS, decides, ensemble=True)
-            found = answers_over(network, asked, [(self.x,)])
+            asked = RequestedModes.named(("plain",), HEADS, decides, ensemble=True)
+            found = score_batches(network, asked, [(self.x,)])
             each = [head.probabilities(outputs[decides].numpy()) for outputs in apart]
             with self.subTest(decides):
                 self.assertAllClose(head.probabilities(found.outputs[decides]), np.mean(each, axis=0), atol=1e-6)
@@ -98,23 +98,23 @@ class CombinedTest(tf.test.TestCase):
 
     def test_maps_are_the_mean_of_its_members(self):
         """Each by how much its answer moves that of all."""
-        explained = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
+        explain_crops = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
         p = np.array([1 / (1 + np.exp(-model(self.x)["eye"].numpy()[:, 0])) for model in self.models])
         slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
         evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
         maps = [np.maximum(slope * of, 0) for slope, of in zip(slopes, evidence, strict=True)]
         expected = np.mean(maps, axis=0)
-        self.assertAllClose(stretched(explained.maps), [expected / expected.max()], atol=1e-4)
+        self.assertAllClose(stretched(explain_crops.maps), [expected / expected.max()], atol=1e-4)
 
 
 class CloudsTest(tf.test.TestCase):
     def test_squares_add_up_and_arrays_come_back(self):
-        plane = Cloud(np.zeros(2), np.array([[1.0], [0.0]]), np.array([1.0]), np.array(1.0))
-        line = Cloud(np.ones(1), np.zeros((1, 0)), np.zeros(0), np.array(2.0))
-        clouds = Clouds((plane, line))
-        for one in (clouds, from_arrays(to_arrays(clouds))):
+        plane = FeatureDistribution(np.zeros(2), np.array([[1.0], [0.0]]), np.array([1.0]), np.array(1.0))
+        line = FeatureDistribution(np.ones(1), np.zeros((1, 0)), np.zeros(0), np.array(2.0))
+        distributions = EnsembleFeatureDistribution((plane, line))
+        for one in (distributions, from_arrays(to_arrays(distributions))):
             self.assertAllClose(one.distance([[3.0, 4.0, 25.0]]), [13.0])
-        alone = from_arrays(to_arrays(clouds.parts[0]))
+        alone = from_arrays(to_arrays(distributions.parts[0]))
         self.assertAllClose(alone.distance([[3.0, 4.0]]), [5.0])
 
 
@@ -149,7 +149,7 @@ class CommandTest(tf.test.TestCase):
         head = made.rule.head
         mean = np.mean([head.probabilities(member.network(x)[0]["grade"]) for member in members], axis=0)
         self.assertAllClose(head.probabilities(made.network(x)[0]["grade"]), mean, atol=1e-5)
-        self.assertLen(made.cloud.parts, 2)
+        self.assertLen(made.feature_distribution.parts, 2)
         rule = dataclasses.replace(made.rule, gradable_from=0.0, distance_limit=None)
         decision = Predictor(dataclasses.replace(made, rule=rule)).decide(tiny.photographs()[0])
         self.assertEqual(list(rule.modes), ["plain", "tta4", "knn", "knn_majority"])

@@ -7,14 +7,23 @@ import json
 import tensorflow as tf
 
 import evaluate
-from dr_tf.evaluation.table import read_predictions
+from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.inference.predictor import Predictor
 from tests import tiny
 
 
 class EvaluatingModesTest(tf.test.TestCase):
     def _run(self, *arguments):
-        flags = ["--run_dir", tiny.run_dir(), "--records", tiny.records_root(), "--rounds", 20, "--split", "validation"]
+        flags = [
+            "--run_dir",
+            tiny.run_dir(),
+            "--records",
+            tiny.records_root(),
+            "--bootstrap_samples",
+            20,
+            "--split",
+            "validation",
+        ]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main(list(map(str, [*flags, *arguments])))
 

@@ -4,16 +4,16 @@ import types
 import unittest
 
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.inference.decision import Answer, Decision, Shown
+from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision
 from dr_tf.inference.formats import FORMATS, as_dict
 from dr_tf.inference.patients import by_patient
 from tests.inference import heads
-from tests.inference.made import CLASSES, decided, retake
+from tests.inference.example_decisions import CLASSES, decided, retake
 
 GEOMETRY = Geometry(width=9, height=8, circle=(4.0, 4.0, 3.0), rectangle=(1, 1, 7, 7), padding=(0, 0, 0, 0), size=4)
 RISKS = {"none": 0.25, "elsewhere": 0.0, "near": 0.75}
 DECISIONS = [
-    decided("a, b.jpg", 0.875, grade=3, uncertainty=0.5, images={"": Shown("a, b.jpg", 0.9, geometry=GEOMETRY)}),
+    decided("a, b.jpg", 0.875, grade=3, uncertainty=0.5, images={"": ImageInfo("a, b.jpg", 0.9, geometry=GEOMETRY)}),
     retake("1_left.jpg"),
 ]
 
@@ -143,14 +143,20 @@ class LabelsTest(unittest.TestCase):
 
     def setUp(self):
         answers = {
-            "odir_N": Answer(0.125, 0.5, yes=False),
-            "odir_D": Answer(0.75, 0.5, yes=True),
-            "odir_G": Answer(0.25, 0.2, yes=True),
+            "odir_N": LabelDecision(0.125, 0.5, yes=False),
+            "odir_D": LabelDecision(0.75, 0.5, yes=True),
+            "odir_G": LabelDecision(0.25, 0.2, yes=True),
         }
         probabilities = {"N": 0.125, "D": 0.75, "G": 0.25}
-        self.both = {eye: Shown(f"12_{eye}.jpg", 0.9) for eye in ("left", "right")}
+        self.both = {eye: ImageInfo(f"12_{eye}.jpg", 0.9) for eye in ("left", "right")}
         self.made = Decision(
-            "12", "odir_D", "refer", gradable=True, answers=answers, probabilities=probabilities, images=self.both
+            "12",
+            "odir_D",
+            "refer",
+            gradable=True,
+            label_decisions=answers,
+            probabilities=probabilities,
+            images=self.both,
         )
         self.dark = Decision("13", "odir_D", "retake", gradable=False, reason="left eye: too dark")
 

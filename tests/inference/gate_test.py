@@ -3,11 +3,11 @@ import unittest
 import numpy as np
 
 from dr_tf.inference.gate import (
-    Cloud,
-    Clouds,
-    Sources,
+    EnsembleFeatureDistribution,
+    FeatureDistribution,
+    PerSourceFeatureDistribution,
     distance_limit,
-    fit_cloud,
+    fit_feature_distribution,
     from_arrays,
     to_arrays,
 )
@@ -34,35 +34,37 @@ class LimitTest(unittest.TestCase):
 class CloudTest(unittest.TestCase):
     def test_distance_is_in_standard_deviations(self):
         rng = np.random.default_rng(0)
-        cloud = fit_cloud(rng.normal(size=(20000, 2)) * [1, 10] + [5, 5])
-        np.testing.assert_allclose(cloud.distance([[5, 5], [8, 5], [5, 35]]), [0, 3, 3], atol=0.15)
+        feature_distribution = fit_feature_distribution(rng.normal(size=(20000, 2)) * [1, 10] + [5, 5])
+        np.testing.assert_allclose(feature_distribution.distance([[5, 5], [8, 5], [5, 35]]), [0, 3, 3], atol=0.15)
 
     def test_by_hand(self):
         # Along (3, 4) / 5 a deviation of 5, otherwise 2: (3, 4) + (-4, 3) lies one and two and a half of them away.
-        cloud = Cloud(np.ones(2), np.array([[0.6], [0.8]]), np.array([5.0]), np.array(2.0))
-        for one in (cloud, from_arrays(to_arrays(cloud))):
+        feature_distribution = FeatureDistribution(np.ones(2), np.array([[0.6], [0.8]]), np.array([5.0]), np.array(2.0))
+        for one in (feature_distribution, from_arrays(to_arrays(feature_distribution))):
             np.testing.assert_allclose(
                 one.distance([[1, 1], [4, 5], [0, 8]]), [0, 1, np.hypot(1, 2.5)], rtol=1e-6, atol=1e-6
             )
 
     def test_what_varies_little_is_told_by_its_mean_deviation(self):
         features = np.random.default_rng(0).normal(size=(50000, 4)) * [10, 1, 2, 1]
-        cloud = fit_cloud(features, axes=2)
-        np.testing.assert_allclose(cloud.deviations, [10, 2], rtol=0.02)
-        np.testing.assert_allclose(cloud.distance([[0, 3, 0, 0], [0, 0, 0, 3]]), [3, 3], rtol=0.03)
+        feature_distribution = fit_feature_distribution(features, axes=2)
+        np.testing.assert_allclose(feature_distribution.deviations, [10, 2], rtol=0.02)
+        np.testing.assert_allclose(feature_distribution.distance([[0, 3, 0, 0], [0, 0, 0, 3]]), [3, 3], rtol=0.03)
 
     def test_fewer_photographs_than_features_and_a_dead_feature(self):
         features = np.random.default_rng(0).normal(size=(20, 64))
         features[:, 3] = 0
-        cloud = fit_cloud(features)
-        self.assertTrue(np.isfinite(cloud.distance(features)).all())
-        self.assertGreater(cloud.distance(features + 10).min(), cloud.distance(features).max())
+        feature_distribution = fit_feature_distribution(features)
+        self.assertTrue(np.isfinite(feature_distribution.distance(features)).all())
+        self.assertGreater(
+            feature_distribution.distance(features + 10).min(), feature_distribution.distance(features).max()
+        )
 
     def test_photographs_that_are_all_alike(self):
         for features in (np.ones((1, 4)), np.ones((30, 4))):
-            cloud = from_arrays(to_arrays(fit_cloud(features)))
-            np.testing.assert_array_equal(cloud.distance([[1, 1, 1, 1]]), [0])
-            self.assertGreater(cloud.distance([[1, 1, 1, 1.1]])[0], 1e6)
+            feature_distribution = from_arrays(to_arrays(fit_feature_distribution(features)))
+            np.testing.assert_array_equal(feature_distribution.distance([[1, 1, 1, 1]]), [0])
+            self.assertGreater(feature_distribution.distance([[1, 1, 1, 1.1]])[0], 1e6)
 
 
 class SourcesTest(unittest.TestCase):
@@ -73,41 +75,45 @@ class SourcesTest(unittest.TestCase):
         cls.sources = np.repeat(["a", "b"], 200)
 
     def test_between_two_sources_is_near_to_neither(self):
-        one, apart = fit_cloud(self.features), fit_cloud(self.features, self.sources)
+        one, apart = fit_feature_distribution(self.features), fit_feature_distribution(self.features, self.sources)
         self.assertLess(one.distance([[0, 0, 0]])[0], 1)
         self.assertGreater(apart.distance([[0, 0, 0]])[0], 15)
-        # Its own deviation is 1: each photograph is as far from its own source as from any cloud of it alone.
-        alone = fit_cloud(self.features[:200])
+        # Its own deviation is 1: each photograph is as far from its own source as from any feature_distribution of it alone.
+        alone = fit_feature_distribution(self.features[:200])
         np.testing.assert_array_equal(apart.distance(self.features[:200]), alone.distance(self.features[:200]))
         np.testing.assert_allclose(apart.distance([[-20, 0, 0], [20, 0, 3]]), [0, 3], atol=0.5)
 
     def test_one_source_is_the_cloud_of_all(self):
-        expected = fit_cloud(self.features)
-        for sources in (None, np.full(400, "a"), np.arange(400) // 49):  # of 49, none has a cloud of its own
-            found = fit_cloud(self.features, sources)
-            self.assertIsInstance(found, Cloud)
+        expected = fit_feature_distribution(self.features)
+        for sources in (
+            None,
+            np.full(400, "a"),
+            np.arange(400) // 49,
+        ):  # of 49, none has a feature_distribution of its own
+            found = fit_feature_distribution(self.features, sources)
+            self.assertIsInstance(found, FeatureDistribution)
             np.testing.assert_array_equal(found.distance(self.features), expected.distance(self.features))
 
     def test_small_sources_share_one(self):
         sources = np.where(np.arange(400) < 340, self.sources, np.where(np.arange(400) < 370, "c", "d"))
-        found = fit_cloud(self.features, sources)
+        found = fit_feature_distribution(self.features, sources)
         self.assertEqual(len(found.parts), 3)
-        np.testing.assert_array_equal(found.parts[2].mean, fit_cloud(self.features[340:]).mean)
+        np.testing.assert_array_equal(found.parts[2].mean, fit_feature_distribution(self.features[340:]).mean)
 
     def test_of_a_handful_nothing_can_be_told(self):
-        found = fit_cloud(self.features, np.where(np.arange(400) < 391, self.sources, "c"))
+        found = fit_feature_distribution(self.features, np.where(np.arange(400) < 391, self.sources, "c"))
         self.assertEqual(len(found.parts), 2)
 
     def test_arrays_come_back(self):
-        apart = fit_cloud(self.features, self.sources)
-        both = Clouds((apart, fit_cloud(self.features[:, :2])))
+        apart = fit_feature_distribution(self.features, self.sources)
+        both = EnsembleFeatureDistribution((apart, fit_feature_distribution(self.features[:, :2])))
         side_by_side = np.column_stack([self.features, self.features[:, :2]])
-        for cloud, features in ((apart, self.features), (both, side_by_side)):
-            again = from_arrays(to_arrays(cloud))
-            self.assertIs(type(again), type(cloud))
+        for feature_distribution, features in ((apart, self.features), (both, side_by_side)):
+            again = from_arrays(to_arrays(feature_distribution))
+            self.assertIs(type(again), type(feature_distribution))
             self.assertEqual(again.width, features.shape[1])
-            np.testing.assert_allclose(again.distance(features), cloud.distance(features), rtol=1e-4)
-        self.assertIsInstance(again.parts[0], Sources)
+            np.testing.assert_allclose(again.distance(features), feature_distribution.distance(features), rtol=1e-4)
+        self.assertIsInstance(again.parts[0], PerSourceFeatureDistribution)
         squares = np.square([part.distance(x) for part, x in zip(both.parts, (self.features, self.features[:, :2]),
                                                                  strict=True)])  # fmt: skip
         np.testing.assert_allclose(both.distance(side_by_side), np.sqrt(squares.sum(axis=0)))
@@ -115,9 +121,9 @@ class SourcesTest(unittest.TestCase):
 
 class BadArraysTest(unittest.TestCase):
     def test_each_mistake_is_named(self):
-        good = to_arrays(fit_cloud(np.random.default_rng(0).normal(size=(30, 4)), axes=2))
+        good = to_arrays(fit_feature_distribution(np.random.default_rng(0).normal(size=(30, 4)), axes=2))
         short = {name: values for name, values in good.items() if name != "rest"}
-        wide = {f"{name}_1": values for name, values in to_arrays(fit_cloud(np.eye(5), axes=2)).items()}
+        wide = {f"{name}_1": values for name, values in to_arrays(fit_feature_distribution(np.eye(5), axes=2)).items()}
         for expected, arrays in {
             "it holds no arrays": {},
             "an array 'kernel', which is none of a gate's": good | {"kernel": np.zeros(1)},

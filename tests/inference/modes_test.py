@@ -3,8 +3,16 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.inference.modes import WAYS, Asked, Way, answers, answers_over, needed, way_named
-from dr_tf.inference.neighbours import build_bank
+from dr_tf.inference.modes import (
+    MODES,
+    ModeDefinition,
+    RequestedModes,
+    mode_definition,
+    needed,
+    score_batches,
+    score_images,
+)
+from dr_tf.inference.nearest_neighbours import build_neighbours
 from dr_tf.models.links import decoded
 from tests.inference import heads
 
@@ -40,11 +48,11 @@ def photograph(*corners):
 
 
 X = photograph([2, 0, 0], [0, 1, 0], [0, 0, 3], [1, 1, 0])
-BANK = build_bank([[2.0], [2.0], [9.0]], [1, 2, 0], 3)
+NEIGHBOURS = build_neighbours([[2.0], [2.0], [9.0]], [1, 2, 0], 3)
 
 
-def asked(*modes, head=HEAD):
-    return Asked.named(modes, {"grade": head}, "grade")
+def requested(*modes, head=HEAD):
+    return RequestedModes.named(modes, {"grade": head}, "grade")
 
 
 def read(of, mode, scores):
@@ -55,14 +63,14 @@ def read(of, mode, scores):
 class AnswersTest(unittest.TestCase):
     def test_plain_is_what_the_network_says(self):
         network = FirstPixel()
-        found = answers(network, asked("plain"), X)
+        found = score_images(network, requested("plain"), X)
         np.testing.assert_array_equal(found.scores["plain"], [[2, 0, 0]])
         np.testing.assert_array_equal(found.outputs["grade"], [[2, 0, 0]])
         self.assertEqual((network.calls, found.by_member), (1, None))
 
     def test_views_are_averaged_in_probability_and_looked_at_once(self):
-        network, of = FirstPixel(), asked("plain", "tta2", "tta4")
-        found = answers(network, of, X)
+        network, of = FirstPixel(), requested("plain", "tta2", "tta4")
+        found = score_images(network, of, X)
         by_view = HEAD.probabilities(X.reshape(4, 3))
         for mode, count in (("tta2", 2), ("tta4", 4)):
             np.testing.assert_allclose(read(of, mode, found.scores[mode]), by_view[None, :count].mean(axis=1))
@@ -71,13 +79,13 @@ class AnswersTest(unittest.TestCase):
 
     def test_a_mean_keeps_the_rank_of_what_is_all_but_certain(self):
         one, other = (photograph(*[[0, 0, -low]] * 4) for low in (20, 22))
-        of = asked("tta2")
-        p = [read(of, "tta2", answers(FirstPixel(), of, x).scores["tta2"])[0, 2] for x in (one, other)]
+        of = requested("tta2")
+        p = [read(of, "tta2", score_images(FirstPixel(), of, x).scores["tta2"])[0, 2] for x in (one, other)]
         self.assertAlmostEqual(p[0] / p[1], np.exp(2), places=3)
 
     def test_neighbours_vote(self):
-        of = asked("plain", "knn_majority", "knn")
-        found = answers(FirstPixel(), of, X, bank=BANK)
+        of = requested("plain", "knn_majority", "knn")
+        found = score_images(FirstPixel(), of, X, neighbours=NEIGHBOURS)
         shares = read(of, "knn_majority", found.scores["knn_majority"])
         np.testing.assert_allclose(shares, [[1 / 3] * 3], atol=1e-4)
         near = read(of, "knn", found.scores["knn"])[0]
@@ -86,10 +94,10 @@ class AnswersTest(unittest.TestCase):
     def test_votes_are_the_distribution_that_they_are_under_every_head(self):
         """Of one neighbour at 0 and one at the worst CORAL or a regression would make the grade between."""
         for head in (heads.Coral(), heads.Regression(), heads.Corn()):
-            bank = build_bank([[2.0], [2.0]], [0, 4], 5)
-            of = Asked.named(("knn_majority",), {"grade": head}, "grade")
+            neighbours = build_neighbours([[2.0], [2.0]], [0, 4], 5)
+            of = RequestedModes.named(("knn_majority",), {"grade": head}, "grade")
             network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
-            found = answers(network, of, X, bank=bank)
+            found = score_images(network, of, X, neighbours=neighbours)
             with self.subTest(head.name):
                 self.assertEqual(of.modes["knn_majority"][1], "softmax")
                 np.testing.assert_allclose(
@@ -98,34 +106,34 @@ class AnswersTest(unittest.TestCase):
 
     def test_views_of_an_ordinal_head_are_averaged_in_probability(self):
         """Half the views sure of 0, half sure of the worst: a mean of latents would say the grade between."""
-        of = Asked.named(("tta2",), {"grade": heads.Coral()}, "grade")
+        of = RequestedModes.named(("tta2",), {"grade": heads.Coral()}, "grade")
         apart = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
-        found = answers(lambda x: ({"grade": next(apart)}, np.zeros((1, 1))), of, X)
+        found = score_images(lambda x: ({"grade": next(apart)}, np.zeros((1, 1))), of, X)
         np.testing.assert_allclose(read(of, "tta2", found.scores["tta2"]), [[0.5, 0, 0, 0, 0.5]], atol=1e-6)
 
     def test_another_output_with_the_same_classes_is_read_by_its_own_link(self):
-        of = Asked.named(("plain", "proto"), BESIDE, "grade")
-        found = answers(FirstPixel(names=tuple(BESIDE)), of, X)
+        of = RequestedModes.named(("plain", "proto"), BESIDE, "grade")
+        found = score_images(FirstPixel(names=tuple(BESIDE)), of, X)
         np.testing.assert_array_equal(found.scores["proto"], [[2, 0]])
-        self.assertEqual(of.modes["proto"], (Way(output="proto"), "coral"))
+        self.assertEqual(of.modes["proto"], (ModeDefinition(output="proto"), "coral"))
         np.testing.assert_array_equal(found.outputs["edema"], [[-2, 0, 0]])
 
     def test_of_a_mean_its_parts_are_asked(self):
-        of = asked("plain+knn")
+        of = requested("plain+knn")
         self.assertEqual(list(of.modes), ["plain", "knn"])
-        self.assertEqual(list(answers(FirstPixel(), of, X, bank=BANK).scores), ["plain", "knn"])
+        self.assertEqual(list(score_images(FirstPixel(), of, X, neighbours=NEIGHBOURS).scores), ["plain", "knn"])
         self.assertEqual((of.views, of.votes), (1, {"ordinal"}))
 
     def test_an_ensembles_answer_is_a_distribution(self):
-        of = Asked.named(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
+        of = RequestedModes.named(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
         network = _Saying({"grade": np.log([[3.0, 1, 1, 1 / 3]])}, np.zeros((1, 1)))
-        scores = answers(network, of, X).scores["plain"]
+        scores = score_images(network, of, X).scores["plain"]
         self.assertEqual(of.modes["plain"][1], "softmax")
         np.testing.assert_allclose(read(of, "plain", scores), [[0.25, 0.25, 0, 0.25, 0.25]], atol=1e-6)
 
     def test_what_is_no_number_stays_none(self):
         x = np.concatenate([X, np.full_like(X, np.nan)])
-        scores = answers(FirstPixel(), asked("knn"), x, bank=BANK).scores["knn"]
+        scores = score_images(FirstPixel(), requested("knn"), x, neighbours=NEIGHBOURS).scores["knn"]
         np.testing.assert_array_equal(np.isfinite(scores).all(axis=1), [True, False])
 
 
@@ -143,22 +151,22 @@ class BatchesTest(unittest.TestCase):
     def test_batches_are_put_together_and_members_told_apart(self):
         logits = np.array([[[0.0, 0, 0]], [[0, 0, np.log(2)]]])
         network = FirstPixel(members={"grade": logits.repeat(2, axis=1)})
-        found = answers_over(network, asked("plain", "tta2"), [(X,), (X,)])
+        found = score_batches(network, requested("plain", "tta2"), [(X,), (X,)])
         self.assertEqual([found.scores["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
         self.assertEqual(found.outputs["grade"].shape, (2, 3))
         np.testing.assert_allclose(found.by_member[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
         self.assertEqual(found.by_view.shape, (2, 2, 3))
 
     def test_of_nothing_there_is_nothing(self):
-        found = answers_over(FirstPixel(), asked("plain"), [])
+        found = score_batches(FirstPixel(), requested("plain"), [])
         self.assertEqual([found.scores["plain"].shape, found.by_view.shape], [(0, 3), (1, 0, 3)])
 
     def test_nothing_can_be_joined_with_something_under_every_head(self):
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression()):
-            of = Asked.named(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
+            of = RequestedModes.named(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
             network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
-            some = answers(network, of, X, bank=build_bank([[2.0], [2.0]], [0, 4], 5))
-            none = answers_over(network, of, [], bank=None)
+            some = score_images(network, of, X, neighbours=build_neighbours([[2.0], [2.0]], [0, 4], 5))
+            none = score_batches(network, of, [], neighbours=None)
             with self.subTest(head.name):
                 self.assertEqual(
                     {mode: scores.shape[1] for mode, scores in none.scores.items()},
@@ -168,14 +176,14 @@ class BatchesTest(unittest.TestCase):
 
 class NamesTest(unittest.TestCase):
     def known(self, name, outputs=ONE, decides="grade"):
-        return way_named(name, outputs, decides)
+        return mode_definition(name, outputs, decides)
 
     def test_what_each_reads(self):
-        self.assertEqual(self.known("tta8"), Way(views=8))
-        self.assertEqual(self.known("knn_majority"), Way(vote="majority"))
-        self.assertEqual(self.known("proto", BESIDE), Way(output="proto"))
-        self.assertEqual(self.known("plain+knn+proto", BESIDE), Way(mean=("plain", "knn", "proto")))
-        self.assertEqual([mode for mode, way in WAYS.items() if way.vote], ["knn", "knn_majority"])
+        self.assertEqual(self.known("tta8"), ModeDefinition(views=8))
+        self.assertEqual(self.known("knn_majority"), ModeDefinition(vote="majority"))
+        self.assertEqual(self.known("proto", BESIDE), ModeDefinition(output="proto"))
+        self.assertEqual(self.known("plain+knn+proto", BESIDE), ModeDefinition(mean=("plain", "knn", "proto")))
+        self.assertEqual([mode for mode, way in MODES.items() if way.vote], ["knn", "knn_majority"])
 
     def test_of_a_mean_the_parts_are_needed_once(self):
         ways = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}

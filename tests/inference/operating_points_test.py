@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, norm
 
-from dr_tf.inference.fitting import UNKNOWN_PATIENTS
+from dr_tf.inference.fit_rule import UNKNOWN_PATIENTS
 from dr_tf.inference.operating_points import (
     guaranteed_rank,
     name_of,
@@ -90,7 +90,7 @@ class PointTest(unittest.TestCase):
         scores, truth = np.arange(1, 121) / 120, np.repeat([0, 1], [20, 100])
         for criterion, target in (("sensitivity", 0.9), ("specificity", 0.8), ("youden", None)):
             promised = operating_point(criterion, target, scores, truth)
-            plain = operating_point(criterion, target, scores, truth, unpromised="another network decides")
+            plain = operating_point(criterion, target, scores, truth, no_guarantee="another network decides")
             with self.subTest(criterion):
                 self.assertEqual(
                     dataclasses.replace(plain, guaranteed=promised.guaranteed, note=promised.note), promised
@@ -103,7 +103,7 @@ class PointTest(unittest.TestCase):
                     self.assertEqual(plain.note, promised.note)
 
     def test_of_too_few_patients_that_is_the_reason_told(self):
-        found = operating_point("sensitivity", 0.9, np.ones(3), np.ones(3), unpromised="another network decides")
+        found = operating_point("sensitivity", 0.9, np.ones(3), np.ones(3), no_guarantee="another network decides")
         self.assertRegex(found.note, "takes 29 patients, the calibration split has 3")
 
     def test_names_and_what_is_unknown(self):
@@ -178,7 +178,7 @@ class GuaranteeTest(unittest.TestCase):
                 scores, truth = per_patient(seen, np.ones(120, int), patients)
                 promised = operating_point("sensitivity", 0.9, scores, truth)
                 low[way] += np.searchsorted(whole[way], promised.threshold) / len(whole[way]) > 0.1
-        plain = operating_point("sensitivity", 0.9, scores, truth, unpromised=UNKNOWN_PATIENTS)
+        plain = operating_point("sensitivity", 0.9, scores, truth, no_guarantee=UNKNOWN_PATIENTS)
         self.assertEqual((promised.guaranteed, plain.guaranteed), (True, False))
         self.assertEqual(promised.threshold, plain.threshold)
         self.assertGreater(low["photographs"] / 1000, 0.08)
@@ -193,8 +193,8 @@ class GuaranteeTest(unittest.TestCase):
             by_folds = [least_squares(features[folds != fold], truth[folds != fold]) for fold in range(5)]
             scores = {"split": (others @ weights, truth_of_others)}
             scores["refit"] = np.einsum("nf,nf->n", features, np.array(by_folds)[folds]), truth
-            for way, answered in scores.items():
-                threshold = operating_point("sensitivity", 0.9, *answered).threshold
+            for way, scored in scores.items():
+                threshold = operating_point("sensitivity", 0.9, *scored).threshold
                 low[way] += norm.cdf((2 * weights[0] - threshold) / np.linalg.norm(weights)) < 0.9
         self.assertLess(low["split"] / 100, 0.05 + 0.065)
         self.assertGreater(low["refit"] / 100, 0.5)

@@ -4,7 +4,7 @@ import unittest
 
 from dr_tf.console import UserError
 from dr_tf.inference.patients import by_name, by_patient, read_table
-from tests.inference.made import decided
+from tests.inference.example_decisions import decided
 
 
 class NameTest(unittest.TestCase):

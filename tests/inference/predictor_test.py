@@ -14,14 +14,14 @@ from dr_tf.console import MISTAKE, UserError
 from dr_tf.data.records import open_records
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.case import Case
-from dr_tf.inference.modes import Asked, answers, answers_over
+from dr_tf.inference.modes import RequestedModes, score_batches, score_images
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.rule import Mode, Rule
-from dr_tf.inference.run import Run, load_run, read_bank
+from dr_tf.inference.run import Run, load_run, read_neighbours
 from tests import commands, tiny
 from tests.inference import heads
-from tests.inference.reading_test import PREPARATION, Deadly, photograph
+from tests.inference.prepare_images_test import PREPARATION, Deadly, photograph
 
 
 class PredictorTest(tf.test.TestCase):
@@ -45,9 +45,9 @@ class PredictorTest(tf.test.TestCase):
         records = open_records(tiny.records_root(), tiny.DATASET)
         rows = records.rows("test")
         images = np.stack([records.photograph(row) for row in rows])
-        answered = answers_over(self.run_of.network, self.predictor.asked, [(images,)])
+        scored = score_batches(self.run_of.network, self.predictor.asked, [(images,)])
         of_records = self.predictor.rule.decide(
-            answered.scores, cases=rows, distances=self.run_of.cloud.distance(answered.features)
+            scored.scores, cases=rows, distances=self.run_of.feature_distribution.distance(scored.features)
         )
         names = {row: records.columns["image_id"][row] for row in rows}
         root = tiny.records_root().parent / "photographs"
@@ -80,7 +80,9 @@ class PredictorTest(tf.test.TestCase):
         self.assertLessEqual(len(taken), 8)
 
     def test_far_from_training_is_not_graded(self):
-        with mock.patch.object(self.run_of.cloud.__class__, "distance", lambda cloud, f: np.full(len(f), 1e9)):
+        with mock.patch.object(
+            self.run_of.feature_distribution.__class__, "distance", lambda feature_distribution, f: np.full(len(f), 1e9)
+        ):
             decision = self.predictor.decide(tiny.photographs()[0])
         self.assertEqual((decision.action, decision.grade), ("retake", None))
         self.assertIn("unlike", decision.reason)
@@ -108,20 +110,20 @@ class PredictorTest(tf.test.TestCase):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]
         rule = self.run_of.rule
-        bank = read_bank(tiny.run_dir(), rule.asked("knn"), self.run_of.network)
+        neighbours = read_neighbours(tiny.run_dir(), rule.asked("knn"), self.run_of.network)
         for mode in ("tta4", "knn", "knn_majority"):
-            found = list(Predictor(self.run_of, mode=mode, bank=bank).decisions(paths))
+            found = list(Predictor(self.run_of, mode=mode, neighbours=neighbours).decisions(paths))
             self.assertNotAllClose([d.p_positive for d in found], plain)
             self.assertEqual({d.threshold for d in found}, {rule.operating_point(mode).threshold})
 
     def test_a_bank_is_read_only_where_somebody_votes(self):
-        self.assertIsNone(read_bank(tiny.run_dir(), self.predictor.rule.asked("tta4"), self.run_of.network))
+        self.assertIsNone(read_neighbours(tiny.run_dir(), self.predictor.rule.asked("tta4"), self.run_of.network))
 
     def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
         run, asked = self.run_of, self.run_of.rule.asked("tta4")
         x = np.stack([run.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
         for turned in (x[:, :, ::-1], x[:, ::-1], x[:, ::-1, ::-1]):
-            one, other = (answers(run.network, asked, of).scores["tta4"] for of in (x, turned))
+            one, other = (score_images(run.network, asked, of).scores["tta4"] for of in (x, turned))
             self.assertAllClose(one, other, atol=1e-4)
 
     def test_a_mode_that_was_not_fitted_is_refused(self):
@@ -251,7 +253,7 @@ class CasesTest(tf.test.TestCase):
 
     def test_what_is_asked_is_what_the_rule_was_fitted_for(self):
         predictor = Predictor(_run(paired=False))
-        self.assertEqual(predictor.asked, Asked.named(("plain",), predictor.rule.heads, "eye"))
+        self.assertEqual(predictor.asked, RequestedModes.named(("plain",), predictor.rule.heads, "eye"))
 
 
 class CommandTest(tf.test.TestCase):

@@ -6,11 +6,11 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.inference.fitting import Truth, fit_rule
+from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule_file import read_rule, write_rule
 from tests.inference import heads
-from tests.inference.drawn import NATURAL, drawn, fitted, fitted_on_labels
+from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels
 
 PREPARATION = Preparation(records="a/512-plain-q95", size=512, enhancement="plain", quality=95, image_size=256)
 MODES = ("plain", "knn", "tta4", "proto", "plain+knn")
@@ -25,9 +25,9 @@ def whole_rule():
     risks = five[:, :3].argmax(axis=1)
     told = {"proto": five, "edema": five[:, 1:4]}
     rule = fit_rule(
-        outputs, "grade", scores, Truth(grades, grades >= 2, names, others={"proto": grades, "edema": risks}),
+        outputs, "grade", scores, CalibrationLabels(grades, grades >= 2, names, others={"proto": grades, "edema": risks}),
         modes=MODES, train_prior=NATURAL, prior="uniform", distances=np.arange(80), outputs=told,
-        other_priors={"proto": NATURAL, "edema": [0.6, 0.3, 0.1]}, unpromised="nobody knows the patients",
+        other_priors={"proto": NATURAL, "edema": [0.6, 0.3, 0.1]}, no_guarantee="nobody knows the patients",
     )  # fmt: skip
     return rule, scores, told
 
@@ -65,8 +65,10 @@ class FileTest(unittest.TestCase):
             with self.subTest(mode):
                 self.assertEqual(*found)
                 self.assertEqual(list(found[1][0].others), ["proto", "edema"])
-        self.assertEqual([again.asked(mode).modes for mode in MODES], [rule.asked(mode).modes for mode in MODES])
-        self.assertEqual((again.others, again.unpromised), (rule.others, "nobody knows the patients"))
+        self.assertEqual(
+            [again.requested(mode).modes for mode in MODES], [rule.requested(mode).modes for mode in MODES]
+        )
+        self.assertEqual((again.others, again.no_guarantee), (rule.others, "nobody knows the patients"))
         self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
 
     def test_a_rule_at_another_prevalence_comes_back(self):
@@ -152,7 +154,7 @@ class BrokenTest(unittest.TestCase):
         self.refused(
             self.whole.replace('"gradable_from": 0.5', '"gradable_from": 1e999'), "stands where a number belongs"
         )
-        for name in ("heads", "decides", "unpromised", "modes", "others", "gates", "photographs"):
+        for name in ("heads", "decides", "no_guarantee", "modes", "others", "gates", "photographs"):
             self.refused(self.broken(name, without=True), f"'{name}' is missing")
 
     def test_the_fit_of_a_mode(self):
@@ -204,7 +206,7 @@ class BrokenTest(unittest.TestCase):
 
     def test_a_number_of_views_that_is_written_otherwise_is_the_same(self):
         self.path.write_text(self.broken("modes", "tta4", "way", "views", value=4.0))
-        self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].asked("tta4").views), "4")
+        self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].requested("tta4").views), "4")
 
     def test_what_is_told_besides(self):
         for place, value, said in (

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from dr_tf.console import UserError
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.decision import Answer, Shown
-from dr_tf.inference.fitting import fit_rule
-from dr_tf.inference.modes import Way
+from dr_tf.inference.decision import ImageInfo, LabelDecision
+from dr_tf.inference.fit_rule import fit_rule
+from dr_tf.inference.modes import ModeDefinition
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.rule import UNLIKE, Mode, OtherOutput, Rule
 from tests.inference import heads
-from tests.inference.drawn import NATURAL, drawn, fitted, fitted_on_labels, truth_of
+from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels, truth_of
 
 LN2, LN3 = np.log(2), np.log(3)
 LABELS = ("odir_N", "odir_D", "odir_G")
-GOOD = Shown("a.jpg", 0.9)
+GOOD = ImageInfo("a.jpg", 0.9)
 
 
 def point(threshold):
@@ -59,7 +59,7 @@ class DecideTest(unittest.TestCase):
         (decision,) = binary_rule(0.3).decide([[LN2]], cases=["a.jpg"])
         self.assertAlmostEqual(decision.p_positive, 4 / 13)
         self.assertEqual((decision.action, decision.grade, decision.gradable), ("refer", None, True))
-        self.assertEqual(decision.answers, {"referable": Answer(decision.p_positive, 0.3, yes=True)})
+        self.assertEqual(decision.label_decisions, {"referable": LabelDecision(decision.p_positive, 0.3, yes=True)})
         self.assertEqual(list(decision.probabilities), ["no", "yes"])
         self.assertAlmostEqual(decision.probabilities["no"], 9 / 13)
         self.assertEqual((decision.case, decision.images, decision.missing), ("a.jpg", {}, ()))
@@ -86,12 +86,12 @@ class DecideTest(unittest.TestCase):
         self.assertEqual([r.decide([[LN2]], cases=["a"])[0].action for r in (rule, other)], ["refer", "clear"])
 
     def test_what_cannot_be_graded_is_taken_again_and_has_no_grade(self):
-        dark = Shown("a", 0.2, "too dark")
+        dark = ImageInfo("a", 0.2, "too dark")
         rule = binary_rule(0.01, distance_limit=5.0)
         found = rule.decide(
             np.array([[3.0]] * 5 + [[np.nan]]),
             cases=list("abcdef"),
-            images=[{"": dark}, {"": GOOD}, {"": GOOD}, {"": Shown("d")}, {"": GOOD}, {"": GOOD}],
+            images=[{"": dark}, {"": GOOD}, {"": GOOD}, {"": ImageInfo("d")}, {"": GOOD}, {"": GOOD}],
             distances=[1, 6, 5, 1, np.nan, 1],
         )
         self.assertEqual([d.action for d in found], ["retake", "retake", "refer", "refer", "retake", "retake"])
@@ -102,7 +102,7 @@ class DecideTest(unittest.TestCase):
         self.assertGreater(found[0].p_positive, 0.5)
 
     def test_how_bad_a_photograph_may_be_is_the_rules_to_say(self):
-        dark, blurred = Shown("a", 0.2, "too dark"), Shown("a", 0.6)
+        dark, blurred = ImageInfo("a", 0.2, "too dark"), ImageInfo("a", 0.6)
         for gradable_from, reasons in ((0.1, ("", "")), (0.7, ("too dark", "gradability 0.60 is below 0.70"))):
             rule = binary_rule(gradable_from=gradable_from)
             found = rule.decide([[1.0]] * 2, cases="ab", images=[{"": dark}, {"": blurred}])
@@ -119,15 +119,20 @@ class DecideTest(unittest.TestCase):
         head, prior = heads.Coral(), (0.2,) * 5
         modes = {
             "plain": mode_of(head, 0.5, prior),
-            "knn": mode_of(head, 0.5, prior, calibration=Calibration("softmax"), way=Way(vote="ordinal")),
+            "knn": mode_of(head, 0.5, prior, calibration=Calibration("softmax"), way=ModeDefinition(vote="ordinal")),
             "plain+knn": mode_of(
-                head, 0.5, prior, calibration=Calibration("softmax"), way=Way(mean=("plain", "knn")), under=prior
+                head,
+                0.5,
+                prior,
+                calibration=Calibration("softmax"),
+                way=ModeDefinition(mean=("plain", "knn")),
+                under=prior,
             ),
         }
         rule = dataclasses.replace(rule_of(head, modes["plain"], prior), modes=modes)
-        self.assertEqual(rule.asked().modes, {"plain": (Way(), "coral")})
-        of_both = {"plain": (Way(), "coral"), "knn": (Way(vote="ordinal"), "softmax")}
-        self.assertEqual(rule.asked("plain+knn").modes, of_both)
+        self.assertEqual(rule.requested().modes, {"plain": (ModeDefinition(), "coral")})
+        of_both = {"plain": (ModeDefinition(), "coral"), "knn": (ModeDefinition(vote="ordinal"), "softmax")}
+        self.assertEqual(rule.requested("plain+knn").modes, of_both)
         scores = {"plain": [[0.0, -1, -2, -3]], "knn": np.log([[0.1, 0.1, 0.1, 0.1, 0.6]])}
         mean = np.add(head.probabilities(scores["plain"]), [[0.1, 0.1, 0.1, 0.1, 0.6]]) / 2
         (decision,) = rule.decide(scores, cases=["a"], mode="plain+knn")
@@ -140,9 +145,9 @@ class LabelsTest(unittest.TestCase):
         rule = label_rule(N=0.8, D=0.5, G=0.4)
         (decision,) = rule.decide([[LN3, LN3, LN3]], cases=["a"])
         probabilities = [0.75, 0.75, 3 / 7]
-        np.testing.assert_allclose([decision.answers[name].probability for name in LABELS], probabilities)
-        self.assertEqual([decision.answers[name].threshold for name in LABELS], [0.8, 0.5, 0.4])
-        self.assertEqual([decision.answers[name].yes for name in LABELS], [False, True, True])
+        np.testing.assert_allclose([decision.label_decisions[name].probability for name in LABELS], probabilities)
+        self.assertEqual([decision.label_decisions[name].threshold for name in LABELS], [0.8, 0.5, 0.4])
+        self.assertEqual([decision.label_decisions[name].yes for name in LABELS], [False, True, True])
         np.testing.assert_allclose([decision.probabilities[label] for label in "NDG"], probabilities)
         self.assertEqual((decision.p_positive, decision.threshold, decision.grade), (0.75, 0.5, None))
 
@@ -150,11 +155,11 @@ class LabelsTest(unittest.TestCase):
         for logits, action in (([9, -9, 9], "clear"), ([-9, 9, -9], "refer")):
             (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([logits], cases=["a"])
             self.assertEqual(decision.action, action)
-            self.assertEqual([answer.yes for answer in decision.answers.values()], [x > 0 for x in logits])
+            self.assertEqual([answer.yes for answer in decision.label_decisions.values()], [x > 0 for x in logits])
 
     def test_one_label_that_is_no_number_is_no_answer(self):
         (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([[np.nan, 9, 9]], cases=["a"])
-        self.assertEqual((decision.action, decision.answers), ("retake", {}))
+        self.assertEqual((decision.action, decision.label_decisions), ("retake", {}))
 
     def test_uncertainty_is_the_mean_over_labels(self):
         (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([[0.0, 800, -800]], cases=["a"])
@@ -167,18 +172,18 @@ class PairTest(unittest.TestCase):
         return decision
 
     def test_both_eyes_are_one_answer(self):
-        decision = self.decide({"left": GOOD, "right": Shown("b.jpg", 0.8)})
+        decision = self.decide({"left": GOOD, "right": ImageInfo("b.jpg", 0.8)})
         self.assertEqual((decision.action, decision.reason, decision.missing), ("refer", "", ()))
         self.assertEqual([image.photograph for image in decision.images.values()], ["a.jpg", "b.jpg"])
 
     def test_one_eye_that_cannot_be_graded_is_named_and_taken_again(self):
-        decision = self.decide({"left": Shown("a", 0.1, "too dark"), "right": GOOD})
+        decision = self.decide({"left": ImageInfo("a", 0.1, "too dark"), "right": GOOD})
         self.assertEqual((decision.action, decision.gradable), ("retake", False))
         self.assertEqual(decision.reason, "left eye: too dark")
 
     def test_both(self):
-        unread = Shown("b", reason="not a file")
-        decision = self.decide({"left": Shown("a", 0.1, "too dark"), "right": unread})
+        unread = ImageInfo("b", reason="not a file")
+        decision = self.decide({"left": ImageInfo("a", 0.1, "too dark"), "right": unread})
         self.assertEqual(decision.reason, "left eye: too dark; right eye: not a file")
 
     def test_an_eye_that_nobody_photographed_is_missing_and_no_reason(self):
@@ -214,7 +219,7 @@ class OthersTest(unittest.TestCase):
 
     def test_only_where_the_case_can_be_graded(self):
         rule = self.rule(heads.Softmax(), heads.Edema())
-        outputs, dark = {"other": [[0, 0, 9.0]]}, {"": Shown("a", 0.1, "too dark")}
+        outputs, dark = {"other": [[0, 0, 9.0]]}, {"": ImageInfo("a", 0.1, "too dark")}
         (decision,) = rule.decide(np.zeros((1, 5)), cases=["a"], outputs=outputs, images=[dark])
         self.assertEqual((decision.others, decision.likeliest("other")), ({}, None))
 
@@ -293,8 +298,8 @@ class PrevalenceTest(unittest.TestCase):
         one, other = (r.decide(rows, cases=range(len(rows))) for r in (rule, moved))
         self.assertEqual([d.action for d in one], [d.action for d in other])
         self.assertEqual(
-            [[answer.yes for answer in d.answers.values()] for d in one],
-            [[answer.yes for answer in d.answers.values()] for d in other],
+            [[answer.yes for answer in d.label_decisions.values()] for d in one],
+            [[answer.yes for answer in d.label_decisions.values()] for d in other],
         )
         self.assertGreater(len(rows), 390)
 

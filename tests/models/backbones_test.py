@@ -18,8 +18,8 @@ from dr_tf.models.classifier import classifier
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.softmax import Softmax
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
-from dr_tf.models.layers.exchange import own, plain
 from dr_tf.models.layers.pointwise import SteppedConv2D
+from dr_tf.models.layers.replace_layers import own, plain
 from dr_tf.models.stages import feature_maps, stage_of, stages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

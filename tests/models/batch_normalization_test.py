@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
-from dr_tf.models.layers.exchange import own
+from dr_tf.models.layers.replace_layers import own
 
 SHAPE = (4, 6, 5, 3)
 

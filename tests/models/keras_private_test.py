@@ -97,9 +97,9 @@ class KerasPrivateTest(unittest.TestCase):
         used = {name for _, name, _ in _attributes(LIST)}
         used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and _is_private(node.name)}
         self.assertEqual(used, set(_things()))
-        explained = " ".join(ast.get_docstring(node) for node in tree.body if hasattr(node, "body"))
+        explain_crops = " ".join(ast.get_docstring(node) for node in tree.body if hasattr(node, "body"))
         for name in used:
-            self.assertIn(f"`{name}", explained)
+            self.assertIn(f"`{name}", explain_crops)
 
     def test_keras_is_bounded_above_by_the_minor_version_after_the_one_here(self):
         asked = re.search(r'"keras>=[\d.]+,<(\d+)\.(\d+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))

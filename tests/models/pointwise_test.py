@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.models.layers.exchange import own
 from dr_tf.models.layers.pointwise import SteppedConv2D
+from dr_tf.models.layers.replace_layers import own
 
 
 def _model(padding, side):

@@ -16,8 +16,8 @@ from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.cache import DiskCache
 from dr_tf.training import feature_bank
-from dr_tf.training.feed import Feed
-from dr_tf.training.roles import split_roles
+from dr_tf.training.data_roles import split_roles
+from dr_tf.training.training_data import TrainingData
 from tests import tiny, tiny_pairs
 
 CONFIG = (
@@ -105,7 +105,7 @@ class FeatureBankTest(tf.test.TestCase):
         keras.utils.set_random_seed(0)
         model = experiment.model(heads=experiment.heads)
         before = set((self.folder / "bank").glob("*"))
-        feature_bank.cut(model, Feed(experiment, records, split_roles(records, experiment.head), 64))
+        feature_bank.cut(model, TrainingData(experiment, records, split_roles(records, experiment.head), 64))
         return set((self.folder / "bank").glob("*")) - before
 
     def test_a_bank_is_found_again_and_a_stale_one_is_not(self):
@@ -126,7 +126,7 @@ class FeatureBankTest(tf.test.TestCase):
 
     def test_a_whole_bank_is_not_computed_again(self):
         self._train("first", "train.epochs = 1")
-        with mock.patch.object(feature_bank.FeatureFeed, "_compute") as computed:
+        with mock.patch.object(feature_bank.StoredFeatureData, "_compute") as computed:
             self._train("again", "train.epochs = 1", "optimization.learning_rate = 1e-3")
         computed.assert_not_called()
 

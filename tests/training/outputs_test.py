@@ -17,9 +17,9 @@ import tensorflow as tf
 import evaluate
 import train
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.table import read_predictions
+from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.inference.predictor import Predictor
-from dr_tf.inference.run import load_run, read_answered
+from dr_tf.inference.run import load_run, read_scored_rows
 from dr_tf.models.classifier import FEATURES
 from dr_tf.training.train import load_weights
 from tests import tiny
@@ -109,21 +109,21 @@ class EdemaTest(tf.test.TestCase):
         self.assertEqual(broken.others, {})
 
     def test_what_was_held_out_is_what_is_told(self):
-        run, (held_out, _) = load_run(self.fold), read_answered(self.fold / "held_out.npz")
+        run, (held_out, _) = load_run(self.fold), read_scored_rows(self.fold / "held_out.npz")
         records = open_records(self.folder / "records", DATASET)
         outputs, features = run.network(np.stack([records.photograph(row) for row in held_out.rows]))
         for name, logits in outputs.items():
             self.assertAllClose(logits, held_out.outputs[name], atol=1e-5)
-        self.assertAllClose(run.cloud.distance(features), held_out.distances, rtol=1e-3)
+        self.assertAllClose(run.feature_distribution.distance(features), held_out.distances, rtol=1e-3)
 
     def test_a_split_is_evaluated(self):
-        flags = ["--records", self.folder / "records", "--run_dir", self.fold, "--rounds", 20]
+        flags = ["--records", self.folder / "records", "--run_dir", self.fold, "--bootstrap_samples", 20]
         said = _quietly(evaluate.main, *flags, "--split", "validation")
         self.assertIn("joint_accuracy", said)
         self._agree(self.fold / "evaluation" / "edema-64-plain-q95-validation")
 
     def test_folds_are_evaluated(self):
-        _quietly(evaluate.main, *_of(self.folder), "--split", "folds", "--rounds", 20)
+        _quietly(evaluate.main, *_of(self.folder), "--split", "folds", "--bootstrap_samples", 20)
         metrics = self._agree(self.folder / "run" / "evaluation" / "edema-64-plain-q95-folds")
         pooled = json.loads((self.folder / "run" / "out_of_fold.json").read_text())
         self.assertIn("dme_accuracy", pooled)
@@ -175,7 +175,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertEqual((found.rule.head.positive, list(found.rule.others)), ("referable_or_dme", ["grade", "dme"]))
         rule = dataclasses.replace(found.rule, gradable_from=0.0, distance_limit=None)
         decision = Predictor(dataclasses.replace(found, rule=rule)).decide(tiny.photographs()[0])
-        self.assertEqual(list(decision.answers), ["referable_or_dme"])
+        self.assertEqual(list(decision.label_decisions), ["referable_or_dme"])
         self.assertEqual(decision.grade, decision.likeliest("grade"))
         self.assertEqual(set(decision.others), {"grade", "dme"})
 

@@ -17,7 +17,7 @@ import evaluate
 from dr_tf import predict
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.table import read_predictions
+from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.explain import __main__ as explain
 from dr_tf.grades import ODIR_LABELS
 from dr_tf.inference.case import Case, pairs
@@ -52,10 +52,10 @@ class PairsTest(tf.test.TestCase):
         self.assertEqual(list(points), [f"odir_{letter}" for letter in ODIR_LABELS])
         self.assertGreater(len({of["youden"]["threshold"] for of in points.values()}), 1)
         (decision,) = self._open().decisions(pairs([self.folder / f"2_{eye}.jpg" for eye in ("left", "right")]))
-        self.assertLen(decision.answers, 8)
-        self.assertEqual(decision.action, "refer" if decision.answers["odir_D"].yes else "clear")
+        self.assertLen(decision.label_decisions, 8)
+        self.assertEqual(decision.action, "refer" if decision.label_decisions["odir_D"].yes else "clear")
         for letter in ODIR_LABELS:
-            answer = decision.answers[f"odir_{letter}"]
+            answer = decision.label_decisions[f"odir_{letter}"]
             self.assertEqual(answer.probability, decision.probabilities[letter])
             self.assertEqual(answer.threshold, points[f"odir_{letter}"]["sensitivity_0.9"]["threshold"])
 
@@ -70,7 +70,7 @@ class PairsTest(tf.test.TestCase):
         decision = self._open().decide(case)
         self.assertEqual((decision.action, decision.gradable), ("retake", False))
         self.assertRegex(decision.reason, "^right eye: ")
-        self.assertLen(decision.answers, 8)  # by the left eye alone
+        self.assertLen(decision.label_decisions, 8)  # by the left eye alone
         gated = self.predictor.decide(Case("x", {eye: (self.folder / f"4_{eye}.jpg",) for eye in ("left", "right")}))
         self.assertEqual(gated.reason, "left eye: out of focus; right eye: out of focus")
 
@@ -100,14 +100,14 @@ class PairsTest(tf.test.TestCase):
             found = json.loads((pathlib.Path(output) / "explanations.json").read_text())
             self.assertEqual([of["case"] for of in found["cases"]], ["4", "5"])
             self.assertEqual([len(of["images"]) for of in found["cases"]], [2, 1])
-            both, one = (cv2.imread(f"{output}/{name}.explained.jpg") for name in (4, 5))
+            both, one = (cv2.imread(f"{output}/{name}.explain_crops.jpg") for name in (4, 5))
             self.assertEqual(both.shape[1], 3 * 480)  # the eyes stand one above the other
             self.assertGreater(both.shape[0], 1.5 * one.shape[0] * both.shape[1] / one.shape[1] - 200)
-            self.assertIn("4.explained.jpg", (pathlib.Path(output) / "explanations.html").read_text())
+            self.assertIn("4.explain_crops.jpg", (pathlib.Path(output) / "explanations.html").read_text())
 
     def test_measured_is_deployed(self):
         for mode in ("plain", "tta2", "knn"):
-            arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--rounds", 20]
+            arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--bootstrap_samples", 20]
             _quietly(evaluate.main, *arguments, "--split", "validation", "--mode", mode)
             folder = (
                 self.run_dir
@@ -121,7 +121,7 @@ class PairsTest(tf.test.TestCase):
             self.assertEqual([d.action for d in decisions], found.action.tolist())
             self.assertEqual([d.reason for d in decisions], found.reason.tolist())
             self.assertAllClose([list(d.probabilities.values()) for d in decisions], found.probabilities, atol=1e-5)
-            self.assertAllEqual([[a.yes for a in d.answers.values()] for d in decisions], found.decided)
+            self.assertAllEqual([[a.yes for a in d.label_decisions.values()] for d in decisions], found.decided)
             self.assertAllClose([d.distance for d in decisions], found.distance, rtol=1e-4)
         metrics = json.loads((folder / "metrics.json").read_text())
         self.assertContainsSubset({"f1_macro", "odir_score", "auroc/D", "sensitivity_deployed"}, metrics)

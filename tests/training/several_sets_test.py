@@ -15,7 +15,7 @@ import train
 from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.external import REASONS, own_records, shared_photographs
+from dr_tf.evaluation.protocol.external import REASONS, own_records, shared_photographs
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run, read_calibration
 from tests import tiny
@@ -88,13 +88,13 @@ class SeveralSetsTest(tf.test.TestCase):
         self._refused("is a run of another config .*left out = not looked for", "--audit", "off")
 
     def test_it_is_evaluated_on_both_with_a_slice_each(self):
-        arguments = ["--run_dir", self.folder / "run", "--records", self.records, "--rounds", 20]
+        arguments = ["--run_dir", self.folder / "run", "--records", self.records, "--bootstrap_samples", 20]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main([str(argument) for argument in arguments])
         folder = self.folder / "run" / "evaluation" / f"{BOTH.replace('/', '-')}-test"
         metrics = json.loads((folder / "metrics.json").read_text())
         self.assertEqual((metrics["dataset"], metrics["n"]), (BOTH, 15 + 6))
-        found = {(part["slice"], part["value"]): part["n"] for part in metrics["slices"]}
+        found = {(part["subgroup"], part["value"]): part["n"] for part in metrics["subgroups"]}
         self.assertEqual((found["dataset", "tiny"], found["dataset", "twin"]), (15, 6))
 
     def test_of_one_of_its_sets_only_the_test_split_was_not_fitted(self):

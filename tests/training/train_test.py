@@ -48,7 +48,7 @@ class TrainTest(tf.test.TestCase):
         train.main([str(argument) for argument in arguments])
 
     def _refused(self, expected, *bindings, **options):
-        """The one line that a person is answered with."""
+        """The one line that a person is scored with."""
         with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
             self._train(*bindings, **options)
         self.assertRegex(str(caught.exception), expected)
@@ -250,8 +250,8 @@ class TrainTest(tf.test.TestCase):
 class FeedTest(tf.test.TestCase):
     def test_the_prevalence_that_weights_of_labels_leave(self):
         """By hand: 4 examples, of whom one has both labels; balanced weights are 4 / (2 * 3) and 4 / (2 * 1)."""
-        from dr_tf.training.feed import Feed
-        from dr_tf.training.roles import class_weights
+        from dr_tf.training.data_roles import class_weights
+        from dr_tf.training.training_data import TrainingData
 
         strata = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
         fitted, by_class = class_weights("balanced", strata, 2)
@@ -261,10 +261,10 @@ class FeedTest(tf.test.TestCase):
         feed = mock.Mock(order=mock.Mock(prior=(0.75, 0.25)))
         feed.experiment.head.exclusive = False
         weighted = (strata * fitted[:, None]).sum(axis=0) / fitted.sum()
-        self.assertAllClose(Feed._shifted(feed, strata, fitted, by_class), weighted)
+        self.assertAllClose(TrainingData._shifted(feed, strata, fitted, by_class), weighted)
 
     def test_the_prior_that_class_weights_leave(self):
-        from dr_tf.training.roles import class_weights
+        from dr_tf.training.data_roles import class_weights
 
         strata = np.array([0, 0, 0, 1])
         _, by_class = class_weights("balanced", strata, 2)

@@ -5,10 +5,10 @@ import io
 
 import numpy as np
 
-from dr_tf.evaluation.calibration_error import reliability, top_label
-from dr_tf.evaluation.proportions import wilson
+from dr_tf.evaluation.metrics.calibration_error import reliability, top_label
+from dr_tf.evaluation.report.display_names import NAMES, thresholds
 from dr_tf.evaluation.report.style import ACCENT, ALARM, INK, LINE, QUIET, SECOND
-from dr_tf.evaluation.report.words import NAMES, thresholds
+from dr_tf.evaluation.statistics.proportions import wilson
 
 COLOURS = (ACCENT, SECOND, "#5b7f3b", "#7a4f9a", QUIET)
 _RC = {

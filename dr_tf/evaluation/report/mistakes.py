@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 
-from dr_tf.evaluation.report.words import number, positive, text
+from dr_tf.evaluation.report.display_names import number, positive, text
 
 SIDE = 320
 EACH = 10
@@ -61,7 +61,7 @@ def _told(p, colours):
 
 
 def _card(p, row, photographs, overlaid):
-    lines = [_said("Truth", p.truth[row], p), _said("Decided", p.decided[row], p)]
+    lines = [_said("CalibrationLabels", p.truth[row], p), _said("Decided", p.decided[row], p)]
     if p.intervals is not None:
         low, high = p.intervals[row]
         whole = p.classes[low] if low == high else f"{p.classes[low]} to {p.classes[high]}"

@@ -1,7 +1,7 @@
 """The outputs that are told beside the one that decides, such as the risk of macular edema."""
 
+from dr_tf.evaluation.report.display_names import OTHER_OUTPUTS, text
 from dr_tf.evaluation.report.tables import confusion_table, figure_table
-from dr_tf.evaluation.report.words import OTHER_OUTPUTS, text
 
 
 def other_outputs_section(metrics):

@@ -1,11 +1,22 @@
 """The page itself: sections in the order in which a reader asks."""
 
-from dr_tf.evaluation.report.card import ModelCard, card_list
 from dr_tf.evaluation.report.charts import charts, svg
-from dr_tf.evaluation.report.intervals import intervals_section
+from dr_tf.evaluation.report.comparisons import copies_section, external_section, folds_section, shifted_section
+from dr_tf.evaluation.report.conformal import intervals_section
+from dr_tf.evaluation.report.display_names import (
+    HEADLINES,
+    NAMES,
+    TABLES,
+    count,
+    interval,
+    number,
+    positive,
+    text,
+    thresholds,
+)
 from dr_tf.evaluation.report.mistakes import mistake_pages
+from dr_tf.evaluation.report.model_card import ModelCard, card_list
 from dr_tf.evaluation.report.other_outputs import other_outputs_section
-from dr_tf.evaluation.report.sides import copies_section, external_section, folds_section, shifted_section
 from dr_tf.evaluation.report.style import CSS
 from dr_tf.evaluation.report.tables import (
     bar,
@@ -17,7 +28,6 @@ from dr_tf.evaluation.report.tables import (
     short_method,
     slice_table,
 )
-from dr_tf.evaluation.report.words import HEADLINES, NAMES, TABLES, count, interval, number, positive, text, thresholds
 from dr_tf.inference.decision import ACTIONS
 
 
@@ -129,11 +139,11 @@ def _who(metrics):
         f"{metrics['unit'].capitalize()}s": f"{metrics['n']:,}",
         "Patients": f"{metrics['patients']:,}"
         + ("" if metrics["patients_known"] else ", not known for all: see caveats"),
-        "Truth": classes,
+        "CalibrationLabels": classes,
         "Positive": f"{positive(metrics['positive'])}: {metrics['positives']:,} of {known:,}",
         "Operating point": f"referred where the probability is at least {thresholds(metrics['thresholds'])}",
         "Left out": excluded,
-        "Looks": f"{metrics['looks']} at this split so far" if metrics.get("looks") else "",
+        "Looks": f"{metrics['looks']} at this split so far" if metrics.get("test_evaluations") else "",
     }
     lines = {title: line for title, line in lines.items() if line}
     return f"<dl>{''.join(f'<dt>{title}</dt><dd>{text(line)}</dd>' for title, line in lines.items())}</dl>"
@@ -195,18 +205,18 @@ def _referral(drawn):
 
 
 def _slices(metrics):
-    if not metrics["slices"]:
+    if not metrics["subgroups"]:
         return ""
-    parts = {(part["slice"], part["value"]): part for part in metrics["slices"]}
+    parts = {(part["subgroup"], part["value"]): part for part in metrics["subgroups"]}
     worst = [
-        _worst(figure, parts[tuple(worst)]) for figure, worst in metrics["worst_slices"].items() if worst is not None
+        _worst(figure, parts[tuple(worst)]) for figure, worst in metrics["worst_subgroups"].items() if worst is not None
     ]
     told = (
         "<p>“Lower” means lower than all other photographs of known value, after correcting for the number of comparisons. "
-        "Nothing is said of slices with too few patients.</p>"
+        "Nothing is said of subgroups with too few patients.</p>"
     )
     shown = ("sensitivity", "specificity", "auroc", "accuracy", "exact_match")
-    return f"<p>{'<br>'.join(worst)}</p>{told}{slice_table(metrics['slices'], shown)}"
+    return f"<p>{'<br>'.join(worst)}</p>{told}{slice_table(metrics['subgroups'], shown)}"
 
 
 def _worst(name, part):
@@ -219,7 +229,7 @@ def _worst(name, part):
 def _explanations(scorecard):
     if not scorecard:
         return ""
-    from dr_tf.evaluation.report.reasons import reasons_section  # TensorFlow comes with it
+    from dr_tf.evaluation.report.explanations import reasons_section  # TensorFlow comes with it
 
     return reasons_section(scorecard)
 
@@ -230,7 +240,7 @@ def _method(metrics):
     )
     return (
         f"<p>All intervals are 95 %. Several photographs of one patient are never taken for independent: the bootstrap draws "
-        f"patients ({metrics['rounds']:,} rounds, seed {metrics['seed']}, percentiles, not stratified); Obuchowski’s variance "
+        f"patients ({metrics['bootstrap_samples']:,} bootstrap_samples, seed {metrics['seed']}, percentiles, not stratified); Obuchowski’s variance "
         "clusters AUROC by patient. With one photograph a patient, proportions have Wilson’s interval and AUROC DeLong’s "
         "variance on the logit. Calibration errors are corrected for the noise of their bins, which counts as error whatever "
         f"its sign.</p><p class='quiet'>Methods on this page: {text('; '.join(methods))}.</p>"

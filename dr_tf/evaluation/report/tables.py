@@ -1,7 +1,7 @@
 """Tables of figures with their intervals as bars, and confusion matrices. All of it HTML, so that it can be read aloud,
 copied, and folded on a phone."""
 
-from dr_tf.evaluation.report.words import (
+from dr_tf.evaluation.report.display_names import (
     NAMES,
     OF_CLASSES,
     class_name,
@@ -116,7 +116,7 @@ def confusion_table(matrix, names, caption, *, decided=None, right=True):
         cells = "".join(_cell(n, n / total if total else 0, right=right and i == j) for j, n in enumerate(row))
         rows += f'<tr><th scope="row">{short[i]}{text(name)}<br>{total:,}</th>{cells}</tr>'
     return (
-        f'<div class="scroll"><table class="confusion"><caption>{text(caption)}</caption><thead><tr><th>Truth ↓ '
+        f'<div class="scroll"><table class="confusion"><caption>{text(caption)}</caption><thead><tr><th>CalibrationLabels ↓ '
         f"&nbsp; Decided →</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -137,13 +137,13 @@ def label_table(labels):
     return plain_table(rows, ("Label", "Found", "Missed", "Wrongly given", "Rightly not"), kind="fold dense")
 
 
-def slice_table(slices, figures):
+def slice_table(subgroups, figures):
     """A row a slice; bars and verdicts of the `figures` that were judged."""
-    shown = [name for name in figures if any(name in part["figures"] for part in slices)]
+    shown = [name for name in figures if any(name in part["figures"] for part in subgroups)]
     rows = "".join(
-        f'<tr><td class="name">{text(part["slice"])}: {text(part["value"])}<small>n {part["n"]:,}, '
+        f'<tr><td class="name">{text(part["subgroup"])}: {text(part["value"])}<small>n {part["n"]:,}, '
         f"{part['patients']:,} patients</small></td>{''.join(_slice_cell(part, name) for name in shown)}</tr>"
-        for part in slices
+        for part in subgroups
     )
     return plain_table(rows, ("Slice", *(NAMES[name][0] for name in shown)), kind="fold dense")
 

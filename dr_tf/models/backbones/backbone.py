@@ -8,7 +8,7 @@ import keras
 from dr_tf.console import UserError
 from dr_tf.models.keras_private import made_by
 from dr_tf.models.layers.batch_normalization import batch_norms
-from dr_tf.models.layers.exchange import finalize, own_layer
+from dr_tf.models.layers.replace_layers import finalize, own_layer
 from dr_tf.models.stages import feature_maps, freeze, mark, stages
 
 

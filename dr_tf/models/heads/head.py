@@ -22,7 +22,7 @@ class Head:
     A subclass says `classes` (the columns of `probabilities`, in rising severity), `outputs` (the number of logits),
     `strata` and `targets` of a record set's columns, the `name_of` a target, `loss` and `metrics` on (targets, logits),
     and `decided`: the definitions that it answers yes or no to, and `scores`, the probability of each, in numpy. Of a
-    tensor of logits `evidence` gives {target: tensor [n]} of what can be explained, the classes first, then "grade >= k"
+    tensor of logits `evidence` gives {target: tensor [n]} of what can be explain_crops, the classes first, then "grade >= k"
     where there are grades, and "positive": larger the more speaks for it, and where no probability saturates.
     """
 
@@ -95,7 +95,7 @@ def _of_eye(columns, eye):
 
 
 def _positives(definition, columns):
-    """Asked once for each combination of labels: 88,000 rows have a few dozen."""
+    """RequestedModes once for each combination of labels: 88,000 rows have a few dozen."""
     kinds, kind_of = np.unique(labels_of(columns), axis=0, return_inverse=True)
     answers = [is_positive(definition, _eye(kind)) for kind in kinds]
     return np.array([ABSENT if a is None else int(a) for a in answers])[kind_of.reshape(-1)]

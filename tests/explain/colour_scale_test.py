@@ -1,0 +1,121 @@
+"""Colour means the same on every photograph of a run."""
+
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+
+from dr_tf.console import UserError
+from dr_tf.explain.colour_scale import MAP_SCALE, coloured, fit_scale, full_colour, read_scale, stretched, write_scale
+from dr_tf.explain.explainer import Explainer
+from dr_tf.models.heads import HEADS
+from tests.explain import nets
+from tests.explain.squares import green_counter, records
+
+BINARY = HEADS["binary"]()
+
+
+class ColouredTest(tf.test.TestCase):
+    MAPS = np.array([[[1.0, 4.0]], [[0.0, 0.0]], [[8.0, 2.0]]])
+
+    def test_on_one_scale(self):
+        self.assertAllClose(coloured(self.MAPS, 4.0), [[[0.25, 1]], [[0, 0]], [[1, 0.5]]])
+
+    def test_stretched(self):
+        for maps in (coloured(self.MAPS), stretched(self.MAPS)):
+            self.assertAllClose(maps, [[[0.25, 1]], [[0, 0]], [[1, 0.25]]])
+
+    def test_both_eyes_share_a_scale(self):
+        maps = {"left": self.MAPS, "right": 2 * self.MAPS}
+        self.assertAllClose(stretched(maps)["left"], [[[0.125, 0.5]], [[0, 0]], [[0.5, 0.125]]])
+        self.assertAllClose(coloured(maps, 4.0)["right"], [[[0.5, 1]], [[0, 0]], [[1, 1]]])
+
+
+class FitTest(tf.test.TestCase):
+    def test_half_of_the_positive_ones_reach_full_colour(self):
+        explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
+        x = nets.photographs(np.stack([nets.MAP * k for k in (*range(1, 12), *range(-11, 0))]))
+        fitted = fit_scale(explainer, [x[:5], x[5:]])
+        scales = {scale["target"]: scale for scale in fitted["scales"]}
+        self.assertEqual(scales["positive"]["photographs"], 11)
+        self.assertAllClose(scales["positive"]["value"], 2, atol=1e-3)  # of every map 4 of 8 lie on one of 4 places
+        self.assertEqual(set(scales), set(explainer.targets))
+        self.assertEqual(full_colour(fitted, explainer), scales["positive"]["value"])
+        self.assertEqual(full_colour(fitted, explainer, "1"), scales["referable"]["value"])
+
+    def test_too_few_give_no_scale(self):
+        explainer = Explainer(nets.linear(), BINARY)
+        fitted = fit_scale(explainer, [nets.photographs(np.stack([nets.MAP] * 9))])
+        self.assertEqual(fitted, {"version": 1, "scales": []})
+        self.assertIsNone(full_colour(fitted, explainer))
+
+    def test_maps_that_are_empty_give_no_scale(self):
+        """Or nobody could read what was written of it."""
+        explainer = Explainer(nets.linear(), BINARY)
+        called = mock.Mock(
+            wraps=explainer, targets=explainer.targets, method="grad_cam", number=explainer.number,
+            return_value=mock.Mock(probabilities=dict.fromkeys(explainer.targets, np.ones(12)), maps=np.zeros((12, 2, 2))),
+        )  # fmt: skip
+        self.assertEqual(fit_scale(called, [np.zeros((12, 4, 4, 3))]), {"version": 1, "scales": []})
+
+    def test_pairs(self):
+        x = {eye: nets.photographs(np.stack([nets.MAP] * 10)) for eye in ("left", "right")}
+        explainer = Explainer(nets.eyes(), BINARY, method="hires_cam")
+        fitted = fit_scale(explainer, [x], ["positive"])
+        self.assertAllClose(
+            fitted["scales"][0]["value"], 1.5, atol=1e-3
+        )  # three quarters of the map lie on the right eye
+
+    def test_what_is_clear_shows_next_to_nothing(self):
+        """And by its own strongest place it would glow as what is not."""
+        explainer = Explainer(green_counter(), BINARY)
+        rows = records().rows("test")
+        x = np.stack([records().photograph(row) for row in rows])
+        sick = records().columns["grade"][rows] > 0
+        x[~sick, 30:31, 30:31] = (90, 210, 40)  # a speck that is no lesion
+        fitted = fit_scale(explainer, [np.concatenate([x, x])])
+        maps = explainer(x).maps
+        on_scale, each = coloured(maps, full_colour(fitted, explainer)), stretched(maps)
+        self.assertAllEqual(each.max(axis=(1, 2)), np.ones(len(x)))
+        self.assertLess(on_scale[~sick].max(), 0.5)
+        self.assertGreater(on_scale[sick].max(axis=(1, 2)).min(), 0.9)
+
+    def test_only_for_what_it_was_fitted_for(self):
+        explainer = Explainer(nets.linear(), BINARY)
+        one = {"method": "grad_cam", "layer": "conv", "target": "positive", "value": 3.0, "photographs": 20}
+        for other, full in (({}, 3), ({"method": "hires_cam"}, None), ({"layer": "c"}, None), ({"target": "DR"}, None)):
+            self.assertEqual(full_colour({"scales": [one | other]}, explainer), full)
+        self.assertIsNone(full_colour(None, explainer))
+
+
+class FileTest(tf.test.TestCase):
+    def test_there_and_back(self):
+        fitted = {
+            "version": 1,
+            "scales": [{"method": "a", "layer": "b", "target": "c", "value": 2.5, "photographs": 12}],
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIsNone(read_scale(folder))
+            write_scale(folder, fitted)
+            self.assertEqual(read_scale(folder), fitted)
+
+    def test_mistakes_in_one_line(self):
+        one = {"method": "a", "layer": "b", "target": "c", "value": 2.5, "photographs": 12}
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / MAP_SCALE
+            wrong = [
+                {"version": 1, "scales": [one | {"value": value}]} for value in (0, -1, "2", None, float("nan"), 1e999)
+            ]
+            wrong += [{"version": 2, "scales": []}, {}, [], None, {"version": 1}, {"version": 1, "scales": [1]}, {"version": 1, "scales": 3}]  # fmt: skip
+            for text in ["{", "", *map(json.dumps, wrong)]:
+                path.write_text(text)
+                with self.assertRaisesRegex(UserError, "map_scale.json cannot be used") as caught:
+                    read_scale(folder)
+                self.assertNotIn("\n", str(caught.exception))
+
+
+if __name__ == "__main__":
+    tf.test.main()

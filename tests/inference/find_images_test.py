@@ -1,0 +1,101 @@
+import os
+import pathlib
+import tempfile
+import unittest
+from unittest import mock
+
+import cv2
+
+from dr_tf import predict
+from dr_tf.console import UserError
+from dr_tf.explain import __main__ as explain
+from dr_tf.fundus.prepare import prepare
+from dr_tf.inference.find_images import SUFFIXES, find
+from tests import commands
+from tests.fundus.synthetic_images import draw_fundus
+
+
+class FindTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.said = []
+
+    def _write(self, *names):
+        for name in names:
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            (self.folder / name).write_bytes(b"")
+
+    def _found(self, *places):
+        """Paths below the folder, as text."""
+        return [str(path.relative_to(self.folder)) for path in find(places or [self.folder], told=self.said.append)]
+
+    def test_files_as_named_and_all_below_a_folder_sorted(self):
+        self._write("b/2.jpg", "b/1.PNG", "a.tiff", "b/notes.txt", "a.webp")
+        self.assertEqual(self._found(), ["a.tiff", "b/1.PNG", "b/2.jpg"])
+        self.assertEqual(
+            self._found(self.folder / "b/notes.txt", self.folder / "b"), ["b/notes.txt", "b/1.PNG", "b/2.jpg"]
+        )
+        self.assertEqual(self.said, [])
+
+    def test_what_is_passed_over_is_told_and_nothing_hangs(self):
+        self._write("eye.jpg", "in/other.jpg")
+        os.mkfifo(self.folder / "pipe.jpg")
+        (self.folder / "in" / "round").symlink_to(self.folder)
+        (self.folder / "gone.jpg").symlink_to(self.folder / "nowhere")
+        (self.folder / "itself.jpg").symlink_to(self.folder / "itself.jpg")
+        (self.folder / "zero.jpg").symlink_to("/dev/zero")
+        (self.folder / "same.jpg").symlink_to(self.folder / "eye.jpg")
+        self.assertEqual(self._found(), ["eye.jpg", "in/other.jpg", "same.jpg"])
+        self.assertEqual(
+            sorted(line.replace(f"{self.folder}/", "") for line in self.said),
+            [
+                "passed over: gone.jpg: a link that leads nowhere (No such file or directory)",
+                "passed over: in/round: a link to a folder",
+                "passed over: itself.jpg: a link that leads nowhere (Too many levels of symbolic links)",
+                "passed over: pipe.jpg: not a file",
+                "passed over: zero.jpg: not a file",
+            ],
+        )
+
+    def test_a_folder_that_cannot_be_read_is_told(self):
+        self._write("eye.jpg", "secret/other.jpg")
+        read = os.scandir
+
+        def refused(path):  # as root reads all
+            if str(path).endswith("secret"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path)
+
+        with mock.patch("os.scandir", refused):
+            self.assertEqual(self._found(), ["eye.jpg"])
+        self.assertEqual(self.said, [f"passed over: {self.folder}/secret: Permission denied"])
+
+    def test_mistakes_in_one_line(self):
+        for place, said in (
+            (self.folder, "no photograph below .*; looked for .jpg, .jpeg, .png, .tif, .tiff, .bmp$"),
+            (self.folder / "nowhere.jpg", "no file .*nowhere.jpg"),
+            ("x" * 5000, "no file xxx"),
+        ):
+            with self.assertRaisesRegex(UserError, said):
+                self._found(place)
+
+
+class PromiseTest(unittest.TestCase):
+    def test_what_is_looked_for_is_read(self):
+        pixels = draw_fundus(size=(400, 300), radius=140)[..., ::-1]
+        for suffix in SUFFIXES:
+            with self.subTest(suffix):
+                data = cv2.imencode(suffix, pixels)[1].tobytes()
+                self.assertEqual(prepare(data, size=64).image.shape, (64, 64, 3))
+
+    def test_help_names_it(self):
+        for command in (predict, explain):
+            status, told, _ = commands.run(command.main, "--help")
+            self.assertEqual(status, 0)
+            told = " ".join(told.split())
+            for part in ("JPEG, PNG, TIFF or BMP", *SUFFIXES, "exit status: 0 where all were", "2 for wrong use"):
+                self.assertIn(part, told)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,64 @@
+import itertools
+import unittest
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from dr_tf.inference.grade_thresholds import expected_grade, fit_cuts, grades_from, quadratic_kappa
+
+
+def at(grades, classes=3):
+    """Probabilities whose expected grade is as given."""
+    grades = np.asarray(grades, float)
+    low = np.minimum(grades.astype(int), classes - 2)
+    p = np.zeros((len(grades), classes))
+    p[range(len(grades)), low], p[range(len(grades)), low + 1] = 1 - (grades - low), grades - low
+    return p
+
+
+class CutsTest(unittest.TestCase):
+    def test_by_hand(self):
+        p = at([0.1, 0.3, 0.7, 0.8, 1.4, 1.9])
+        np.testing.assert_allclose(expected_grade(p), [0.1, 0.3, 0.7, 0.8, 1.4, 1.9])
+        cuts = fit_cuts(p, [0, 0, 1, 1, 2, 2])
+        np.testing.assert_allclose(cuts, [0.5, 1.1])
+        np.testing.assert_array_equal(grades_from(cuts, p), [0, 0, 1, 1, 2, 2])
+
+    def test_kappa_is_scikit_learns(self):
+        rng = np.random.default_rng(0)
+        truth, grades = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
+        self.assertAlmostEqual(quadratic_kappa(truth, grades), cohen_kappa_score(truth, grades, weights="quadratic"))
+        self.assertEqual(quadratic_kappa([1, 1], [1, 1]), 0)
+
+    @given(st.integers(0, 2**32 - 1), st.booleans())
+    @settings(max_examples=60, deadline=None)
+    def test_no_other_cuts_have_a_greater_kappa(self, seed, ties):
+        rng = np.random.default_rng(seed)
+        truth, noise = rng.integers(0, 4, 12), rng.normal(0, 1, 12)
+        score = np.clip(truth + noise, 0, 3)
+        p = at(np.round(score * 2) / 2 if ties else score, classes=4)
+        places = np.unique(expected_grade(p))
+        between = [-1, *((places[1:] + places[:-1]) / 2), 4]
+        best = max(
+            quadratic_kappa(truth, grades_from(cuts, p)) for cuts in itertools.combinations_with_replacement(between, 3)
+        )
+        self.assertAlmostEqual(quadratic_kappa(truth, grades_from(fit_cuts(p, truth), p)), best, places=10)
+
+    def test_ten_thousand_photographs_are_no_trouble(self):
+        rng = np.random.default_rng(0)
+        truth = rng.choice(5, 10000, p=[0.7, 0.1, 0.1, 0.06, 0.04])
+        p = at(np.clip(0.6 * truth + rng.normal(0, 0.4, 10000), 0, 4), classes=5)
+        cuts = fit_cuts(p, truth)
+        self.assertTrue((np.diff(cuts) >= 0).all())
+        self.assertGreater(
+            quadratic_kappa(truth, grades_from(cuts, p)), quadratic_kappa(truth, np.rint(expected_grade(p)))
+        )
+
+    def test_a_single_grade_gives_cuts_all_the_same(self):
+        self.assertEqual(len(fit_cuts(at([0.5, 0.7]), [1, 1])), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,153 @@
+import pathlib
+import tempfile
+import unittest
+
+import numpy as np
+
+from dr_tf.console import UserError
+from dr_tf.inference.nearest_neighbours import build_neighbours, load_neighbours
+
+
+def by_brute_force(neighbours, queries, k=10):
+    stored = neighbours._stored.astype(np.float64)
+    inside = (np.asarray(queries, np.float64) - neighbours.mean) * neighbours.scale
+    squared = ((inside[:, None] - stored[None]) ** 2).sum(axis=2)
+    rows = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return np.sqrt(np.take_along_axis(squared, rows, axis=1)) / neighbours.scale, rows
+
+
+def drawn(case, rng, n=3000, d=48):
+    """Feature sets that are unkind to float32 products: (training, queries)."""
+    features, queries = rng.normal(size=(n, d)), rng.normal(size=(20, d))
+    if case == "far from the origin":
+        return features + 1e4, queries + 1e4
+    if case == "two far clusters":
+        side = np.where(np.arange(n) % 2, 3e4, -3e4)[:, None]
+        return features + side, queries + 3e4
+    if case == "copies":
+        return np.repeat(features[: n // 30], 30, axis=0), features[:20]
+    if case == "all but equal":
+        return 5 + 1e-4 * features, 5 + 1e-4 * queries
+    if case == "one outlier":
+        features[7] *= 1e4
+    if case == "rectified":
+        return np.maximum(features, 0), np.maximum(queries, 0)
+    return features, queries
+
+
+CASES = ("plain", "far from the origin", "two far clusters", "copies", "all but equal", "one outlier", "rectified")
+
+
+class NearestTest(unittest.TestCase):
+    def test_they_are_those_of_a_float64_search_over_the_stored_features(self):
+        rng = np.random.default_rng(0)
+        for case in CASES:
+            features, queries = drawn(case, rng)
+            neighbours = build_neighbours(features, np.zeros(len(features), int), 5)
+            right_distances, right = by_brute_force(neighbours, queries)
+            for name, found in (("batch", neighbours.nearest(queries)), ("single", neighbours.nearest(queries[:1]))):
+                with self.subTest(case=case, name=name):
+                    np.testing.assert_array_equal(found[1], right[: len(found[1])])
+                    np.testing.assert_allclose(found[0], right_distances[: len(found[0])], rtol=1e-12)
+
+    def test_by_hand(self):
+        neighbours = build_neighbours([[0.0, 0], [3, 4], [0, 1], [10, 0]], [0, 1, 2, 3], 5)
+        distances, rows = neighbours.nearest([[0.0, 0]], k=3)
+        np.testing.assert_array_equal(rows, [[0, 2, 1]])
+        np.testing.assert_allclose(distances, [[0, 1, 5]], atol=5e-3)
+
+    def test_more_neighbours_than_there_are(self):
+        self.assertEqual(build_neighbours(np.eye(3), [0, 1, 2], 5).nearest(np.eye(3))[1].shape, (3, 3))
+
+    def test_no_number_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "finite"):
+            build_neighbours(np.eye(3), [0, 1, 2], 5).nearest([[0, np.nan, 0]])
+        with self.assertRaisesRegex(ValueError, "finite"):
+            build_neighbours(np.full((3, 2), np.inf), [0, 1, 2], 5)
+
+
+class SharesTest(unittest.TestCase):
+    def setUp(self):
+        self.neighbours = build_neighbours(np.arange(8)[:, None], [0, 0, 0, 0, 1, 2, 2, 3], 5)
+
+    def test_majority_counts(self):
+        shares = self.neighbours.shares(np.ones((1, 4)), np.array([[3, 4, 5, 6]]), "majority")
+        np.testing.assert_allclose(shares, [[0.25, 0.25, 0.5, 0, 0]])
+
+    def test_ordinal_weighs_by_nearness_and_adds_the_bank_once(self):
+        shares = self.neighbours.shares(np.array([[1.0, 2.0]]), np.array([[4, 5]]), "ordinal")
+        # Weights 1 and 1/2, and the neighbours with their mean 3/4: (0.5, 1/8, 1/4, 1/8, 0) of it.
+        expected = np.array([0.375, 1 + 0.09375, 0.5 + 0.1875, 0.09375, 0]) / 2.25
+        np.testing.assert_allclose(shares, [expected])
+
+    def test_a_copy_in_the_bank_leaves_numbers(self):
+        shares = self.neighbours.shares(np.array([[0.0, 0.0]]), np.array([[4, 5]]), "ordinal")
+        self.assertTrue(np.isfinite(shares).all())
+        self.assertAlmostEqual(shares.sum(), 1)
+
+    def test_labels_are_shared_each_by_itself(self):
+        neighbours = build_neighbours(np.arange(3)[:, None], np.array([[1, 0], [1, 1], [0, -1]]), 2)
+        shares = neighbours.shares(np.ones((1, 2)), np.array([[0, 1]]), "majority")
+        np.testing.assert_allclose(shares, [[1, 0.5]])
+
+    def test_an_unknown_vote_lists_the_known(self):
+        with self.assertRaisesRegex(UserError, "known: majority, ordinal"):
+            self.neighbours.shares(np.ones((1, 1)), np.zeros((1, 1), int), "mean")
+
+
+class FileTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name) / "neighbours.npz"
+
+    def test_what_comes_back_finds_the_same(self):
+        rng = np.random.default_rng(0)
+        neighbours = build_neighbours(rng.normal(7, 3, (500, 32)), rng.integers(0, 5, 500), 5)
+        neighbours.save(self.path)
+        again = load_neighbours(self.path)
+        queries = rng.normal(7, 3, (5, 32))
+        for one, other in zip(neighbours.nearest(queries), again.nearest(queries), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(neighbours.ballots, again.ballots)
+
+    def test_two_bytes_a_feature_on_disk_and_four_in_memory(self):
+        neighbours = build_neighbours(np.random.default_rng(0).normal(size=(2000, 512)), np.zeros(2000, int), 5)
+        neighbours.save(self.path)
+        with np.load(self.path) as file:
+            self.assertEqual(file["stored"].nbytes, 2 * 2000 * 512)
+        self.assertLess(self.path.stat().st_size, 2.02 * 2000 * 512)
+        self.assertLess(neighbours.resident_bytes, 4.01 * 2000 * 512)
+
+    def test_features_of_any_size_fit_float16(self):
+        rng = np.random.default_rng(0)
+        for size in (1e-12, 1e9):
+            features = rng.normal(0, size, (50, 8))
+            neighbours = build_neighbours(features, np.zeros(50, int), 5)
+            kept = neighbours._stored / neighbours.scale + neighbours.mean
+            np.testing.assert_allclose(kept, features, atol=2e-3 * size)
+
+    def test_broken_files_are_one_line(self):
+        neighbours = build_neighbours(np.eye(3), [0, 1, 2], 5)
+        neighbours.save(self.path)
+        whole = self.path.read_bytes()
+        contents = dict(np.load(self.path))
+        for name, write in {
+            "absent": self.path.unlink,
+            "cut": lambda: self.path.write_bytes(whole[: len(whole) // 2]),
+            "text": lambda: self.path.write_text("hello"),
+            "empty": lambda: self.path.write_bytes(b""),
+            "pickle": lambda: np.savez(self.path, **contents | {"stored": np.array([object()], object)}),
+            "no mean": lambda: np.savez(self.path, **{k: v for k, v in contents.items() if k != "mean"}),
+            "other rows": lambda: np.savez(self.path, **contents | {"ballots": np.zeros((2, 5))}),
+        }.items():
+            write()
+            with self.subTest(name), self.assertRaisesRegex(UserError, "no feature neighbours"):
+                load_neighbours(self.path)
+        np.savez(self.path, **contents | {"version": 9})
+        with self.assertRaisesRegex(UserError, "version 9; known: 1"):
+            load_neighbours(self.path)
+
+
+if __name__ == "__main__":
+    unittest.main()

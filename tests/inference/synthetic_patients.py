@@ -1,0 +1,66 @@
+"""Patients whose severity is known, and rules fitted on them."""
+
+import numpy as np
+
+from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
+from dr_tf.models.links import encoded
+from tests.inference import heads
+
+NATURAL = np.array([0.7, 0.1, 0.1, 0.06, 0.04])
+_SPREAD = 0.8
+
+
+def severities(patients, rng):
+    """(latent severity, grade, patient) of two eyes of each."""
+    severity = rng.choice(5, patients, p=NATURAL)
+    grades = np.clip(severity[:, None] - rng.integers(0, 2, (patients, 2)) * (severity[:, None] > 0), 0, 4).ravel()
+    latent = grades + rng.normal(0, _SPREAD, 2 * patients)
+    return latent, grades, np.arange(patients).repeat(2).astype(str)
+
+
+def scores_of(head, latent):
+    """What a network says that learned under balance and is twice as sure as it should be."""
+    density = np.exp(-((latent[:, None] - np.arange(5)) ** 2) / 2 / _SPREAD**2) + 1e-12
+    posterior = density / density.sum(axis=1, keepdims=True)
+    if head.link == "coral":
+        return 3 * latent[:, None] - 3 * np.arange(4)
+    if head.link == "regression":
+        return 2 * latent[:, None] - 2  # stretched about a grade of 2
+    if head.link == "binary":
+        posterior = np.stack([posterior[:, :2].sum(axis=1), posterior[:, 2:].sum(axis=1)], axis=1)
+    return 2 * encoded(head.link, posterior)
+
+
+def drawn(head, patients, rng, noise=0.0):
+    """(scores, grades, patients): two eyes a patient, scores sharper than they should be and under a prior of their own."""
+    latent, grades, names = severities(patients, rng)
+    scores = scores_of(head, latent)
+    return scores + rng.normal(0, noise, scores.shape), grades, names
+
+
+def truth_of(head, grades, patients):
+    strata = (grades >= 2).astype(int) if isinstance(head, heads.Binary) else grades
+    return CalibrationLabels(strata, (grades >= 2).astype(int), patients)
+
+
+def prior_of(head):
+    return [0.8, 0.2] if isinstance(head, heads.Binary) else NATURAL
+
+
+def fitted(head, patients=300, seed=0, noise=0.0, **others):
+    """(a rule of one output, the scores and the grades that it was fitted on)."""
+    logits, grades, names = drawn(head, patients, np.random.default_rng(seed), noise)
+    truth = truth_of(head, grades, names)
+    rule = fit_rule({"grade": head}, "grade", {"plain": logits}, truth, train_prior=prior_of(head), **others)
+    return rule, logits, grades
+
+
+def fitted_on_labels(patients=400, seed=0, **others):
+    """(a rule of three labels a patient, the scores and the labels that it was fitted on); one label is not always known."""
+    rng, head = np.random.default_rng(seed), heads.MultiLabel()
+    labels = (rng.random((patients, 3)) < [0.5, 0.3, 0.1]).astype(int)
+    labels[: patients // 8, 2] = -1
+    logits = 3 * (2 * labels - 1 + rng.normal(0, 1, labels.shape))
+    truth = CalibrationLabels(labels, labels, np.arange(patients))
+    rule = fit_rule({"labels": head}, "labels", {"plain": logits}, truth, train_prior=[0.5, 0.3, 0.1], **others)
+    return rule, logits, labels

@@ -1,0 +1,63 @@
+import unittest
+
+import numpy as np
+
+from dr_tf.inference.test_time_augmentation import COUNTS, view
+
+MIRRORED, TURNED = (1, 2, 4, 7), (0, 3, 5, 6)  # an odd and an even number of mirrors
+
+
+def both(left=(0, 1, 2, 3), right=(4, 5, 6, 7), present=(True, False)):
+    """A pair of 2 x 2 pixels each."""
+    photographs = {"left": np.reshape(left, (1, 2, 2, 1)), "right": np.reshape(right, (1, 2, 2, 1))}
+    return photographs | {f"{eye}_present": np.array([there]) for eye, there in zip(photographs, present, strict=True)}
+
+
+class ViewTest(unittest.TestCase):
+    def test_by_hand(self):
+        x = np.arange(4).reshape(1, 2, 2, 1)  # 0 1 / 2 3
+        expected = ["0123", "1032", "2301", "3210", "0213", "2031", "1302", "3120"]
+        self.assertEqual(["".join(map(str, view(x, i).ravel())) for i in range(8)], expected)
+
+    def test_each_count_is_a_group(self):
+        x = np.arange(9).reshape(1, 3, 3, 1)
+        for count in COUNTS:
+            seen = {view(x, i).tobytes() for i in range(count)}
+            self.assertEqual(len(seen), count)
+            for i in range(count):
+                self.assertEqual({view(view(x, i), j).tobytes() for j in range(count)}, seen)
+
+
+class PairTest(unittest.TestCase):
+    def test_a_turned_pair_keeps_its_eyes(self):
+        seen = view(both(), 3)
+        self.assertEqual((seen["left"].ravel().tolist(), seen["right"].ravel().tolist()), ([3, 2, 1, 0], [7, 6, 5, 4]))
+        self.assertEqual((seen["left_present"].tolist(), seen["right_present"].tolist()), ([True], [False]))
+
+    def test_a_mirrored_left_eye_is_a_right_one(self):
+        seen = view(both(), 1)
+        self.assertEqual((seen["left"].ravel().tolist(), seen["right"].ravel().tolist()), ([5, 4, 7, 6], [1, 0, 3, 2]))
+        self.assertEqual((seen["left_present"].tolist(), seen["right_present"].tolist()), ([False], [True]))
+
+    def test_which_views_are_mirrored(self):
+        for views, swapped in ((MIRRORED, True), (TURNED, False)):
+            for number in views:
+                with self.subTest(number):
+                    seen = view(both(), number)
+                    self.assertEqual(set(seen), set(both()))
+                    self.assertEqual(min(seen["left"].ravel()) == 4, swapped)
+                    self.assertEqual(seen["right_present"].tolist(), [swapped])
+
+    def test_each_count_is_a_group_of_pairs(self):
+        def key(pair):
+            return tuple((name, pair[name].tobytes()) for name in sorted(pair))
+
+        for count in COUNTS:
+            seen = {key(view(both(), i)) for i in range(count)}
+            self.assertEqual(len(seen), count)
+            for i in range(count):
+                self.assertEqual({key(view(view(both(), i), j)) for j in range(count)}, seen)
+
+
+if __name__ == "__main__":
+    unittest.main()

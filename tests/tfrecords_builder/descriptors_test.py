@@ -1,0 +1,217 @@
+"""Copies are found whatever was done to them; other eyes are not copies."""
+
+import pathlib
+import tempfile
+import unittest
+
+import cv2
+import numpy as np
+
+from dr_tf.fundus.prepare import prepare
+from dr_tf.fundus.synthesis import render_patient
+from tests.tfrecords_builder import trees
+from tfrecords_builder.candidate_pairs import candidates
+from tfrecords_builder.copy_search import Traces
+from tfrecords_builder.descriptors import (
+    LENGTH,
+    SIDE,
+    VARIANTS,
+    describe,
+    normalized,
+    trace,
+    varied,
+    varied_descriptors,
+)
+from tfrecords_builder.image_registration import compare
+
+COUNT = 12
+
+
+def scaled(factor):
+    return lambda rgb: cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def cut(left, top, right, bottom):
+    def apply(rgb):
+        height, width = rgb.shape[:2]
+        rows = slice(round(top * height), height - round(bottom * height))
+        return rgb[rows, round(left * width) : width - round(right * width)]
+
+    return apply
+
+
+# What is done, the quality of the JPEG after it, and how audit.csv names it.
+TRANSFORMS = {
+    "nothing": (lambda rgb: rgb, 92, ""),
+    "a quarter": (scaled(0.25), 92, ""),
+    "half": (scaled(0.5), 92, ""),
+    "JPEG 30": (lambda rgb: rgb, 30, ""),
+    "JPEG 60": (lambda rgb: rgb, 60, ""),
+    "cut on all sides": (cut(0.05, 0.05, 0.05, 0.05), 92, ""),
+    "cut left and top": (cut(0.05, 0.05, 0, 0), 92, ""),
+    "darker": (lambda rgb: cv2.convertScaleAbs(rgb, alpha=0.7), 92, ""),
+    "brighter": (lambda rgb: cv2.convertScaleAbs(rgb, alpha=1.3), 92, ""),
+    "mirror": (lambda rgb: rgb[:, ::-1], 92, "mirror"),
+    "mirror, upside down": (lambda rgb: rgb[::-1], 92, "mirror turn180"),
+    "turn 90": (lambda rgb: cv2.rotate(rgb, cv2.ROTATE_90_CLOCKWISE), 92, "turn90"),
+    "turn 180": (lambda rgb: cv2.rotate(rgb, cv2.ROTATE_180), 92, "turn180"),
+    "turn 270": (lambda rgb: cv2.rotate(rgb, cv2.ROTATE_90_COUNTERCLOCKWISE), 92, "turn270"),
+    "mirror, then turn 90": (
+        lambda rgb: cv2.rotate(rgb[:, ::-1], cv2.ROTATE_90_CLOCKWISE), 92, "mirror turn90"),
+    "mirror, then turn 270": (
+        lambda rgb: cv2.rotate(rgb[:, ::-1], cv2.ROTATE_90_COUNTERCLOCKWISE), 92, "mirror turn270"),
+}  # fmt: skip
+
+
+def photographs(count=COUNT):
+    """Both eyes of several patients, as arrays; the renderer's cameras differ."""
+    for seed in range(count // 2):
+        yield from (eye.image for eye in render_patient(seed, side=400).eyes)
+
+
+def traced(rgb, quality=95, size=256):
+    data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    found = prepare(data, size=size)
+    return trace(found.image, found.geometry, f"{hash(data)}")
+
+
+def pairs(traces):
+    """All pairs among named traces."""
+    with tempfile.TemporaryDirectory() as folder, Traces(pathlib.Path(folder) / "views") as store:
+        for name, found in traces.items():
+            store.append(name, found)
+        return store.pairs(workers=2)
+
+
+class FindingTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.photographs = list(photographs())
+        cls.originals = {str(i): traced(rgb) for i, rgb in enumerate(cls.photographs)}
+
+    def test_every_transform_of_every_photograph_is_found_and_named(self):
+        changed = {
+            f"{i} {name}": traced(change(rgb), quality)
+            for i, rgb in enumerate(self.photographs)
+            for name, (change, quality, _) in TRANSFORMS.items()
+            if i < 4
+        }
+        found = {(p.a, p.b): p for p in pairs({**self.originals, **changed})}
+        for i in range(4):
+            for name, (_, _, transform) in TRANSFORMS.items():
+                with self.subTest(photograph=i, transform=name):
+                    pair = found[str(i), f"{i} {name}"]
+                    self.assertEqual((pair.kind, pair.transform), ("copy", transform))
+                    self.assertLess(pair.distance, 0.025)
+        strange = [pair for pair in found if pair[0].split()[0] != pair[1].split()[0]]
+        self.assertEqual(strange, [])
+
+    def test_eyes_of_a_patient_and_of_others_do_not_match(self):
+        self.assertEqual(pairs(self.originals), [])
+
+    def test_the_same_eye_with_other_lesions_is_found(self):
+        """Drawn in the same light, to the pixel: no camera does that, so which kind it is called matters little."""
+        healthy, ill = (render_patient(3, side=400, grades=grades) for grades in ((0, 0), (4, 4)))
+        found = pairs({"healthy": traced(healthy.eyes[0].image), "ill": traced(ill.eyes[0].image)})
+        self.assertEqual(len(found), 1)
+
+    def test_equal_files_need_no_pixels(self):
+        black = np.zeros((1, SIDE, SIDE), np.uint8)
+        one = traced(self.photographs[0])
+        same = type(one)("digest", black, np.zeros((1, LENGTH), np.float16))
+        found = pairs({"a": same, "b": same, "c": same, "d": one})
+        self.assertEqual(
+            [(p.a, p.b, p.kind) for p in found], [("a", "b", "exact"), ("a", "c", "exact"), ("b", "c", "exact")]
+        )
+
+    def test_a_copy_of_one_of_two_equal_files_is_paired_with_both(self):
+        copy = traced(scaled(0.5)(self.photographs[0]))
+        first = self.originals["0"]
+        kinds = {(p.a, p.b): p.kind for p in pairs({"a": first, "b": first, "c": copy})}
+        self.assertEqual(kinds, {("a", "b"): "exact", ("a", "c"): "copy", ("b", "c"): "copy"})
+
+    def test_nothing_at_all_is_no_error(self):
+        self.assertEqual(pairs({}), [])
+
+
+class SecondPhotographTest(unittest.TestCase):
+    def test_the_eye_turned_within_the_border_in_other_light_is_the_same_eye(self):
+        for seed in range(4):
+            with self.subTest(seed=seed):
+                first = trees.photograph(seed, 600, 480)
+                found = pairs({"first": traced(first), "second": traced(_second(first))})
+                self.assertEqual([p.kind for p in found], ["same_eye"])
+
+    def test_a_turn_by_less_than_a_degree_is_enough(self):
+        """As between IDRiD's 013 and 397: laid straight on each other, they look like copies."""
+        for seed in range(2):
+            with self.subTest(seed=seed):
+                first = trees.photograph(seed, 600, 480)
+                move = cv2.getRotationMatrix2D((300, 240), 0.9, 1.0)
+                turned = cv2.warpAffine(first, move, (600, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                darker = (turned * np.linspace(0.7, 0.8, 600)[:, None]).astype(np.uint8)
+                found = pairs({"first": traced(first), "second": traced(darker)})
+                self.assertEqual([p.kind for p in found], ["same_eye"])
+
+
+def _second(rgb):
+    """The same eye a moment later: turned by two degrees and shifted, lit from the side, with the border where it was."""
+    height, width = rgb.shape[:2]
+    move = cv2.getRotationMatrix2D((width / 2, height / 2), 2.0, 1.06)
+    move[:, 2] += (4, -3)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    light = 0.8 + 0.35 * x / width + 0.1 * np.cos(y / 70)
+    moved = cv2.warpAffine(rgb, move, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    within = np.hypot(x - width / 2, y - height / 2) < 0.43 * height
+    return np.where(within[..., None], np.clip(moved * light[..., None], 0, 255), 0).astype(np.uint8)
+
+
+class DescriptorTest(unittest.TestCase):
+    def test_descriptors_of_variants_are_those_of_varied_views(self):
+        view = traced(next(photographs())).views[0]
+        plain = describe(view)[None]
+        for variant in VARIANTS:
+            expected = describe(varied(view, variant))
+            self.assertTrue(np.allclose(varied_descriptors(plain, variant)[0], expected, atol=1e-4), variant)
+
+    def test_brightness_and_contrast_do_not_count(self):
+        view = traced(next(photographs())).views[0]
+        dark = np.where(view > 0, np.maximum(view * 0.6, 1), 0).astype(np.uint8)
+        self.assertGreater(float(describe(view) @ describe(dark)), 0.99)
+
+    def test_a_plain_view_is_no_number_out_of_range(self):
+        for value in (0, 200):
+            view = np.full((SIDE, SIDE), value, np.uint8)
+            self.assertTrue(np.isfinite(normalized(view)[0]).all())
+            self.assertTrue(np.isfinite(describe(view)).all())
+            self.assertEqual(compare(view, view).kind, "")
+
+    def test_a_trace_takes_few_bytes(self):
+        found = traced(next(photographs()))
+        self.assertLessEqual(found.views.nbytes, 3 * SIDE**2)
+        self.assertLessEqual(found.descriptors.nbytes, 3 * 2 * LENGTH)
+
+
+class CandidatesTest(unittest.TestCase):
+    def test_blocks_agree_with_all_pairs_at_once(self):
+        rng = np.random.default_rng(0)
+        descriptors = rng.normal(size=(300, LENGTH)).astype(np.float32)
+        descriptors[200:240] = varied_descriptors(descriptors[:40], (1, 0, 1)) + 0.3 * rng.normal(size=(40, LENGTH))
+        found = {tuple(row) for row in candidates(descriptors, np.arange(300)).tolist()}
+        index = list(VARIANTS).index((1, 1, 0))
+        self.assertEqual(found, {(i, 200 + i, index) for i in range(40)})
+
+    def test_only_pairs_across_sets_where_sets_are_named(self):
+        rng = np.random.default_rng(0)
+        one = rng.normal(size=(1, LENGTH))
+        descriptors = np.repeat(one, 4, 0)
+        found = candidates(descriptors, np.arange(4), sets=["a", "a", "b", "b"])
+        self.assertEqual({(a, b) for a, b, _ in found.tolist()}, {(0, 2), (0, 3), (1, 2), (1, 3)})
+
+    def test_views_of_one_photograph_are_no_pair(self):
+        one = np.repeat(np.random.default_rng(0).normal(size=(1, LENGTH)), 3, 0)
+        self.assertEqual(candidates(one, [0, 0, 1])[:, :2].tolist(), [[0, 2]])
+
+
+if __name__ == "__main__":
+    unittest.main()
