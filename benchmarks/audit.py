@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from dr_tf.fundus.header import BadPhotographError  # noqa: E402
+from dr_tf.fundus.header import BadImageError  # noqa: E402
 from dr_tf.fundus.prepare import prepare  # noqa: E402
 from tfrecords_builder import traces as traces_module  # noqa: E402
 from tfrecords_builder.copy_search import Traces  # noqa: E402
@@ -107,7 +107,7 @@ def traced(path, name=""):
         data = TRANSFORMS[name](cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
     try:
         found = prepare(data, size=SIZE)
-    except BadPhotographError:
+    except BadImageError:
         return None
     return trace(found.image, found.geometry, hashlib.sha256(data).hexdigest())
 

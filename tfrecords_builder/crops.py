@@ -11,7 +11,7 @@ import numpy as np
 from dr_tf.fundus import memory
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare_undamaged
 from tfrecords_builder.descriptors import Trace, trace
 from tfrecords_builder.samples import Rejection, Sample
@@ -50,7 +50,7 @@ def crop_sample(sample, options):
     """The Crop of a sample, or a Rejection that says why there is none."""
     try:
         return _crop(sample, options)
-    except BadPhotographError as error:
+    except BadImageError as error:
         reason = str(error)
     except FileNotFoundError:
         reason = "the file is absent"
@@ -70,7 +70,7 @@ def died(sample):
 def _crop(sample, options):
     status = sample.path.stat()
     if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
-        raise BadPhotographError("not a file")
+        raise BadImageError("not a file")
     memory.check_file(status.st_size)
     with memory.turn(status.st_size):
         return _crop_file(sample, options)
@@ -109,7 +109,7 @@ def with_pixels(crop, jpeg, masks):
 def _mask(path, geometry):
     pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
-        raise BadPhotographError(f"its mask {path.name} cannot be decoded")
+        raise BadImageError(f"its mask {path.name} cannot be decoded")
     return cv2.imencode(".png", crop_mask(pixels, geometry))[1].tobytes()
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop, crop_mask
 from dr_tf.grades import ABSENT
 from tfrecords_builder.workers import map_in_order
@@ -61,7 +61,7 @@ def _caption(crop):
 def _draw(item, colours):
     try:
         photograph = decode(item.path.read_bytes(), side=2 * _CELL)
-    except (BadPhotographError, OSError, MemoryError, cv2.error):
+    except (BadImageError, OSError, MemoryError, cv2.error):
         return _blank(item)
     original = _outlined(photograph, item.geometry)
     if item.geometry is None:

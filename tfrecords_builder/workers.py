@@ -92,6 +92,6 @@ def _start():
     from dr_tf.fundus import subprocesses
 
     cv2.setNumThreads(1)
-    subprocesses.listen()
+    subprocesses.start_capturing_stderr()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from dr_tf.fundus import memory, tiff, tiff_data
-from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.header import BadImageError, read_header
 
 MAX_PIXELS = 200_000_000
 _AT_ONCE = 1 << 23  # bytes
@@ -39,7 +39,7 @@ def decode(data, *, side=None, max_pixels=MAX_PIXELS):
     """
     header = read_header(data)
     if header.width * header.height > max_pixels:
-        raise BadPhotographError(
+        raise BadImageError(
             f"{header.width} x {header.height} is over the limit of {max_pixels / 1e6:g} megapixels"
         )
     memory.check_file(len(data))
@@ -49,7 +49,7 @@ def decode(data, *, side=None, max_pixels=MAX_PIXELS):
         rgb = _decoded(data, header, reduction)
     width, height = header.size
     if rgb.shape[:2] != (height // reduction, width // reduction):
-        raise BadPhotographError("the file states a size that is not its picture's")
+        raise BadImageError("the file states a size that is not its picture's")
     return Photograph(rgb, width, height, reduction)
 
 
@@ -62,7 +62,7 @@ def _reduction(header, side, size):
         if reduction >= wanted and memory.needed(header, size, reduction) <= memory.MOST:
             return reduction
     need = memory.needed(header, size, 8)
-    raise BadPhotographError(
+    raise BadImageError(
         f"{header.width} x {header.height} pixels take {need / 1e6:.0f} MB to decode, over the limit of "
         f"{memory.MOST / 1e6:g} MB"
     )
@@ -79,7 +79,7 @@ def _decoded(data, header, reduction):
         pixels = pixels[: header.height // reduction, : header.width // reduction] if reduction > 1 else pixels
         return _upright(_eight_bit_rgb(pixels), header.orientation)
     if header.format == "tiff" and (fault := tiff_data.fault(data)):
-        raise BadPhotographError(fault)
+        raise BadImageError(fault)
     if header.piece and _is_large(header):
         return _upright(_by_pieces(data, header, reduction), header.orientation)
     decoded = _pixels_from_file if _is_large(header) else _pixels
@@ -94,7 +94,7 @@ def _pixels(data, flags):
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise BadPhotographError("the file cannot be decoded")
+        raise BadImageError("the file cannot be decoded")
     return pixels
 
 
@@ -108,7 +108,7 @@ def _pixels_from_file(data, flags):
         except cv2.error:
             pixels = None
     if pixels is None:
-        raise BadPhotographError("the file cannot be decoded")
+        raise BadImageError("the file cannot be decoded")
     return pixels
 
 
@@ -158,7 +158,7 @@ def _rows_to_rgb(pixels, full, composite):
 def _full_scale(pixels):
     """Cameras store 10, 12 or 14 bits in 16: read as 16 they would be all but black."""
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise BadPhotographError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
+        raise BadImageError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
     if pixels.dtype == np.uint8:
         return 255
     brightest = int(pixels.max())

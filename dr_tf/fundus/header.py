@@ -11,7 +11,7 @@ import zlib
 from dr_tf.fundus import tiff
 
 
-class BadPhotographError(ValueError):
+class BadImageError(ValueError):
     """A file that cannot be used as a fundus photograph; the message is one line, for people."""
 
 
@@ -32,19 +32,19 @@ class Header:
 
 
 def read_header(data):
-    """Header of the JPEG, PNG, TIFF or BMP in `data`; raises BadPhotographError where it is none, cut or damaged."""
+    """Header of the JPEG, PNG, TIFF or BMP in `data`; raises BadImageError where it is none, cut or damaged."""
     if not data:
-        raise BadPhotographError("the file is empty")
+        raise BadImageError("the file is empty")
     for signature, read in _READERS.items():
         if data.startswith(signature):
             try:
                 header = read(data)
             except (struct.error, IndexError, OverflowError, zlib.error):
-                raise BadPhotographError("the file is cut short or damaged") from None
+                raise BadImageError("the file is cut short or damaged") from None
             if not (header.width > 0 and header.height > 0):
-                raise BadPhotographError("the file states a size of zero")
+                raise BadImageError("the file states a size of zero")
             return header
-    raise BadPhotographError("not a JPEG, PNG, TIFF or BMP file")
+    raise BadImageError("not a JPEG, PNG, TIFF or BMP file")
 
 
 # --- JPEG -----------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def _jpeg(data):
     while True:
         position = data.find(b"\xff", position)
         if position < 0:
-            raise BadPhotographError("the JPEG file is cut short")
+            raise BadImageError("the JPEG file is cut short")
         while data[position] == 0xFF:
             position += 1
         marker = data[position]
@@ -87,7 +87,7 @@ def _jpeg(data):
             scans += 1
             position = _end_of_scan(data, position, restarts)
     if frame is None:
-        raise BadPhotographError("the JPEG file holds no picture")
+        raise BadImageError("the JPEG file holds no picture")
     # In one scan a JPEG is decoded row by row; in several, libjpeg keeps all that it has read.
     return dataclasses.replace(frame, orientation=orientation, held=frame.held if scans > 1 else 0)
 
@@ -103,10 +103,10 @@ def _end_of_scan(data, position, restarts):
     """libjpeg only warns of a cut or overwritten scan and paints the rest grey, which must not pass for a retina."""
     found = _SCAN_END[restarts].search(data, position)
     if found is None:
-        raise BadPhotographError("the JPEG file is cut short")
+        raise BadImageError("the JPEG file is cut short")
     marker = data[found.start() + 1]
     if marker != 0xD9 and marker not in _BETWEEN_SCANS:
-        raise BadPhotographError("the JPEG file is damaged")
+        raise BadImageError("the JPEG file is damaged")
     return found.start()
 
 
@@ -125,13 +125,13 @@ def _png(data):
         body = memoryview(data)[position + 4 : position + 8 + length]  # of megabytes, perhaps: no copy
         (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
         if zlib.crc32(body) != checksum:
-            raise BadPhotographError("the PNG file is damaged")
+            raise BadImageError("the PNG file is damaged")
         if kind == b"eXIf":
             orientation = _orientation(bytes(body[4:]))
         if kind == b"tRNS":
             channels = 4
         if kind == b"acTL":
-            raise BadPhotographError("the PNG file is an animation")
+            raise BadImageError("the PNG file is an animation")
         if kind == b"IEND":
             return Header("png", width, height, orientation, channels * (2 if bits == 16 else 1), longest)
         position += 12 + length
@@ -143,9 +143,9 @@ def _png(data):
 def _tiff(data):
     tags = tiff.read_tags(data)
     if not (tags.get(tiff.WIDTH) and tags.get(tiff.HEIGHT)):
-        raise BadPhotographError("the TIFF file states no size")
+        raise BadImageError("the TIFF file states no size")
     if any(offset + size > len(data) for offset, size in tiff.parts(tags)):
-        raise BadPhotographError("the TIFF file is cut short")
+        raise BadImageError("the TIFF file is cut short")
     width, height, orientation = (tiff.one(tags, tag) for tag in (tiff.WIDTH, tiff.HEIGHT, tiff.ORIENTATION))
     orientation = orientation if 1 <= orientation <= 8 else 1
     pixel, held = tiff.decoded_bytes(tags)
@@ -175,7 +175,7 @@ def _bmp(data):
         packed = compression in (1, 2)
     (start,) = struct.unpack_from("<I", data, 10)
     if not packed and start + (width * bits + 31) // 32 * 4 * abs(height) > len(data):
-        raise BadPhotographError("the BMP file is cut short")
+        raise BadImageError("the BMP file is cut short")
     return Header("bmp", width, abs(height))
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 
 # 50 megapixels of 16 bits a channel are 300 MB, and their file nearly as much again.
 MOST = 600_000_000
@@ -18,16 +18,16 @@ _mine = threading.local()
 
 
 def check_file(size):
-    """Raises BadPhotographError where a file of `size` bytes leaves too little for its picture."""
+    """Raises BadImageError where a file of `size` bytes leaves too little for its picture."""
     if size > MOST_OF_A_FILE:
-        raise BadPhotographError(f"the file is over {MOST_OF_A_FILE / 1e6:g} MB")
+        raise BadImageError(f"the file is over {MOST_OF_A_FILE / 1e6:g} MB")
 
 
 def check_packing(header, size):
-    """Raises BadPhotographError where a file of `size` bytes unfolds into far more than a photograph would."""
+    """Raises BadImageError where a file of `size` bytes unfolds into far more than a photograph would."""
     pixels = header.pixel * header.width * header.height
     if pixels > LARGE and pixels > _PACKED * size:
-        raise BadPhotographError(
+        raise BadImageError(
             f"{header.width} x {header.height} pixels in {size / 1e6:.1f} MB: no photograph packs so well"
         )
 

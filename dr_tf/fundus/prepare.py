@@ -16,7 +16,7 @@ from dr_tf.fundus.decode import MAX_PIXELS, decode
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
-from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.header import BadImageError, read_header
 from dr_tf.fundus.is_fundus import why_no_retina, without_colour
 
 # A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
@@ -36,7 +36,7 @@ class Prepared:
 
 
 def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
-    """Decode, find the retina, crop, resize, enhance. Raises BadPhotographError with the reason where that fails."""
+    """Decode, find the retina, crop, resize, enhance. Raises BadImageError with the reason where that fails."""
     side = size * _OVERSAMPLING
     photograph, border = _find(data, math.ceil(side), max_pixels)
     if _side(border) < size and photograph.reduction > 1:  # the retina is a small part of a large photograph
@@ -50,28 +50,28 @@ def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
     return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
 
 
-@subprocesses.heard
+@subprocesses.run_in_worker
 def prepare_undamaged(data, **options):
     """`prepare`, and refuses data that their library says are damaged. From any thread; it changes nothing around it."""
-    with subprocesses.hearing() as said:
+    with subprocesses.library_messages() as read_messages:
         try:
             return prepare(data, **options)
         finally:  # whatever else is found wrong with such a picture
-            if _DAMAGED.search(said()):
-                raise BadPhotographError(f"the {read_header(data).format.upper()} file is damaged") from None
+            if _DAMAGED.search(read_messages()):
+                raise BadImageError(f"the {read_header(data).format.upper()} file is damaged") from None
 
 
 def _find(data, side, max_pixels):
     photograph = decode(data, side=side, max_pixels=max_pixels)
     if min(photograph.width, photograph.height) < _SMALLEST:
-        raise BadPhotographError(f"{photograph.width} x {photograph.height} pixels are too few for a retina")
+        raise BadImageError(f"{photograph.width} x {photograph.height} pixels are too few for a retina")
     working_copy = shrink(photograph.rgb)
     border = find_border(photograph.rgb, working_copy)
     reason = why_no_retina(photograph.rgb, border, working_copy)
     if reason:
-        raise BadPhotographError(f"no retina found: {reason}")
+        raise BadImageError(f"no retina found: {reason}")
     if without_colour(border, *working_copy):
-        raise BadPhotographError("greyscale or red-free photograph: what is graded here is learned from colour")
+        raise BadImageError("greyscale or red-free photograph: what is graded here is learned from colour")
     return photograph, border
 
 
@@ -106,7 +106,7 @@ def crop_mask(mask, geometry):
     A pixel that a lesion covers by a fifth belongs to it: by half, most microaneurysms would vanish at 512 pixels.
     """
     if mask.shape[:2] != (geometry.height, geometry.width):
-        raise BadPhotographError(
+        raise BadImageError(
             f"its mask is {mask.shape[1]} x {mask.shape[0]}, the photograph {geometry.width} x {geometry.height}"
         )
     square = _square(np.where(mask > 0, np.uint8(255), np.uint8(0)), geometry, 1)

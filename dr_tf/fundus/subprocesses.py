@@ -1,11 +1,16 @@
-"""Calls in processes that hear what C libraries say.
+"""Worker processes that decode images and capture what C libraries write to standard error.
 
-Overwritten JPEG data still decodes, to a wrong picture: libjpeg only warns, on descriptor 2, and OpenCV tells nobody. That
-descriptor is a process's and not a thread's, so photographs are decoded where nothing else happens: in processes of one
-thread that listen to their own from their start on. A malicious file kills such a process and not who asked.
+libjpeg and libtiff decode damaged data to a wrong picture and report the damage only as a warning on standard error (file
+descriptor 2). OpenCV passes no error on to Python. Descriptor 2 belongs to the whole process, so a threaded server cannot
+redirect it around one call: other threads would lose their output, and their warnings would be taken for this image's.
+Decoding therefore runs in single-threaded worker processes whose descriptor 2 is a temporary file from their start on. A
+malicious file that crashes the decoder crashes a worker and not the caller.
 
-Plain pipes: multiprocessing's processes would import, and so run, a caller's script that is not guarded.
+The workers are started with `subprocess` and talk over plain pipes. Workers of `multiprocessing` would import the caller's
+main script, and so run it where it has no `if __name__ == "__main__"` guard.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
@@ -17,148 +22,178 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable, Iterator
+from typing import IO, Any, ParamSpec, TypeVar
 
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 
-_HEARD = None  # the file that this process's descriptor 2 is, where it listens
+P, T = ParamSpec("P"), TypeVar("T")
+
+_stderr_file: IO[bytes] | None = None  # where descriptor 2 of this process goes, in a process that captures it
 _DIED = "the process that read it died: the file may be malicious"
 
 
-def listen():
-    """From now on this process hears what is said on its descriptor 2, and nobody else does.
+def start_capturing_stderr() -> None:
+    """Redirect this process's file descriptor 2 to a temporary file, for the rest of the process.
 
-    For a process of one thread that has nothing else to do, once at its start.
+    Call it once, at the start of a single-threaded worker process.
     """
-    global _HEARD
+    global _stderr_file
     sys.stderr.flush()
-    _HEARD = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-    os.dup2(_HEARD.fileno(), 2)
+    _stderr_file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+    os.dup2(_stderr_file.fileno(), 2)
 
 
 @contextlib.contextmanager
-def hearing():
-    """Yields a function that tells, as bytes, what was said since. Only where this process listens."""
+def library_messages() -> Iterator[Callable[[], bytes]]:
+    """Yield a function that returns what was written to descriptor 2 since the `with` block began.
+
+    Works only in a process that has called `start_capturing_stderr`.
+    """
+    if _stderr_file is None:
+        raise RuntimeError("call start_capturing_stderr() first: this process does not capture standard error")
+    file = _stderr_file
     sys.stderr.flush()
-    _HEARD.seek(0)  # of both descriptors: they share one position
-    _HEARD.truncate()
-    yield lambda: os.pread(_HEARD.fileno(), 1 << 20, 0)
+    file.seek(0)  # both descriptors of the file share one position
+    file.truncate()
+    yield lambda: os.pread(file.fileno(), 1 << 20, 0)
 
 
-def heard(function):
-    """Decorates a function of a module: it runs where somebody listens, in this process or in another."""
+def run_in_worker(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a module-level function so that each call runs in a worker process.
+
+    A call that already runs in a worker is made directly.
+    """
 
     @functools.wraps(function)
-    def call(*args, **options):
-        if _HEARD is not None:
-            return function(*args, **options)
-        return shared()(call, *args, **options)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _stderr_file is not None:
+            return function(*args, **kwargs)
+        return shared_pool().run(call, *args, **kwargs)
 
     return call
 
 
-class Processes:
-    """As many listening processes as are needed, `most` at most; they end when this is forgotten, or with this process.
+class WorkerPool:
+    """A pool of decoding processes that are started on demand.
 
-    Calls may come from any number of threads. A function and its arguments are pickled, the function by its name.
+    Any number of threads may call `run`. The processes end when the pool is garbage-collected, or with this process.
+
+    Args:
+        max_workers: the most processes that run at a time; by default the number of CPU cores.
     """
 
-    def __init__(self, most=None):
-        self.most = most or os.cpu_count()
-        self._idle = queue.LifoQueue()
-        for _ in range(self.most):
-            self._idle.put(None)  # not started yet
+    def __init__(self, max_workers: int | None = None):
+        self.max_workers = max_workers or os.cpu_count() or 1
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(self.max_workers):
+            self._idle.put(None)  # a worker that is not started yet
 
-    def start(self):
-        """One process, which imports while the caller does something else."""
-        self._idle.put(self._taken())
+    def start_worker(self) -> None:
+        """Start one worker now, so that it imports its modules while the caller does something else."""
+        self._idle.put(self._take_worker())
 
-    def _taken(self):
-        """A process that lives, as soon as one is free."""
-        idle = self._idle.get()
+    def _take_worker(self) -> _Worker:
+        """Wait for an idle worker; start a new one in place of one that is dead or not started."""
+        worker = self._idle.get()
         try:
-            return idle if idle is not None and idle.alive else _Process()
+            return worker if worker is not None and worker.is_alive else _Worker()
         except BaseException:
-            self._idle.put(None)  # or whoever comes after would wait for ever
+            self._idle.put(None)  # give the place back, or later calls would wait for it for ever
             raise
 
-    def __call__(self, function, *args, **options):
-        """What function(*args, **options) returns or raises; BadPhotographError where it kills its process."""
-        process, usable = self._taken(), None
+    def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call `function` in a worker process.
+
+        The function is pickled by its name, its arguments by their values.
+
+        Returns:
+            What `function(*args, **kwargs)` returns.
+
+        Raises:
+            BadImageError: the worker died.
+            Exception: whatever `function` raises.
+        """
+        worker, reusable = self._take_worker(), None
         try:
-            value, error = process.answer(function, args, options)
-            usable = process  # whoever was interrupted may still be answering
+            value, error = worker.request(function, args, kwargs)
+            reusable = worker  # not after an interrupted request: its reply may still arrive
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise BadPhotographError(_DIED) from None
+            raise BadImageError(_DIED) from None
         finally:
-            self._idle.put(usable)
+            self._idle.put(reusable)
         if error is not None:
             raise error
         return value
 
 
 @functools.cache
-def shared():
-    """Those of all in this process who ask for none of their own."""
-    return Processes()
+def shared_pool() -> WorkerPool:
+    """Return the pool that all callers in this process share unless they create their own."""
+    return WorkerPool()
 
 
-os.register_at_fork(after_in_child=shared.cache_clear)  # parent and child would talk over each other on one pipe
+# A forked child must not use its parent's workers: both would write to one pipe.
+os.register_at_fork(after_in_child=shared_pool.cache_clear)
 
 
-def start():
-    """Called early, it saves the first call the third of a second that a process takes to start."""
-    if _HEARD is None:
-        shared().start()
+def start_shared_worker() -> None:
+    """Start a worker of the shared pool early. This saves the first call the 0.3 s that a process takes to start."""
+    if _stderr_file is None:
+        shared_pool().start_worker()
 
 
-class _Process:
-    def __init__(self):
-        # The paths of this process, as a script may have added the project's.
+class _Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self) -> None:
+        # The worker gets this process's import path, which a script may have extended.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from dr_tf.fundus import apart; apart.serve()"],
+            [sys.executable, "-c", f"from {__name__} import worker_main; worker_main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
         )
-        weakref.finalize(self, _end, self._process, os.getpid())
+        weakref.finalize(self, _stop, self._process, os.getpid())
 
     @property
-    def alive(self):
+    def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def answer(self, *request):
-        """(value, None) or (None, exception)."""
-        pickle.dump(request, self._process.stdin)
+    def request(self, function: Callable, args: tuple, kwargs: dict) -> tuple[Any, Exception | None]:
+        """Return (value, None), or (None, the exception that `function` raised)."""
+        assert self._process.stdin and self._process.stdout
+        pickle.dump((function, args, kwargs), self._process.stdin)
         self._process.stdin.flush()
-        return pickle.load(self._process.stdout)  # from our own process
+        return pickle.load(self._process.stdout)  # safe: it comes from our own process
 
 
-def _end(process, parent):
+def _stop(process: subprocess.Popen, parent: int) -> None:
     for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # it may have died
+        with contextlib.suppress(OSError):  # the process may have died
             pipe.close()
-    if os.getpid() == parent:  # a fork has the pipes, and not the child
+    if os.getpid() == parent:  # a fork inherits the pipes but cannot wait for the process
         process.wait()
 
 
-def serve():
-    """What such a process does."""
+def worker_main() -> None:
+    """Run a worker process: read pickled calls from standard input, write pickled results to standard output."""
     import cv2
 
-    import dr_tf.fundus.prepare  # noqa: F401  what it will be asked for, while nobody waits
+    import dr_tf.fundus.prepare  # noqa: F401  import what the calls will need before the first one arrives
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; only the parent handles it
     cv2.setNumThreads(1)
-    listen()
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    start_capturing_stderr()
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while requests.peek(1):
-        answers.write(_answer(*pickle.load(requests)))
-        answers.flush()
+        replies.write(_reply(*pickle.load(requests)))
+        replies.flush()
 
 
-def _answer(function, args, options):
+def _reply(function: Callable, args: tuple, kwargs: dict) -> bytes:
     try:
-        return pickle.dumps((function(*args, **options), None))
+        return pickle.dumps((function(*args, **kwargs), None))
     except Exception as error:
         return pickle.dumps((None, error))

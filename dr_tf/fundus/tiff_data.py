@@ -12,7 +12,7 @@ import zlib
 import cv2
 import numpy as np
 
-from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.header import BadImageError, read_header
 from dr_tf.fundus.tiff import (
     COMPRESSION,
     HEIGHT,
@@ -151,7 +151,7 @@ def _is_jpeg(part, tags):
         if header.width > width or header.height > height:
             return False
         return cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
-    except (BadPhotographError, cv2.error):
+    except (BadImageError, cv2.error):
         return False
 
 

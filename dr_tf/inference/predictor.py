@@ -33,7 +33,7 @@ class Predictor:
     @classmethod
     def of_run(cls, run_dir, mode=PLAIN):
         """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        subprocesses.start()  # while the network loads
+        subprocesses.start_shared_worker()  # while the network loads
         run = load_run(run_dir)
         return cls(run, mode=mode, neighbours=read_neighbours(run_dir, run.rule.requested(mode), run.network))
 

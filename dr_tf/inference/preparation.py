@@ -33,7 +33,7 @@ class Preparation:
         return cls(name, int(match[1]), match[2], int(match[3]), image_size)
 
     def __call__(self, data):
-        """Bytes of a photograph -> (what the network takes, the Prepared). Raises BadPhotographError.
+        """Bytes of a photograph -> (what the network takes, the Prepared). Raises BadImageError.
 
         The crop is coded as JPEG and decoded again: the network has seen nothing else, and by this an original gives
         the same pixels as its record.

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dr_tf.fundus import memory, subprocesses
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.inference.decision import ImageInfo
 
 
@@ -43,14 +43,14 @@ def read(preparation, photograph, name="", processes=None):
     name = str(photograph) if isinstance(photograph, (str, os.PathLike)) else name
     try:
         arguments = preparation, photograph, name
-        return processes(_read, *arguments) if processes else _read(*arguments)
-    except BadPhotographError as error:  # it killed who read it
+        return processes.run(_read, *arguments) if processes else _read(*arguments)
+    except BadImageError as error:  # it killed who read it
         return PreparedImage(None, ImageInfo(name, reason=str(error)))
     except OSError as error:  # of who was to read it: no process can be started
         return PreparedImage(None, ImageInfo(name, reason=f"it cannot be read: {error.strerror}"))
 
 
-@subprocesses.heard
+@subprocesses.run_in_worker
 def _read(preparation, photograph, name):
     try:
         with memory.turn(_size(photograph)):
@@ -60,7 +60,7 @@ def _read(preparation, photograph, name):
         return PreparedImage(
             pixels, ImageInfo(name, float(np.float32(quality.score)), quality.reason, prepared.geometry)
         )
-    except BadPhotographError as error:
+    except BadImageError as error:
         reason = str(error)
     except OSError as error:
         reason = f"it cannot be read: {error.strerror}"
@@ -85,7 +85,7 @@ def _size(photograph):
         return len(photograph) if isinstance(photograph, bytes) else photograph.nbytes
     status = pathlib.Path(photograph).stat()
     if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
-        raise BadPhotographError("not a file")
+        raise BadImageError("not a file")
     memory.check_file(status.st_size)
     return status.st_size
 
@@ -94,12 +94,12 @@ class ImageReaders:
     """At most `most` processes, which end when this is forgotten; those that all share where it is left out."""
 
     def __init__(self, preparation, most=None):
-        self._preparation, self._own = preparation, subprocesses.Processes(most) if most else None
+        self._preparation, self._own = preparation, subprocesses.WorkerPool(most) if most else None
 
     def ahead(self, cases, most):
         """{eye: PreparedImage} of each case, in order, with at most `most` begun and not yet taken."""
-        processes = self._own or subprocesses.shared()
-        pool, waiting = concurrent.futures.ThreadPoolExecutor(processes.most), collections.deque()
+        processes = self._own or subprocesses.shared_pool()
+        pool, waiting = concurrent.futures.ThreadPoolExecutor(processes.max_workers), collections.deque()
         try:
             for case in cases:
                 waiting.append(pool.submit(prepare_case, self._preparation, case, processes))

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from dr_tf.fundus import memory
 from dr_tf.fundus import tiff as tiff_tags
 from dr_tf.fundus.decode import Photograph, decode
-from dr_tf.fundus.header import BadPhotographError, read_header
+from dr_tf.fundus.header import BadImageError, read_header
 from dr_tf.fundus.prepare import prepare_undamaged
 from tests.fundus.header_test import SIGNATURES, bmp, tiff
 from tests.fundus.header_test import jpeg as jpeg_of_nothing
@@ -240,12 +240,12 @@ class BombTest(unittest.TestCase):
         }.items():
             with self.subTest(name):
                 start = time.perf_counter()
-                with self.assertRaisesRegex(BadPhotographError, "^60000 x 60000 is over the limit of 200 megapixels$"):
+                with self.assertRaisesRegex(BadImageError, "^60000 x 60000 is over the limit of 200 megapixels$"):
                     decode(data)
                 self.assertLess(time.perf_counter() - start, 0.02)
 
     def test_the_limit_is_an_argument(self):
-        with self.assertRaisesRegex(BadPhotographError, "^163 x 121 is over the limit of 0.01 megapixels$"):
+        with self.assertRaisesRegex(BadImageError, "^163 x 121 is over the limit of 0.01 megapixels$"):
             decode(encode(RGB, "PNG"), max_pixels=10_000)
         self.assertEqual(decode(encode(RGB, "PNG"), max_pixels=163 * 121).width, 163)
 
@@ -255,7 +255,7 @@ class BadFileTest(unittest.TestCase):
         """The photograph, or the one line that says why there is none; any other exception is a failure."""
         try:
             photograph = decode(data)
-        except BadPhotographError as error:
+        except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
             return str(error)
         self.assertIsInstance(photograph, Photograph)
@@ -317,7 +317,7 @@ class BadFileTest(unittest.TestCase):
         """Where photographs are read, which is in processes apart."""
         with standard_error() as written:
             for data in (tiff((256, 4, 1, 40), (257, 4, 1, 40)), png_of_nothing(40, 40)):
-                with self.assertRaises(BadPhotographError):
+                with self.assertRaises(BadImageError):
                     prepare_undamaged(data, size=64)
         self.assertEqual("".join(written), "")
 

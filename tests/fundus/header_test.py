@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dr_tf.fundus.header import BadPhotographError, Header, read_header
+from dr_tf.fundus.header import BadImageError, Header, read_header
 from tests.fundus.synthetic_images import encode
 
 KINDS = ("JPEG", "PNG", "TIFF", "BMP")
@@ -117,7 +117,7 @@ class OrientationTest(unittest.TestCase):
 
 class BadFileTest(unittest.TestCase):
     def assert_refused(self, data, message):
-        with self.assertRaisesRegex(BadPhotographError, f"^{message}$"):
+        with self.assertRaisesRegex(BadImageError, f"^{message}$"):
             read_header(data)
 
     def test_names_what_is_wrong(self):
@@ -188,7 +188,7 @@ class HostileTest(unittest.TestCase):
     def test_random_bytes_give_a_header_or_bad_photograph(self, signature, rest):
         try:
             header = read_header(signature + rest)
-        except BadPhotographError as error:
+        except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
         else:
             self.assertTrue(header.width > 0 and header.height > 0 and 1 <= header.orientation <= 8)
@@ -201,7 +201,7 @@ class HostileTest(unittest.TestCase):
         whole[at : at + len(patch)] = patch
         try:
             header = read_header(bytes(whole))
-        except BadPhotographError as error:
+        except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
         else:
             self.assertTrue(header.width > 0 and header.height > 0 and 1 <= header.orientation <= 8)

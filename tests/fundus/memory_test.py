@@ -16,14 +16,14 @@ import pytest
 from dr_tf.fundus import decode as decoding
 from dr_tf.fundus import memory
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.header import BadPhotographError, Header, read_header
+from dr_tf.fundus.header import BadImageError, Header, read_header
 from tests.fundus.header_test import chunk
 from tests.fundus.synthetic_images import draw_fundus, encode
 
 # What a child process takes, in MB, to prepare a small photograph and then the one that it is given.
 CHILD = """
 import resource, sys
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import encode_jpeg, prepare
 from tests.fundus.synthetic_images import draw_fundus
 def height():  # ru_maxrss would count what the parent had when it forked
@@ -32,7 +32,7 @@ prepare(encode_jpeg(draw_fundus()), size=256)
 normal = height()
 try:
     print(prepare(open(sys.argv[1], 'rb').read(), size=256).image.shape, end=';')
-except BadPhotographError as error:
+except BadImageError as error:
     print(error, end=';')
 print(height() - normal)
 """
@@ -92,7 +92,7 @@ class LimitTest(unittest.TestCase):
             ("8-bit PNG", Header("png", 16000, 12500, 1, 3), 90_000_000),
             ("progressive JPEG", Header("jpeg", 16000, 12500, held=2 * 3 * 200_000_000), 50_000_000),
         ):
-            with self.subTest(name), self.assertRaisesRegex(BadPhotographError, "to decode, over the limit of 600 MB"):
+            with self.subTest(name), self.assertRaisesRegex(BadImageError, "to decode, over the limit of 600 MB"):
                 decoding._reduction(header, 666, size)
 
     def test_photographs_as_cameras_make_them_are_within_it(self):
@@ -134,7 +134,7 @@ class LimitTest(unittest.TestCase):
         self.assertEqual(read_header(png(300, 200, 8, rows=noisy_row(300, 8), part=100)).held, 100)
 
     def test_too_large_a_file(self):
-        with self.assertRaisesRegex(BadPhotographError, "the file is over 320 MB"):
+        with self.assertRaisesRegex(BadImageError, "the file is over 320 MB"):
             memory.check_file(400_000_000)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dr_tf.fundus.border import inside
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop, encode_jpeg, prepare
 from tests.fundus.synthetic_images import draw_fundus, encode, jpeg
 
@@ -163,7 +163,7 @@ class ScaleTest(unittest.TestCase):
 
 class BadPhotographTest(unittest.TestCase):
     def assert_refused(self, data, message):
-        with self.assertRaisesRegex(BadPhotographError, f"^{message}$"):
+        with self.assertRaisesRegex(BadImageError, f"^{message}$"):
             prepare(data, size=SIZE)
 
     def test_says_what_is_wrong(self):
@@ -218,7 +218,7 @@ class BadPhotographTest(unittest.TestCase):
                 self.assertEqual(prepare(jpeg(photograph(brightness=brightness)), size=SIZE).image.shape[0], SIZE)
 
     def test_the_limit_of_pixels_is_an_argument(self):
-        with self.assertRaisesRegex(BadPhotographError, "^640 x 480 is over the limit of 0.3 megapixels$"):
+        with self.assertRaisesRegex(BadImageError, "^640 x 480 is over the limit of 0.3 megapixels$"):
             prepare(jpeg(photograph()), size=SIZE, max_pixels=300_000)
 
     @settings(deadline=None, max_examples=60)
@@ -230,7 +230,7 @@ class BadPhotographTest(unittest.TestCase):
         whole[at : at + len(patch)] = patch
         try:
             image = prepare(bytes(whole), size=32).image
-        except BadPhotographError as error:
+        except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
         else:
             self.assertEqual(image.shape, (32, 32, 3))

@@ -9,7 +9,7 @@ import unittest
 import numpy as np
 
 from dr_tf.fundus import subprocesses
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import prepare, prepare_undamaged
 from tests.fundus.synthetic_images import draw_fundus, jpeg
 
@@ -30,7 +30,7 @@ SCAN = WHOLE.index(b"\xff\xda") + 14
 def outcome(data):
     try:
         return prepare_undamaged(data, size=SIZE).image
-    except BadPhotographError as error:
+    except BadImageError as error:
         return str(error)
 
 
@@ -77,7 +77,7 @@ def refusal(data):
     """Why it is refused whether or not somebody listens."""
     try:
         return prepare(data, size=SIZE)
-    except BadPhotographError as error:
+    except BadImageError as error:
         return str(error)
 
 
@@ -93,7 +93,7 @@ class NothingElseChangesTest(unittest.TestCase):
     def test_standard_error_stays_what_it_is_while_others_decode(self):
         code = (
             "import os, threading\n"
-            "from tests.fundus import apart_test as t\n"
+            "from tests.fundus import subprocesses_test as t\n"
             "before = os.fstat(2)\n"
             "done = threading.Event()\n"
             "def decode():\n"
@@ -130,21 +130,21 @@ class NothingElseChangesTest(unittest.TestCase):
 
 class ProcessesTest(unittest.TestCase):
     def test_a_process_that_dies_is_replaced(self):
-        processes = subprocesses.Processes(1)
-        with self.assertRaisesRegex(BadPhotographError, "the process that read it died"):
-            processes(os._exit, 9)
-        self.assertEqual(processes(abs, -3), 3)
+        processes = subprocesses.WorkerPool(1)
+        with self.assertRaisesRegex(BadImageError, "the process that read it died"):
+            processes.run(os._exit, 9)
+        self.assertEqual(processes.run(abs, -3), 3)
 
     def test_exceptions_reach_the_caller(self):
-        processes = subprocesses.Processes(1)
+        processes = subprocesses.WorkerPool(1)
         with self.assertRaises(ZeroDivisionError):
-            processes(divmod, 1, 0)
-        self.assertEqual(processes(divmod, 7, 2), (3, 1))
+            processes.run(divmod, 1, 0)
+        self.assertEqual(processes.run(divmod, 7, 2), (3, 1))
 
     def test_started_early_it_is_the_same_process_that_answers(self):
-        processes = subprocesses.Processes(2)
-        processes.start()
-        self.assertEqual(processes(os.getpid), processes(os.getpid))
+        processes = subprocesses.WorkerPool(2)
+        processes.start_worker()
+        self.assertEqual(processes.run(os.getpid), processes.run(os.getpid))
 
 
 def _paths():

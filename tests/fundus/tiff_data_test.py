@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import prepare_undamaged
 from dr_tf.fundus.tiff import parts, read_tags
 from dr_tf.fundus.tiff_data import fault
@@ -55,7 +55,7 @@ class WholeTest(unittest.TestCase):
                 self.assertEqual(fault(data), "")
 
     def test_other_compressions_are_refused_by_number(self):
-        with self.assertRaisesRegex(BadPhotographError, "a TIFF of compression 34925, of which damage cannot be told"):
+        with self.assertRaisesRegex(BadImageError, "a TIFF of compression 34925, of which damage cannot be told"):
             decode(encode(RGB, "TIFF", compression="lzma"))
 
 
@@ -66,7 +66,7 @@ class FlippedTest(unittest.TestCase):
             for damaged in flips(FILES[name], 80, seed=1):
                 try:
                     rgb = decode(damaged).rgb
-                except BadPhotographError as error:
+                except BadImageError as error:
                     self.assertEqual(str(error), "the TIFF file is damaged")
                 else:
                     np.testing.assert_array_equal(rgb, whole, name)
@@ -77,7 +77,7 @@ class FlippedTest(unittest.TestCase):
             for damaged in flips(FILES[name], 60, seed=2):
                 try:
                     wrong = (decode(damaged).rgb != whole).any(-1).mean()
-                except BadPhotographError:
+                except BadImageError:
                     found += 1
                 else:
                     with self.subTest(name):
@@ -89,7 +89,7 @@ class FlippedTest(unittest.TestCase):
         for damaged in flips(FILES["JPEG"], 40, seed=3):
             try:
                 prepare_undamaged(damaged, size=64)
-            except BadPhotographError as error:
+            except BadImageError as error:
                 found += str(error) == "the TIFF file is damaged"
         self.assertGreater(found, 5)
 
@@ -100,7 +100,7 @@ class FlippedTest(unittest.TestCase):
             offset, size = max(parts(read_tags(data)), key=lambda part: part[1])
             middle = offset + size // 2
             for patch in (bytes(40), b"\xff" * 40, np.random.default_rng(4).bytes(40)):
-                with self.subTest(name, patch=patch[:2]), self.assertRaises(BadPhotographError):
+                with self.subTest(name, patch=patch[:2]), self.assertRaises(BadImageError):
                     prepare_undamaged(data[:middle] + patch + data[middle + 40 :], size=64)
 
 

@@ -61,15 +61,15 @@ class CaseTest(unittest.TestCase):
         def none_left(*_, **__):
             raise OSError(24, "Too many open files")
 
-        processes = subprocesses.Processes(1)
-        with mock.patch("dr_tf.fundus.subprocesses._Process", none_left):
+        processes = subprocesses.WorkerPool(1)
+        with mock.patch("dr_tf.fundus.subprocesses._Worker", none_left):
             for _ in range(3):  # the one place is free again each time
                 found = read(PREPARATION, photograph(), "a.jpg", processes)
                 self.assertEqual(found.image.reason, "it cannot be read: Too many open files")
         self.assertEqual(read(PREPARATION, photograph(), "a.jpg", processes).image.reason, "out of focus")
 
     def test_a_process_that_was_killed_since_is_not_asked(self):
-        processes = subprocesses.Processes(1)
+        processes = subprocesses.WorkerPool(1)
         self.assertEqual(read(PREPARATION, photograph(), "a.jpg", processes).image.reason, "out of focus")
         idle = processes._idle.queue[0]
         idle._process.kill()
