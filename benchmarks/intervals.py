@@ -67,7 +67,7 @@ def plain_bootstrap(p, rounds):
     found = []
     for _ in range(rounds):
         rows = np.concatenate([of_patient[i] for i in rng.integers(len(of_patient), size=len(of_patient))])
-        found.append(plain_figures(*(v[rows] for v in (p.truth, p.decided, p.probabilities, p.p_positive, p.refer))))
+        found.append(plain_figures(*(v[rows] for v in (p.truth, p.predicted, p.probabilities, p.p_positive, p.refer))))
     return {name: np.array([one[name] for one in found]) for name in found[0]}
 
 

@@ -19,9 +19,9 @@ def _one_sided(p):
 
 def _never_decided(p):
     if p.multi_label:
-        counts = zip(p.classes, (p.truth == 1).sum(axis=0), (p.decided == 1).sum(axis=0), strict=True)
+        counts = zip(p.classes, (p.truth == 1).sum(axis=0), (p.predicted == 1).sum(axis=0), strict=True)
     else:
-        counts = ((name, (p.truth == i).sum(), (p.decided == i).sum()) for i, name in enumerate(p.classes))
+        counts = ((name, (p.truth == i).sum(), (p.predicted == i).sum()) for i, name in enumerate(p.classes))
     for name, true, decided in counts:
         if true and not decided:
             yield f"“{name}” is never predicted, though it is the truth of {_count(p, true)}."
@@ -43,8 +43,8 @@ def disagreements(p):
     says = p.class_is_positive()
     if p.multi_label or all(answer is None for answer in says):
         return None
-    known = np.array([answer is not None for answer in says])[p.decided]
-    return known & (np.array([bool(answer) for answer in says])[p.decided] != p.refer)
+    known = np.array([answer is not None for answer in says])[p.predicted]
+    return known & (np.array([bool(answer) for answer in says])[p.predicted] != p.refer)
 
 
 def _patients(p):

@@ -17,7 +17,7 @@ _OF_POSITIVE = (
 
 
 def compare(first, second, *, prevalence=None, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0):
-    """{"n", "patients", "left_out", "figures": name -> {"first", "second", "value", "low", "high", "method"}}.
+    """{"n", "patients", "left_out", "metrics": name -> {"first", "second", "value", "low", "high", "method"}}.
 
     `value` is second minus first. Photographs that only one of them saw are left out and counted.
     """
@@ -31,7 +31,7 @@ def compare(first, second, *, prevalence=None, bootstrap_samples=BOOTSTRAP_SAMPL
         name: _difference(*(p[name] for p in points), [d.get(name) for d in drawn], a.clustered, unknown)
         for name in names
     }
-    return {"n": len(a), "patients": len(np.unique(a.patients)), "left_out": left_out, "figures": differences}
+    return {"n": len(a), "patients": len(np.unique(a.patients)), "left_out": left_out, "metrics": differences}
 
 
 def _common(first, second):

@@ -11,16 +11,16 @@ from dr_tf.evaluation.recorded_cases import names_of, recorded_images
 from dr_tf.evaluation.statistics.conformal import fit_conformal
 from dr_tf.grades import ABSENT
 from dr_tf.inference.modes import PLAIN
-from dr_tf.models.heads.head import positives
-from dr_tf.models.links import decoded
+from dr_tf.models.heads.head import positive_labels
+from dr_tf.models.links import scores_to_probabilities
 
 ALPHA = 0.1
 
 
 def known_rows(records, rows, head, *, where):
     """(those of `rows` that have a truth, {reason: number of those left out})."""
-    truth = positives(head.positive, records.columns)[rows]
-    known = (truth != ABSENT) | head.usable(records.columns)[rows]
+    truth = positive_labels(head.positive, records.columns)[rows]
+    known = (truth != ABSENT) | head.has_label(records.columns)[rows]
     if not known.any():
         raise UserError(f"no label of {records.name}, {where}, says whether a photograph is {head.positive}")
     if len(told := set(truth.tolist())) == 2 and ABSENT in told:
@@ -63,11 +63,11 @@ def predict(rule, records, scored, *, split, mode=PLAIN, uncertainties=None, gat
         patients=columns["patient_id"][rows],
         patient_known=columns.get("patient_known", np.ones(len(records), bool))[rows],
         classes=head.classes,
-        truth=head.strata(columns)[rows],
-        decided=_decided(rule, probabilities, mode),
+        truth=head.true_classes(columns)[rows],
+        predicted=_decided(rule, probabilities, mode),
         probabilities=probabilities,
         positive=head.positive,
-        truth_positive=positives(head.positive, columns)[rows],
+        truth_positive=positive_labels(head.positive, columns)[rows],
         p_positive=p_positive,
         threshold=rule.operating_point(mode).threshold,
         refer=[
@@ -81,7 +81,7 @@ def predict(rule, records, scored, *, split, mode=PLAIN, uncertainties=None, gat
         p_positive_uncalibrated=None if raw is None else head.p_positive(raw),
         uncertainty={"entropy": [decision.uncertainty for decision in decisions]} | (uncertainties or {}),
         subgroups={name: values[rows] for name, values in subgroup_columns(columns).items()},
-        points={name: p_positive >= point.threshold for name, point in rule.mode(mode).points[head.positive].items()},
+        operating_points={name: p_positive >= point.threshold for name, point in rule.mode(mode).points[head.positive].items()},
         unit="patient" if records.paired else "photograph",
         **_others(rule, scored, columns),
     )
@@ -89,7 +89,7 @@ def predict(rule, records, scored, *, split, mode=PLAIN, uncertainties=None, gat
 
 def _decided(rule, probabilities, mode):
     """The class of each, whatever the gate says of its photograph; of several labels yes or no to each."""
-    answers = rule.head.scores(probabilities) >= rule.thresholds(mode)
+    answers = rule.head.definition_probabilities(probabilities) >= rule.thresholds(mode)
     if not rule.head.exclusive:
         return answers.astype(int)
     grades = rule.grades(probabilities, {}, mode)
@@ -100,15 +100,15 @@ def _uncalibrated(rule, scores, mode):
     """Class probabilities before any calibration; None of a mean, which has none."""
     if rule.mode(mode).way.mean:
         return None
-    return decoded(rule.mode(mode).calibration.link, scores[mode], len(rule.head.classes))
+    return scores_to_probabilities(rule.mode(mode).calibration.link, scores[mode], len(rule.head.classes))
 
 
 def _others(rule, scored, columns):
     """CalibrationLabels and prediction of the outputs that do not decide."""
     told = [output for output in rule.others if output in scored.outputs]
-    truth = {output: rule.heads[output].strata(columns)[scored.rows] for output in told}
+    truth = {output: rule.heads[output].true_classes(columns)[scored.rows] for output in told}
     decided = {output: rule.other_probabilities(output, scored.outputs[output]).argmax(axis=-1) for output in told}
-    return {"other_truth": truth, "other_decided": decided}
+    return {"other_truth": truth, "other_predicted": decided}
 
 
 def conformal_of(head, calibration, no_guarantee):
@@ -123,7 +123,7 @@ def conformal_of(head, calibration, no_guarantee):
 def with_intervals(predictions, conformal):
     if conformal is None:
         return predictions
-    return dataclasses.replace(predictions, intervals=conformal.intervals(predictions.probabilities))
+    return dataclasses.replace(predictions, prediction_intervals=conformal.intervals(predictions.probabilities))
 
 
 def stored_photographs(records, ids, rows):

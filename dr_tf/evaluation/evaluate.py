@@ -70,7 +70,7 @@ def evaluate(
         [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
     )
     metrics["mode"] = mode
-    metrics["others"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
+    metrics["other_outputs"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
     shown = {
         "card": _card(run_dir, network, rule, preparation, mode),
         "explanations": made and explanations(made, subject.records, subject.rows, split),
@@ -91,7 +91,7 @@ def _measured(rule, judged, subject, calibration, label_shift, options):
         predictions,
         excluded=subject.excluded,
         protocol=subject.protocol,
-        conformal=conformal and conformal.told(),
+        conformal=conformal and conformal.to_dict(),
         shifted=shifted,
         **options,
     )

@@ -2,8 +2,8 @@
 
 from dr_tf.console import UserError, progress
 from dr_tf.explain.scorecard.baselines import BASELINES
-from dr_tf.explain.scorecard.scorecard import chosen_thresholds, explainers, measure
-from dr_tf.explain.scorecard.tables import summary
+from dr_tf.explain.scorecard.scorecard import choose_thresholds, build_explainers, compute_scorecard
+from dr_tf.explain.scorecard.tables import summarize
 
 VALIDATION = "validation"
 
@@ -11,7 +11,7 @@ VALIDATION = "validation"
 def made_of(names, network, rule):
     """{name: Explainer} of METHOD or METHOD@LAYER; refuses what could not be scored, before anything is measured."""
     try:
-        return explainers(network.model, rule.head, names, output=rule.decides)
+        return build_explainers(network.model, rule.head, names, output=rule.decides)
     except UserError as error:
         raise UserError(f"--explain: {error}") from None
 
@@ -19,8 +19,8 @@ def made_of(names, network, rule):
 def explanations(made, records, rows, split):
     """The scorecard of maps as plain data; thresholds of IoU are chosen on the validation split, where there is one."""
     chosen = VALIDATION if VALIDATION in set(records.columns["split"]) else None
-    thresholds = chosen_thresholds(made, records, records.rows(chosen)) if chosen else {}
+    thresholds = choose_thresholds(made, records, records.rows(chosen)) if chosen else {}
     with progress(len(made) + len(BASELINES), "scoring", "kinds of maps") as bar:
-        card = measure(made, records, rows, told=lambda name: bar.update())
-    about = {"split": split, "thresholds_of": chosen, "of": len(rows)}
-    return about | summary(card, thresholds) | {"layers": {name: e.place.name for name, e in made.items()}}
+        card = compute_scorecard(made, records, rows, on_progress=lambda name: bar.update())
+    about = {"split": split, "iou_threshold_split": chosen, "of": len(rows)}
+    return about | summarize(card, thresholds) | {"layers": {name: e.map_layer.name for name, e in made.items()}}

@@ -43,7 +43,7 @@ def measure(
         "confusion": confusions(predictions),
         "caveats": caveats(predictions),
         "conformal": conformal,
-        "referral": referral_curves(predictions, seed=seed),
+        "referral_curves": referral_curves(predictions, seed=seed),
         "label_shift": shifted,
         "subgroups": subgroups,
         "worst_subgroups": worst,
@@ -67,7 +67,7 @@ def _about(p, excluded):
         "negatives": int((p.truth_positive == 0).sum()),
         "classes": dict(zip(p.classes, map(int, counts), strict=True)),
         "excluded": dict(excluded),
-        "retaken": _reasons(p),
+        "retake_reasons": _reasons(p),
     }
 
 
@@ -88,7 +88,7 @@ def operating_points(predictions, *, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0
             seed=seed,
             only=AT_POINTS,
         )
-        for name, refer in predictions.points.items()
+        for name, refer in predictions.operating_points.items()
     }
 
 
@@ -103,15 +103,15 @@ def confusions(p):
         found["action"] = [[int((known.action[known.truth_positive == t] == a).sum()) for a in ACTIONS] for t in (0, 1)]
     for output, truth in p.other_truth.items():
         if (rows := truth != ABSENT).any():
-            decided = p.other_decided[output][rows]
+            decided = p.other_predicted[output][rows]
             found[output] = _matrix(truth[rows], decided, int(max(truth.max(), decided.max())) + 1)
     if not p.labelled.any():
         return found
     labelled = p.take(p.labelled)
     if p.multi_label:
-        pairs = zip(p.classes, labelled.truth.T, labelled.decided.T, strict=True)
+        pairs = zip(p.classes, labelled.truth.T, labelled.predicted.T, strict=True)
         return found | {"labels": {name: _matrix(truth, decided, 2) for name, truth, decided in pairs}}
-    return found | {"classes": _matrix(labelled.truth, labelled.decided, len(p.classes))}
+    return found | {"classes": _matrix(labelled.truth, labelled.predicted, len(p.classes))}
 
 
 def _matrix(truth, decided, k):
@@ -124,5 +124,5 @@ def measure_shifted(
     """The figures after a correction for another mix of classes, marked as what they are."""
     after, mix = corrected(predictions, method=method, prior=prior, calibration=calibration)
     found = compute_metrics(after, prevalence=prevalence, bootstrap_samples=bootstrap_samples, seed=seed)
-    about = {"method": method, "transductive": TRANSDUCTIVE, "mix": dict(zip(after.classes, mix.tolist(), strict=True))}
+    about = {"method": method, "transductive": TRANSDUCTIVE, "class_prior": dict(zip(after.classes, mix.tolist(), strict=True))}
     return about | found

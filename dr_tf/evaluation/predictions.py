@@ -10,13 +10,13 @@ from dr_tf.grades import ABSENT, GRADES, ODIR_LABELS, is_positive
 
 # Field -> (type, dimensions; 0: one or two, as for a class or for one answer a label). The rest is checked by hand.
 _COLUMNS = {
-    "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "decided": (int, 0),
+    "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "predicted": (int, 0),
     "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "threshold": (float, 1),
-    "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "intervals": (int, 2),
+    "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1), "prediction_intervals": (int, 2),
     "action": (str, 1), "gradable": (bool, 1), "reason": (str, 1), "distance": ("maybe", 1),
 }  # fmt: skip
 # Each a dictionary of columns.
-_NAMED_COLUMNS = {"uncertainty": float, "subgroups": str, "points": bool, "other_truth": int, "other_decided": int}
+_NAMED_COLUMNS = {"uncertainty": float, "subgroups": str, "operating_points": bool, "other_truth": int, "other_predicted": int}
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
 
@@ -25,11 +25,11 @@ _ROUNDING = 1e-5  # of sums in single precision
 class Predictions:
     """One row a case: a photograph, or a patient; -1 stands for a truth that is not known.
 
-    `truth` and `decided` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
+    `truth` and `predicted` are class numbers [n], or 0/1 [n, labels] for multi-label. `refer` is the decision taken
     with `threshold` on `p_positive`: one for all, or one a row where folds have their own. `uncertainty` maps a score's name to numbers, the higher the less sure; `subgroups`
     maps a property's name to texts, empty where it is not known; `points` the name of each of the rule's operating points
     to what it would refer. `action`, `gradable`, `reason` and `distance` are of the decision as it is deployed, with the
-    gate; None where no gate was asked. `other_truth` and `other_decided` map the name of an output that does not decide to
+    gate; None where no gate was asked. `other_truth` and `other_predicted` map the name of an output that does not decide to
     class numbers.
     """
 
@@ -40,7 +40,7 @@ class Predictions:
     patient_known: np.ndarray
     classes: tuple[str, ...]
     truth: np.ndarray
-    decided: np.ndarray
+    predicted: np.ndarray
     probabilities: np.ndarray
     positive: str
     truth_positive: np.ndarray
@@ -49,16 +49,16 @@ class Predictions:
     refer: np.ndarray
     uncalibrated: np.ndarray | None = None
     p_positive_uncalibrated: np.ndarray | None = None
-    intervals: np.ndarray | None = None
+    prediction_intervals: np.ndarray | None = None
     action: np.ndarray | None = None
     gradable: np.ndarray | None = None
     reason: np.ndarray | None = None
     distance: np.ndarray | None = None  # not a number where it is not known
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     subgroups: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    operating_points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    other_decided: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    other_predicted: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     unit: str = "photograph"  # what a row is; "patient" where both eyes are one case
 
     def __post_init__(self):
@@ -89,8 +89,8 @@ class Predictions:
                 raise ValueError(f"{name} has {values.shape[1]} columns for {len(self.classes)} classes")
             if values is not None and not self.multi_label and (np.abs(values.sum(axis=1) - 1) > 1e-3).any():
                 raise ValueError(f"{name} of the classes of a photograph do not sum to 1")
-        if self.truth.shape != self.decided.shape:
-            raise ValueError(f"truth {self.truth.shape} and decided {self.decided.shape} differ in shape")
+        if self.truth.shape != self.predicted.shape:
+            raise ValueError(f"truth {self.truth.shape} and decided {self.predicted.shape} differ in shape")
 
     def __len__(self):
         return len(self.ids)

@@ -14,7 +14,7 @@ _PLAIN = {
     "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
 }  # fmt: skip
 _OF_CLASSES = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column a class: "p/mild NPDR"
-_BY_NAME = ("uncertainty", "subgroups", "other_truth", "other_decided")
+_BY_NAME = ("uncertainty", "subgroups", "other_truth", "other_predicted")
 _ENDS = ("interval/low", "interval/high")
 
 
@@ -34,12 +34,12 @@ def _texts(values):
 
 def _columns(predictions):
     columns = {name: getattr(predictions, field) for name, field in _PLAIN.items()}
-    for name in ("truth", "decided"):
+    for name in ("truth", "predicted"):
         columns |= _split(name, getattr(predictions, name), predictions.classes)
     for name, field in _OF_CLASSES.items():
         columns |= _split(name, getattr(predictions, field), predictions.classes)
-    if predictions.intervals is not None:
-        columns |= dict(zip(_ENDS, predictions.intervals.T, strict=True))
+    if predictions.prediction_intervals is not None:
+        columns |= dict(zip(_ENDS, predictions.prediction_intervals.T, strict=True))
     for field in _BY_NAME:
         columns |= {f"{field}/{name}": values for name, values in getattr(predictions, field).items()}
     columns |= {name: np.full(len(predictions), getattr(predictions, name)) for name in _SHARED}
@@ -84,11 +84,11 @@ def _fields(columns, classes):
     for name in ("patient_known", "refer", "gradable"):
         if name in columns:
             fields[_PLAIN[name]] = columns[name].astype(int).astype(bool)
-    for name in ("truth", "decided"):
+    for name in ("truth", "predicted"):
         fields[name] = columns[name] if name in columns else _joined(name, columns, classes)
     for name, field in _OF_CLASSES.items():
         fields[field] = _joined(name, columns, classes)
-    fields["intervals"] = np.stack([columns[end] for end in _ENDS], axis=1) if _ENDS[0] in columns else None
+    fields["prediction_intervals"] = np.stack([columns[end] for end in _ENDS], axis=1) if _ENDS[0] in columns else None
     for field in _BY_NAME:
         names = [name for name in columns if name.startswith(f"{field}/")]
         fields[field] = {name.removeprefix(f"{field}/"): columns[name] for name in names}

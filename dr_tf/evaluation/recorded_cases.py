@@ -5,7 +5,7 @@ import numpy as np
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.images import Photographs
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.fundus.gradability import GRADABLE, reason_of
+from dr_tf.fundus.gradability import GRADABLE, low_gradability_reason
 from dr_tf.inference.case import SINGLE
 from dr_tf.inference.decision import ImageInfo
 
@@ -38,7 +38,7 @@ def _shown(records, row, eye):
     score = float(of("gradability/score")) if has_score else None
     reason = ""
     if score is not None and score < GRADABLE:
-        reason = reason_of(records.photograph(row, eye), [float(of(f"gradability/{part}")) for part in _PARTS])
+        reason = low_gradability_reason(records.photograph(row, eye), [float(of(f"gradability/{part}")) for part in _PARTS])
     return ImageInfo(str(of("image_id")), score, reason, _geometry(of, records.image_size))
 
 

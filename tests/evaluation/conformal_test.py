@@ -6,7 +6,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.statistics.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, told_of_folds
+from dr_tf.evaluation.statistics.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, combine_folds
 from tests.evaluation.synthetic_predictions import make_graded
 
 ONE = np.array([[0.1, 0.5, 0.25, 0.1, 0.05]])
@@ -40,19 +40,19 @@ class ByHandTest(unittest.TestCase):
         p, truth = make_graded(100).probabilities, make_graded(100).truth
         found = fit_conformal(p, truth, np.zeros(100))
         self.assertEqual(found.thresholds, (WHOLE_SCALE,))  # 100 photographs, but one patient
-        self.assertLessEqual(max(found.counts), 1)
+        self.assertLessEqual(max(found.calibration_patients), 1)
 
     def test_told_survives_json(self):
         found = fit_conformal(make_graded(90).probabilities, make_graded(90).truth, np.arange(90), per_class=True)
-        told = json.loads(json.dumps(found.told()))
+        told = json.loads(json.dumps(found.to_dict()))
         self.assertEqual(told.pop("guaranteed"), list(found.guaranteed))
         self.assertEqual(Conformal(**told), found)
 
     def test_of_folds_the_fewest_patients_are_told(self):
         one, other = Conformal(0.1, False, (0.5,), (9, 3)), Conformal(0.1, False, (0.7,), (4, 8))
-        told = told_of_folds([one, other])
-        self.assertEqual((told["thresholds"], told["counts"]), ((0.5, 0.7), (4, 3)))
-        self.assertIsNone(told_of_folds([None, one]))
+        told = combine_folds([one, other])
+        self.assertEqual((told["thresholds"], told["calibration_patients"]), ((0.5, 0.7), (4, 3)))
+        self.assertIsNone(combine_folds([None, one]))
 
     def test_unpromised_nothing_is_guaranteed_and_nothing_else_changes(self):
         p, truth, patients = make_graded(90).probabilities, make_graded(90).truth, np.arange(90)
@@ -63,14 +63,14 @@ class ByHandTest(unittest.TestCase):
             self.assertEqual(any(promised.guaranteed), per_class)
             self.assertFalse(any(plain.guaranteed))
             self.assertEqual(dataclasses.replace(plain, no_guarantee=""), promised)
-        told = told_of_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
+        told = combine_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
         self.assertEqual((told["no_guarantee"], set(told["guaranteed"])), ("nobody knows", {False}))
 
     def test_classes_with_too_few_patients_say_so(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)
         found = fit_conformal(make_graded(100).probabilities, truth, np.arange(100), per_class=True)
         self.assertEqual(found.needed, 9)
-        self.assertEqual(found.counts, (40, 8, 9, 30, 0))
+        self.assertEqual(found.calibration_patients, (40, 8, 9, 30, 0))
         self.assertEqual(found.guaranteed, (True, False, True, True, False))
         self.assertEqual(found.thresholds[1], found.thresholds[4])
 

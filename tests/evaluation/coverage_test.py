@@ -36,7 +36,7 @@ def _predictions(rng, patients):
         len(truth),
         patients=person,
         truth=truth,
-        decided=decided,
+        predicted=decided,
         truth_positive=truth >= 2,
         p_positive=p,
         refer=p > 0.5,
@@ -79,7 +79,7 @@ class CoverageTest(unittest.TestCase):
             right = rng.random(60)[person] < 0.5  # all or none of a patient's
             truth = np.zeros(480, int)
             for name, patients in (("own", np.arange(480)), ("patient", person)):
-                predictions = make_graded(480, truth=truth, decided=np.where(right, 0, 1), patients=patients)
+                predictions = make_graded(480, truth=truth, predicted=np.where(right, 0, 1), patients=patients)
                 found = compute_metrics(predictions, only=("accuracy",), bootstrap_samples=300, seed=simulation)[
                     "accuracy"
                 ]

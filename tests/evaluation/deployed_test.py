@@ -179,14 +179,14 @@ class MetricsTest(unittest.TestCase):
 
     def test_what_is_written_and_said(self):
         metrics = measure(_made(), bootstrap_samples=20)
-        self.assertEqual(metrics["retaken"], {"too dark": 60})
+        self.assertEqual(metrics["retake_reasons"], {"too dark": 60})
         self.assertEqual(sum(map(sum, metrics["confusion"]["action"])), 300)
         self.assertIn("The gate asks to take 60 photographs of 300 again", " ".join(metrics["caveats"]))
 
     def test_nothing_where_no_gate_was_asked(self):
         metrics = measure(make_graded(50), bootstrap_samples=20)
         self.assertFalse(set(NAMES) & set(metrics))
-        self.assertIsNone(metrics["retaken"])
+        self.assertIsNone(metrics["retake_reasons"])
 
 
 if __name__ == "__main__":

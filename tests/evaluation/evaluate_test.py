@@ -41,7 +41,7 @@ class EvaluateTest(tf.test.TestCase):
         self._run("--split", "calibration")
         metrics = json.loads((self._folder("calibration") / "metrics.json").read_text())
         predictions = read_predictions(self._folder("calibration") / "predictions.csv")
-        self.assertAllClose(metrics["accuracy"]["value"], np.mean(predictions.truth == predictions.decided))
+        self.assertAllClose(metrics["accuracy"]["value"], np.mean(predictions.truth == predictions.predicted))
         self.assertEqual((metrics["n"], metrics["positive"], metrics["patients_known"]), (15, "referable", False))
         report = (self._folder("calibration") / "report.html").read_text()
         self.assertIn("tiny/64-plain-q95", report)

@@ -71,8 +71,8 @@ class CommandTest(unittest.TestCase):
         for said in ("synthetic only", "grad_cam@green", "random map", "local contrast", "deletion", "shuffled"):
             self.assertIn(said, told)
         figures = json.loads((folder / "explanations.json").read_text())
-        self.assertEqual((figures["split"], figures["thresholds_of"], figures["of"]), ("test", "validation", 12))
-        self.assertEqual(figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})
+        self.assertEqual((figures["split"], figures["iou_threshold_split"], figures["of"]), ("test", "validation", 12))
+        self.assertEqual(figures["photographs"], {"masks": 8, "positive": 8, "parameter_randomization": 12})
         self.assertEqual(figures["maps"]["hires_cam"]["lesions"]["any lesion"]["pointing"]["value"], 1)
         self.assertEqual(figures["layers"], {"hires_cam": "map", "grad_cam@green": "green"})
         page = (folder / "report.html").read_text()
@@ -138,10 +138,10 @@ class ReportTest(unittest.TestCase):
         self.assertNotIn("On the right", page)
 
     def test_what_cannot_be_said_is_said(self):
-        map = {"lesions": {}, "deletion": None, "insertion": None, "randomized": {"head": 0.1}}
+        map = {"lesions": {}, "deletion": None, "insertion": None, "parameter_randomization": {"head": 0.1}}
         page = reasons_section({
-            "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "thresholds_of": None, "of": 3,
-            "method": "", "photographs": {"masks": 0, "positive": 0, "forgetting": 3}, "maps": {"a <map>": map},
+            "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "iou_threshold_split": None, "of": 3,
+            "method": "", "photographs": {"masks": 0, "positive": 0, "parameter_randomization": 3}, "maps": {"a <map>": map},
         })  # fmt: skip
         self.assertIn("no lesion masks", page)
         self.assertIn("calls none of the photographs positive", page)

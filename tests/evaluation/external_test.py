@@ -59,9 +59,9 @@ class ExternalTest(tf.test.TestCase):
         ids = read_predictions(folder / "predictions.csv").ids.tolist()
         self.assertIn("mild/shared2.jpg", ids)  # a test photograph: nothing was fitted on it
         self.assertNotIn("none/shared0.jpg", ids)
-        self.assertEqual(metrics["external"]["audit"], {"of": tiny.DATASET, "shared": 2})
+        self.assertEqual(metrics["external"]["audit"], {"dataset": tiny.DATASET, "shared": 2})
         self.assertIn("The leak audit found 2 photographs", report)
-        self.assertAlmostEqual(sum(metrics["label_shift"]["mix"].values()), 1)
+        self.assertAlmostEqual(sum(metrics["label_shift"]["class_prior"].values()), 1)
         self.assertIn("transductive", report)
 
     def test_mistakes_in_one_line(self):
@@ -113,21 +113,21 @@ class BesideTest(tf.test.TestCase):
         own = measure(make_graded(50), bootstrap_samples=20)
         write_json(folder_of(run, "made/256", "test") / "metrics.json", own)
         beside = beside_own(run, "made/256", here, {})
-        self.assertEqual(beside["own"]["figures"]["auroc"], own["auroc"])
-        self.assertNotIn("confusion", beside["own"]["figures"])
+        self.assertEqual(beside["own_test"]["metrics"]["auroc"], own["auroc"])
+        self.assertNotIn("confusion", beside["own_test"]["metrics"])
         page = report(here, measure(here, bootstrap_samples=20, protocol=EXTERNAL) | {"external": beside})
         for said in ("made/256, test", "other/256, test", "found no photograph", EXTERNAL):
             self.assertIn(said, page)
 
     def test_another_decision_is_not_put_beside(self):
         run, here = self.create_tempdir().full_path, make_graded(60)
-        self.assertIsNone(beside_own(run, "made/256", here, None)["own"])
+        self.assertIsNone(beside_own(run, "made/256", here, None)["own_test"])
         write_json(
             folder_of(run, "made/256", "test") / "metrics.json",
             measure(make_graded(50, threshold=0.3), bootstrap_samples=20),
         )
         beside = beside_own(run, "made/256", here, None)
-        self.assertIsNone(beside["own"])
+        self.assertIsNone(beside["own_test"])
         page = report(here, measure(here, bootstrap_samples=20) | {"external": beside})
         for said in ("evaluate the run without --dataset first", "was not audited"):
             self.assertIn(said, page)

@@ -23,7 +23,7 @@ def by_hand(**changes):
     probabilities[np.arange(10), DECIDED] = 0.6
     p_positive = probabilities[:, 2:].sum(axis=1)
     fields = {
-        "truth": TRUTH, "decided": DECIDED, "probabilities": probabilities, "truth_positive": TRUTH >= 2,
+        "truth": TRUTH, "predicted": DECIDED, "probabilities": probabilities, "truth_positive": TRUTH >= 2,
         "p_positive": p_positive, "refer": p_positive > 0.5, "threshold": 0.5,
     }  # fmt: skip
     return make_graded(10, **fields | changes)
@@ -67,7 +67,7 @@ class ByHandTest(unittest.TestCase):
 
     def test_at_each_operating_point(self):
         points = {"none": np.zeros(10, bool), "as decided": by_hand().refer, "all": np.ones(10, bool)}
-        found = operating_points(by_hand(points=points), bootstrap_samples=50)
+        found = operating_points(by_hand(operating_points=points), bootstrap_samples=50)
         values = {name: [of[key]["value"] for key in ("sensitivity", "specificity")] for name, of in found.items()}
         self.assertEqual(values, {"none": [0, 1], "as decided": [3 / 4, 5 / 6], "all": [1, 0]})
         self.assertEqual(found["all"]["balanced_accuracy_positive"]["value"], 0.5)
@@ -118,7 +118,7 @@ class BootstrapTest(unittest.TestCase):
 
     def test_every_figure_agrees_with_its_value(self):
         rng = np.random.default_rng(0)
-        extra = {"p_positive_uncalibrated": rng.random(300), "intervals": np.tile([0, 2], (300, 1))}
+        extra = {"p_positive_uncalibrated": rng.random(300), "prediction_intervals": np.tile([0, 2], (300, 1))}
         self._assert_agrees(make_graded(300, eyes=2, uncalibrated=make_graded(300, heat=2).probabilities, **extra))
         self._assert_agrees(make_graded(40))
         self._assert_agrees(by_hand())
@@ -134,7 +134,7 @@ class BootstrapTest(unittest.TestCase):
         values = {name: value for statistic in statistics for name, value in statistic(drawn).items()}
         for i, weights in enumerate(drawn):
             rows = np.repeat(np.arange(90), weights[predictions.patient_codes].astype(int))
-            truth, decided = predictions.truth[rows], predictions.decided[rows]
+            truth, decided = predictions.truth[rows], predictions.predicted[rows]
             kappa = metrics.cohen_kappa_score(truth, decided, weights="quadratic", labels=range(5))
             self.assertAlmostEqual(values["quadratic_kappa"][i], kappa, places=10)
             auroc = metrics.roc_auc_score(truth >= 2, predictions.p_positive[rows])
@@ -191,7 +191,7 @@ class MethodTest(unittest.TestCase):
     def test_rounds_with_an_empty_class_are_counted(self):
         truth = np.array([0] * 58 + [3, 4])
         found = compute_metrics(
-            make_graded(60, truth=truth, decided=truth, truth_positive=truth >= 2), bootstrap_samples=400
+            make_graded(60, truth=truth, predicted=truth, truth_positive=truth >= 2), bootstrap_samples=400
         )
         method = found["balanced_accuracy"]["method"]
         left_out = int(method.split("bootstrap_samples, ")[1].split()[0])
@@ -200,7 +200,7 @@ class MethodTest(unittest.TestCase):
 
     def test_all_right_has_an_interval_with_a_width(self):
         truth = make_graded(100, eyes=2).truth
-        found = compute_metrics(make_graded(100, eyes=2, decided=truth, refer=truth >= 2), bootstrap_samples=50)
+        found = compute_metrics(make_graded(100, eyes=2, predicted=truth, refer=truth >= 2), bootstrap_samples=50)
         self.assertEqual(found["accuracy"]["method"], "Wilson on 50 patients")
         self.assertAlmostEqual(found["accuracy"]["low"], 0.92865, places=4)
         self.assertIsNone(found["quadratic_kappa"]["low"])
@@ -211,7 +211,7 @@ class MethodTest(unittest.TestCase):
         p = np.stack([1 - base.p_positive, base.p_positive], axis=1)
         truth = base.truth_positive
         found = compute_metrics(
-            make_graded(80, classes=("below", "referable"), probabilities=p, truth=truth, decided=base.refer)
+            make_graded(80, classes=("below", "referable"), probabilities=p, truth=truth, predicted=base.refer)
         )
         self.assertNotIn("off_by_one", found)
         self.assertEqual(found["recall/referable"]["value"], found["sensitivity"]["value"])

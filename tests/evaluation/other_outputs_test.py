@@ -29,9 +29,9 @@ def make_told(n=6, **changes):
     decided = np.where(wrong, (made.truth + 1) % 5, made.truth)
     risks = {
         "other_truth": {"dme": np.resize([0, 1, 2, 2, -1, 0], n)},
-        "other_decided": {"dme": np.resize([0, 1, 0, 2, 0, 0], n)},
+        "other_predicted": {"dme": np.resize([0, 1, 0, 2, 0, 0], n)},
     }
-    return dataclasses.replace(made, truth=truth, decided=decided, **risks)
+    return dataclasses.replace(made, truth=truth, predicted=decided, **risks)
 
 
 class FiguresTest(unittest.TestCase):
@@ -46,7 +46,7 @@ class FiguresTest(unittest.TestCase):
 
     def test_several_photographs_of_a_patient_are_drawn_together(self):
         said = np.random.default_rng(0).integers(3, size=120)
-        predictions = dataclasses.replace(make_told(120, eyes=2), other_decided={"dme": said})
+        predictions = dataclasses.replace(make_told(120, eyes=2), other_predicted={"dme": said})
         found = compute_metrics(predictions, only=FIGURES, bootstrap_samples=200)
         for name in FIGURES:
             self.assertIn("patient bootstrap, 200 bootstrap_samples", found[name]["method"])
@@ -67,10 +67,10 @@ class FiguresTest(unittest.TestCase):
     def test_two_runs_are_compared(self):
         found = compare(
             make_told(60),
-            dataclasses.replace(make_told(60), other_decided={"dme": np.zeros(60, int)}),
+            dataclasses.replace(make_told(60), other_predicted={"dme": np.zeros(60, int)}),
             bootstrap_samples=50,
         )
-        self.assertAlmostEqual(found["figures"]["dme_accuracy"]["value"], 2 / 5 - 4 / 5)
+        self.assertAlmostEqual(found["metrics"]["dme_accuracy"]["value"], 2 / 5 - 4 / 5)
 
 
 class WrittenTest(unittest.TestCase):
@@ -80,7 +80,7 @@ class WrittenTest(unittest.TestCase):
             write_predictions(path, make_told())
             found = read_predictions(path)
         np.testing.assert_array_equal(found.other_truth["dme"], make_told().other_truth["dme"])
-        np.testing.assert_array_equal(found.other_decided["dme"], make_told().other_decided["dme"])
+        np.testing.assert_array_equal(found.other_predicted["dme"], make_told().other_predicted["dme"])
         joined = Predictions.joined([found.take(np.arange(3)), found.take(np.arange(3, 6))])
         np.testing.assert_array_equal(joined.other_truth["dme"], found.other_truth["dme"])
         self.assertEqual(Predictions.joined([found, make_graded(3, ids=["a", "b", "c"])]).other_truth, {})
@@ -89,7 +89,7 @@ class WrittenTest(unittest.TestCase):
         for predictions, expected in ((make_told(60), True), (make_graded(60), False)):
             metrics = measure(predictions, bootstrap_samples=20)
             self.assertEqual("dme" in metrics["confusion"], expected)
-            page = report(predictions, metrics | {"others": {"dme": DME_RISKS} if expected else {}})
+            page = report(predictions, metrics | {"other_outputs": {"dme": DME_RISKS} if expected else {}})
             for said in ("Risk of macular edema", "Joint accuracy", "DME near the fovea"):
                 self.assertEqual(said in page, expected)
         self.assertEqual(

@@ -19,7 +19,7 @@ from dr_tf.inference.fit_rule import OTHER_NETWORKS, UNKNOWN_PATIENTS, Calibrati
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import ScoredRows, write_scored_rows
 from dr_tf.models.heads import HEADS
-from dr_tf.models.heads.head import positives
+from dr_tf.models.heads.head import positive_labels
 from tests import tiny
 
 
@@ -118,7 +118,7 @@ class FoldsTest(tf.test.TestCase):
         own, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
         columns = self.records.columns
         truth = CalibrationLabels(
-            columns["grade"][rows], positives("referable", columns)[rows], columns["patient_id"][rows]
+            columns["grade"][rows], positive_labels("referable", columns)[rows], columns["patient_id"][rows]
         )
         rule = fit_rule(own.heads, "grade", {"plain": self.logits[rows]}, truth, train_prior=own.prior)
         self.assertNotEqual(rule.mode("plain").calibration, Calibration("softmax"))

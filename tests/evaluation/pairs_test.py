@@ -12,7 +12,7 @@ import keras
 import evaluate
 from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard.masks import read_masks
-from dr_tf.explain.scorecard.scorecard import ANY
+from dr_tf.explain.scorecard.scorecard import ANY_LESION
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import paired_classifier
 from dr_tf.models.heads import HEADS
@@ -73,13 +73,13 @@ class ScorecardTest(unittest.TestCase):
         self.assertGreater(len({row for row, _ in graded}), 1)
         self.assertEqual({eye for _, eye in graded}, {"left", "right"})
         counted = self.scorecard["photographs"]
-        self.assertEqual((counted["masks"], counted["forgetting"]), (len(graded), len(self.rows)))
+        self.assertEqual((counted["masks"], counted["parameter_randomization"]), (len(graded), len(self.rows)))
         self.assertEqual(
             list(self.scorecard["maps"]), ["grad_cam", "hires_cam@stride_8", "random map", "local contrast"]
         )
         for of in self.scorecard["maps"].values():
-            self.assertEqual(of["lesions"][ANY]["n"], len(graded))
-            self.assertIn("head", of["randomized"])
+            self.assertEqual(of["lesions"][ANY_LESION]["n"], len(graded))
+            self.assertIn("head", of["parameter_randomization"])
         self.assertIn("Maps of what speaks for referable", self.told)
         self.assertIn("Each eye is held against its own masks", self.page)
         self.assertIn(f"{len(self.rows)} patients.", self.page)

@@ -43,7 +43,7 @@ class TableTest(unittest.TestCase):
                 eyes=2,
                 uncalibrated=make_graded(40, heat=3).probabilities,
                 p_positive_uncalibrated=rng.random(40),
-                intervals=np.sort(rng.integers(5, size=(40, 2)), axis=1),
+                prediction_intervals=np.sort(rng.integers(5, size=(40, 2)), axis=1),
                 uncertainty={"entropy": rng.random(40), "tta spread": 1e-300 * rng.random(40)},
                 subgroups={"camera": np.where(rng.random(40) < 0.5, 'Topcon, "NW"', ""), "sex": ["female"] * 40},
                 threshold=1 / 3,

@@ -55,11 +55,11 @@ def _graded(n=120):
     conformal = fit_conformal(calibration.probabilities, calibration.truth, calibration.patients, per_class=True)
     base = make_graded(n)
     camera = np.where(np.arange(n) % 2, "A", "B <i>")
-    extra = {"intervals": conformal.intervals(base.probabilities), "subgroups": {"camera": camera}}
+    extra = {"prediction_intervals": conformal.intervals(base.probabilities), "subgroups": {"camera": camera}}
     points = {"sensitivity_0.9": base.p_positive > 0.3, "youden": base.refer}
-    predictions = make_graded(n, uncalibrated=base.probabilities, points=points, **extra)
+    predictions = make_graded(n, uncalibrated=base.probabilities, operating_points=points, **extra)
     return predictions, measure(
-        predictions, conformal=conformal.told(), prevalence=0.1, excluded={"not gradable": 7}, bootstrap_samples=50
+        predictions, conformal=conformal.to_dict(), prevalence=0.1, excluded={"not gradable": 7}, bootstrap_samples=50
     )
 
 
@@ -118,7 +118,7 @@ class ReportTest(unittest.TestCase):
         base = make_graded(60)
         p = np.stack([1 - base.p_positive, base.p_positive], axis=1)
         two = make_graded(
-            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, decided=base.refer
+            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, predicted=base.refer
         )
         page = report(two, measure(two, bootstrap_samples=20))
         self.assertEqual(page.count('<table class="confusion">'), 1)

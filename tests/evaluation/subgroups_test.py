@@ -45,7 +45,7 @@ class ReferralTest(unittest.TestCase):
         base = make_graded(60)
         p = np.stack([1 - base.p_positive, base.p_positive], axis=1)
         two = make_graded(
-            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, decided=base.refer
+            60, classes=("below", "referable"), probabilities=p, truth=base.truth_positive, predicted=base.refer
         )
         self.assertEqual(set(referral_curves(two, bootstrap_samples=20)), {"entropy"})
 
@@ -126,7 +126,7 @@ class CaveatsTest(unittest.TestCase):
         decided = np.where(truth == 3, 4, truth)
         refer = decided >= 2
         refer[:3] = [True, True, False]
-        said = "\n".join(caveats(make_graded(100, truth=truth, decided=decided, refer=refer)))
+        said = "\n".join(caveats(make_graded(100, truth=truth, predicted=decided, refer=refer)))
         self.assertIn("“severe NPDR” is never predicted, though it is the truth of 20 photographs.", said)
         self.assertIn("disagree on referable for 3 of 100 photographs: 2 referred below it, 1 not referred", said)
         self.assertIn(
@@ -141,7 +141,7 @@ class CaveatsTest(unittest.TestCase):
 
     def test_nothing_to_say(self):
         truth = np.array([0, 1, 2, 3, 4] * 20)
-        self.assertEqual(caveats(make_graded(100, truth=truth, decided=truth, refer=truth >= 2)), [])
+        self.assertEqual(caveats(make_graded(100, truth=truth, predicted=truth, refer=truth >= 2)), [])
         self.assertIsNone(disagreements(make_labelled(10)))
 
 
@@ -167,9 +167,9 @@ class LabelShiftTest(unittest.TestCase):
     def test_correction_improves_accuracy(self):
         truth, p = self.target
         n = len(truth)
-        before = make_graded(n, truth=truth, probabilities=p, decided=p.argmax(axis=1))
+        before = make_graded(n, truth=truth, probabilities=p, predicted=p.argmax(axis=1))
         after, mix = corrected(before, method="em", prior=self.prior)
-        self.assertGreater((after.decided == truth).mean(), (before.decided == truth).mean() + 0.01)
+        self.assertGreater((after.predicted == truth).mean(), (before.predicted == truth).mean() + 0.01)
         np.testing.assert_allclose(after.p_positive, after.probabilities[:, 2:].sum(axis=1))
         np.testing.assert_array_equal(after.refer, after.p_positive >= 0.4)
         np.testing.assert_allclose(mix, self.new, atol=0.02)
@@ -180,7 +180,7 @@ class LabelShiftTest(unittest.TestCase):
         gradable = np.arange(n) % 7 > 0
         action = np.where(gradable, np.where(p[:, 2:].sum(axis=1) >= 0.4, "refer", "clear"), "retake")
         before = make_graded(
-            n, truth=truth, probabilities=p, decided=p.argmax(axis=1), action=action, gradable=gradable
+            n, truth=truth, probabilities=p, predicted=p.argmax(axis=1), action=action, gradable=gradable
         )
         after, _ = corrected(before, method="em", prior=self.prior)
         np.testing.assert_array_equal(after.action == "retake", ~gradable)
@@ -200,30 +200,30 @@ class CompareTest(unittest.TestCase):
     def _runs(self, n=400, eyes=1):
         first = make_graded(n, eyes=eyes)
         rng = np.random.default_rng(9)
-        decided = np.where(rng.random(n) < 0.2, rng.integers(5, size=n), first.decided)
+        decided = np.where(rng.random(n) < 0.2, rng.integers(5, size=n), first.predicted)
         p = np.clip(first.p_positive + rng.normal(scale=0.2, size=n), 0, 1)
-        return first, make_graded(n, eyes=eyes, decided=decided, p_positive=p, refer=p >= 0.4)
+        return first, make_graded(n, eyes=eyes, predicted=decided, p_positive=p, refer=p >= 0.4)
 
     def test_differences(self):
         first, second = self._runs()
         found = compare(first, second, bootstrap_samples=300)
-        accuracy = found["figures"]["accuracy"]
-        expected = (second.decided == second.truth).mean() - (first.decided == first.truth).mean()
+        accuracy = found["metrics"]["accuracy"]
+        expected = (second.predicted == second.truth).mean() - (first.predicted == first.truth).mean()
         self.assertAlmostEqual(accuracy["value"], expected)
         self.assertLess(accuracy["high"], 0)
-        self.assertLess(found["figures"]["auroc"]["value"], 0)
-        self.assertEqual(found["figures"]["auroc"]["method"], "DeLong, paired")
+        self.assertLess(found["metrics"]["auroc"]["value"], 0)
+        self.assertEqual(found["metrics"]["auroc"]["method"], "DeLong, paired")
         self.assertIn("paired bootstrap, 300 bootstrap_samples", accuracy["method"])
         # Paired is narrower than two separate intervals would be.
         self.assertLess(accuracy["high"] - accuracy["low"], 2 * 1.96 * np.sqrt(0.25 / 400))
 
     def test_by_patient(self):
-        found = compare(*self._runs(eyes=2), bootstrap_samples=50)["figures"]
+        found = compare(*self._runs(eyes=2), bootstrap_samples=50)["metrics"]
         self.assertEqual(found["auroc"]["method"], "Obuchowski, paired, by patient")
         self.assertIn("paired patient bootstrap", found["accuracy"]["method"])
 
     def test_a_run_beside_itself(self):
-        found = compare(make_graded(50), make_graded(50), bootstrap_samples=30)["figures"]
+        found = compare(make_graded(50), make_graded(50), bootstrap_samples=30)["metrics"]
         self.assertEqual(found["accuracy"]["value"], 0)
         self.assertIsNone(found["accuracy"]["low"])
         self.assertIsNone(found["auroc"]["low"])
@@ -239,6 +239,6 @@ class CompareTest(unittest.TestCase):
             compare(first.take(np.arange(9)), second.take(np.arange(20, 30)))
         with self.assertRaisesRegex(UserError, "different labels"):
             compare(first, make_graded(60, seed=4))
-        other = compare(first, make_graded(60, positive="any_dr"), bootstrap_samples=20)["figures"]
+        other = compare(first, make_graded(60, positive="any_dr"), bootstrap_samples=20)["metrics"]
         self.assertNotIn("sensitivity", other)
         self.assertIn("accuracy", other)

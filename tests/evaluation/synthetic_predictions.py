@@ -25,7 +25,7 @@ def make_graded(n=300, *, seed=0, eyes=1, skill=1.0, heat=1.0, **changes):
     fields = {
         "dataset": "made/256", "split": "test", "ids": [f"eye {i}" for i in range(n)],
         "patients": [f"patient {i}" for i in patients], "patient_known": np.ones(n, bool), "classes": GRADES,
-        "truth": truth, "decided": probabilities.argmax(axis=1), "probabilities": probabilities,
+        "truth": truth, "predicted": probabilities.argmax(axis=1), "probabilities": probabilities,
         "positive": "referable", "truth_positive": (truth >= 2).astype(int), "p_positive": p_positive,
         "threshold": 0.4, "refer": p_positive >= 0.4,
     }  # fmt: skip
@@ -41,7 +41,7 @@ def make_labelled(n=200, *, seed=0, eyes=1, **changes):
     fields = {
         "dataset": "made/odir", "split": "test", "ids": [f"row {i}" for i in range(n)],
         "patients": [f"patient {i}" for i in patients], "patient_known": np.ones(n, bool),
-        "classes": tuple(ODIR_LABELS), "truth": truth, "decided": (probabilities > 0.4).astype(int),
+        "classes": tuple(ODIR_LABELS), "truth": truth, "predicted": (probabilities > 0.4).astype(int),
         "probabilities": probabilities, "positive": "odir_D", "truth_positive": truth[:, 1],
         "p_positive": probabilities[:, 1], "threshold": 0.5, "refer": probabilities[:, 1] >= 0.5,
     }  # fmt: skip

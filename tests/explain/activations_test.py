@@ -77,7 +77,7 @@ class InsideTest(tf.test.TestCase):
         x = keras.layers.Lambda(lambda tokens: tokens[:, 0])(backbone.output)
         model = nets.answering(backbone.input, x, np.random.default_rng(1).normal(size=8))
         explainer = Explainer(model, BINARY)
-        self.assertIn("enter encoder/", explainer.place.name.replace("vit_", ""))
+        self.assertIn("enter encoder/", explainer.map_layer.name.replace("vit_", ""))
         found = explainer(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))
         self.assertEqual(found.maps.shape, (2, 4, 4))
         self.assertTrue(found.maps.any())

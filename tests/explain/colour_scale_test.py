@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.explain.colour_scale import MAP_SCALE, coloured, fit_scale, full_colour, read_scale, stretched, write_scale
+from dr_tf.explain.colour_scale import MAP_SCALE, scale_maps, fit_scale, full_colour_value, read_scale, stretch_maps, write_scale
 from dr_tf.explain.explainer import Explainer
 from dr_tf.models.heads import HEADS
 from tests.explain import nets
@@ -22,16 +22,16 @@ class ColouredTest(tf.test.TestCase):
     MAPS = np.array([[[1.0, 4.0]], [[0.0, 0.0]], [[8.0, 2.0]]])
 
     def test_on_one_scale(self):
-        self.assertAllClose(coloured(self.MAPS, 4.0), [[[0.25, 1]], [[0, 0]], [[1, 0.5]]])
+        self.assertAllClose(scale_maps(self.MAPS, 4.0), [[[0.25, 1]], [[0, 0]], [[1, 0.5]]])
 
     def test_stretched(self):
-        for maps in (coloured(self.MAPS), stretched(self.MAPS)):
+        for maps in (scale_maps(self.MAPS), stretch_maps(self.MAPS)):
             self.assertAllClose(maps, [[[0.25, 1]], [[0, 0]], [[1, 0.25]]])
 
     def test_both_eyes_share_a_scale(self):
         maps = {"left": self.MAPS, "right": 2 * self.MAPS}
-        self.assertAllClose(stretched(maps)["left"], [[[0.125, 0.5]], [[0, 0]], [[0.5, 0.125]]])
-        self.assertAllClose(coloured(maps, 4.0)["right"], [[[0.5, 1]], [[0, 0]], [[1, 1]]])
+        self.assertAllClose(stretch_maps(maps)["left"], [[[0.125, 0.5]], [[0, 0]], [[0.5, 0.125]]])
+        self.assertAllClose(scale_maps(maps, 4.0)["right"], [[[0.5, 1]], [[0, 0]], [[1, 1]]])
 
 
 class FitTest(tf.test.TestCase):
@@ -43,20 +43,20 @@ class FitTest(tf.test.TestCase):
         self.assertEqual(scales["positive"]["photographs"], 11)
         self.assertAllClose(scales["positive"]["value"], 2, atol=1e-3)  # of every map 4 of 8 lie on one of 4 places
         self.assertEqual(set(scales), set(explainer.targets))
-        self.assertEqual(full_colour(fitted, explainer), scales["positive"]["value"])
-        self.assertEqual(full_colour(fitted, explainer, "1"), scales["referable"]["value"])
+        self.assertEqual(full_colour_value(fitted, explainer), scales["positive"]["value"])
+        self.assertEqual(full_colour_value(fitted, explainer, "1"), scales["referable"]["value"])
 
     def test_too_few_give_no_scale(self):
         explainer = Explainer(nets.linear(), BINARY)
         fitted = fit_scale(explainer, [nets.photographs(np.stack([nets.MAP] * 9))])
         self.assertEqual(fitted, {"version": 1, "scales": []})
-        self.assertIsNone(full_colour(fitted, explainer))
+        self.assertIsNone(full_colour_value(fitted, explainer))
 
     def test_maps_that_are_empty_give_no_scale(self):
         """Or nobody could read what was written of it."""
         explainer = Explainer(nets.linear(), BINARY)
         called = mock.Mock(
-            wraps=explainer, targets=explainer.targets, method="grad_cam", number=explainer.number,
+            wraps=explainer, targets=explainer.targets, method="grad_cam", target_index=explainer.target_index,
             return_value=mock.Mock(probabilities=dict.fromkeys(explainer.targets, np.ones(12)), maps=np.zeros((12, 2, 2))),
         )  # fmt: skip
         self.assertEqual(fit_scale(called, [np.zeros((12, 4, 4, 3))]), {"version": 1, "scales": []})
@@ -78,7 +78,7 @@ class FitTest(tf.test.TestCase):
         x[~sick, 30:31, 30:31] = (90, 210, 40)  # a speck that is no lesion
         fitted = fit_scale(explainer, [np.concatenate([x, x])])
         maps = explainer(x).maps
-        on_scale, each = coloured(maps, full_colour(fitted, explainer)), stretched(maps)
+        on_scale, each = scale_maps(maps, full_colour_value(fitted, explainer)), stretch_maps(maps)
         self.assertAllEqual(each.max(axis=(1, 2)), np.ones(len(x)))
         self.assertLess(on_scale[~sick].max(), 0.5)
         self.assertGreater(on_scale[sick].max(axis=(1, 2)).min(), 0.9)
@@ -87,8 +87,8 @@ class FitTest(tf.test.TestCase):
         explainer = Explainer(nets.linear(), BINARY)
         one = {"method": "grad_cam", "layer": "conv", "target": "positive", "value": 3.0, "photographs": 20}
         for other, full in (({}, 3), ({"method": "hires_cam"}, None), ({"layer": "c"}, None), ({"target": "DR"}, None)):
-            self.assertEqual(full_colour({"scales": [one | other]}, explainer), full)
-        self.assertIsNone(full_colour(None, explainer))
+            self.assertEqual(full_colour_value({"scales": [one | other]}, explainer), full)
+        self.assertIsNone(full_colour_value(None, explainer))
 
 
 class FileTest(tf.test.TestCase):

@@ -17,7 +17,7 @@ from dr_tf.explain.colour_scale import write_scale
 from dr_tf.explain.decide_and_explain import decide_and_explain, decide_and_explain_one
 from dr_tf.explain.explainer import Explainer
 from dr_tf.inference.predictor import Predictor
-from dr_tf.safe_names import original
+from dr_tf.safe_names import unescape
 from tests import commands, tiny
 from tests.explain.runs import write_run
 from tests.fundus.synthetic_images import draw_fundus, jpeg
@@ -59,7 +59,7 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(status, 1)  # for the broken one
         self.assertEqual(said.strip(), str(why / "explanations.html"))
         self.assertIn("broken.jpg: the JPEG file is cut short", warned)
-        pictures = ["an <eye>.explain_crops.jpg", "an <eye>_2.explain_crops.jpg"]
+        pictures = ["an <eye>.explained.jpg", "an <eye>_2.explained.jpg"]
         told = ["contact_sheet.jpg", "explanations.html", "explanations.json"]
         self.assertEqual(sorted(os.listdir(why)), sorted(pictures + told))
         self.assertEqual(cv2.imread(str(why / pictures[0])).shape, (300 + 4 * 24, 3 * 400, 3))
@@ -96,7 +96,7 @@ class CommandTest(unittest.TestCase):
         for name, more in {"scaled": (), "stretched": ["--stretch"], "other": ["--layer", "stride_8"]}.items():
             status, _, _ = explain("--run_dir", run, "--output", self.root / name, *more, one)
             self.assertEqual(status, 0)
-            picture = cv2.imread(str(self.root / name / "an <eye>.explain_crops.jpg"))
+            picture = cv2.imread(str(self.root / name / "an <eye>.explained.jpg"))
             changed = abs(picture[:300, :400].astype(int) - picture[:300, 800:]).max()
             figures = json.loads((self.root / name / "explanations.json").read_text())
             page = (self.root / name / "explanations.html").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ class CommandTest(unittest.TestCase):
         self.assertIn("bad\\x0a\\x1b.jpg: ", warned)
         self.assertNotIn("\x1b.jpg", warned)
         figures = json.loads((self.root / "named" / "explanations.json").read_text())["cases"]
-        self.assertEqual({os.path.basename(original(of["case"])) for of in figures if of["picture"]}, set(names))
+        self.assertEqual({os.path.basename(unescape(of["case"])) for of in figures if of["picture"]}, set(names))
         pictures = {of["picture"] for of in figures if of["picture"]}
         self.assertEqual(len(pictures), len(names))
         page = (self.root / "named" / "explanations.html").read_text(encoding="utf-8")
@@ -150,10 +150,10 @@ class CommandTest(unittest.TestCase):
         self.assertIn("a.jpg: decided, but not drawn: No such file or directory\n", warned)
         self.assertIn("b.jpg: decided, but not drawn: the file changed meanwhile\n", warned)
         figures = json.loads((self.root / "moved" / "explanations.json").read_text())["cases"]
-        self.assertEqual([of["picture"] for of in figures], [None, None, "c.explain_crops.jpg"])
+        self.assertEqual([of["picture"] for of in figures], [None, None, "c.explained.jpg"])
         self.assertTrue(all(of["evidence"] for of in figures))
         page = (self.root / "moved" / "explanations.html").read_text(encoding="utf-8")
-        self.assertEqual(Sources(page).named, {"c.explain_crops.jpg", "contact_sheet.jpg"})
+        self.assertEqual(Sources(page).named, {"c.explained.jpg", "contact_sheet.jpg"})
         self.assertIn("the file changed meanwhile", page)
 
     def test_one_call_decides_and_explains(self):

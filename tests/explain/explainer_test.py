@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.activations import find
-from dr_tf.explain.colour_scale import stretched
+from dr_tf.explain.colour_scale import stretch_maps
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.methods import METHODS
 from dr_tf.models.backbones import build_backbone
@@ -19,7 +19,7 @@ BINARY = HEADS["binary"]()
 
 def maps_of(model, *, x=None, target="positive", **options):
     """Stretched to 0-1."""
-    return stretched(Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps)
+    return stretch_maps(Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps)
 
 
 class LinearTest(tf.test.TestCase):
@@ -57,7 +57,7 @@ class LinearTest(tf.test.TestCase):
     def test_each_photograph_has_its_own_map_and_target(self):
         x = nets.photographs(np.stack([nets.MAP, nets.MAP, 2 * nets.MAP]))
         explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
-        maps = stretched(explainer(x, ["positive", "not referable", 1]).maps)
+        maps = stretch_maps(explainer(x, ["positive", "not referable", 1]).maps)
         self.assertAllClose(maps, [[[1 / 4, 1], [3 / 4, 0]], [[0, 0], [0, 1]], [[1 / 4, 1], [3 / 4, 0]]])
         explainer(x[:2], "not referable")
         self.assertEqual(explainer._run.experimental_get_tracing_count(), 1)
@@ -114,7 +114,7 @@ class EyesTest(tf.test.TestCase):
 class TransformerTest(tf.test.TestCase):
     def test_patches_are_read_where_they_enter_the_last_attention(self):
         model = nets.transformer()
-        self.assertIn("enter attention", Explainer(model, BINARY).place.name)
+        self.assertIn("enter attention", Explainer(model, BINARY).map_layer.name)
         # Red minus green: 1, 1; -3, 2.
         self.assertAllClose(maps_of(model, method="hires_cam"), [[[0.5, 0.5], [0, 1]]])
 
@@ -133,8 +133,8 @@ class PlacesTest(tf.test.TestCase):
         return Explainer(self.model, HEADS[head](), layer=layer)(self.x, target).maps
 
     def test_the_default_is_neither_coarse_nor_fine(self):
-        self.assertEqual(Explainer(self.model, BINARY).place, find(self.model, "stride_16"))
-        self.assertEqual(Explainer(nets.linear(), BINARY).place.name, "conv")  # the last map, where nothing is marked
+        self.assertEqual(Explainer(self.model, BINARY).map_layer, find(self.model, "stride_16"))
+        self.assertEqual(Explainer(nets.linear(), BINARY).map_layer.name, "conv")  # the last map, where nothing is marked
         self.assertEqual(find(self.model, "stride_4").layer.name, "stage_stem")
 
     def test_probabilities_of_classes_of_which_one_is_true(self):

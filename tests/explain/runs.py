@@ -14,7 +14,7 @@ from dr_tf.inference.run import write_decision
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
-from dr_tf.models.layers.replace_layers import plain
+from dr_tf.models.layers.replace_layers import to_plain_keras
 from dr_tf.models.network import image_size_of
 
 SIZE = 64
@@ -33,8 +33,8 @@ def write_run(folder, head_name="softmax", *, model=None, records=f"made/{SIZE}-
     model = model or network(head)
     prior = tuple(np.full(len(head.classes), 1 / len(head.classes)).tolist())
     point = OperatingPoint(threshold=threshold, guaranteed=False, note="")
-    mode = Mode(Calibration(head.link), prior, {name: {"half": point} for name in head.decided})
+    mode = Mode(Calibration(head.link), prior, {name: {"half": point} for name in head.definitions})
     rule = Rule({OUTPUT: head}, OUTPUT, prior, "uniform", "half", {PLAIN: mode}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
     write_decision(folder, rule, Preparation.of_records(records, image_size_of(model)), None)
-    plain(model).save(pathlib.Path(folder) / "model.keras")
+    to_plain_keras(model).save(pathlib.Path(folder) / "model.keras")

@@ -13,10 +13,10 @@ from dr_tf.explain.scorecard.baselines import contrast_maps, of_eyes, random_map
 from dr_tf.explain.scorecard.confidence_intervals import figures
 from dr_tf.explain.scorecard.localization import THRESHOLDS, energy, overlaps, pointing
 from dr_tf.explain.scorecard.masks import read_masks
-from dr_tf.explain.scorecard.parameter_randomization import forgetting, likeness
+from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
 from dr_tf.explain.scorecard.record_images import Examples
-from dr_tf.explain.scorecard.scorecard import ANY, chosen_thresholds, explainers, measure
-from dr_tf.explain.scorecard.tables import summary, tables
+from dr_tf.explain.scorecard.scorecard import ANY_LESION, choose_thresholds, build_explainers, compute_scorecard
+from dr_tf.explain.scorecard.tables import summarize, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
 from tests.explain.runs import network
@@ -99,7 +99,7 @@ class RandomizationTest(unittest.TestCase):
     def test_from_the_head_down(self):
         model, seen = network(HEADS["binary"]()), []
         before = [np.array(w) for w in model.get_weights()]
-        for name, forgetful in forgetting(model):
+        for name, forgetful in randomize_parameters(model):
             same = [np.array_equal(*pair) for pair in zip(before, forgetful.get_weights(), strict=True)]
             seen.append((name, sum(same)))
         self.assertEqual([name for name, _ in seen], ["head", "stack3", "stack2", "stack1", "stem"])
@@ -111,17 +111,17 @@ class RandomizationTest(unittest.TestCase):
 
     def test_likeness(self):
         rising = np.array([[1.0, 2], [3, 9]])
-        self.assertAlmostEqual(likeness(rising, rising**3), 1)
-        self.assertAlmostEqual(likeness(rising, -rising), -1)
-        self.assertEqual(likeness(rising, 0 * rising), 0)
+        self.assertAlmostEqual(rank_correlation(rising, rising**3), 1)
+        self.assertAlmostEqual(rank_correlation(rising, -rising), -1)
+        self.assertEqual(rank_correlation(rising, 0 * rising), 0)
 
 
 class ScorecardTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.made = explainers(green_counter(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
-        thresholds = chosen_thresholds(cls.made, records(), records().rows("validation"))
-        cls.figures = summary(measure(cls.made, records(), records().rows("test")), thresholds)
+        cls.made = build_explainers(green_counter(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
+        thresholds = choose_thresholds(cls.made, records(), records().rows("validation"))
+        cls.figures = summarize(compute_scorecard(cls.made, records(), records().rows("test")), thresholds)
 
     def test_masks(self):
         rows = records().rows("test")
@@ -144,11 +144,11 @@ class ScorecardTest(unittest.TestCase):
         np.testing.assert_array_equal(found[max(found)]["drawn"], lesion_at(1)[..., 0] > 0)
 
     def test_who_was_measured(self):
-        self.assertEqual(self.figures["photographs"], {"masks": 8, "positive": 8, "forgetting": 12})
+        self.assertEqual(self.figures["photographs"], {"masks": 8, "positive": 8, "parameter_randomization": 12})
         self.assertEqual(self.figures["masks"], "synthetic only")  # for all are of cameras that draw
 
     def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
-        maps = {name: of["lesions"][ANY] for name, of in self.figures["maps"].items()}
+        maps = {name: of["lesions"][ANY_LESION] for name, of in self.figures["maps"].items()}
         for method in self.made:
             self.assertEqual(maps[method]["pointing"]["value"], 1)
             self.assertGreater(maps[method]["energy"]["value"], 4 * maps["random map"]["energy"]["value"])
@@ -163,8 +163,8 @@ class ScorecardTest(unittest.TestCase):
                 self.assertGreater(sign * (maps[method][what]["value"] - maps["random map"][what]["value"]), 0.1)
 
     def test_floors_forget_nothing(self):
-        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["randomized"]["head"], 1)
-        self.assertLess(abs(self.figures["maps"]["random map"]["randomized"]["head"]), 0.2)
+        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["parameter_randomization"]["head"], 1)
+        self.assertLess(abs(self.figures["maps"]["random map"]["parameter_randomization"]["head"]), 0.2)
 
     def test_tables(self):
         text = "\n".join(tables(self.figures))
@@ -181,16 +181,16 @@ class ScorecardTest(unittest.TestCase):
             (): "one method or more",
         }.items():
             with self.assertRaisesRegex(UserError, said):
-                explainers(green_counter(), HEADS["binary"](), names)
+                build_explainers(green_counter(), HEADS["binary"](), names)
 
 
 class PairsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.made = explainers(green_counter_of_pairs(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
-        thresholds = chosen_thresholds(cls.made, pairs(), pairs().rows("validation"))
-        cls.card = measure(cls.made, pairs(), pairs().rows("test"))
-        cls.figures = summary(cls.card, thresholds)
+        cls.made = build_explainers(green_counter_of_pairs(), HEADS["binary"](), ["hires_cam", "grad_cam@green"])
+        thresholds = choose_thresholds(cls.made, pairs(), pairs().rows("validation"))
+        cls.card = compute_scorecard(cls.made, pairs(), pairs().rows("test"))
+        cls.figures = summarize(cls.card, thresholds)
         cls.eyes = {number: eyes_of(number) for number in range(4, 16)}
 
     def test_masks_are_of_an_eye(self):
@@ -203,14 +203,14 @@ class PairsTest(unittest.TestCase):
 
     def test_who_was_measured(self):
         masked = sum(bool(lesion_at(n).any()) for of in self.eyes.values() for n in of.values())
-        self.assertEqual(self.figures["photographs"], {"masks": masked, "positive": 11, "forgetting": 12})
+        self.assertEqual(self.figures["photographs"], {"masks": masked, "positive": 11, "parameter_randomization": 12})
         self.assertEqual((self.figures["unit"], self.figures["masks"]), ("patient", "synthetic only"))
-        patients = self.card.patients[ANY].tolist()
+        patients = self.card.patients[ANY_LESION].tolist()
         self.assertLess(len(set(patients)), len(patients))  # both eyes of some: one patient of the bootstrap
 
     def test_a_network_that_sees_lesions_is_told_from_the_floors(self):
         maps = self.figures["maps"]
-        lesions = {name: of["lesions"][ANY] for name, of in maps.items()}
+        lesions = {name: of["lesions"][ANY_LESION] for name, of in maps.items()}
         for method in self.made:
             self.assertEqual(lesions[method]["pointing"]["value"], 1)
             self.assertGreater(lesions[method]["energy"]["value"], 4 * lesions["random map"]["energy"]["value"])
@@ -221,12 +221,12 @@ class PairsTest(unittest.TestCase):
         self.assertAlmostEqual(lesions["random map"]["energy"]["value"], 1, delta=0.5)
 
     def test_floors_forget_nothing(self):
-        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["randomized"]["head"], 1)
-        self.assertLess(abs(self.figures["maps"]["random map"]["randomized"]["head"]), 0.2)
+        self.assertAlmostEqual(self.figures["maps"]["local contrast"]["parameter_randomization"]["head"], 1)
+        self.assertLess(abs(self.figures["maps"]["random map"]["parameter_randomization"]["head"]), 0.2)
 
     def test_an_eye_whose_label_rules_the_definition_out_is_not_asked_for_lesions(self):
         columns = pairs().columns | {"right/grade": np.zeros(len(pairs()), int)}
-        card = measure(self.made, dataclasses.replace(pairs(), columns=columns), pairs().rows("test"))
+        card = compute_scorecard(self.made, dataclasses.replace(pairs(), columns=columns), pairs().rows("test"))
         left = [n for n, of in self.eyes.items() if "left" in of and lesion_at(n).any()]
         self.assertEqual(len(card.rows["masks"]), len(left))
 

@@ -134,11 +134,11 @@ class EdemaTest(tf.test.TestCase):
         """Metrics with the rows that they are of; returns the metrics."""
         metrics = json.loads((evaluation / "metrics.json").read_text())
         found = read_predictions(evaluation / "predictions.csv")
-        truth, decided = found.other_truth["dme"], found.other_decided["dme"]
+        truth, decided = found.other_truth["dme"], found.other_predicted["dme"]
         known, right = truth != -1, truth == decided
         self.assertBetween(known.sum(), 1, len(known) - 1)
         self.assertAllClose(metrics["dme_accuracy"]["value"], right[known].mean())
-        both = (right & (found.truth == found.decided))[known]
+        both = (right & (found.truth == found.predicted))[known]
         self.assertAllClose(metrics["joint_accuracy"]["value"], both.mean())
         self.assertIn("Joint accuracy", (evaluation / "report.html").read_text())
         return metrics

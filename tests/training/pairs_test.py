@@ -100,10 +100,10 @@ class PairsTest(tf.test.TestCase):
             found = json.loads((pathlib.Path(output) / "explanations.json").read_text())
             self.assertEqual([of["case"] for of in found["cases"]], ["4", "5"])
             self.assertEqual([len(of["images"]) for of in found["cases"]], [2, 1])
-            both, one = (cv2.imread(f"{output}/{name}.explain_crops.jpg") for name in (4, 5))
+            both, one = (cv2.imread(f"{output}/{name}.explained.jpg") for name in (4, 5))
             self.assertEqual(both.shape[1], 3 * 480)  # the eyes stand one above the other
             self.assertGreater(both.shape[0], 1.5 * one.shape[0] * both.shape[1] / one.shape[1] - 200)
-            self.assertIn("4.explain_crops.jpg", (pathlib.Path(output) / "explanations.html").read_text())
+            self.assertIn("4.explained.jpg", (pathlib.Path(output) / "explanations.html").read_text())
 
     def test_measured_is_deployed(self):
         for mode in ("plain", "tta2", "knn"):
@@ -121,7 +121,7 @@ class PairsTest(tf.test.TestCase):
             self.assertEqual([d.action for d in decisions], found.action.tolist())
             self.assertEqual([d.reason for d in decisions], found.reason.tolist())
             self.assertAllClose([list(d.probabilities.values()) for d in decisions], found.probabilities, atol=1e-5)
-            self.assertAllEqual([[a.yes for a in d.label_decisions.values()] for d in decisions], found.decided)
+            self.assertAllEqual([[a.yes for a in d.label_decisions.values()] for d in decisions], found.predicted)
             self.assertAllClose([d.distance for d in decisions], found.distance, rtol=1e-4)
         metrics = json.loads((folder / "metrics.json").read_text())
         self.assertContainsSubset({"f1_macro", "odir_score", "auroc/D", "sensitivity_deployed"}, metrics)

@@ -22,7 +22,7 @@ def multi_label_metrics(predictions, prevalence):
     rows, patients = predictions.labelled, int(predictions.patient_codes.max()) + 1
     drawn = {"codes": predictions.patient_codes[rows], "patients": patients}
     known = predictions.take(rows)
-    points = _decisions(known) | per_class_metrics(known, known.truth, known.decided)
+    points = _decisions(known) | per_class_metrics(known, known.truth, known.predicted)
     points |= _probabilistic(known) | _odir(known)
     rankings = class_rankings(known, known.truth, drawn["codes"])
     return points, [_counts(known, drawn), _errors(known, drawn), _score(known, drawn), *rankings]
@@ -32,8 +32,8 @@ def _decisions(p):
     from sklearn.metrics import f1_score
 
     kinds = ("micro", "macro", "weighted")
-    points = {f"f1_{kind}": partial(score, f1_score, p.truth, p.decided, average=kind) for kind in kinds}
-    return points | {"exact_match": partial(proportion, (p.truth == p.decided).all(axis=1), p.patients)}
+    points = {f"f1_{kind}": partial(score, f1_score, p.truth, p.predicted, average=kind) for kind in kinds}
+    return points | {"exact_match": partial(proportion, (p.truth == p.predicted).all(axis=1), p.patients)}
 
 
 def _probabilistic(p):
@@ -80,7 +80,7 @@ def _cells(truth, decided):
 
 def _counts(p, drawn):
     k = len(p.classes)
-    used = (p.truth | p.decided).any(axis=0)
+    used = (p.truth | p.predicted).any(axis=0)
 
     def of(figure):
         return lambda sums: figure(sums["cells"].reshape(-1, k, 2, 2))
@@ -100,8 +100,8 @@ def _counts(p, drawn):
         for kind in ("recall", "precision", "f1"):
             figure = positives(getattr(confusion, kind))
             figures[f"{kind}/{name}"] = of(lambda matrix, i=i, figure=figure: figure(matrix[:, i]))
-    exact = (p.truth == p.decided).all(axis=1).astype(float)[:, None]
-    columns = {"cells": _cells(p.truth, p.decided), "exact_match": exact, "n": np.ones((len(p), 1))}
+    exact = (p.truth == p.predicted).all(axis=1).astype(float)[:, None]
+    columns = {"cells": _cells(p.truth, p.predicted), "exact_match": exact, "n": np.ones((len(p), 1))}
     return Sums(columns, figures, **drawn)
 
 

@@ -20,10 +20,10 @@ def multiclass_metrics(predictions, prevalence):
     drawn = {"codes": predictions.patient_codes[rows], "patients": patients}
     known = predictions.take(rows)
     outcomes = _one_hot(known, known.truth)
-    points = _agreement(known) | per_class_metrics(known, outcomes, _one_hot(known, known.decided))
+    points = _agreement(known) | per_class_metrics(known, outcomes, _one_hot(known, known.predicted))
     points |= _probabilistic(known) | _intervals(known)
     rankings = class_rankings(known, outcomes, drawn["codes"])
-    held = [_held(known, drawn)] if known.intervals is not None else []
+    held = [_held(known, drawn)] if known.prediction_intervals is not None else []
     return points, [_counts(known, drawn), _errors(known, drawn), *held, *rankings]
 
 
@@ -32,17 +32,17 @@ def _agreement(p):
 
     agree = partial(partial, score)
     points = {
-        "accuracy": partial(proportion, p.truth == p.decided, p.patients),
-        "balanced_accuracy": agree(metrics.balanced_accuracy_score, p.truth, p.decided),
+        "accuracy": partial(proportion, p.truth == p.predicted, p.patients),
+        "balanced_accuracy": agree(metrics.balanced_accuracy_score, p.truth, p.predicted),
         "quadratic_kappa": agree(
-            metrics.cohen_kappa_score, p.truth, p.decided, labels=range(len(p.classes)), weights="quadratic"
+            metrics.cohen_kappa_score, p.truth, p.predicted, labels=range(len(p.classes)), weights="quadratic"
         ),
-        "mae": agree(metrics.mean_absolute_error, p.truth, p.decided),
-        "f1_macro": agree(metrics.f1_score, p.truth, p.decided, average="macro"),
-        "f1_weighted": agree(metrics.f1_score, p.truth, p.decided, average="weighted"),
+        "mae": agree(metrics.mean_absolute_error, p.truth, p.predicted),
+        "f1_macro": agree(metrics.f1_score, p.truth, p.predicted, average="macro"),
+        "f1_weighted": agree(metrics.f1_score, p.truth, p.predicted, average="weighted"),
     }
     if len(p.classes) > 2:
-        points["off_by_one"] = partial(proportion, np.abs(p.truth - p.decided) <= 1, p.patients)
+        points["off_by_one"] = partial(proportion, np.abs(p.truth - p.predicted) <= 1, p.patients)
     return points
 
 
@@ -81,9 +81,9 @@ def _classwise_ece(p):
 
 
 def _intervals(p):
-    if p.intervals is None:
+    if p.prediction_intervals is None:
         return {}
-    low, high = p.intervals.T
+    low, high = p.prediction_intervals.T
     width = Estimate(float((high - low + 1).mean()), len(p))
     held = (low <= p.truth) & (p.truth <= high)
     points = {"interval_coverage": partial(proportion, held, p.patients), "interval_width": lambda: width}
@@ -101,7 +101,7 @@ def _counts(p, drawn):
     """All that follows from the confusion matrix; macro means over the classes seen or decided at all."""
     k = len(p.classes)
     seen = np.isin(np.arange(k), p.truth)
-    used = seen | np.isin(np.arange(k), p.decided)
+    used = seen | np.isin(np.arange(k), p.predicted)
 
     def of(figure):
         return lambda sums: figure(sums["cells"].reshape(-1, k, k))
@@ -114,7 +114,7 @@ def _counts(p, drawn):
         for kind in ("recall", "precision", "f1"):
             figure = getattr(confusion, kind)
             figures[f"{kind}/{name}"] = of(lambda matrix, i=i, figure=figure: figure(matrix)[:, i])
-    return Sums({"cells": confusion.one_hot(p.truth, p.decided, k)}, figures, **drawn)
+    return Sums({"cells": confusion.one_hot(p.truth, p.predicted, k)}, figures, **drawn)
 
 
 def _errors(p, drawn):
@@ -133,7 +133,7 @@ def _errors(p, drawn):
 
 
 def _held(p, drawn):
-    low, high = p.intervals.T
+    low, high = p.prediction_intervals.T
     outcomes = _one_hot(p, p.truth)
     held = ((low <= p.truth) & (p.truth <= high))[:, None] * outcomes
     columns = {"held": held, "among": outcomes, "width": (high - low + 1.0)[:, None]}

@@ -32,7 +32,7 @@ def _among(p, rows):
 def _of_output(output, p, drawn):
     from sklearn.metrics import cohen_kappa_score
 
-    truth, decided = p.other_truth[output], p.other_decided[output]
+    truth, decided = p.other_truth[output], p.other_predicted[output]
     k = int(max(truth.max(), decided.max())) + 1
     kappa = partial(score, cohen_kappa_score, truth, decided, labels=range(k), weights="quadratic")
     points = {
@@ -54,7 +54,7 @@ def _joint(predictions):
     if not rows.any():
         return None
     p, drawn = _among(predictions, rows)
-    right = (p.truth == p.decided) & (p.other_truth[EDEMA] == p.other_decided[EDEMA])
+    right = (p.truth == p.predicted) & (p.other_truth[EDEMA] == p.other_predicted[EDEMA])
 
     def share(sums):
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -71,7 +71,7 @@ def _bands(values, edges, form):
 
 
 def subgroup_metrics(predictions, *, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0):
-    """A list of {"subgroup", "value", "n", "patients", "figures", "verdicts"}; unknown values are left out.
+    """A list of {"subgroup", "value", "n", "patients", "metrics", "verdicts"}; unknown values are left out.
 
     A verdict compares a proportion with that of all other photographs, by the patient bootstrap of their difference
     and Bonferroni's correction for the number of verdicts: "lower", "no difference seen", or "too few patients".
@@ -84,7 +84,7 @@ def subgroup_metrics(predictions, *, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0
             "value": value,
             "n": int(rows.sum()),
             "patients": len(np.unique(predictions.patients[rows])),
-            "figures": compute_metrics(
+            "metrics": compute_metrics(
                 predictions.take(rows), bootstrap_samples=bootstrap_samples, seed=seed, only=FIGURES
             ),
             "verdicts": {figure: judgements[key] for figure in JUDGED if (key := (figure, name, value)) in judgements},
@@ -104,7 +104,7 @@ def parts(predictions):
 def judged(predictions):
     """figure -> (hits, among): for each photograph whether it counts, and whether it is looked at."""
     positive, negative = predictions.truth_positive == 1, predictions.truth_positive == 0
-    right = predictions.truth == predictions.decided
+    right = predictions.truth == predictions.predicted
     found = {"sensitivity": (predictions.refer, positive), "specificity": (~predictions.refer, negative)}
     if predictions.multi_label:
         return found | {"exact_match": (right.all(axis=1), predictions.labelled)}
@@ -165,5 +165,5 @@ def worst_subgroups(subgroups):
 
 
 def _value(part, figure):
-    value = part["figures"][figure]["value"]
+    value = part["metrics"][figure]["value"]
     return math.inf if value is None else value

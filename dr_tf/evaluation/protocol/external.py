@@ -97,7 +97,7 @@ def beside_own(run_dir, name, predictions, shared, *, mode=PLAIN, prior_positive
         own = None
     figures = own and {key: value for key, value in own.items() if isinstance(value, dict) and "method" in value}
     return {
-        "audit": None if shared is None else {"of": name, "shared": len(shared)},
-        "prior_positive": prior_positive,
-        "own": own and {key: own[key] for key in _ABOUT} | {"figures": figures},
+        "audit": None if shared is None else {"dataset": name, "shared": len(shared)},
+        "prior_prevalence": prior_positive,
+        "own_test": own and {key: own[key] for key in _ABOUT} | {"metrics": figures},
     }

@@ -20,7 +20,7 @@ from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.display_names import OF_FOLDS
 from dr_tf.evaluation.report.model_card import ModelCard
-from dr_tf.evaluation.statistics.conformal import told_of_folds
+from dr_tf.evaluation.statistics.conformal import combine_folds
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, no_guarantee
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule_file import read_rule
@@ -64,13 +64,13 @@ def evaluate_folds(run_dir, records_root, *, prevalence=None, bootstrap_samples=
         predictions,
         excluded=_excluded(records, rows),
         protocol=PROTOCOLS[rule],
-        conformal=told_of_folds(conformals),
+        conformal=combine_folds(conformals),
         prevalence=prevalence,
         bootstrap_samples=bootstrap_samples,
     )
     metrics["folds"] = [_figures(*each, bootstrap_samples) for each in zip(folds, parts, rules, strict=True)]
     heads = folds[0].rule.heads
-    metrics["others"] = {output: list(heads[output].classes) for output in predictions.other_truth}
+    metrics["other_outputs"] = {output: list(heads[output].classes) for output in predictions.other_truth}
     folder = folder_of(run_dir, records.name, FOLDS)
     photographs = stored_photographs(records, predictions.ids, rows)
     return write_evaluation(

@@ -183,7 +183,7 @@ def _reliability_of_classes(p):
 
 
 def _referral(metrics):
-    curves, found = metrics["referral"], {}
+    curves, found = metrics["referral_curves"], {}
     for name in ("accuracy", "f1_micro", "quadratic_kappa", "sensitivity", "specificity"):
         if any(point.get(name, {}).get("value") is not None for points in curves.values() for point in points):
             found[f"referral_{name}"] = referral(curves, name), f"{NAMES[name][0]} of those that are not referred."

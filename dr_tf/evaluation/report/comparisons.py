@@ -22,13 +22,13 @@ def external_section(metrics):
         "from this set’s labels by the run’s own definition of positive.</p>"
     )
     told += f"<p>{text(_audit(external['audit']))} {text(_prior(metrics))}</p>"
-    if not (own := external["own"]):
+    if not (own := external["own_test"]):
         return told + (
             "<p>The run’s own test split would stand beside this set, but no evaluation of it by this decision is in the run "
             "yet: evaluate the run without --dataset first, which is a look at its test split, then this set again.</p>"
         )
     about = "The run’s own test split, as it was evaluated, and this set. Intervals are 95 %."
-    return told + side_table({_title(own): own | own["figures"], _title(metrics): metrics}, about)
+    return told + side_table({_title(own): own | own["metrics"], _title(metrics): metrics}, about)
 
 
 def _audit(audit):
@@ -45,7 +45,7 @@ def _audit(audit):
 def _prior(metrics):
     """Probabilities are of the mix that they were made for."""
     known = metrics["positives"] + metrics["negatives"]
-    share = metrics["external"]["prior_positive"]
+    share = metrics["external"]["prior_prevalence"]
     if share is None or not known:
         return ""
     here = metrics["positives"] / known
@@ -69,7 +69,7 @@ def shifted_section(metrics):
     )
     total = max(1, sum(metrics["classes"].values()))
     rows = "".join(
-        f'<tr><td class="name">{text(class_name(name))}</td><td data-label="Estimated">{100 * shifted["mix"][name]:.1f} %</td>'
+        f'<tr><td class="name">{text(class_name(name))}</td><td data-label="Estimated">{100 * shifted["class_prior"][name]:.1f} %</td>'
         f'<td data-label="In truth">{100 * n / total:.1f} %</td></tr>'
         for name, n in metrics["classes"].items()
     )

@@ -23,7 +23,7 @@ def intervals_section(metrics):
         told += (
             "<p>These photographs are of another data set than those of calibration: nothing is promised of them.</p>"
         )
-    names = zip(metrics["classes"], conformal["counts"], conformal["guaranteed"], strict=True)
+    names = zip(metrics["classes"], conformal["calibration_patients"], conformal["guaranteed"], strict=True)
     rows = "".join(_interval_row(metrics, conformal, *entry) for entry in names)
     last = "Promised for this class?" if conformal["per_class"] else "Calibration patients"
     return told + table + plain_table(rows, ("Class", "Coverage here", "0 to 1", last))

@@ -3,8 +3,8 @@
 from dr_tf.evaluation.report.display_names import count, positive, text
 from dr_tf.evaluation.report.tables import plain_table
 from dr_tf.explain.scorecard.baselines import BASELINES
-from dr_tf.explain.scorecard.scorecard import ANY
-from dr_tf.explain.scorecard.tables import written
+from dr_tf.explain.scorecard.scorecard import ANY_LESION
+from dr_tf.explain.scorecard.tables import format_value
 
 
 def reasons_section(figures):
@@ -31,16 +31,16 @@ def _against_masks(figures, n):
         f"more of the map lies on lesions than their area would have it. IoU: overlap where the map is cut at {_cut(figures)}. "
         "Higher is better.</p>"
     )
-    whole = {name: of["lesions"][ANY] for name, of in figures["maps"].items()}
+    whole = {name: of["lesions"][ANY_LESION] for name, of in figures["maps"].items()}
     rows = "".join(_row(name, _cells(lesion)) for name, lesion in whole.items())
     titles = ("Map", "Pointing", "Energy", "IoU")
     return told + plain_table(rows, titles, f"Any lesion, {count(n, 'photograph')}.") + _by_lesion(figures)
 
 
 def _cut(figures):
-    if figures["thresholds_of"] is None:
+    if figures["iou_threshold_split"] is None:
         return "a threshold, which no validation split was there to choose"
-    same = " (these very photographs, which flatters it)" if figures["thresholds_of"] == figures["split"] else ""
+    same = " (these very photographs, which flatters it)" if figures["iou_threshold_split"] == figures["split"] else ""
     return f"the threshold that was best on the {figures['thresholds_of']} split{same}"
 
 
@@ -60,7 +60,7 @@ def _cell(figure, form):
 
 def _by_lesion(figures):
     maps = figures["maps"]
-    lesions = [lesion for lesion in next(iter(maps.values()))["lesions"] if lesion != ANY]
+    lesions = [lesion for lesion in next(iter(maps.values()))["lesions"] if lesion != ANY_LESION]
     if not lesions:
         return ""
     rows = "".join(
@@ -78,7 +78,7 @@ def _by_lesion(figures):
 
 def _in_short(lesion):
     return " · ".join(
-        written(lesion[what], form).strip() for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
+        format_value(lesion[what], form).strip() for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
     )
 
 
@@ -105,7 +105,7 @@ def _after_shuffling(figures, n):
         "<h3>If the network forgets</h3><p>Likeness (rank correlation) to the map before, once weights are shuffled from the "
         "head down to the named stage. Near 0 is right: a map that stays the same did not come from what was learned.</p>"
     )
-    maps = {name: of["randomized"] for name, of in figures["maps"].items()}
+    maps = {name: of["parameter_randomization"] for name, of in figures["maps"].items()}
     parts = next(iter(maps.values()))
     rows = "".join(
         _row(part, {name: f"{of[part]:+.2f}" if part in of else "" for name, of in maps.items()}) for part in parts

@@ -4,7 +4,7 @@ import numpy as np
 
 from dr_tf.evaluation.recorded_cases import recorded_batches
 from dr_tf.explain.captions import about_colours, plain_target
-from dr_tf.explain.crop_maps import default_explainer, explain_crops, stacked
+from dr_tf.explain.crop_maps import default_explainer, explain_crops, stack_eyes
 from dr_tf.fundus.prepare import encode_jpeg
 
 _BATCH = 16
@@ -20,7 +20,7 @@ class MistakeImages:
 
     def photograph(self, name):
         """JPEG bytes."""
-        return encode_jpeg(stacked(self._crops(self._row_of[name])))
+        return encode_jpeg(stack_eyes(self._crops(self._row_of[name])))
 
     def reasons(self, names):
         """{id: the photograph under what speaks for positive there, as JPEG}; empty where the network has no maps."""
@@ -30,9 +30,9 @@ class MistakeImages:
             return {}
         batches = recorded_batches(self._records, rows, self._network.image_size, _BATCH)
         found = explain_crops(explainer, (x for x, _ in batches), self._fitted)
-        self.colours = about_colours(found.full, plain_target("positive", self._rule.head.positive))
+        self.colours = about_colours(found.full_colour, plain_target("positive", self._rule.head.positive))
         pairs = zip(names, rows, found.maps, strict=True)
-        return {name: encode_jpeg(stacked(self._crops(row), of)) for name, row, of in pairs}
+        return {name: encode_jpeg(stack_eyes(self._crops(row), of)) for name, row, of in pairs}
 
     def _crops(self, row):
         black = np.zeros((self._records.image_size,) * 2 + (3,), np.uint8)

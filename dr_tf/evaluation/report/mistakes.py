@@ -20,9 +20,9 @@ def groups(p, each=EACH):
     }
     told = np.isin(np.arange(len(p)), np.concatenate(list(found.values())))
     if p.multi_label:
-        wrong = np.where(p.truth == p.decided, 0, 1).sum(axis=1)
+        wrong = np.where(p.truth == p.predicted, 0, 1).sum(axis=1)
         return found | {"Most labels wrong": _first((wrong > 1) & p.labelled & ~told, -wrong, each)}
-    away = np.abs(p.truth - p.decided)
+    away = np.abs(p.truth - p.predicted)
     return found | {"Furthest from the true class": _first((away > 1) & p.labelled & ~told, -away, each)}
 
 
@@ -61,9 +61,9 @@ def _told(p, colours):
 
 
 def _card(p, row, photographs, overlaid):
-    lines = [_said("CalibrationLabels", p.truth[row], p), _said("Decided", p.decided[row], p)]
-    if p.intervals is not None:
-        low, high = p.intervals[row]
+    lines = [_said("CalibrationLabels", p.truth[row], p), _said("Decided", p.predicted[row], p)]
+    if p.prediction_intervals is not None:
+        low, high = p.prediction_intervals[row]
         whole = p.classes[low] if low == high else f"{p.classes[low]} to {p.classes[high]}"
         lines.append(f"Interval: {text(whole)}")
     lines.append(f"P(positive): {number('sensitivity', p.p_positive[row])}")

@@ -5,8 +5,8 @@ from dr_tf.evaluation.report.tables import confusion_table, figure_table
 
 
 def other_outputs_section(metrics):
-    """`metrics["others"]`: {output: its classes}."""
-    sections = [_section(metrics, output, classes) for output, classes in metrics.get("others", {}).items()]
+    """`metrics["other_outputs"]`: {output: its classes}."""
+    sections = [_section(metrics, output, classes) for output, classes in metrics.get("other_outputs", {}).items()]
     told = "<p>Told beside the decision; it has no say in who is referred.</p>"
     return told + "".join(sections) if any(sections) else ""
 

@@ -173,7 +173,7 @@ def _action(metrics):
     matrix = confusion_table(
         metrics["confusion"]["action"], ("negative", "positive"), caption, decided=ACTIONS, right=False
     )
-    why = "".join(f"<li>{text(reason)}: {n:,}</li>" for reason, n in metrics["retaken"].items())
+    why = "".join(f"<li>{text(reason)}: {n:,}</li>" for reason, n in metrics["retake_reasons"].items())
     return told + table + matrix + (f"<p>Why photographs are asked for again:</p><ul>{why}</ul>" if why else "")
 
 
@@ -222,8 +222,8 @@ def _slices(metrics):
 def _worst(name, part):
     verdict = part["verdicts"][name]["verdict"]
     verdict = "lower than the rest" if verdict == "lower" else verdict
-    value = number(name, part["figures"][name]["value"])
-    return f"Lowest {NAMES[name][0].lower()}: <strong>{text(part['slice'])} {text(part['value'])}</strong>, {value} ({verdict})."
+    value = number(name, part["metrics"][name]["value"])
+    return f"Lowest {NAMES[name][0].lower()}: <strong>{text(part['subgroup'])} {text(part['value'])}</strong>, {value} ({verdict})."
 
 
 def _explanations(scorecard):

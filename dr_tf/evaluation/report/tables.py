@@ -139,7 +139,7 @@ def label_table(labels):
 
 def slice_table(subgroups, figures):
     """A row a slice; bars and verdicts of the `figures` that were judged."""
-    shown = [name for name in figures if any(name in part["figures"] for part in subgroups)]
+    shown = [name for name in figures if any(name in part["metrics"] for part in subgroups)]
     rows = "".join(
         f'<tr><td class="name">{text(part["subgroup"])}: {text(part["value"])}<small>n {part["n"]:,}, '
         f"{part['patients']:,} patients</small></td>{''.join(_slice_cell(part, name) for name in shown)}</tr>"
@@ -149,7 +149,7 @@ def slice_table(subgroups, figures):
 
 
 def _slice_cell(part, name):
-    figure, verdict = part["figures"].get(name), part["verdicts"].get(name, {}).get("verdict", "")
+    figure, verdict = part["metrics"].get(name), part["verdicts"].get(name, {}).get("verdict", "")
     if figure is None:
         return "<td></td>"
     tag = (

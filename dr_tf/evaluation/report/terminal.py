@@ -33,7 +33,7 @@ def differences(found):
     for name, count in found["left_out"].items():
         if count:
             yield f"left out, as only the {name} has them: {count}"
-    for name, figure in found["figures"].items():
+    for name, figure in found["metrics"].items():
         if figure["value"] is not None:
             both = f"{figure['first']:7.3f} {figure['second']:7.3f}"
             yield f"{name:28} {both} {figure['value']:+7.3f}  {interval(figure, '+.3f')}"

@@ -32,7 +32,7 @@ def scores(probabilities):
 
 @dataclasses.dataclass(frozen=True)
 class Conformal:
-    """`thresholds`: one for all classes, or one for each. `counts`: calibration patients, of each class.
+    """`thresholds`: one for all classes, or one for each. `calibration_patients`: calibration patients, of each class.
 
     `guaranteed` tells of each class whether its own coverage is guaranteed; overall coverage is unless it is `no_guarantee`,
     which says why nothing can be.
@@ -41,11 +41,11 @@ class Conformal:
     alpha: float
     per_class: bool
     thresholds: tuple[float, ...]
-    counts: tuple[int, ...]
+    calibration_patients: tuple[int, ...]
     no_guarantee: str = ""
 
     def __post_init__(self):
-        for name in ("thresholds", "counts"):
+        for name in ("thresholds", "calibration_patients"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -56,7 +56,7 @@ class Conformal:
     @property
     def enough(self):
         """Of each class whether its patients are enough for a threshold of its own."""
-        return tuple(count >= self.needed for count in self.counts)
+        return tuple(count >= self.needed for count in self.calibration_patients)
 
     @property
     def guaranteed(self):
@@ -70,19 +70,19 @@ class Conformal:
         high = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
         return np.stack([low, high], axis=1)
 
-    def told(self):
+    def to_dict(self):
         """As metrics.json holds it."""
         return dataclasses.asdict(self) | {"guaranteed": list(self.guaranteed)}
 
 
-def told_of_folds(conformals):
+def combine_folds(conformals):
     """A threshold a fold; of the patients behind them the fewest, of the reasons to promise nothing the longest."""
     if None in conformals:
         return None
-    counts = [min(each) for each in zip(*(conformal.counts for conformal in conformals), strict=True)]
+    counts = [min(each) for each in zip(*(conformal.calibration_patients for conformal in conformals), strict=True)]
     thresholds = [threshold for conformal in conformals for threshold in conformal.thresholds]
     no_guarantee = max((conformal.no_guarantee for conformal in conformals), key=len)
-    return dataclasses.replace(conformals[0], thresholds=thresholds, counts=counts, no_guarantee=no_guarantee).told()
+    return dataclasses.replace(conformals[0], thresholds=thresholds, calibration_patients=counts, no_guarantee=no_guarantee).to_dict()
 
 
 def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False, no_guarantee="", seed=0):

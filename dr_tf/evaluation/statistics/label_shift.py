@@ -70,7 +70,7 @@ def corrected(predictions, *, method, prior, calibration=None):
         raise UserError("label shift can be corrected for one class a photograph, not for several labels")
     mix = METHODS[method](predictions, np.asarray(prior, float), calibration)
     probabilities = shift(predictions.probabilities, prior, mix)
-    changes = {"probabilities": probabilities, "decided": probabilities.argmax(axis=1), "intervals": None}
+    changes = {"probabilities": probabilities, "predicted": probabilities.argmax(axis=1), "prediction_intervals": None}
     says = predictions.class_is_positive()
     if None not in says:
         p_positive = np.clip(probabilities[:, np.flatnonzero(says)].sum(axis=1), 0, 1)

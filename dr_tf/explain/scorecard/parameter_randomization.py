@@ -9,7 +9,7 @@ import numpy as np
 from dr_tf.models.stages import stages
 
 
-def forgetting(model, *, seed=0):
+def randomize_parameters(model, *, seed=0):
     """Yields (what was forgotten last, a network that has forgotten it and all above); always the same network."""
     rng = np.random.default_rng(seed)
     copy = keras.models.clone_model(model)
@@ -30,7 +30,7 @@ def _is_weight(variable):
     return "float" in variable.dtype
 
 
-def likeness(map, other):
+def rank_correlation(map, other):
     """Spearman's rank correlation; 0 where a map is the same everywhere."""
     from scipy.stats import rankdata
 

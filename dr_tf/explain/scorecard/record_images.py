@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dr_tf.fundus.prepare import resized
+from dr_tf.fundus.prepare import resize_square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Examples:
         """Those of a record set; an eye that is not there is black."""
         black, present = np.zeros((side, side, 3), np.uint8), {eye: records.present(eye)[rows] for eye in records.eyes}
         photographs = {
-            eye: [resized(records.photograph(row, eye), side) if here else black
+            eye: [resize_square(records.photograph(row, eye), side) if here else black
                   for row, here in zip(rows, there, strict=True)]
             for eye, there in present.items()
         }  # fmt: skip

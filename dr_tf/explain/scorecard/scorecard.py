@@ -10,20 +10,20 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.explain.colour_scale import stretched
+from dr_tf.explain.colour_scale import stretch_maps
 from dr_tf.explain.crop_maps import black
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scorecard import deletion_insertion
 from dr_tf.explain.scorecard.baselines import BASELINES, of_eyes, random_maps, retina
 from dr_tf.explain.scorecard.localization import energy, enlarged, overlaps, pointing
 from dr_tf.explain.scorecard.masks import any_lesion, read_masks
-from dr_tf.explain.scorecard.parameter_randomization import forgetting, likeness
+from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
 from dr_tf.explain.scorecard.record_images import Examples, by_eye
-from dr_tf.fundus.prepare import resized
+from dr_tf.fundus.prepare import resize_square
 from dr_tf.fundus.synthesis import CAMERAS
-from dr_tf.models.heads.head import positives
+from dr_tf.models.heads.head import positive_labels
 
-ANY = "any lesion"
+ANY_LESION = "any lesion"
 _BATCH, _FORGOTTEN = 16, 16  # examples at once, and for which the network forgets
 
 
@@ -39,15 +39,15 @@ class Scores:
     overlaps: dict[str, np.ndarray]  # lesion -> [n, thresholds]
     deletion: np.ndarray  # the area below the probability, better where it is smaller
     insertion: np.ndarray
-    randomized: dict[str, np.ndarray]  # what was forgotten down to there -> likeness to the map before
+    randomized: dict[str, np.ndarray]  # what was forgotten down to there -> rank_correlation to the map before
 
 
 @dataclasses.dataclass
 class Scorecard:
-    """`rows` of the records are behind each figure: those with masks, those called positive, those of forgetting.
+    """`rows` of the records are behind each figure: those with masks, those called positive, those of randomize_parameters.
 
     A pair with masks of both eyes is twice in the first. `patients` are those of a figure's numbers: by lesion, and of
-    "positive" and "forgetting".
+    "positive" and "parameter_randomization".
     """
 
     dataset: str
@@ -59,13 +59,13 @@ class Scorecard:
     unit: str  # what an example is
 
 
-def explainers(model, head, names, output=None):
+def build_explainers(model, head, names, output=None):
     """{name: Explainer} of methods, each as METHOD or METHOD@LAYER; all of them are tried."""
     made, known = {}, {}
     for name in names:
         method, _, layer = name.partition("@")
         explainer = Explainer(model, head, output=output, method=method, layer=layer or None)
-        if (same := (method, id(explainer.place.layer))) in known:
+        if (same := (method, id(explainer.map_layer.layer))) in known:
             raise UserError(f"{known[same]} and {name} are the same maps")
         explainer(black(model))
         made[name], known[same] = explainer, name
@@ -74,7 +74,7 @@ def explainers(model, head, names, output=None):
     return made
 
 
-def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
+def compute_scorecard(made, records, rows, *, most=64, seed=0, on_progress=lambda what: None):
     """A Scorecard of `made` (as `explainers` gives it) on at most so many of these rows.
 
     Lesions are looked for where the label does not rule the definition of positive out; deletion_insertion are drawn of what the
@@ -85,9 +85,9 @@ def measure(made, records, rows, *, most=64, seed=0, told=lambda what: None):
     for name, maps in _maps(made, shown.x).items():
         likenesses = _forgetful(made[name], shown.some, seed) if name in made else _steadfast(name, shown.some, seed)
         scores[name] = Scores(*_located(maps, shown), *_followed(first, maps, shown, seed), likenesses)
-        told(name)
+        on_progress(name)
     masked = [i for i, _ in shown.masks]
-    kept = {"masks": rows[masked], "positive": rows[shown.positive], "forgetting": rows[: len(shown.some)]}
+    kept = {"masks": rows[masked], "positive": rows[shown.positive], "parameter_randomization": rows[: len(shown.some)]}
     drawn = set(records.sources[rows].tolist()) <= set(CAMERAS)
     patients = _patients(records.columns["patient_id"], rows, shown, kept)
     unit = "patient" if records.paired else "photograph"
@@ -99,11 +99,11 @@ def _patients(patient_of, rows, shown, kept):
     for (i, _), lesions in shown.masks.items():
         for lesion in lesions:
             with_lesion.setdefault(lesion, []).append(rows[i])
-    named = with_lesion | {name: kept[name] for name in ("positive", "forgetting")}
+    named = with_lesion | {name: kept[name] for name in ("positive", "parameter_randomization")}
     return {name: patient_of[those] for name, those in named.items()}
 
 
-def chosen_thresholds(made, records, rows, *, most=64, seed=0):
+def choose_thresholds(made, records, rows, *, most=64, seed=0):
     """{(maps, lesion): number of the threshold} at which they overlap most: to be taken from validation, for test."""
     shown = _Shown(records, _drawn(rows, most, seed), next(iter(made.values())))
     overlapping = {name: _located(maps, shown)[2] for name, maps in _maps(made, shown.x).items()}
@@ -120,7 +120,7 @@ def _drawn(rows, most, seed):
 
 def _maps(made, x):
     """{name: {eye: maps at the size of the photographs}}, of the baselines too."""
-    maps = {name: _in_batches(lambda x, e=e: stretched(by_eye(e(x).maps)), x) for name, e in made.items()}
+    maps = {name: _in_batches(lambda x, e=e: stretch_maps(by_eye(e(x).maps)), x) for name, e in made.items()}
     maps |= {name: of_eyes(floor, x.photographs) for name, floor in BASELINES.items()}
     size = next(iter(made.values())).image_size
     return {name: {eye: [enlarged(map, size) for map in each] for eye, each in of.items()} for name, of in maps.items()}
@@ -141,7 +141,7 @@ class _Shown:
 def _masks(records, rows, definition, size):
     """{(number of the row, eye): {lesion: mask}}; without eyes whose own label rules the definition out."""
     stored, found = read_masks(records, rows), {}
-    asked = {eye: positives(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
+    asked = {eye: positive_labels(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
     for i, row in enumerate(rows.tolist()):
         having = [eye for eye in records.eyes if asked[eye][i] and (row, eye) in stored]
         found |= {(i, eye): _with_any(stored[row, eye], size) for eye in having}
@@ -154,8 +154,8 @@ def _labels(records, rows, eye):
 
 
 def _with_any(masks, size):
-    whole = {ANY: any_lesion(masks)} | masks
-    return {name: resized(mask.astype(np.uint8) * 255, size) >= 0.2 * 255 for name, mask in whole.items()}
+    whole = {ANY_LESION: any_lesion(masks)} | masks
+    return {name: resize_square(mask.astype(np.uint8) * 255, size) >= 0.2 * 255 for name, mask in whole.items()}
 
 
 def _in_batches(function, x):
@@ -187,7 +187,7 @@ def _followed(explainer, maps, shown, seed):
 def _forgetful(explainer, x, seed):
     before, found = by_eye(explainer(x.given()).maps), {}
     other = None
-    for name, network in forgetting(explainer.model, seed=seed):
+    for name, network in randomize_parameters(explainer.model, seed=seed):
         other = other or explainer.of(network)
         found[name] = _likenesses(before, by_eye(other(x.given()).maps), x)
     return found
@@ -203,4 +203,4 @@ def _steadfast(name, x, seed):
 def _likenesses(before, after, x):
     """Of each example, over the places of all its eyes."""
     whole = [[np.stack(list(x.eyes(maps, i).values())) for i in range(len(x))] for maps in (before, after)]
-    return np.array([likeness(*pair) for pair in zip(*whole, strict=True)])
+    return np.array([rank_correlation(*pair) for pair in zip(*whole, strict=True)])

@@ -7,12 +7,12 @@ import numpy as np
 from dr_tf.explain.scorecard.baselines import BASELINES
 from dr_tf.explain.scorecard.confidence_intervals import METHOD, figures
 from dr_tf.explain.scorecard.localization import THRESHOLDS
-from dr_tf.explain.scorecard.scorecard import ANY
+from dr_tf.explain.scorecard.scorecard import ANY_LESION
 
 SYNTHETIC_ONLY = "synthetic only"
 
 
-def summary(card, thresholds):
+def summarize(card, thresholds):
     """Means as plain data; `thresholds` are the chosen ones of a validation split, which may lack a lesion."""
     lesions = _lesions(card, thresholds)
     said = {what: _figures(card, what, "positive", higher=what == "insertion") for what in ("deletion", "insertion")}
@@ -27,7 +27,7 @@ def summary(card, thresholds):
         "maps": {
             name: {"lesions": {lesion: of[name] for lesion, of in lesions.items()}}
             | {what: of[name] for what, of in said.items()}
-            | {"randomized": randomized[name]}
+            | {"parameter_randomization": randomized[name]}
             for name in card.scores
         },
     }
@@ -40,7 +40,7 @@ def _figures(card, what, group, *, higher=True):
 def _lesions(card, thresholds):
     """{lesion: {map: its figures}}, any of them first."""
     known = next(iter(card.scores.values())).pointing
-    return {lesion: _lesion(card, lesion, thresholds) for lesion in sorted(known, key=lambda name: (name != ANY, name))}
+    return {lesion: _lesion(card, lesion, thresholds) for lesion in sorted(known, key=lambda name: (name != ANY_LESION, name))}
 
 
 def _lesion(card, lesion, thresholds):
@@ -61,7 +61,7 @@ def _mean(values):
     return float(np.mean(values)) if len(values) else None
 
 
-def written(figure, form):
+def format_value(figure, form):
     """A star says that it is better than every floor."""
     return f"{figure['value']:{form}}{'*' if len(figure['better_than']) == len(BASELINES) else ' '}" if figure else "- "
 
@@ -95,20 +95,20 @@ def _what_it_says(found):
     return (
         title,
         "positive",
-        [(what, None, [written(of[what], ".3f") for of in maps]) for what in ("deletion", "insertion")],
+        [(what, None, [format_value(of[what], ".3f") for of in maps]) for what in ("deletion", "insertion")],
     )
 
 
 def _after_shuffling(found):
     title = "Likeness to the map before, once weights are shuffled from the head down to here (near 0 is right)."
-    each = [of["randomized"] for of in found["maps"].values()]
+    each = [of["parameter_randomization"] for of in found["maps"].values()]
     lines = [(part, None, [f"{of[part]:+.2f}" if part in of else "" for of in each]) for part in each[0]]
-    return title, "forgetting", lines
+    return title, "parameter_randomization", lines
 
 
 def _triple(of):
     return " ".join(
-        f"{written(of[what], form):>6}" for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
+        f"{format_value(of[what], form):>6}" for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
     )
 
 
