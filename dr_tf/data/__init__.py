@@ -1,1 +1,1 @@
-"""Records to batches: which photographs a model sees, in which order, and how they are changed on the way."""
+"""Input pipeline: record sets, sampling, augmentation and batches for training and evaluation."""

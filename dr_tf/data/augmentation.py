@@ -1,12 +1,13 @@
-"""What happens to a photograph on its way into training, and in which order.
+"""Data augmentation of training images: artifacts, colour, geometry and an optional RandAugment policy, in this order.
 
-Every change is a small function of a uint8 RGB photograph and of random numbers; whoever hands over equal numbers gets
-equal pixels.
+Every step is a pure function of a uint8 RGB image and a random number generator: equal generators give equal pixels.
 """
 
 import dataclasses
 
-from dr_tf.data.artifacts import Blur, Halo, Hole, Spot, lay_over
+import numpy as np
+
+from dr_tf.data.artifacts import Blur, Halo, Hole, Spot, add_artifacts
 from dr_tf.data.colour import Colour
 from dr_tf.data.rand_augment import RandAugment
 from dr_tf.data.warp import Warp
@@ -14,9 +15,19 @@ from dr_tf.data.warp import Warp
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Focus, stray light and shadow, as the camera had them; then colour, the warp, and a policy.
+    """Augmentation of training images. A step that is None is left out.
 
-    With `same_for_both_eyes` the eyes of a pair are changed alike, else each in its own way.
+    Artifacts come first, as they arise in the camera; then colour, geometry and the policy.
+
+    Attributes:
+        warp: rotation, shift, zoom, shear and flips.
+        colour: brightness, contrast, saturation and hue.
+        blur: defocus.
+        halo: haze along the rim.
+        hole: dark shadow.
+        spot: dust on the lens.
+        policy: RandAugment, applied last.
+        same_for_both_eyes: whether both eyes of a patient get the same random numbers; each its own by default.
     """
 
     warp: Warp | None = None
@@ -28,13 +39,13 @@ class Augmentation:
     policy: RandAugment | None = None
     same_for_both_eyes: bool = False
 
-    def augment(self, image, rng):
-        """uint8 RGB to uint8 RGB of the same size; `image` itself is left as it is."""
+    def augment(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Augment a uint8 RGB image. The input is not modified; it is returned itself if nothing changes it."""
         if self.blur:
             image = self.blur(image, rng)
-        if faults := [fault for fault in (self.halo, self.hole, self.spot) if fault]:
-            image = lay_over(image, faults, rng)
-        for change in (self.colour, self.warp):
-            if change:
-                image = change(image, rng)
+        if artifacts := [artifact for artifact in (self.halo, self.hole, self.spot) if artifact]:
+            image = add_artifacts(image, artifacts, rng)
+        for step in (self.colour, self.warp):
+            if step:
+                image = step(image, rng)
         return self.policy.apply(image, rng) if self.policy else image

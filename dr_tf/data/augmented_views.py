@@ -1,29 +1,41 @@
-"""A photograph as it is and in so many changed views, the same ones in every epoch: what can be computed once and kept."""
+"""A fixed number of augmented views per image, the same in every epoch, so that their features can be stored."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-_VIEWS = 0x7669657773  # keeps their random numbers apart from those of an epoch
+_VIEWS_KEY = 0x7669657773  # keeps these random streams apart from those of augmentation by epoch
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
-    """View 0 is the photograph unchanged, 1 to `changed` are augmented. All of them come up equally often."""
+class AugmentedViews:
+    """View 0 is the unchanged image, views 1 to `augmented` are augmented. All views come up equally often.
 
-    changed: int
+    Attributes:
+        augmented: number of augmented views of an image.
+    """
 
-    def shown(self, epoch, rows, before):
-        """The view that each row shows when it comes up, for the (before + 1)-th time, in that epoch."""
-        return (epoch + np.asarray(rows) + before) % (self.changed + 1)
+    augmented: int
 
-    def streams(self, seed, rows, numbers):
-        """What gives the random numbers of the i-th photograph of a batch, or None for one that stays as it is."""
+    def view_numbers(self, epoch: int, rows: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+        """Return the number of the view to show for each row of a batch.
 
-        def stream(i, side):
+        Args:
+            rows: row numbers of the batch.
+            repeats: how often each row came up earlier in the same epoch.
+        """
+        return (epoch + np.asarray(rows) + repeats) % (self.augmented + 1)
+
+    def random_streams(
+        self, seed: int, rows: np.ndarray, numbers: np.ndarray
+    ) -> Callable[[int, int], np.random.Generator | None]:
+        """Return a function (position in the batch, eye number) -> generator, or None for an unchanged view."""
+
+        def stream(i, eye):
             if not numbers[i]:
                 return None
-            counter = [0, side, int(numbers[i]), int(rows[i])]
-            return np.random.Generator(np.random.Philox(key=[seed, _VIEWS], counter=counter))
+            counter = [0, eye, int(numbers[i]), int(rows[i])]
+            return np.random.Generator(np.random.Philox(key=[seed, _VIEWS_KEY], counter=counter))
 
         return stream

@@ -1,13 +1,15 @@
-"""Decoded photographs kept from one epoch to the next, in memory or in a file.
+"""Caches of decoded pixels or other fixed-size arrays between epochs, in memory or in a file.
 
-A row counts as filled by the CRC-32 of its pixels, which is stored after them: what a kill or a power cut left half
-written, and what anything else scribbled over, is decoded again.
+The file holds the CRC-32 of the bytes of each row. A row whose checksum does not match was left half written
+by a kill or a power cut, or damaged since, and is computed again.
 """
 
 import hashlib
 import os
 import pathlib
 import zlib
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,60 +17,95 @@ from absl import logging
 
 from dr_tf.console import UserError
 
-_FILLED = 1 << 32  # beside the sum, so that a sum of nought is not "empty"
+_FILLED = 1 << 32  # added to the checksum, so that a checksum of 0 does not look like an empty row
+
+
+class Cache(Protocol):
+    """Cache of uint8 arrays by row number."""
+
+    def get(self, row: int) -> np.ndarray | None:
+        """Return the array of a row, or None if it is not in the cache."""
+        ...
+
+    def put(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Store the array of a row and return it."""
+        ...
 
 
 class NoCache:
-    def get(self, row):
+    """Cache that stores nothing."""
+
+    def get(self, row: int) -> np.ndarray | None:
+        """Return None."""
         return None
 
-    def put(self, row, pixels):
+    def put(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Return `pixels` without storing them."""
         return pixels
 
 
 class MemoryCache:
-    """The array is virtual until it is written to: rows that nobody asks for take no memory."""
+    """Cache in memory. Rows that are never written take no physical memory.
 
-    def __init__(self, rows, shape):
+    Args:
+        rows: number of rows.
+        shape: shape of the array of a row.
+    """
+
+    def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
         self._pixels = np.empty((rows, *shape), np.uint8)
         self._filled = np.zeros(rows, bool)
 
-    def get(self, row):
+    def get(self, row: int) -> np.ndarray | None:
+        """Return the array of a row, or None if it was not stored."""
         return self._pixels[row] if self._filled[row] else None
 
-    def put(self, row, pixels):
+    def put(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Store the array of a row and return the stored copy."""
         self._pixels[row] = pixels
         self._filled[row] = True
         return self._pixels[row]
 
 
 class DiskCache:
-    """One file a content: `key` names everything that the pixels follow from, so that a stale cache is never found."""
+    """Cache in a memory-mapped file, which later runs find again.
 
-    def __init__(self, rows, shape, *, directory, key):
+    Args:
+        rows: number of rows.
+        shape: shape of the array of a row.
+        directory: folder of the file.
+        key: everything that the contents depend on; the file name is its digest, so that a stale file is never used.
+
+    Raises:
+        UserError: the file cannot be created, for example because the disk is full.
+    """
+
+    def __init__(self, rows: int, shape: tuple[int, ...], *, directory: str | os.PathLike, key: Hashable) -> None:
         path = pathlib.Path(directory) / f"{_digest(key)}.pixels"
         size = int(np.prod(shape))
         try:
             _reserve(path, rows * (8 + size))
-            self._sums = np.memmap(path, "<u8", "r+", shape=(rows,))
+            self._checksums = np.memmap(path, "<u8", "r+", shape=(rows,))
             self._pixels = np.memmap(path, np.uint8, "r+", offset=8 * rows, shape=(rows, *shape)).view(np.ndarray)
         except OSError as error:
-            raise UserError(f"photographs cannot be cached in {directory}: {error.strerror or error}") from None
-        self._seen = np.zeros(rows, bool)  # whole in this run: the sum is looked at once
+            raise UserError(f"images cannot be cached in {directory}: {error.strerror or error}") from None
+        self._verified = np.zeros(rows, bool)  # each checksum is verified once per process
 
-    def get(self, row):
-        if not self._seen[row]:
-            self._seen[row] = int(self._sums[row]) == _sum(self._pixels[row])
-        return self._pixels[row] if self._seen[row] else None
+    def get(self, row: int) -> np.ndarray | None:
+        """Return the array of a row, or None if it was not stored completely."""
+        if not self._verified[row]:
+            self._verified[row] = int(self._checksums[row]) == _checksum(self._pixels[row])
+        return self._pixels[row] if self._verified[row] else None
 
-    def put(self, row, pixels):
+    def put(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Store the array of a row and return the stored copy."""
         self._pixels[row] = pixels
-        self._sums[row] = _sum(pixels)
-        self._seen[row] = True
+        self._checksums[row] = _checksum(pixels)
+        self._verified[row] = True
         return self._pixels[row]
 
 
-def _sum(pixels):
+def _checksum(pixels):
     return _FILLED | zlib.crc32(pixels)
 
 
@@ -77,7 +114,7 @@ def _digest(key):
 
 
 def _reserve(path, size):
-    """All blocks at once: a disk that is full is said now, while writing to a hole of a mapped file would be a crash."""
+    """Allocate all blocks at once: a full disk is an error now, while writing to a hole of a mapped file would crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         if hasattr(os, "posix_fallocate"):
@@ -96,7 +133,7 @@ def _in_memory(rows, shape, **_):
 
 def _on_disk(rows, shape, *, directory, key):
     if not directory:
-        raise UserError("a cache on disk wants cache_dir, the folder to keep it in")
+        raise UserError("train.cache = 'disk' needs train.cache_dir, the folder of the cache")
     return DiskCache(rows, shape, directory=directory, key=key)
 
 
@@ -104,30 +141,57 @@ def _automatic(rows, shape, **_):
     size, free = rows * int(np.prod(shape)), free_memory()
     if size <= free / 2:
         return MemoryCache(rows, shape)
-    logging.info("Photographs are decoded anew each epoch: %.1f GB of pixels, %.1f GB free", size / 1e9, free / 1e9)
+    logging.info(
+        "images are not cached but decoded in every epoch: %.1f GB of pixels, %.1f GB of memory free",
+        size / 1e9,
+        free / 1e9,
+    )
     return NoCache()
 
 
-CACHES = {"auto": _automatic, "memory": _in_memory, "disk": _on_disk, "none": _nothing}
+CACHES: dict[str, Callable[..., Cache]] = {
+    "auto": _automatic,
+    "memory": _in_memory,
+    "disk": _on_disk,
+    "none": _nothing,
+}
 
 
-def make_cache(kind, rows, shape, *, directory=None, key=()):
-    """`auto` is memory where half of what is free holds all of it, else none."""
+def make_cache(
+    kind: str,
+    rows: int,
+    shape: tuple[int, ...],
+    *,
+    directory: str | os.PathLike | None = None,
+    key: Hashable = (),
+) -> Cache:
+    """Return a new cache.
+
+    Args:
+        kind: a name in CACHES. "auto" is memory if the pixels take at most half of what is free, else none.
+        rows: number of rows.
+        shape: shape of the uint8 array of a row.
+        directory: folder of a cache on disk.
+        key: everything that the contents of a cache on disk depend on.
+
+    Raises:
+        UserError: the kind is unknown, or a cache on disk has no directory or cannot be created.
+    """
     if kind not in CACHES:
         raise UserError(f"unknown cache {kind!r}; known: {', '.join(CACHES)}")
     return CACHES[kind](rows, shape, directory=directory, key=key)
 
 
-def free_memory():
-    """Bytes that may still be taken: a container's limit counts where it is the nearer one."""
+def free_memory() -> int:
+    """Return the bytes of memory that are still available, at most what a container's limit leaves."""
     import psutil
 
     free = psutil.virtual_memory().available
-    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    limit, used = (_read_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     return free if limit is None or used is None else min(free, limit - used)
 
 
-def _number(path):
+def _read_number(path):
     try:
         return int(pathlib.Path(path).read_text())
     except (OSError, ValueError):  # no such file, or "max"

@@ -1,26 +1,35 @@
-"""Photographs as a model takes them: decoded, at its size, and decoded once where a cache holds them."""
+"""Images of a record set, decoded and resize_square to a model's input size, with an optional cache of the pixels."""
 
+import numpy as np
 from absl import logging
 
 from dr_tf.data.cache import make_cache
-from dr_tf.fundus.prepare import resized
+from dr_tf.data.records import Records
+from dr_tf.fundus.prepare import resize_square
 
 
-class Photographs:
-    """What `training_batches` and `ordered_batches` read: `read(row, eye)` is uint8 [image_size, image_size, 3].
+class ImageLoader:
+    """Reads the images of a record set at a model's input size.
 
-    `cache` is "auto" (memory, if half of what is free is enough), "memory", "disk" (in `cache_dir`) or "none".
+    Args:
+        records: the record set.
+        image_size: side of the images in pixels; that of the records by default.
+        cache: "auto" (memory if the pixels take at most half of what is free, else none), "memory", "disk" or "none".
+        cache_dir: folder of the "disk" cache.
     """
 
-    def __init__(self, records, *, image_size=None, cache="auto", cache_dir=None):
+    def __init__(
+        self, records: Records, *, image_size: int | None = None, cache: str = "auto", cache_dir: str | None = None
+    ) -> None:
         self.records = records
         self.image_size = image_size or records.image_size
         self.eyes = records.eyes
         if self.image_size > records.image_size:
             logging.warning(
-                "The photographs of %s are enlarged from %d to %d pixels: records of that size would show more",
+                "The images of %s are enlarged from %d to %d pixels: build the records at --image_size %d for more detail",
                 records.name,
                 records.image_size,
+                self.image_size,
                 self.image_size,
             )
         self._cache = make_cache(
@@ -31,13 +40,14 @@ class Photographs:
             key=(records.fingerprint, self.eyes, self.image_size),
         )
 
-    def present(self, eye=None):
+    def present(self, eye: str | None = None) -> np.ndarray:
+        """Return for each row whether there is an image of this eye, bool [n]."""
         return self.records.present(eye)
 
-    def read(self, row, eye=None):
-        """Not to be written to: it may be the cache's own memory."""
+    def read(self, row: int, eye: str | None = None) -> np.ndarray:
+        """Return an image, uint8 RGB [image_size, image_size, 3]. It may be the cache's memory: do not write to it."""
         place = row * len(self.eyes) + self.eyes.index(eye)
         pixels = self._cache.get(place)
         if pixels is None:
-            pixels = self._cache.put(place, resized(self.records.photograph(row, eye), self.image_size))
+            pixels = self._cache.put(place, resize_square(self.records.image(row, eye), self.image_size))
         return pixels

@@ -1,4 +1,4 @@
-"""Augmentation made elsewhere, by name: `apply(image, rng)` takes and gives uint8 RGB, and draws from `rng` alone."""
+"""RandAugment of keras_cv on single images, with all random numbers from a given NumPy generator."""
 
 import dataclasses
 import functools
@@ -12,11 +12,18 @@ from dr_tf.data.ranges import check_probabilities
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """`keras_cv`'s RandAugment: `count` of its layers a photograph, each with probability `rate`.
+    """keras_cv's RandAugment (Cubuk et al., 2020).
 
-    Without `geometric` it changes colours only: a `Warp` moves a photograph with a single resampling, and onto black
-    where keras_cv mirrors the retina's rim. Its layers keep random state of their own, which threads would take from
-    in any order; here each draws from the photograph's numbers instead, one photograph at a time.
+    The layers of keras_cv keep random state of their own, which threads would use in any order. Here each draws from the
+    generator of the image instead, one image at a time.
+
+    Attributes:
+        count: number of layers applied to an image.
+        magnitude: mean strength, 0 to 1.
+        magnitude_stddev: standard deviation of the strength.
+        rate: probability that each of the layers is applied.
+        geometric: whether geometric layers are among them. Without them only colours change: a `Warp` resamples an image
+            once and leaves black outside, where keras_cv mirrors the rim of the retina.
     """
 
     count: int = 2
@@ -25,16 +32,18 @@ class RandAugment:
     rate: float = 10 / 11
     geometric: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_probabilities(self, "magnitude", "magnitude_stddev", "rate")
 
-    def apply(self, image, rng):
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the augmented uint8 RGB image.
+
+        Raises:
+            UserError: keras_cv is not installed.
+        """
         pipeline = _pipeline(self.magnitude, self.magnitude_stddev, self.geometric)
         chosen = [rng.integers(len(pipeline.layers)) for _ in range(self.count) if rng.random() < self.rate]
         return pipeline(image, chosen, rng)
-
-
-POLICIES = {"rand_augment": RandAugment}
 
 
 @functools.cache
@@ -43,29 +52,31 @@ def _pipeline(*arguments):
 
 
 class _Pipeline:
+    """keras_cv's layers, applied to one image at a time."""
+
     def __init__(self, magnitude, stddev, geometric):
         keras_cv = _keras_cv()
         self.layers = keras_cv.layers.RandAugment.get_standard_policy((0, 255), magnitude, stddev, geometric=geometric)
-        self._numbers, self._turn = _Numbers(), threading.Lock()
+        self._generator, self._lock = _Generator(), threading.Lock()
         for layer in self.layers:
             layer.dtype_policy = "float32"  # whatever precision the model trains in
-            layer._random_generator = self._numbers
+            layer._random_generator = self._generator
             samplers = {k: v for k, v in vars(layer).items() if isinstance(v, keras_cv.core.FactorSampler)}
             for name, sampler in samplers.items():
-                setattr(layer, name, _Sampler(sampler, self._numbers))
+                setattr(layer, name, _FactorSampler(sampler, self._generator))
 
     def __call__(self, image, chosen, rng):
-        with self._turn:
-            self._numbers.rng = rng
+        with self._lock:
+            self._generator.rng = rng
             for number in chosen:
                 image = np.asarray(self.layers[number](image, training=True))
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-class _Numbers:
-    """A `tf.random.Generator`, as far as those layers use one, over a numpy generator."""
+class _Generator:
+    """The part of tf.random.Generator that those layers use, on top of a NumPy generator."""
 
-    rng = None
+    rng: np.random.Generator
 
     def uniform(self, shape, minval=0, maxval=None, dtype="float32"):
         import tensorflow as tf
@@ -81,22 +92,22 @@ class _Numbers:
         return tf.constant(self.rng.normal(mean, stddev, [int(n) for n in shape]), dtype)
 
 
-class _Sampler:
-    """A factor sampler of keras_cv whose draws come from `numbers`."""
+class _FactorSampler:
+    """A factor sampler of keras_cv that draws from `generator`."""
 
-    def __init__(self, sampler, numbers):
-        self._of, self._numbers = sampler.get_config(), numbers
+    def __init__(self, sampler, generator):
+        self._config, self._generator = sampler.get_config(), generator
 
     def __call__(self, shape=(), dtype="float32"):
         import tensorflow as tf
 
-        of = self._of
-        if "mean" in of:
-            drawn = self._numbers.normal(shape, of["mean"], of["stddev"], dtype)
-            return tf.clip_by_value(drawn, of["min_value"], of["max_value"])
-        if "lower" in of:
-            return self._numbers.uniform(shape, of["lower"], of["upper"], dtype)
-        return tf.fill([int(n) for n in shape], tf.constant(of["value"], dtype))
+        config = self._config
+        if "mean" in config:
+            drawn = self._generator.normal(shape, config["mean"], config["stddev"], dtype)
+            return tf.clip_by_value(drawn, config["min_value"], config["max_value"])
+        if "lower" in config:
+            return self._generator.uniform(shape, config["lower"], config["upper"], dtype)
+        return tf.fill([int(n) for n in shape], tf.constant(config["value"], dtype))
 
 
 def _keras_cv():

@@ -1,27 +1,45 @@
-"""What a random number is drawn from, as a config writes it, and whether it is drawn at all."""
+"""Ranges of random parameters as a config file writes them, uniform draws from them, and checks of probabilities."""
+
+import numpy as np
 
 from dr_tf.console import UserError
 
+Range = float | tuple[float, float]  # a half-width around the neutral value, or (low, high)
 
-def span(name, value, *, about=0.0, least=None):
-    """(low, high): `value` is such a pair, or how far a number strays from `about` to either side."""
+
+def parse_range(name: str, value: Range, *, neutral: float = 0.0, minimum: float | None = None) -> tuple[float, float]:
+    """Return (low, high) of a configured range.
+
+    Args:
+        name: parameter name for the error message.
+        value: a pair (low, high), or a number v for the range from neutral - v to neutral + v.
+        neutral: value that changes nothing, such as 1 for a factor.
+        minimum: lowest value allowed in the range.
+
+    Raises:
+        UserError: the value is neither a number nor a pair, or the range is empty or reaches below the minimum.
+    """
     try:
-        low, high = (float(v) for v in value) if isinstance(value, (tuple, list)) else (about - value, about + value)
+        low, high = (
+            (float(v) for v in value) if isinstance(value, (tuple, list)) else (neutral - value, neutral + value)
+        )
     except (TypeError, ValueError):
         raise UserError(f"{name} is a number or a pair (low, high), not {value!r}") from None
-    if low > high or (least is not None and low < least):
-        floor = "" if least is None else f", not below {least:g}"
-        raise UserError(f"{name} = {value!r} is no range{floor}: it reaches from {low:g} to {high:g}")
+    if low > high or (minimum is not None and low < minimum):
+        limit = "" if minimum is None else f"; values below {minimum:g} are not allowed"
+        raise UserError(f"{name} = {value!r} is not a valid range: from {low:g} to {high:g}{limit}")
     return low, high
 
 
-def check_probabilities(thing, *names):
+def check_probabilities(owner: object, *names: str) -> None:
+    """Raise UserError unless each named attribute of `owner` is a number between 0 and 1."""
     for name in names:
-        value = getattr(thing, name)
+        value = getattr(owner, name)
         if not (isinstance(value, (int, float)) and 0 <= value <= 1):
             raise UserError(f"{name} is a probability between 0 and 1, not {value!r}")
 
 
-def draw(rng, low_high):
+def draw_uniform(rng: np.random.Generator, low_high: tuple[float, float]) -> float:
+    """Draw a number from the uniform distribution on (low, high)."""
     low, high = low_high
     return low + (high - low) * rng.random()

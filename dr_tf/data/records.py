@@ -1,35 +1,47 @@
-"""A record set on disk, read by example number.
+"""Record sets on disk, read by example number.
 
-An epoch can then be a list of numbers: shuffling is over the whole set, every sampling is exact, and a run that resumes
-at any epoch starts at once. The columns are in memory, the photographs stay in the files until they are asked for.
+An epoch is then a list of numbers: shuffling covers the whole set, sampling is exact, and a resumed run starts at any
+epoch at once. The columns are in memory; images stay in the memory-mapped files until they are read.
 """
 
 import csv
 import dataclasses
 import hashlib
 import itertools
+import os
 import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.joined_records import check_alike, joined_columns
-from dr_tf.data.record_index import scan
+from dr_tf.data.joined_records import check_compatible, joined_columns
+from dr_tf.data.record_index import read_index
 from dr_tf.grades import EYES
 
 SPLITS = ("train", "validation", "calibration", "test")
 NO_FOLD = -1
-JOIN = "+"  # between the names of sets that are one
+JOIN = "+"  # between the names of joined record sets
 
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """`columns` holds every field but pictures, and "split", "fold" and "dataset"; a field of an eye is "left/grade".
+    """A record set, or several joined into one.
 
-    Of several record sets `name` has all their names with "+" between them, and `directory` is the first one's.
+    Attributes:
+        name: NAME/CONFIG; for joined sets the names of all with "+" between them.
+        directory: folder of the records; for joined sets that of the first.
+        image_size: side of the images in pixels.
+        paired: whether an example holds both eyes of a patient.
+        columns: {field: values of all examples} of every field but images, and "split", "fold" and "dataset". Fields of
+            one eye of a pair are named as in "left/grade".
+        fingerprint: digest of the content.
+        files: memory-mapped TFRecord files.
+        places: {eye: [n, (file number, first byte, number of bytes)]} of the encoded images; the eye is None for single
+            images.
     """
 
     name: str
@@ -37,67 +49,61 @@ class Records:
     image_size: int
     paired: bool
     columns: dict[str, np.ndarray]
-    fingerprint: str  # of the records' content
+    fingerprint: str
     files: list[np.ndarray]
-    places: dict[str | None, np.ndarray]  # of an eye: [n, (file, first byte, bytes)]
+    places: dict[str | None, np.ndarray]
     _parts: tuple["Records", ...] = ()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.columns["split"])
 
     @property
-    def eyes(self):
+    def eyes(self) -> tuple[str | None, ...]:
+        """Eyes of an example: left and right, or None for a single image."""
         return EYES if self.paired else (None,)
 
     @property
-    def parts(self):
-        """The single record sets that this one is joined of; of a single one itself."""
+    def parts(self) -> tuple["Records", ...]:
+        """The record sets that this one is joined from; itself if it is a single one."""
         return self._parts or (self,)
 
-    def placed(self):
-        """Each of the `parts` with the number that its first example has here."""
+    def parts_with_first_row(self) -> list[tuple["Records", int]]:
+        """Return each of the `parts` with the row number that its first example has here."""
         lengths = [len(part) for part in self.parts]
         return list(zip(self.parts, itertools.accumulate(lengths[:-1], initial=0), strict=True))
 
     @property
-    def sources(self):
-        """Text [n]: where an example comes from as its publisher says, else the name of its record set."""
-        found = self.columns["dataset"]
-        for eye in reversed(self.eyes):  # of a pair the left eye's, if it says anything
-            source = self.columns.get(f"{eye}/source" if eye else "source", np.array(""))
-            found = np.where(source != "", source, found)
-        return found
+    def sources(self) -> np.ndarray:
+        """Source of each example as its publisher names it, else the name of its record set; text [n]."""
+        sources = self.columns["dataset"]
+        for eye in reversed(self.eyes):  # of a pair the left eye's source, if it has one
+            of_eye = self.columns.get(f"{eye}/source" if eye else "source", np.array(""))
+            sources = np.where(of_eye != "", of_eye, sources)
+        return sources
 
-    def rows(self, split):
-        """Numbers of a split's examples."""
+    def rows(self, split: str) -> np.ndarray:
+        """Return the row numbers of a split. Raises UserError if there is no such split."""
         known = list(dict.fromkeys(self.columns["split"].tolist()))
         if split not in known:
             raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(known)}")
         return np.flatnonzero(self.columns["split"] == split)
 
-    def fold(self, number):
-        """(rows outside of the fold, rows of the fold), of everything that has one: a test split has none."""
-        known = np.unique(self.columns["fold"][self.columns["fold"] != NO_FOLD]).tolist()
-        if number not in known:
-            what = f"folds {', '.join(map(str, known))}" if known else "no folds: there is no folds.csv beside it"
-            raise UserError(f"{self.name} has no fold {number}; it has {what}")
-        folds = self.columns["fold"]
-        return np.flatnonzero((folds != number) & (folds != NO_FOLD)), np.flatnonzero(folds == number)
-
-    def present(self, eye=None):
-        """Bool [n]: whether there is a photograph. Only an eye of a pair can be absent."""
+    def present(self, eye: str | None = None) -> np.ndarray:
+        """Return for each example whether it has an image, bool [n]. Only one eye of a pair can be absent."""
         return self.columns[f"{eye}_present"] if eye else np.ones(len(self), bool)
 
-    def encoded(self, row, eye=None):
-        """The JPEG as stored."""
+    def encoded_image(self, row: int, eye: str | None = None) -> bytes:
+        """Return the image as stored, a JPEG file."""
         return self._bytes(row, eye).tobytes()
 
-    def photograph(self, row, eye=None):
-        """uint8 RGB [image_size, image_size, 3]."""
+    def image(self, row: int, eye: str | None = None) -> np.ndarray:
+        """Return the decoded image, uint8 RGB [image_size, image_size, 3]."""
         pixels = cv2.imdecode(self._bytes(row, eye), _RGB)
         if pixels is None:
-            part, first = next(found for found in reversed(self.placed()) if found[1] <= row)
-            raise UserError(f"{part.directory}: the photograph of example {row - first} cannot be decoded")
+            part, first = next(found for found in reversed(self.parts_with_first_row()) if found[1] <= row)
+            raise UserError(
+                f"{part.directory}: the image of example {row - first} cannot be decoded; build the records again"
+            )
         return pixels
 
     def _bytes(self, row, eye):
@@ -105,42 +111,51 @@ class Records:
         return self.files[file][start : start + length]
 
 
-def open_records(root, dataset):
-    """The newest version of RECORDS/NAME/CONFIG, where `dataset` is NAME/CONFIG; NAME is enough if it has one CONFIG.
+def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Records:
+    """Open a record set, or several as one.
 
-    Several, in a list or with "+" between them, become one: the examples of one set follow those of the other.
+    Args:
+        root: folder of all record sets.
+        dataset: NAME/CONFIG, or NAME if it has one CONFIG; several in a list or with "+" between them. The examples of
+            one set follow those of the other.
+
+    Returns:
+        The records of the newest version.
+
+    Raises:
+        UserError: the records are absent, damaged, or do not fit together.
     """
     names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
-    parts = [_opened(root, name) for name in names]
+    parts = [_open_one(root, name) for name in names]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-def _opened(root, dataset):
-    folder = _newest(_config(pathlib.Path(root), dataset))
-    found = scan(folder, SPLITS)
-    columns, name = found.columns, folder.parts[-3]
-    columns["fold"] = _folds(folder, columns)
+def _open_one(root, dataset):
+    folder = _newest_version(_config_folder(pathlib.Path(root), dataset))
+    index = read_index(folder, SPLITS)
+    columns, name = index.columns, folder.parts[-3]
+    columns["fold"] = _read_folds(folder, columns)
     columns["dataset"] = np.full(len(columns["fold"]), name)
     return Records(
         name=f"{name}/{folder.parts[-2]}",
         directory=str(folder),
-        image_size=found.image_size,
-        paired=found.paired,
+        image_size=index.image_size,
+        paired=index.paired,
         columns=columns,
-        fingerprint=found.fingerprint,
-        files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in found.paths],
-        places=found.places,
+        fingerprint=index.fingerprint,
+        files=[np.memmap(path, np.uint8, "r").view(np.ndarray) for path in index.paths],
+        places=index.places,
     )
 
 
 def _joined(parts):
-    check_alike(parts)
-    before = itertools.accumulate((len(part.files) for part in parts[:-1]), initial=0)
+    check_compatible(parts)
+    files_before = itertools.accumulate((len(part.files) for part in parts[:-1]), initial=0)
     places = [
         {eye: place + np.array((files, 0, 0)) for eye, place in part.places.items()}
-        for part, files in zip(parts, before, strict=True)
+        for part, files in zip(parts, files_before, strict=True)
     ]
     return dataclasses.replace(
         parts[0],
@@ -153,13 +168,13 @@ def _joined(parts):
     )
 
 
-def _config(root, dataset):
+def _config_folder(root, dataset):
     if not root.is_dir():
         raise UserError(f"there is no folder of records {root}")
     folder = root / dataset
     if not dataset or not folder.is_dir():
-        there = sorted("/".join(p.parts[-4:-2]) for p in root.glob("*/*/*/dataset_info.json"))
-        raise UserError(f"no records {dataset!r} in {root}; there are: {', '.join(dict.fromkeys(there)) or 'none'}")
+        known = sorted("/".join(p.parts[-4:-2]) for p in root.glob("*/*/*/dataset_info.json"))
+        raise UserError(f"no records {dataset!r} in {root}; there are: {', '.join(dict.fromkeys(known)) or 'none'}")
     if _versions(folder):
         return folder
     configs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _versions(path)]
@@ -173,12 +188,12 @@ def _versions(folder):
     return [path.parent for path in folder.glob("*/dataset_info.json")]
 
 
-def _newest(folder):
+def _newest_version(folder):
     return max(_versions(folder), key=lambda path: [(part.isdigit(), part.zfill(9)) for part in path.name.split(".")])
 
 
-def _folds(folder, columns):
-    """Of pairs a fold holds patients, else photographs."""
+def _read_folds(folder, columns):
+    """Fold of each example, by image_id; by patient_id for pairs."""
     name = "image_id" if "image_id" in columns else "patient_id"
     path = folder / "folds.csv"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Record sets opened, read by number, and refused in one line."""
+"""Opening record sets, reading them by example number, and one-line errors for damaged ones."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ class RecordsTest(tf.test.TestCase):
         super().setUpClass()
         cls.records = open_records(drawn_root(), "drawn/plain")
 
-    def test_what_a_set_is(self):
+    def test_attributes_of_a_set(self):
         records = self.records
         self.assertEqual(
             (records.name, records.image_size, records.paired, len(records)), ("drawn/plain", SIZE, False, 30)
@@ -33,12 +33,12 @@ class RecordsTest(tf.test.TestCase):
         self.assertNotIn("image", records.columns)
         self.assertEqual(records.columns["labels"].shape, (30, 8))
 
-    def test_columns_and_photographs_belong_together(self):
+    def test_columns_and_images_belong_together(self):
         for row in range(30):
             number = int(self.records.columns["image_id"][row][1:])
             self.assertEqual(self.records.columns["grade"][row], number % 5)
             self.assertAlmostEqual(float(self.records.columns["gradability/score"][row]), number / 100, places=5)
-            self.assertNear(_red(self.records.photograph(row)), red_of(number), 2)
+            self.assertNear(_red(self.records.image(row)), red_of(number), 2)
 
     def test_it_reads_what_tensorflow_reads(self):
         stored = tfds.as_numpy(
@@ -49,19 +49,17 @@ class RecordsTest(tf.test.TestCase):
         rows = dict(zip(self.records.columns["image_id"], range(30), strict=True))
         for example in stored:
             row = rows[example["image_id"].decode()]
-            self.assertEqual(self.records.encoded(row), example["image"])
+            self.assertEqual(self.records.encoded_image(row), example["image"])
             pixels = tf.io.decode_jpeg(example["image"], dct_method="INTEGER_ACCURATE")
-            self.assertAllEqual(self.records.photograph(row), pixels)
+            self.assertAllEqual(self.records.image(row), pixels)
 
     def test_splits_and_folds(self):
         with self.assertRaisesRegex(UserError, "no split 'trian'; it has train, validation, test"):
             self.records.rows("trian")
-        rest, held_out = self.records.fold(1)
-        self.assertEqual((len(rest), len(held_out)), (13, 12))
-        self.assertTrue(all(int(i[1:]) % 2 == 1 for i in self.records.columns["image_id"][held_out]))
-        self.assertNotIn("test", self.records.columns["split"][np.concatenate([rest, held_out])])
-        with self.assertRaisesRegex(UserError, "no fold 2; it has folds 0, 1"):
-            self.records.fold(2)
+        columns = self.records.columns
+        self.assertEqual(np.unique(columns["fold"], return_counts=True)[1].tolist(), [5, 13, 12])  # -1, 0, 1
+        self.assertTrue(all(int(i[1:]) % 2 == 1 for i in columns["image_id"][columns["fold"] == 1]))
+        self.assertEqual(set(columns["split"][columns["fold"] == -1]), {"test"})
 
     def test_a_name_is_enough_where_it_has_one_config(self):
         self.assertEqual(open_records(drawn_root(), "drawn").directory, self.records.directory)
@@ -73,8 +71,8 @@ class RecordsTest(tf.test.TestCase):
         self.assertEqual(pairs.columns["left/gradability/score"].shape, (12,))
         row = pairs.columns["patient_id"].tolist().index("p003")
         self.assertFalse(pairs.present("left")[row])
-        self.assertEqual(pairs.photograph(row, "left").max(), 0)
-        self.assertNear(_red(pairs.photograph(row, "right")), red_of(7), 2)
+        self.assertEqual(pairs.image(row, "left").max(), 0)
+        self.assertNear(_red(pairs.image(row, "right")), red_of(7), 2)
         self.assertAllEqual(pairs.columns["fold"], [int(p[1:]) % 3 for p in pairs.columns["patient_id"]])
 
     def test_the_same_content_has_the_same_fingerprint(self):
@@ -95,7 +93,7 @@ def _kept():
 
 @functools.cache
 def several_root():
-    """east/plain and west/plain: photographs of the same names, two folds; west says nothing of cameras and ages."""
+    """east/plain and west/plain: images of the same names, two folds; west has no fields camera and age."""
     root = pathlib.Path(_kept().name)
     for name, first, lacks in (("east", 0, ()), ("west", 50, ("camera", "age"))):
         schema = record_features(SIZE)
@@ -121,19 +119,19 @@ class SeveralTest(tf.test.TestCase):
         cls.parts = [open_records(several_root(), name) for name in ("east", "west")]
         cls.records = open_records(several_root(), ["east/plain", "west"])
 
-    def test_they_are_one_set(self):
+    def test_joined_sets_are_one_set(self):
         records = self.records
         self.assertEqual((records.name, records.directory), ("east/plain+west/plain", self.parts[0].directory))
         self.assertEqual((len(records), records.image_size, records.paired), (16, SIZE, False))
         self.assertEqual([part.name for part in records.parts], ["east/plain", "west/plain"])
-        self.assertEqual([first for _, first in records.placed()], [0, 8])
+        self.assertEqual([first for _, first in records.parts_with_first_row()], [0, 8])
         self.assertEqual(self.parts[0].parts, (self.parts[0],))
         self.assertNotIn(records.fingerprint, [part.fingerprint for part in records.parts])
         again = open_records(several_root(), records.name)
         self.assertEqual((again.name, again.fingerprint), (records.name, records.fingerprint))
         self.assertEqual(open_records(several_root(), ("east",)).name, "east/plain")
 
-    def test_columns_and_photographs_belong_together(self):
+    def test_columns_and_images_belong_together(self):
         columns = self.records.columns
         for row in range(16):
             part, own = self.parts[row // 8], row % 8
@@ -141,14 +139,14 @@ class SeveralTest(tf.test.TestCase):
             self.assertEqual(columns["image_id"][row], f"{('east', 'west')[row // 8]}/{name}")
             self.assertEqual(columns["patient_id"][row], columns["image_id"][row])
             self.assertEqual(columns["grade"][row], part.columns["grade"][own])
-            self.assertEqual(self.records.encoded(row), part.encoded(own))
-            self.assertNear(_red(self.records.photograph(row)), red_of(50 * (row // 8) + int(name[1:])), 2)
+            self.assertEqual(self.records.encoded_image(row), part.encoded_image(own))
+            self.assertNear(_red(self.records.image(row)), red_of(50 * (row // 8) + int(name[1:])), 2)
         self.assertAllEqual(columns["dataset"], ["east"] * 8 + ["west"] * 8)
         self.assertAllEqual(self.parts[1].columns["dataset"], ["west"] * 8)
         self.assertTrue(columns["patient_known"].all())
         self.assertEqual(set(columns["test_copy"]), {""})
 
-    def test_what_a_set_lacks_is_not_known(self):
+    def test_a_field_that_a_set_lacks_is_unknown(self):
         self.assertNotIn("camera", self.parts[1].columns)
         self.assertEqual(set(self.records.columns["camera"]), {""})
         self.assertAllEqual(self.records.columns["age"], [-1] * 16)
@@ -157,12 +155,12 @@ class SeveralTest(tf.test.TestCase):
 
     def test_splits_and_folds(self):
         self.assertLen(self.records.rows("train"), 12)
-        rest, held_out = self.records.fold(1)
-        self.assertAllEqual(sorted(self.records.columns["image_id"][held_out]),
+        columns = self.records.columns
+        self.assertAllEqual(sorted(columns["image_id"][columns["fold"] == 1]),
                             [f"{name}/i{i}" for name in ("east", "west") for i in (1, 3, 5)])  # fmt: skip
-        self.assertLen(rest, 6)
+        self.assertEqual((columns["fold"] == 0).sum(), 6)
 
-    def test_sources_are_named_after_the_set_where_they_are_not_known(self):
+    def test_unknown_sources_are_the_name_of_the_set(self):
         self.assertAllEqual(self.records.sources, ["east"] * 8 + ["west"] * 8)
         self.assertEqual(set(self.records.columns["source"]), {"east", "west", ""})
 
@@ -176,16 +174,16 @@ class SeveralTest(tf.test.TestCase):
         self.assertEqual(sum(lefts == ""), 1)  # an eye that is not there has no name
         self.assertIn("west/p000left", lefts)
         self.assertAllEqual(pairs.sources, ["drawn"] * 6)
-        self.assertNear(_red(pairs.photograph(5, "right")), _red(pairs.parts[1].photograph(2, "right")), 1e-6)
+        self.assertNear(_red(pairs.image(5, "right")), _red(pairs.parts[1].image(2, "right")), 1e-6)
 
-    def test_damage_is_named_by_its_set(self):
+    def test_an_undecodable_image_is_reported_with_its_set(self):
         broken = self.records.places[None].copy()
         broken[9, 2] = 3
         records = dataclasses.replace(self.records, places={None: broken})
-        with self.assertRaisesRegex(UserError, "west/plain/1.0.0: the photograph of example 1 cannot be decoded"):
-            records.photograph(9)
+        with self.assertRaisesRegex(UserError, "west/plain/1.0.0: the image of example 1 cannot be decoded"):
+            records.image(9)
 
-    def test_what_does_not_go_together_is_refused(self):
+    def test_incompatible_sets_are_refused(self):
         root = pathlib.Path(scratch(self))
         examples = {"train": [eye_fields(i) for i in range(4)]}
         folds = [(f"p{i:03}", f"p{i:03}", 0, i) for i in range(4)]
@@ -199,8 +197,8 @@ class SeveralTest(tf.test.TestCase):
         write_set(root, {"train": odd}, name="odd", features=schema, folds=folds)
         for expected, names in {
             "four/plain has 4 folds and two/plain 2: build both with the same --folds": ["four", "two"],
-            "four/plain and other/clahe were made in different ways": ["four", "other"],
-            "four/plain holds single photographs and both/plain both eyes": ["both", "four"],
+            "four/plain and other/clahe were built with different options": ["four", "other"],
+            "four/plain holds single images and both/plain both eyes": ["both", "four"],
             "a record set is named twice: four/plain, four/plain": ["four", "four/plain"],
             "odd/plain cannot be joined with four/plain: their fields 'age' differ in type": ["four", "odd"],
             "no records 'five'": ["four", "five"],
@@ -213,7 +211,7 @@ class SeveralTest(tf.test.TestCase):
             self.assertIn(expected, str(raised.exception))
             self.assertNotIn("\n", str(raised.exception))
 
-    def test_a_set_to_test_on_needs_no_folds(self):
+    def test_a_set_with_only_a_test_split_needs_no_folds(self):
         root = pathlib.Path(scratch(self))
         write_set(root, {"train": [eye_fields(0), eye_fields(1)]}, name="a", folds=[("p000", "p000", 0, 0)])
         write_set(root, {"test": [eye_fields(0)]}, name="b")
@@ -221,13 +219,13 @@ class SeveralTest(tf.test.TestCase):
 
 
 class BadRecordsTest(tf.test.TestCase):
-    def test_absent_records_are_answered_with_those_that_are_there(self):
+    def test_unknown_records_list_the_known_ones(self):
         with self.assertRaisesRegex(UserError, "no folder of records /nowhere"):
             open_records("/nowhere", "idrid/512")
         with self.assertRaisesRegex(UserError, "no records 'idrid/512' in .*; there are: drawn/plain, paired/plain"):
             open_records(drawn_root(), "idrid/512")
 
-    def test_several_configs_are_named(self):
+    def test_several_configs_are_listed(self):
         root = scratch(self)
         for config in ("one", "two"):
             write_set(root, {"train": [eye_fields(0)]}, config=config)
@@ -243,7 +241,7 @@ class BadRecordsTest(tf.test.TestCase):
             info.write_text(info.read_text().replace('"1.0.0"', f'"{version}"'))
         self.assertEndsWith(open_records(root, "drawn/plain").directory, "1.10.0")
 
-    def test_damage_is_named_by_file(self):
+    def test_a_damaged_file_is_named(self):
         for name, damage in {
             "flipped": _flip,
             "cut": _cut,
@@ -262,14 +260,14 @@ class BadRecordsTest(tf.test.TestCase):
                     open_records(root, "drawn")
                 self.assertNotIn("\n", str(raised.exception))
 
-    def test_records_of_others_are_refused_by_what_they_lack(self):
+    def test_records_of_another_schema_are_refused_with_the_missing_fields(self):
         root = scratch(self)
         features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3)), "label": np.int32})
         write_set(root, {"train": [{"image": np.zeros((8, 8, 3), np.uint8), "label": 1}]}, features=features)
         with self.assertRaisesRegex(UserError, "no image_id, patient_id, grade"):
             open_records(root, "drawn")
 
-    def test_a_description_that_cannot_be_read(self):
+    def test_an_unreadable_features_json(self):
         root = scratch(self)
         folder = write_set(root, {"train": [eye_fields(0)]})
         (folder / "features.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Record sets for tests, written by TFDS in the schema of tfrecords_builder: plain pictures whose colour tells the row."""
+"""Record sets for tests in the schema of tfrecords_builder: plain images whose red channel encodes their number."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ def red_of(number):
 
 
 def photograph(number, size=SIZE):
-    """A disc on black; its red says which photograph it is."""
+    """A disc on black whose red channel encodes the number."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     image = np.zeros((size, size, 3), np.uint8)
     image[np.hypot(x, y) < 0.985 * size / 2] = (red_of(number), 100, 60)
@@ -66,7 +66,7 @@ def pair_fields(number, *, absent=None, size=SIZE):
 
 
 def write_set(root, splits, *, name="drawn", config="plain", paired=False, size=SIZE, features=None, folds=()):
-    """`splits` maps a split to its examples; `folds` are lines (image_id, patient_id, grade, fold)."""
+    """Write a record set with TFDS. `splits` maps a split to its examples; `folds` are lines of folds.csv."""
     import tensorflow_datasets as tfds
 
     from tfrecords_builder.records import pair_features, record_features
@@ -98,7 +98,7 @@ def write_set(root, splits, *, name="drawn", config="plain", paired=False, size=
 
 
 def scratch(test):
-    """A folder that goes with the test."""
+    """A temporary folder that is removed after the test."""
     folder = tempfile.TemporaryDirectory()
     test.addCleanup(folder.cleanup)
     return folder.name
@@ -111,7 +111,7 @@ def _folder():
 
 @functools.cache
 def drawn_root():
-    """drawn/plain: 20 to train on, 5 to validate, 5 to test, 2 folds; paired/plain: 12 patients, of some one eye."""
+    """drawn/plain: 20 training, 5 validation and 5 test examples, 2 folds; paired/plain: 12 patients, two with one eye."""
     root = pathlib.Path(_folder().name)
     splits = {"test": range(25, 30), "train": range(20), "validation": range(20, 25)}
     folds = [(f"p{i:03}", f"p{i:03}", i % 5, i % 2) for i in range(25)]

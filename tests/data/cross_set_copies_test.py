@@ -1,4 +1,4 @@
-"""What sets share is left out of one of them, by an audit that is asked once."""
+"""Duplicates across record sets are left out of one of them, by an audit whose result is stored."""
 
 import csv
 import pathlib
@@ -6,17 +6,17 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.data.cross_set_copies import LEFT_OUT, without_shared
+from dr_tf.data.cross_set_copies import LEFT_OUT, leave_out_copies
 from dr_tf.data.records import open_records
 from tests.data.sets import eye_fields, pair_fields, scratch, write_set
 
 SPLITS = ("train", "train", "validation", "test")
 
 
-class SharedTest(tf.test.TestCase):
+class LeaveOutCopiesTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
-        self.root, self.asked = pathlib.Path(scratch(self)), []
+        self.root, self.audited = pathlib.Path(scratch(self)), []
 
     def _records(self, *names):
         for name in names:
@@ -28,10 +28,10 @@ class SharedTest(tf.test.TestCase):
         return open_records(self.root, names)
 
     def _audit(self, *pairs):
-        """Finds these pairs: set, photograph, set, photograph, kind."""
+        """An audit that finds these pairs: set, image, set, image, kind."""
 
         def audit(folders, path):
-            self.asked.append(folders)
+            self.audited.append(folders)
             whole = {pathlib.Path(folder).parts[-3]: "/".join(pathlib.Path(folder).parts[-3:]) for folder in folders}
             rows = [(whole[a], whole[b], image_a, image_b, kind) for a, image_a, b, image_b, kind in pairs]
             with open(path, "w", newline="") as file:
@@ -40,14 +40,14 @@ class SharedTest(tf.test.TestCase):
         return audit
 
     def _left(self, records, *pairs):
-        left, counts = without_shared(records, self._audit(*pairs), self.root / "audit.csv")
+        left, counts = leave_out_copies(records, self._audit(*pairs), self.root / "audit.csv")
         out = left.columns["split"] == LEFT_OUT
         np.testing.assert_array_equal(left.columns["fold"][out], -1)
         np.testing.assert_array_equal(left.columns["fold"][~out], records.columns["fold"][~out])
         self.assertLen(left.rows("test"), len(records.rows("test")))
         return left.columns["image_id"][out].tolist(), counts
 
-    def test_what_copies_a_test_photograph_of_another_set(self):
+    def test_copies_of_a_test_image_of_another_set(self):
         names, counts = self._left(
             self._records("a", "b"),
             ("a", "p003", "b", "p000", "exact"), ("a", "p002", "b", "p003", "copy"), ("a", "p003", "b", "p000", "same_eye"),
@@ -56,7 +56,7 @@ class SharedTest(tf.test.TestCase):
         self.assertEqual(counts, {"a copy of a test photograph of another set": 1,
                                   "the same file as a test photograph of another set": 1})  # fmt: skip
 
-    def test_of_copies_that_are_no_test_photographs_one_stays(self):
+    def test_one_of_several_copies_outside_of_test_splits_stays(self):
         names, counts = self._left(
             self._records("a", "b", "c"),
             ("b", "p000", "a", "p001", "copy"), ("b", "p000", "c", "p002", "copy"), ("a", "p001", "c", "p002", "copy"),
@@ -67,14 +67,14 @@ class SharedTest(tf.test.TestCase):
     def test_test_splits_stay_as_they_are(self):
         with self.assertLogs("absl", "INFO") as logged:
             self.assertEqual(self._left(self._records("a", "b"), ("a", "p003", "b", "p003", "exact")), ([], {}))
-        said = "a/plain+b/plain that are left out: none; 1 pairs stand in the test splits of both sets, and stay there"
-        self.assertIn(said, logged.output[-1])
+        expected = "a/plain+b/plain left out: none; 1 pairs are in the test splits of both sets and stay there"
+        self.assertIn(expected, logged.output[-1])
 
-    def test_the_audit_is_asked_once_for_the_same_sets(self):
+    def test_the_audit_runs_once_for_the_same_sets(self):
         records, audit = self._records("a", "b"), self._audit(("a", "p003", "b", "p000", "exact"))
-        counts = [without_shared(records, audit)[1] for _ in range(2)]
+        counts = [leave_out_copies(records, audit)[1] for _ in range(2)]
         self.assertEqual(counts[0], counts[1])
-        self.assertEqual(self.asked, [[part.directory for part in records.parts]])
+        self.assertEqual(self.audited, [[part.directory for part in records.parts]])
         self.assertLen(list(pathlib.Path(records.directory).glob("audits/*.csv")), 1)
         self.assertEqual(open_records(self.root, "a+b").fingerprint, records.fingerprint)
 
@@ -89,7 +89,7 @@ class SharedTest(tf.test.TestCase):
 
     def _left_pairs(self, *pairs):
         records = open_records(self.root, ["a", "b"])
-        left, counts = without_shared(records, self._audit(*pairs))
+        left, counts = leave_out_copies(records, self._audit(*pairs))
         return left.columns["patient_id"][left.columns["split"] == LEFT_OUT].tolist(), counts
 
 
