@@ -1,17 +1,23 @@
-"""Files appear whole or not at all, wherever a run is killed."""
+"""Write files and folders atomically: they appear complete or not at all, whenever the process is killed."""
 
 import contextlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
 from dr_tf.console import UserError
 
 
 @contextlib.contextmanager
-def appearing(path):
-    """Yields a path beside `path` to write a file or a folder at; renames it into place when all went well."""
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield a temporary path for a file or folder, and rename it to `path` if the `with` block succeeds.
+
+    Raises:
+        UserError: the file system refused to write.
+    """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
@@ -30,16 +36,18 @@ def appearing(path):
             _remove(unfinished)
 
 
-def write_text(path, text):
-    with appearing(path) as unfinished:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _remove(path):
+def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

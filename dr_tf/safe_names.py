@@ -1,12 +1,12 @@
-r"""Names of files, written so that they can do no harm where they are read: on a terminal, on a page, in a table.
+r"""Escape file names so that they are harmless on a terminal, on an HTML page and in a CSV table.
 
-A name may hold line feeds, codes that command a terminal, marks that turn the direction of writing, and bytes that are no
-text at all (Python keeps these as surrogates). `printable` writes each as an escape, and `original` finds the name again:
+A file name may contain line feeds, terminal control sequences, characters that reverse the direction of writing, and bytes
+that are not UTF-8 (Python stores these as surrogates). `printable` writes each as an escape; `unescape` restores the name:
 
     \x0a              a character below 128
-    \xff              a byte that is no UTF-8, 128 to 255
-    \u202e \U000e0001 another character
-    \\                a backslash, where that does not separate folders
+    \xff              a byte that is not UTF-8, 128 to 255
+    \u202e \U000e0001 any other character
+    \\                a backslash, where it is not the path separator
 """
 
 import csv
@@ -14,22 +14,24 @@ import io
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
-_BACKSLASH = os.sep != "\\"  # whether it may be a part of a name
+_ESCAPE_BACKSLASH = os.sep != "\\"  # whether a backslash may be part of a name
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-_FORMULA = "=+-@"
-_NEUTRAL = "'"
+_FORMULA_STARTS = "=+-@"
+_TEXT_MARK = "'"
 
 
-def printable(name):
-    """A name or path as one line of visible characters; `original` is the way back."""
-    return "".join(map(_escaped, os.fspath(name)))
+def printable(name: str | os.PathLike[str]) -> str:
+    """Return a name or path as one line of printable characters. `unescape` is the inverse."""
+    return "".join(map(_escape, os.fspath(name)))
 
 
-def _escaped(character):
+def _escape(character: str) -> str:
     code = ord(character)
     if character == "\\":
-        return "\\\\" if _BACKSLASH else character
+        return "\\\\" if _ESCAPE_BACKSLASH else character
     if character.isprintable():
         return character
     if code < 0x80:
@@ -39,46 +41,46 @@ def _escaped(character):
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def original(text):
-    """The name that `printable` wrote so."""
-    return _ESCAPE.sub(lambda found: _character(found.group()), text)
+def unescape(text: str) -> str:
+    """Return the name that `printable` escaped to `text`."""
+    return _ESCAPE.sub(lambda match: _unescape(match.group()), text)
 
 
-def _character(escape):
+def _unescape(escape: str) -> str:
     if escape == "\\\\":
         return "\\"
     code = int(escape[2:], 16)
     return chr(0xDC00 + code if escape[1] == "x" and code >= 0x80 else code)
 
 
-def cell(value):
-    """What of a table: text is `printable`, and no spreadsheet takes it for a formula; all else stays as it is.
+def csv_cell(value: Any) -> Any:
+    """Return a table cell that no spreadsheet evaluates as a formula.
 
-    Text that begins with = + - @, or with an apostrophe itself, gets an apostrophe before it, which a spreadsheet hides.
-    To read it back take one leading apostrophe away, then ask `original`.
+    Text and paths are made `printable`. Text that begins with = + - @ or an apostrophe gets an apostrophe in front, which
+    spreadsheets hide. To read it back, remove one leading apostrophe, then call `unescape`. Other values stay as they are.
     """
     if not isinstance(value, (str, os.PathLike)):
         return value
     text = printable(value)
-    return _NEUTRAL + text if text.startswith((*_FORMULA, _NEUTRAL)) else text
+    return _TEXT_MARK + text if text.startswith((*_FORMULA_STARTS, _TEXT_MARK)) else text
 
 
-def csv_line(values):
-    """A row of CSV without its end of line, every `cell` quoted where it has to be."""
+def csv_line(values: Iterable[Any]) -> str:
+    """Return a row of CSV without its line end. Each value becomes a `csv_cell` and is quoted where needed."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(map(cell, values))
+    csv.writer(line, lineterminator="").writerow(map(csv_cell, values))
     return line.getvalue()
 
 
-def file_stem(name, most):
-    """A name for a file of ours after that of another: no escapes, none of what would need one, `most` bytes at most."""
+def file_stem(name: str, max_bytes: int) -> str:
+    """Return a file name based on `name`: "_" in place of slashes and unprintable characters, at most `max_bytes` long."""
     plain = "".join(c if c.isprintable() and c not in "\\/" else "_" for c in name)
-    return _cut(plain, most) or "_"
+    return _truncate(plain, max_bytes) or "_"
 
 
-def _cut(text, most):
-    """What of it fits into so many bytes of UTF-8; an accent that is a character of its own does not lose its letter."""
-    cut = text.encode("utf-8")[:most].decode("utf-8", "ignore")
-    while cut != text and cut and unicodedata.combining(text[len(cut)]):
-        cut = cut[:-1]
-    return cut
+def _truncate(text: str, max_bytes: int) -> str:
+    """Return as much of the text as fits into `max_bytes` of UTF-8, without cutting a combining accent off its letter."""
+    kept = text.encode("utf-8")[:max_bytes].decode("utf-8", "ignore")
+    while kept != text and kept and unicodedata.combining(text[len(kept)]):
+        kept = kept[:-1]
+    return kept

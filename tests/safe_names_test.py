@@ -7,7 +7,7 @@ import unittest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_tf.safe_names import cell, csv_line, file_stem, original, printable
+from dr_tf.safe_names import csv_cell, csv_line, file_stem, printable, unescape
 
 NASTY = ["a\nb.jpg", "a\rb", "\x1b[31mred", "a\\x0ab", "a\\", os.fsdecode(b"\xff\xfe.jpg"), "a\u202egpj.exe", "\x00", "\ud800",
          "\U000e0001", "Müller 眼.jpg"]  # fmt: skip
@@ -41,22 +41,22 @@ class PrintableTest(unittest.TestCase):
         written = printable(name)
         self.assertTrue(written.isprintable())
         written.encode("utf-8")
-        self.assertEqual(original(written), name)
+        self.assertEqual(unescape(written), name)
 
 
 class CellTest(unittest.TestCase):
     def test_no_formula(self):
         for text in ("=1+1", "+1", "-1", "@SUM(A1)", "'=1"):
-            self.assertEqual(cell(text), "'" + text)
-        self.assertEqual([cell(value) for value in (-1.5, None, "a=b")], [-1.5, None, "a=b"])
-        self.assertEqual(cell("\t=1"), "\\x09=1")
+            self.assertEqual(csv_cell(text), "'" + text)
+        self.assertEqual([csv_cell(value) for value in (-1.5, None, "a=b")], [-1.5, None, "a=b"])
+        self.assertEqual(csv_cell("\t=1"), "\\x09=1")
 
     @given(st.lists(BYTES | TEXT, min_size=1, max_size=4))
     def test_a_row_is_one_line_and_comes_back(self, names):
         line = csv_line(names)
         self.assertEqual(len(line.splitlines()), 1 if line else 0)
         (row,) = csv.reader([line]) if line else ([""],)
-        self.assertEqual([original(text.removeprefix("'")) for text in row], names)
+        self.assertEqual([unescape(text.removeprefix("'")) for text in row], names)
 
 
 class FileStemTest(unittest.TestCase):

@@ -1,16 +1,17 @@
-"""Photograph files -> RGB pixels, upright, 8 bits a channel, no more of them than the target needs."""
+"""Decode JPEG, PNG, TIFF and BMP files to upright 8-bit RGB, no larger than the caller needs."""
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from dr_tf.fundus import memory, tiff, tiff_data
-from dr_tf.fundus.header import BadImageError, read_header
+from dr_tf.fundus import memory, tiff, tiff_integrity
+from dr_tf.fundus.header import BadImageError, Header, read_header
 
 MAX_PIXELS = 200_000_000
-_AT_ONCE = 1 << 23  # bytes
+_CONVERTED_BYTES = 1 << 23  # converted to 8-bit RGB at a time
 
 _JPEG_FLAGS = {
     1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -21,8 +22,15 @@ _JPEG_FLAGS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Photograph:
-    """`rgb` shows the photograph at 1/`reduction` of its size; (width, height) are the original's, upright."""
+class DecodedImage:
+    """An upright image, perhaps decoded at a reduced size.
+
+    Attributes:
+        rgb: uint8 [height // reduction, width // reduction, 3].
+        width: of the original in pixels, upright.
+        height: of the original in pixels, upright.
+        reduction: the original is this many times as large as `rgb`: 1, 2, 4 or 8.
+    """
 
     rgb: np.ndarray
     width: int
@@ -30,65 +38,73 @@ class Photograph:
     reduction: int = 1
 
 
-def decode(data, *, side=None, max_pixels=MAX_PIXELS):
-    """The photograph in `data`, as a viewer would show it.
+def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode an image file and turn it upright, as a viewer would show it.
 
-    Where it is a JPEG and `side` is given, it is decoded at the least of 1/1, 1/2, 1/4, 1/8 that leaves its shorter
-    side at least `side` pixels: the entropy-coded data is read once either way, the rest shrinks with the pixels. Large
-    photographs of other kinds are shrunk as they are turned into 8 bits, and all of them where memory does not do.
+    A JPEG is decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the shorter side at least `side`
+    pixels. This saves most of the time, except that of reading the entropy-coded data. Large images in other formats are reduced as
+    they are converted to 8 bits. Any image is reduced further if it would take too much memory.
+
+    Args:
+        data: the file's bytes.
+        side: the pixels that the shorter side must keep; by default all.
+        max_pixels: the most pixels that an image may have.
+
+    Raises:
+        BadImageError: the file is not an image, is damaged, or is too large.
     """
     header = read_header(data)
     if header.width * header.height > max_pixels:
-        raise BadImageError(
-            f"{header.width} x {header.height} is over the limit of {max_pixels / 1e6:g} megapixels"
-        )
-    memory.check_file(len(data))
-    memory.check_packing(header, len(data))
-    reduction = _reduction(header, side, len(data))
-    with memory.turn(memory.needed(header, len(data), reduction)):
-        rgb = _decoded(data, header, reduction)
+        raise BadImageError(f"{header.width} x {header.height} is over the limit of {max_pixels / 1e6:g} megapixels")
+    memory.check_file_size(len(data))
+    memory.check_compression_ratio(header, len(data))
+    reduction = _choose_reduction(header, side, len(data))
+    with memory.reserve(memory.decoding_bytes(header, len(data), reduction)):
+        rgb = _decode_rgb(data, header, reduction)
     width, height = header.size
     if rgb.shape[:2] != (height // reduction, width // reduction):
-        raise BadImageError("the file states a size that is not its picture's")
-    return Photograph(rgb, width, height, reduction)
+        raise BadImageError("the size that the file states is not that of its image")
+    return DecodedImage(rgb, width, height, reduction)
 
 
-def _reduction(header, side, size):
-    """The least loss that memory allows; beyond it, what leaves `side` pixels."""
+def _choose_reduction(header: Header, side: int | None, file_bytes: int) -> int:
+    """Return the largest reduction that leaves `side` pixels, or a larger one if memory requires it."""
     wanted = next((r for r in (8, 4, 2) if side and min(header.size) // r >= side), 1)
     if header.format != "jpeg" and not _is_large(header):
         wanted = 1
     for reduction in (1, 2, 4, 8):
-        if reduction >= wanted and memory.needed(header, size, reduction) <= memory.MOST:
+        if reduction >= wanted and memory.decoding_bytes(header, file_bytes, reduction) <= memory.MAX_DECODING_BYTES:
             return reduction
-    need = memory.needed(header, size, 8)
+    needed = memory.decoding_bytes(header, file_bytes, 8)
     raise BadImageError(
-        f"{header.width} x {header.height} pixels take {need / 1e6:.0f} MB to decode, over the limit of "
-        f"{memory.MOST / 1e6:g} MB"
+        f"{header.width} x {header.height} pixels take {needed / 1e6:.0f} MB to decode, over the limit of "
+        f"{memory.MAX_DECODING_BYTES / 1e6:g} MB"
     )
 
 
-def _is_large(header):
-    return header.pixel * header.width * header.height > memory.LARGE
+def _is_large(header: Header) -> bool:
+    return header.pixel_bytes * header.width * header.height > memory.LARGE_BYTES
 
 
-def _decoded(data, header, reduction):
+def _decode_rgb(data: bytes, header: Header, reduction: int) -> np.ndarray:
     if header.format == "jpeg":
-        pixels = _pixels(data, _JPEG_FLAGS[reduction])
-        # A last, partly filled column or row of a reduced JPEG would reach beyond the original; turned, it would be first.
-        pixels = pixels[: header.height // reduction, : header.width // reduction] if reduction > 1 else pixels
-        return _upright(_eight_bit_rgb(pixels), header.orientation)
-    if header.format == "tiff" and (fault := tiff_data.fault(data)):
-        raise BadImageError(fault)
-    if header.piece and _is_large(header):
-        return _upright(_by_pieces(data, header, reduction), header.orientation)
-    decoded = _pixels_from_file if _is_large(header) else _pixels
-    pixels = decoded(data, _JPEG_FLAGS[1] if header.format == "bmp" else cv2.IMREAD_UNCHANGED)
-    rgb = _eight_bit_rgb(pixels, composite=header.format == "png", reduction=reduction)
-    return rgb if header.format == "tiff" else _upright(rgb, header.orientation)  # OpenCV turns those itself
+        pixels = _decode_pixels(data, _JPEG_FLAGS[reduction])
+        if reduction > 1:
+            # The last, partly filled column or row of a reduced JPEG reaches beyond the original. Rotated upright, it
+            # could come first and shift the image.
+            pixels = pixels[: header.height // reduction, : header.width // reduction]
+        return _turn_upright(_to_rgb(pixels), header.orientation)
+    if header.format == "tiff" and (damage := tiff_integrity.find_damage(data)):
+        raise BadImageError(damage)
+    if header.rows_per_band and _is_large(header):
+        return _turn_upright(_decode_bands(data, header, reduction), header.orientation)
+    decode_file = _decode_via_temporary_file if _is_large(header) else _decode_pixels
+    pixels = decode_file(data, _JPEG_FLAGS[1] if header.format == "bmp" else cv2.IMREAD_UNCHANGED)
+    rgb = _to_rgb(pixels, blend_alpha=header.format == "png", reduction=reduction)
+    return rgb if header.format == "tiff" else _turn_upright(rgb, header.orientation)  # OpenCV rotates TIFFs itself
 
 
-def _pixels(data, flags):
+def _decode_pixels(data: bytes, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -98,13 +114,13 @@ def _pixels(data, flags):
     return pixels
 
 
-def _pixels_from_file(data, flags):
-    """The same in half the memory: what imdecode gives, OpenCV copies to hand it over."""
+def _decode_via_temporary_file(data: bytes, flags: int) -> np.ndarray:
+    """Decode in half the memory of `_decode_pixels`: OpenCV copies what imdecode returns."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         try:
-            pixels = cv2.imread(file.name, None, flags)  # of which no copy is made, as one is without None
+            pixels = cv2.imread(file.name, None, flags)  # with None as `dst` the result is not copied
         except cv2.error:
             pixels = None
     if pixels is None:
@@ -112,61 +128,64 @@ def _pixels_from_file(data, flags):
     return pixels
 
 
-def _by_pieces(data, header, reduction):
-    """A large TIFF, of which only some strips are unpacked at a time; twice, as all of them tell the full scale."""
+def _decode_bands(data: bytes, header: Header, reduction: int) -> np.ndarray:
+    """Decode a large TIFF a band of rows at a time: once for the full scale of all pixels, once for the result."""
     tags = tiff.read_tags(data)
 
-    def pieces():
-        for top, piece in tiff.pieces(data, tags, header.piece):
-            yield top // reduction, _pixels(piece, cv2.IMREAD_UNCHANGED)
+    def bands() -> Iterator[tuple[int, np.ndarray]]:
+        for top, band in tiff.row_bands(data, tags, header.rows_per_band):
+            yield top // reduction, _decode_pixels(band, cv2.IMREAD_UNCHANGED)
 
-    full = max(_full_scale(pixels) for _, pixels in pieces())
+    full_scale = max(_full_scale(pixels) for _, pixels in bands())
     rgb = np.empty((header.height // reduction, header.width // reduction, 3), np.uint8)
-    for top, pixels in pieces():
+    for top, pixels in bands():
         if top < len(rgb):
-            some = _eight_bit_rgb(pixels, full=full, reduction=reduction)
-            rgb[top : top + len(some)] = some
+            rows = _to_rgb(pixels, full_scale=full_scale, reduction=reduction)
+            rgb[top : top + len(rows)] = rows
     return rgb
 
 
-def _eight_bit_rgb(pixels, *, composite=False, reduction=1, full=None):
-    """Some rows at a time where there are many, so that no further copies of all are made."""
-    full = full or _full_scale(pixels)
+def _to_rgb(
+    pixels: np.ndarray, *, blend_alpha: bool = False, reduction: int = 1, full_scale: int | None = None
+) -> np.ndarray:
+    """Convert to 8-bit RGB, a block of rows at a time, so that no second copy of a large image is made."""
+    full_scale = full_scale or _full_scale(pixels)
     height, width = (side // reduction for side in pixels.shape[:2])
-    rows = max(1, _AT_ONCE // max(1, pixels[0].nbytes * reduction))
+    rows = max(1, _CONVERTED_BYTES // max(1, pixels[0].nbytes * reduction))
     rgb = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
-        some = pixels[top * reduction : min(height, top + rows) * reduction, : width * reduction]
-        some = _rows_to_rgb(some, full, composite)
-        shape = width, len(some) // reduction
-        rgb[top : top + rows] = cv2.resize(some, shape, interpolation=cv2.INTER_AREA) if reduction > 1 else some
+        block = pixels[top * reduction : min(height, top + rows) * reduction, : width * reduction]
+        block = _rows_to_rgb(block, full_scale, blend_alpha)
+        size = width, len(block) // reduction
+        rgb[top : top + rows] = cv2.resize(block, size, interpolation=cv2.INTER_AREA) if reduction > 1 else block
     return rgb
 
 
-def _rows_to_rgb(pixels, full, composite):
+def _rows_to_rgb(pixels: np.ndarray, full_scale: int, blend_alpha: bool) -> np.ndarray:
     if pixels.dtype == np.uint16:
-        pixels = (pixels.astype(np.float32) * (255 / full) + 0.5).astype(np.uint8)
+        pixels = (pixels.astype(np.float32) * (255 / full_scale) + 0.5).astype(np.uint8)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if pixels.shape[2] == 4:
         rgb, alpha = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), pixels[..., 3:]
-        # What lies under transparent pixels is arbitrary; on black they become background.
-        return (rgb.astype(np.uint16) * alpha // 255).astype(np.uint8) if composite and alpha.min() < 255 else rgb
+        # The colour of transparent pixels is arbitrary. Blended with black, they become background.
+        return (rgb.astype(np.uint16) * alpha // 255).astype(np.uint8) if blend_alpha and alpha.min() < 255 else rgb
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _full_scale(pixels):
-    """Cameras store 10, 12 or 14 bits in 16: read as 16 they would be all but black."""
+def _full_scale(pixels: np.ndarray) -> int:
+    """Return the largest value of the bit depth in use: cameras store 10, 12 or 14 bits in 16, which would look dark."""
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise BadImageError(f"pixels of type {pixels.dtype}; only 8 or 16 bits a channel are understood")
+        raise BadImageError(f"the pixels have type {pixels.dtype}; only 8 or 16 bits per channel are supported")
     if pixels.dtype == np.uint8:
         return 255
     brightest = int(pixels.max())
     return next(2**bits - 1 for bits in (10, 12, 14, 16) if brightest < 2**bits)
 
 
-def _upright(rgb, orientation):
+def _turn_upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation."""
     if orientation >= 5:
         rgb = rgb.transpose(1, 0, 2)
-    mirrored = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
-    return np.ascontiguousarray(np.flip(rgb, mirrored))
+    flipped_axes = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return np.ascontiguousarray(np.flip(rgb, flipped_axes))

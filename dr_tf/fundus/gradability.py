@@ -16,7 +16,7 @@ from dr_tf.fundus.enhance import check_crop, circle_or_inscribed, squared_distan
 GRADABLE = 0.5
 WORKING_SIDE = 256
 # Blurs between which detail is measured, at a radius of 128 pixels: thin vessels lie in the first band, arcades in the
-# last. A first blur below one pixel would make the figure depend on how the crop was resized.
+# last. A first blur below one pixel would make the figure depend on how the crop was resize_square.
 _SIGMAS = (1.0, 1.7, 2.8, 5.6)
 _VISIBLE, _BLOWN, _SHADE, _STRONG = 20, 250, 0.5, 2.0
 # (value worth one half, steepness), set on IDRiD's training photographs, as they are and as benchmarks/gradability.py
@@ -117,7 +117,7 @@ def _reason(dark, bright, parts):
     return bad[0] if bad else min(worth, key=worth.get)
 
 
-def reason_of(image, parts):
+def low_gradability_reason(image, parts):
     """The reason of a crop whose `parts` (exposure, field, sharpness, contrast) are known, such as those of a record."""
     image, (cx, cy, r) = _working_copy(image, circle_or_inscribed(image, None))
     inside = squared_distances(image.shape[0], cx, cy) <= r * r

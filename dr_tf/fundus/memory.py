@@ -1,68 +1,73 @@
-"""How much memory a photograph may take, and whose turn it is to take much."""
+"""Limit the memory that decoding takes: limits per image, and one large image at a time across all processes."""
 
 import contextlib
 import fcntl
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
 
-from dr_tf.fundus.header import BadImageError
+from dr_tf.fundus.header import BadImageError, Header
 
-# 50 megapixels of 16 bits a channel are 300 MB, and their file nearly as much again.
-MOST = 600_000_000
-MOST_OF_A_FILE = 320_000_000
-LARGE = 64_000_000
-_PACKED = 100  # times: no camera's noise packs so well; deflate packs one plain colour a thousand times
+# 50 megapixels at 16 bits per channel are 300 MB, and their file nearly as much again.
+MAX_DECODING_BYTES = 600_000_000
+MAX_FILE_BYTES = 320_000_000
+LARGE_BYTES = 64_000_000  # from here on, images are decoded one at a time
+# No photograph with a camera's noise compresses so well. Deflate compresses one plain colour a thousandfold.
+_MAX_COMPRESSION_RATIO = 100
 
-_mine = threading.local()
-
-
-def check_file(size):
-    """Raises BadImageError where a file of `size` bytes leaves too little for its picture."""
-    if size > MOST_OF_A_FILE:
-        raise BadImageError(f"the file is over {MOST_OF_A_FILE / 1e6:g} MB")
+_this_thread = threading.local()
 
 
-def check_packing(header, size):
-    """Raises BadImageError where a file of `size` bytes unfolds into far more than a photograph would."""
-    pixels = header.pixel * header.width * header.height
-    if pixels > LARGE and pixels > _PACKED * size:
+def check_file_size(file_bytes: int) -> None:
+    """Raise BadImageError for a file so large that too little memory would be left for its pixels."""
+    if file_bytes > MAX_FILE_BYTES:
+        raise BadImageError(f"the file is over {MAX_FILE_BYTES / 1e6:g} MB")
+
+
+def check_compression_ratio(header: Header, file_bytes: int) -> None:
+    """Raise BadImageError for a large image whose compression ratio no photograph reaches: a decompression bomb."""
+    decoded = header.pixel_bytes * header.width * header.height
+    if decoded > LARGE_BYTES and decoded > _MAX_COMPRESSION_RATIO * file_bytes:
         raise BadImageError(
-            f"{header.width} x {header.height} pixels in {size / 1e6:.1f} MB: no photograph packs so well"
+            f"{header.width} x {header.height} pixels in {file_bytes / 1e6:.1f} MB: no photograph compresses so well"
         )
 
 
-def needed(header, size, reduction):
-    """Bytes at the height of decoding a file of `size` bytes to 1/`reduction`, and of cropping what comes out."""
+def decoding_bytes(header: Header, file_bytes: int, reduction: int) -> int:
+    """Estimate the peak memory of decoding a file to 1/`reduction` of its size and of cropping the result."""
     pixels = header.width * header.height
-    out = 3 * pixels // reduction**2
-    if header.format == "jpeg":  # decoded small at once, but twice: OpenCV copies what it hands over
-        return size + header.held + 3 * out
-    if header.piece:  # in it libtiff unpacks, OpenCV decodes and copies
-        return size + 4 * header.pixel * header.width * header.piece + 2 * out
-    mapped = size if header.format == "tiff" else 0  # libtiff maps the file besides
-    return size + mapped + header.held + header.pixel * pixels + 2 * out
+    output = 3 * pixels // reduction**2
+    if header.format == "jpeg":  # decoded directly at the reduced size, but twice: imdecode copies its result
+        return file_bytes + header.extra_bytes + 3 * output
+    if header.rows_per_band:  # copies of a band: the TIFF written for it, libtiff's, OpenCV's, and the result
+        return file_bytes + 4 * header.pixel_bytes * header.width * header.rows_per_band + 2 * output
+    mapped = file_bytes if header.format == "tiff" else 0  # libtiff maps the temporary file into memory
+    return file_bytes + mapped + header.extra_bytes + header.pixel_bytes * pixels + 2 * output
 
 
 @contextlib.contextmanager
-def turn(size):
-    """Around whatever takes `size` bytes: of what is large, one at a time among all processes of a user on a machine."""
-    if size < LARGE or getattr(_mine, "turn", False):
+def reserve(size: int) -> Iterator[None]:
+    """Wait until `size` bytes may be used: large images take turns across all processes of a user on a machine.
+
+    A nested call in the same thread does not wait.
+    """
+    if size < LARGE_BYTES or getattr(_this_thread, "holds_lock", False):
         yield
         return
-    with _locked(os.path.join(tempfile.gettempdir(), f"dr_tf-{os.getuid()}.lock")):
-        _mine.turn = True
+    with _file_lock(os.path.join(tempfile.gettempdir(), f"dr_tf-{os.getuid()}.lock")):
+        _this_thread.holds_lock = True
         try:
             yield
         finally:
-            _mine.turn = False
+            _this_thread.holds_lock = False
 
 
 @contextlib.contextmanager
-def _locked(path):
+def _file_lock(path: str) -> Iterator[None]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:  # somebody else's, or no folder to write to: better two at a time than none
+    except OSError:  # the file belongs to another user, or the folder is read-only: go on without the lock
         yield
         return
     try:

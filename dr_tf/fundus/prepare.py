@@ -1,120 +1,161 @@
-"""The one path from a photograph's bytes to the pixels that a model sees.
+"""Prepare an image file for a model: decode, find the retina, crop, resize and enhance.
 
-Records, prediction, explanation and the app all come through here, so that what is measured is what is deployed.
+Records, prediction, explanation and the exports all use this one function, so that evaluation and deployment see the same
+pixels.
 """
 
 import dataclasses
 import math
 import re
+from typing import Any
 
 import cv2
 import numpy as np
 
 from dr_tf.fundus import subprocesses
-from dr_tf.fundus.border import find_border, inside, shrink
-from dr_tf.fundus.decode import MAX_PIXELS, decode
+from dr_tf.fundus.border import Border, find_border, inside, shrink
+from dr_tf.fundus.decode import MAX_PIXELS, DecodedImage, decode
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
 from dr_tf.fundus.header import BadImageError, read_header
-from dr_tf.fundus.is_fundus import why_no_retina, without_colour
+from dr_tf.fundus.is_fundus import is_greyscale, not_fundus_reason
 
-# A JPEG is decoded at the least scale that leaves this many pixels for each of the crop's: 51 dB against all of them.
+# A JPEG is decoded at the smallest scale that leaves this many pixels per pixel of the crop, on each axis. The crops differ
+# from those of full decodes by 51 dB PSNR.
 _OVERSAMPLING = 1.3
-_SMALLEST = 32
-# What libjpeg and libtiff say of damaged data; of odd tags they speak, too.
-_DAMAGED = re.compile(rb"Corrupt JPEG data|Premature end of JPEG|TIFF_Error|TIFF_Warning \w+Decode")
-_KEPT = 0.985  # of the radius: white paper shines into the outermost pixels
+_SMALLEST_SIDE = 32
+# What libjpeg and libtiff print for damaged data. They print other messages, too, for example for unknown tags.
+_DAMAGE_MESSAGE = re.compile(rb"Corrupt JPEG data|Premature end of JPEG|TIFF_Error|TIFF_Warning \w+Decode")
+_KEPT_RADIUS = 0.985  # share of the radius: a white surround brightens the outermost pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    image: np.ndarray  # [size, size, 3] RGB, black beyond the retina's border
+class PreparedCrop:
+    """A cropped fundus photograph, as a model takes it.
+
+    Attributes:
+        image: uint8 RGB [size, size, 3], black beyond the border of the retina.
+        geometry: where the crop lies on the original.
+        gradability: image quality, measured before any enhancement.
+        roundness: share of the visible border that was found, 0 to 1.
+    """
+
+    image: np.ndarray
     geometry: Geometry
-    gradability: Gradability  # of the photograph as taken, before any enhancement
-    roundness: float  # how much of the border was seen
+    gradability: Gradability
+    roundness: float
 
 
-def prepare(data, *, size, enhancement="plain", max_pixels=MAX_PIXELS):
-    """Decode, find the retina, crop, resize, enhance. Raises BadImageError with the reason where that fails."""
-    side = size * _OVERSAMPLING
-    photograph, border = _find(data, math.ceil(side), max_pixels)
-    if _side(border) < size and photograph.reduction > 1:  # the retina is a small part of a large photograph
-        shorter = min(photograph.rgb.shape[:2])
-        photograph, border = _find(data, math.ceil(side * shorter / _side(border)), max_pixels)
-    geometry = square_around(
-        border, reduction=photograph.reduction, width=photograph.width, height=photograph.height, size=size
-    )
-    image = crop(photograph.rgb, geometry, reduction=photograph.reduction)
+def prepare(data: bytes, *, size: int, enhancement: str = "plain", max_pixels: int = MAX_PIXELS) -> PreparedCrop:
+    """Decode an image file, find the retina, crop it to a square, resize and enhance it.
+
+    Args:
+        data: the bytes of a JPEG, PNG, TIFF or BMP file.
+        size: pixels on a side of the crop.
+        enhancement: a name in `dr_tf.fundus.enhance.ENHANCEMENTS`.
+        max_pixels: the most pixels that the original may have.
+
+    Raises:
+        BadImageError: the file is damaged or too large, or is not a colour fundus photograph.
+    """
+    needed_side = size * _OVERSAMPLING
+    decoded, border = _decode_and_find_border(data, math.ceil(needed_side), max_pixels)
+    if (
+        _longer_side(border) < size and decoded.reduction > 1
+    ):  # the retina is a small part of a large image: decode finer
+        shorter_side = min(decoded.rgb.shape[:2])
+        needed_side = math.ceil(needed_side * shorter_side / _longer_side(border))
+        decoded, border = _decode_and_find_border(data, needed_side, max_pixels)
+    geometry = square_around(border, reduction=decoded.reduction, width=decoded.width, height=decoded.height, size=size)
+    image = crop(decoded.rgb, geometry, reduction=decoded.reduction)
     quality = gradability(image, geometry.circle_on_crop)
-    return Prepared(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
+    return PreparedCrop(enhance(enhancement, image, geometry.circle_on_crop), geometry, quality, border.roundness)
 
 
 @subprocesses.run_in_worker
-def prepare_undamaged(data, **options):
-    """`prepare`, and refuses data that their library says are damaged. From any thread; it changes nothing around it."""
+def prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
+    """Run `prepare` in a worker process, and also refuse a file for which libjpeg or libtiff reports damage.
+
+    Any thread may call it. `options` are those of `prepare`.
+
+    Raises:
+        BadImageError: as `prepare`; also if the file is damaged or crashes the worker.
+    """
     with subprocesses.library_messages() as read_messages:
         try:
             return prepare(data, **options)
-        finally:  # whatever else is found wrong with such a picture
-            if _DAMAGED.search(read_messages()):
+        finally:  # damage is the reason to report, whatever else `prepare` found wrong
+            if _DAMAGE_MESSAGE.search(read_messages()):
                 raise BadImageError(f"the {read_header(data).format.upper()} file is damaged") from None
 
 
-def _find(data, side, max_pixels):
-    photograph = decode(data, side=side, max_pixels=max_pixels)
-    if min(photograph.width, photograph.height) < _SMALLEST:
-        raise BadImageError(f"{photograph.width} x {photograph.height} pixels are too few for a retina")
-    working_copy = shrink(photograph.rgb)
-    border = find_border(photograph.rgb, working_copy)
-    reason = why_no_retina(photograph.rgb, border, working_copy)
+def _decode_and_find_border(data: bytes, side: int, max_pixels: int) -> tuple[DecodedImage, Border]:
+    decoded = decode(data, side=side, max_pixels=max_pixels)
+    if min(decoded.width, decoded.height) < _SMALLEST_SIDE:
+        raise BadImageError(f"{decoded.width} x {decoded.height} pixels are too few for a retina")
+    working_copy = shrink(decoded.rgb)
+    border = find_border(decoded.rgb, working_copy)
+    reason = not_fundus_reason(decoded.rgb, border, working_copy)
     if reason:
         raise BadImageError(f"no retina found: {reason}")
-    if without_colour(border, *working_copy):
-        raise BadImageError("greyscale or red-free photograph: what is graded here is learned from colour")
-    return photograph, border
+    if is_greyscale(border, *working_copy):
+        raise BadImageError("greyscale or red-free photograph: grading needs a colour photograph")
+    return decoded, border
 
 
-def _side(border):
+def _longer_side(border: Border) -> int:
     left, top, right, bottom = border.rectangle
     return max(right - left, bottom - top)
 
 
-def crop(rgb, geometry, *, reduction=1):
-    """The geometry's square out of `rgb`, a copy of the original at 1/`reduction`; black where there is no retina.
+def crop(rgb: np.ndarray, geometry: Geometry, *, reduction: int = 1) -> np.ndarray:
+    """Crop the square of `geometry`, resize it, and blacken everything beyond the border of the retina.
 
-    Beyond the border everything is blackened: white paper, burned-in names and the camera's own marks tell a model
-    which clinic a photograph is from.
+    White surrounds, burned-in names and a camera's own marks are blackened because a model would learn from them which
+    clinic an image is from.
+
+    Args:
+        rgb: uint8 RGB copy of the original at 1/`reduction` of its size.
+        geometry: the crop on the original.
+        reduction: how many times the original is larger than `rgb`.
+
+    Returns:
+        uint8 RGB [geometry.size, geometry.size, 3].
     """
-    square = _square(rgb, geometry, reduction)
-    image = resized(square, geometry.size)
+    square = _cut_square(rgb, geometry, reduction)
+    image = resize_square(square, geometry.size)
     x, y, radius = geometry.circle_on_crop
-    return cv2.copyTo(image, inside((x, y, _KEPT * radius), image.shape[:2]).view(np.uint8))
+    return cv2.copyTo(image, inside((x, y, _KEPT_RADIUS * radius), image.shape[:2]).view(np.uint8))
 
 
-def resized(square, size):
-    """A square at another size, itself where it has that already."""
+def resize_square(square: np.ndarray, size: int) -> np.ndarray:
+    """Resize a square image by area averaging or, if it is enlarged, bicubic interpolation; returns it as is at its size."""
     if square.shape[:2] == (size, size):
         return square
-    shrinks = square.shape[0] >= size
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    is_smaller = square.shape[0] >= size
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC)
 
 
-def crop_mask(mask, geometry):
-    """A lesion mask of the whole original (anything above zero counts) on the crop, 0 or 1.
+def crop_mask(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Crop a lesion mask of the original (any value above zero is lesion) to a uint8 mask of 0 and 1.
 
-    A pixel that a lesion covers by a fifth belongs to it: by half, most microaneurysms would vanish at 512 pixels.
+    A pixel belongs to a lesion that covers at least a fifth of it. At one half, most microaneurysms would vanish at 512
+    pixels.
+
+    Raises:
+        BadImageError: the mask's size is not that of the original.
     """
     if mask.shape[:2] != (geometry.height, geometry.width):
         raise BadImageError(
             f"its mask is {mask.shape[1]} x {mask.shape[0]}, the photograph {geometry.width} x {geometry.height}"
         )
-    square = _square(np.where(mask > 0, np.uint8(255), np.uint8(0)), geometry, 1)
-    cover = cv2.resize(square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA)
-    return (cover >= 0.2 * 255).astype(np.uint8)
+    square = _cut_square(np.where(mask > 0, np.uint8(255), np.uint8(0)), geometry, 1)
+    coverage = cv2.resize(square, (geometry.size, geometry.size), interpolation=cv2.INTER_AREA)
+    return (coverage >= 0.2 * 255).astype(np.uint8)
 
 
-def _square(pixels, geometry, reduction):
+def _cut_square(pixels: np.ndarray, geometry: Geometry, reduction: int) -> np.ndarray:
     left, top, right, bottom = (v // reduction for v in geometry.rectangle)
     before_x, before_y, after_x, after_y = (v // reduction for v in geometry.padding)
     return cv2.copyMakeBorder(
@@ -122,7 +163,7 @@ def _square(pixels, geometry, reduction):
     )
 
 
-def encode_jpeg(image, quality=95):
-    """JPEG bytes with full colour resolution: small red lesions live in the colour channels."""
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """Encode RGB as JPEG without chroma subsampling, as small red lesions differ mostly in colour."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()

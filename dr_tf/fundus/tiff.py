@@ -1,137 +1,159 @@
-"""The tags of a TIFF, of which EXIF holds one, too."""
+"""Read the tags of a TIFF file, find its strips and tiles, and split it into bands of rows.
+
+EXIF metadata is stored as a small TIFF, so `read_tags` reads the orientation of JPEG and PNG files, too. A "segment" is
+a strip or a tile: the unit in which a TIFF compresses its pixels.
+"""
 
 import math
 import struct
+from collections.abc import Callable, Iterable, Iterator
+
+Tags = dict[int, tuple[int, ...]]
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, ROWS = 256, 257, 258, 259, 262, 274, 277, 278
 PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, ALPHA, FORMAT, JPEG_TABLES = 284, 317, 322, 323, 338, 339, 347
 STRIPS, TILES = (273, 279), (324, 325)  # offsets, sizes
-_READ = frozenset(
+_KNOWN_TAGS = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT}
     | {PREDICTOR, ALPHA, FORMAT, JPEG_TABLES, *STRIPS, *TILES}
 )
-_TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
-_ABSENT = {BITS: 1, COMPRESSION: 1, PHOTOMETRIC: 1, ORIENTATION: 1, SAMPLES: 1, PLANAR: 1, PREDICTOR: 1, FORMAT: 1}
+_STRUCT_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # by TIFF field type
+_DEFAULTS = {BITS: 1, COMPRESSION: 1, PHOTOMETRIC: 1, ORIENTATION: 1, SAMPLES: 1, PLANAR: 1, PREDICTOR: 1, FORMAT: 1}
 
 
-def read_tags(data):
-    """{tag: values} of the first directory of a TIFF or BigTIFF; of a repeated tag the first, as libtiff has it."""
+def read_tags(data: bytes) -> Tags:
+    """Return {tag: values} of the first directory of a TIFF or BigTIFF.
+
+    A repeated tag keeps its first value, as in libtiff.
+
+    Raises:
+        struct.error: the file ends before a tag or its values.
+    """
     order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-    head, word = ("HHQ", "Q") if big else ("HHI", "I")
+    is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    (start,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, start)
+    head, word = ("HHQ", "Q") if is_big else ("HHI", "I")
     entry = struct.calcsize("<" + head + word)
-    tags = {}
-    for position in range(start + (8 if big else 2), start + (8 if big else 2) + min(count, 4096) * entry, entry):
-        tag, kind, number = struct.unpack_from(order + head, data, position)
-        if tag not in _READ or tag in tags:
+    first = start + (8 if is_big else 2)
+    tags: Tags = {}
+    for position in range(first, first + min(count, 4096) * entry, entry):
+        tag, field_type, length = struct.unpack_from(order + head, data, position)
+        if tag not in _KNOWN_TAGS or tag in tags:
             continue
         tags[tag] = ()
-        if kind not in _TYPES or number > len(data):
+        if field_type not in _STRUCT_CODES or length > len(data):
             continue
-        values, at = f"{order}{number}{_TYPES[kind]}", position + struct.calcsize("<" + head)
-        if struct.calcsize(values) > struct.calcsize("<" + word):
-            (at,) = struct.unpack_from(order + word, data, at)
-        tags[tag] = struct.unpack_from(values, data, at)
+        layout, offset = f"{order}{length}{_STRUCT_CODES[field_type]}", position + struct.calcsize("<" + head)
+        if struct.calcsize(layout) > struct.calcsize("<" + word):  # too long for the entry, which then holds an offset
+            (offset,) = struct.unpack_from(order + word, data, offset)
+        tags[tag] = struct.unpack_from(layout, data, offset)
     return tags
 
 
-def one(tags, tag):
-    """The value of a tag that has one, or what stands for it where it is absent."""
-    return (tags.get(tag) or (_ABSENT.get(tag, 0),))[0]
+def tag_value(tags: Tags, tag: int) -> int:
+    """Return the first value of a tag, or the TIFF default (else 0) of an absent tag."""
+    return (tags.get(tag) or (_DEFAULTS.get(tag, 0),))[0]
 
 
-def part_size(tags):
-    """(width, height) of a strip or tile."""
-    width, height = one(tags, WIDTH), one(tags, HEIGHT)
+def segment_size(tags: Tags) -> tuple[int, int]:
+    """Return (width, height) in pixels of a strip or tile."""
+    width, height = tag_value(tags, WIDTH), tag_value(tags, HEIGHT)
     if tags.get(TILES[0]):
-        return one(tags, TILE_WIDTH), one(tags, TILE_HEIGHT)
-    return width, min(one(tags, ROWS) or height, height)
+        return tag_value(tags, TILE_WIDTH), tag_value(tags, TILE_HEIGHT)
+    return width, min(tag_value(tags, ROWS) or height, height)
 
 
-def parts(tags):
-    """(offset, size) of each strip or tile."""
+def segments(tags: Tags) -> list[tuple[int, int]]:
+    """Return (offset, size) in bytes of each strip or tile in the file."""
     offsets, sizes = TILES if tags.get(TILES[0]) else STRIPS
     return list(zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False))
 
 
-def decoded_bytes(tags):
-    """(of a pixel, of the part that is decoded at a time) as OpenCV holds them."""
-    samples, deep = one(tags, SAMPLES), max(1, (one(tags, BITS) + 7) // 8)
-    width, height = part_size(tags)
-    coloured = 3 if one(tags, PHOTOMETRIC) > 1 else 1
-    return deep * max(samples, coloured), width * height * (4 if deep == 1 else deep * samples)
+def decoded_bytes(tags: Tags) -> tuple[int, int]:
+    """Return (bytes per pixel, bytes of one decoded segment) in OpenCV's memory."""
+    samples, depth = tag_value(tags, SAMPLES), max(1, (tag_value(tags, BITS) + 7) // 8)
+    width, height = segment_size(tags)
+    channels = 3 if tag_value(tags, PHOTOMETRIC) > 1 else 1
+    return depth * max(samples, channels), width * height * (4 if depth == 1 else depth * samples)
 
 
-_STRIPPED = frozenset({1, 5, 8, 32946, 32773})  # compressions whose strips need nothing besides
+def row_bytes(tags: Tags) -> int:
+    """Return the bytes of one uncompressed row of a strip or tile."""
+    samples = tag_value(tags, SAMPLES) if tag_value(tags, PLANAR) == 1 else 1
+    return (segment_size(tags)[0] * samples * tag_value(tags, BITS) + 7) // 8
+
+
+# --- Bands: a large TIFF is decoded some rows at a time --------------------------------------------------------------
+
+_UNCOMPRESSED = 1
+_BAND_COMPRESSIONS = frozenset({_UNCOMPRESSED, 5, 8, 32946, 32773})  # their strips need no tables from other tags
 _BLACK_IS_ZERO, _RGB = 1, 2
-_PIECE = 1 << 24  # bytes
-_KEPT = (WIDTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, ALPHA, FORMAT)
+_BAND_BYTES = 1 << 24
+_COPIED_TAGS = (WIDTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, ALPHA, FORMAT)
 
 
-def rows_of_pieces(tags):
-    """How many rows each piece has that the picture can be cut into: a multiple of 8, or 0 where it cannot be."""
-    plain = one(tags, COMPRESSION) in _STRIPPED and one(tags, PHOTOMETRIC) in (_BLACK_IS_ZERO, _RGB)
-    if not plain or tags.get(TILES[0]) or one(tags, PLANAR) != 1 or len(tags.get(BITS, ())) > 8:
+def rows_per_band(tags: Tags) -> int:
+    """Return how many rows each band has: a multiple of 8, or 0 for an image that cannot be split."""
+    is_plain = tag_value(tags, COMPRESSION) in _BAND_COMPRESSIONS
+    is_plain = is_plain and tag_value(tags, PHOTOMETRIC) in (_BLACK_IS_ZERO, _RGB)
+    if not is_plain or tags.get(TILES[0]) or tag_value(tags, PLANAR) != 1 or len(tags.get(BITS, ())) > 8:
         return 0
-    _, rows = part_size(tags)
-    if one(tags, COMPRESSION) == 1:  # such a strip can be cut anywhere
+    _, rows = segment_size(tags)
+    if tag_value(tags, COMPRESSION) == _UNCOMPRESSED:  # an uncompressed strip can be cut at any row
         rows = 1
-    block = 8 * rows * row_bytes(tags)
-    return 8 * rows * max(1, _PIECE // block) if 0 < block <= 4 * _PIECE else 0
+    smallest_band = 8 * rows * row_bytes(tags)  # in bytes
+    return 8 * rows * max(1, _BAND_BYTES // smallest_band) if 0 < smallest_band <= 4 * _BAND_BYTES else 0
 
 
-def pieces(data, tags, rows):
-    """(first row, a TIFF of this row and those below it) for all `rows` rows at a time."""
-    height, stored = one(tags, HEIGHT), _rows_stored(data, tags)
-    _, per_strip = part_size(tags)
-    raw = one(tags, COMPRESSION) == 1
+def row_bands(data: bytes, tags: Tags, rows: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (first row, a TIFF file of `rows` rows from there on) until the end of the image."""
+    height, read_strips = tag_value(tags, HEIGHT), _strip_reader(data, tags)
+    _, rows_per_strip = segment_size(tags)
+    order = "<" if data[:2] == b"II" else ">"
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
-        if raw:
-            strips, each = [b"".join(stored(top, bottom))], bottom - top
+        if tag_value(tags, COMPRESSION) == _UNCOMPRESSED:
+            yield top, _build_tiff(tags, bottom - top, bottom - top, [b"".join(read_strips(top, bottom))], order)
         else:
-            strips, each = list(stored(top // per_strip, math.ceil(bottom / per_strip))), per_strip
-        yield top, _written(tags, bottom - top, each, strips, "<" if data[:2] == b"II" else ">")
+            strips = list(read_strips(top // rows_per_strip, math.ceil(bottom / rows_per_strip)))
+            yield top, _build_tiff(tags, bottom - top, rows_per_strip, strips, order)
 
 
-def _rows_stored(data, tags):
-    """A function that gives the strips, or of raw ones the rows, from one number up to another."""
-    view, strips = memoryview(data), parts(tags)
-    if one(tags, COMPRESSION) != 1:
-        return lambda first, last: (view[at : at + size] for at, size in strips[first:last])
-    length, (_, rows) = row_bytes(tags), part_size(tags)
-    starts = [strips[row // rows][0] + row % rows * length for row in range(one(tags, HEIGHT))]
+def _strip_reader(data: bytes, tags: Tags) -> Callable[[int, int], Iterable[memoryview]]:
+    """Return a function (first, last) -> strips; of an uncompressed image it counts and returns rows instead."""
+    view, strips = memoryview(data), segments(tags)
+    if tag_value(tags, COMPRESSION) != _UNCOMPRESSED:
+        return lambda first, last: (view[offset : offset + size] for offset, size in strips[first:last])
+    length, (_, rows) = row_bytes(tags), segment_size(tags)
+    starts = [strips[row // rows][0] + row % rows * length for row in range(tag_value(tags, HEIGHT))]
     return lambda first, last: (view[start : start + length] for start in starts[first:last])
 
 
-def _written(tags, height, rows, strips, order):
-    """A TIFF of these strips, which lie at its end."""
-    fields = {tag: tags[tag] for tag in _KEPT if tags.get(tag)}
-    fields |= {HEIGHT: (height,), ROWS: (rows,), STRIPS[0]: (0,) * len(strips), STRIPS[1]: tuple(map(len, strips))}
-    end = 8 + 2 + 12 * len(fields) + 4
-    at = end + sum(4 * len(values) for values in fields.values() if len(values) > 1)
-    offsets = []
+def _build_tiff(
+    tags: Tags, height: int, rows_per_strip: int, strips: list[bytes] | list[memoryview], order: str
+) -> bytes:
+    """Return a TIFF file of these strips: header, directory, values too long for their entry, strips."""
+    fields = {tag: tags[tag] for tag in _COPIED_TAGS if tags.get(tag)}
+    fields |= {HEIGHT: (height,), ROWS: (rows_per_strip,)}
+    fields |= {STRIPS[0]: (0,) * len(strips), STRIPS[1]: tuple(map(len, strips))}
+    directory_end = 8 + 2 + 12 * len(fields) + 4
+    values_end = directory_end + sum(4 * len(values) for values in fields.values() if len(values) > 1)
+    offset, offsets = values_end, []
     for strip in strips:
-        offsets.append(at)
-        at += len(strip)
+        offsets.append(offset)
+        offset += len(strip)
     fields[STRIPS[0]] = tuple(offsets)
-    entries, long = [], []
+    entries: list[bytes] = []
+    long_values: list[bytes] = []
     for tag, values in sorted(fields.items()):
-        short = tag in (BITS, ALPHA, FORMAT)  # libtiff takes these as nothing else
-        packed = struct.pack(f"{order}{len(values)}{'H' if short else 'I'}", *values)
-        place = packed.ljust(4, b"\0")
+        is_short = tag in (BITS, ALPHA, FORMAT)  # libtiff reads these as 16-bit values only
+        packed = struct.pack(f"{order}{len(values)}{'H' if is_short else 'I'}", *values)
+        inline = packed.ljust(4, b"\0")
         if len(packed) > 4:
-            place = struct.pack(order + "I", end + sum(map(len, long)))
-            long.append(packed.ljust(4 * len(values), b"\0"))
-        entries.append(struct.pack(order + "HHI", tag, 3 if short else 4, len(values)) + place)
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
-    body = b"".join([head, *entries, bytes(4), *long])
-    return b"".join([body.ljust(end + sum(4 * len(v) for v in fields.values() if len(v) > 1), b"\0"), *strips])
-
-
-def row_bytes(tags):
-    """Of a strip or tile, unpacked."""
-    samples = one(tags, SAMPLES) if one(tags, PLANAR) == 1 else 1
-    return (part_size(tags)[0] * samples * one(tags, BITS) + 7) // 8
+            inline = struct.pack(order + "I", directory_end + sum(map(len, long_values)))
+            long_values.append(packed.ljust(4 * len(values), b"\0"))
+        entries.append(struct.pack(order + "HHI", tag, 3 if is_short else 4, len(values)) + inline)
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    body = b"".join([header, *entries, bytes(4), *long_values])
+    return b"".join([body.ljust(values_end, b"\0"), *strips])

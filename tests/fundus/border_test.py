@@ -9,7 +9,7 @@ import pytest
 
 from dr_tf.fundus.border import Border, find_border, inside
 from dr_tf.fundus.decode import decode
-from dr_tf.fundus.is_fundus import why_no_retina
+from dr_tf.fundus.is_fundus import not_fundus_reason
 from tests.fundus.synthetic_images import draw_fundus
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ class DrawnTest(unittest.TestCase):
                 # a pixel of the copy that the search runs on is a few of the photograph's
                 atol = TOLERANCE * circle[2] + max(condition.get("size", SIZE)) / 256
                 np.testing.assert_allclose(found.rectangle, rectangle, atol=atol)
-                self.assertEqual(why_no_retina(image, found), "")
+                self.assertEqual(not_fundus_reason(image, found), "")
 
     def test_any_two_conditions_together(self):
         """Random mixtures; one in twenty may be off: some leave too little of the border to tell."""
@@ -179,7 +179,7 @@ class IdridTest(unittest.TestCase):
             with self.subTest(path.name):
                 photograph = decode(path.read_bytes(), side=300)
                 found = find_border(photograph.rgb)
-                self.assertEqual(why_no_retina(photograph.rgb, found), "")
+                self.assertEqual(not_fundus_reason(photograph.rgb, found), "")
                 # One camera, never moved: cut at top and bottom by the frame, all on 4288 x 2848 pixels.
                 x, y, radius = (v * photograph.reduction for v in found.circle)
                 self.assertTrue(1650 < radius < 1760, radius)

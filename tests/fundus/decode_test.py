@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from dr_tf.fundus import memory
 from dr_tf.fundus import tiff as tiff_tags
-from dr_tf.fundus.decode import Photograph, decode
+from dr_tf.fundus.decode import DecodedImage, decode
 from dr_tf.fundus.header import BadImageError, read_header
 from dr_tf.fundus.prepare import prepare_undamaged
 from tests.fundus.header_test import SIGNATURES, bmp, tiff
@@ -220,11 +220,11 @@ class PiecesTest(unittest.TestCase):
             whole = decode(data)
             with (
                 self.subTest(name),
-                mock.patch.object(memory, "LARGE", 1000),
-                mock.patch.object(memory, "turn", lambda _: contextlib.nullcontext()),
-                mock.patch.object(tiff_tags, "_PIECE", 150_000),
+                mock.patch.object(memory, "LARGE_BYTES", 1000),
+                mock.patch.object(memory, "reserve", lambda _: contextlib.nullcontext()),
+                mock.patch.object(tiff_tags, "_BAND_BYTES", 150_000),
             ):
-                self.assertGreater(read_header(data).piece, 0)
+                self.assertGreater(read_header(data).rows_per_band, 0)
                 np.testing.assert_array_equal(decode(data).rgb, whole.rgb)
                 self.assertEqual(decode(data, side=30).rgb.shape, (whole.height // 4, whole.width // 4, 3))
 
@@ -258,7 +258,7 @@ class BadFileTest(unittest.TestCase):
         except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
             return str(error)
-        self.assertIsInstance(photograph, Photograph)
+        self.assertIsInstance(photograph, DecodedImage)
         self.assertEqual(photograph.rgb.dtype, np.uint8)
         self.assertEqual(photograph.rgb.shape, (photograph.height, photograph.width, 3))
         return photograph
@@ -272,7 +272,7 @@ class BadFileTest(unittest.TestCase):
         files["TIFF, directory last"] = cv2.imencode(".tiff", rgb)[1].tobytes()
         files["CMYK JPEG"] = _cmyk(rgb)
         for name, whole in files.items():
-            self.assertIsInstance(self.outcome(whole), Photograph)
+            self.assertIsInstance(self.outcome(whole), DecodedImage)
             for end in range(0, len(whole), 10):
                 with self.subTest(name, end=end):
                     self.assertIsInstance(self.outcome(whole[:end]), str)
@@ -296,7 +296,7 @@ class BadFileTest(unittest.TestCase):
     def test_pixels_of_other_types_are_refused(self):
         for mode, type_name in (("F", "float32"), ("I", "int32")):
             with self.subTest(mode):
-                message = f"pixels of type {type_name}; only 8 or 16 bits a channel are understood"
+                message = f"the pixels have type {type_name}; only 8 or 16 bits per channel are supported"
                 self.assertEqual(self.outcome(in_mode(mode, "TIFF")[0]), message)
 
     def test_whole_headers_of_nothing_cannot_be_decoded(self):

@@ -126,7 +126,7 @@ class BadFileTest(unittest.TestCase):
             (b"hello", "not a JPEG, PNG, TIFF or BMP file"),
             (b"GIF89a" + bytes(100), "not a JPEG, PNG, TIFF or BMP file"),
             (b"\xff\xd8\xff", "the file is cut short or damaged"),
-            (b"\xff\xd8\xff\xd9", "the JPEG file holds no picture"),
+            (b"\xff\xd8\xff\xd9", "the JPEG file contains no image"),
             (encode(RGB, "JPEG")[:-2], "the JPEG file is cut short"),
             (SIGNATURES[1], "the file is cut short or damaged"),
             (encode(RGB, "PNG")[:-12], "the file is cut short or damaged"),

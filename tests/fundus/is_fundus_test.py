@@ -3,13 +3,13 @@ import unittest
 import numpy as np
 
 from dr_tf.fundus.border import Border, find_border
-from dr_tf.fundus.is_fundus import why_no_retina
+from dr_tf.fundus.is_fundus import not_fundus_reason
 from tests.fundus import not_fundus
 from tests.fundus.synthetic_images import draw_fundus
 
 
-def why(rgb):
-    return why_no_retina(rgb, find_border(rgb))
+def reason_of(rgb):
+    return not_fundus_reason(rgb, find_border(rgb))
 
 
 def disc(colour, *, size=(300, 400), radius=130):
@@ -21,8 +21,8 @@ def disc(colour, *, size=(300, 400), radius=130):
 class NoRetinaTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.drawn = [(name, why(rgb)) for name, rgb in not_fundus.drawn()]
-        cls.samples = [(name, why(rgb)) for name, rgb in not_fundus.samples()]
+        cls.drawn = [(name, reason_of(rgb)) for name, rgb in not_fundus.drawn()]
+        cls.samples = [(name, reason_of(rgb)) for name, rgb in not_fundus.samples()]
 
     def test_at_least_99_of_100_other_pictures_are_refused(self):
         self.assertEqual(len(self.drawn), 240)
@@ -35,14 +35,14 @@ class NoRetinaTest(unittest.TestCase):
         for name, rgb, expected in (
             ("black", np.zeros((300, 400, 3), np.uint8), "it is grey and has no round border"),
             ("white", np.full((300, 400, 3), 255, np.uint8), "it is grey and has no round border"),
-            ("orange", np.full((300, 400, 3), (200, 100, 40), np.uint8), "all of it is of one colour"),
-            ("orange disc", disc((200, 100, 40)), "all of it is of one colour"),
-            ("grey disc", disc((120, 120, 120)), "it is one plain grey"),
+            ("orange", np.full((300, 400, 3), (200, 100, 40), np.uint8), "it has a single colour"),
+            ("orange disc", disc((200, 100, 40)), "it has a single colour"),
+            ("grey disc", disc((120, 120, 120)), "it is uniformly grey"),
             ("noise", rng.integers(0, 256, (300, 400, 3)).astype(np.uint8), "its colours are not those of a retina"),
             ("small disc", disc((200, 100, 40), radius=45), "nothing on it is large enough to be a retina"),
         ):
             with self.subTest(name):
-                self.assertEqual(why(rgb), expected)
+                self.assertEqual(reason_of(rgb), expected)
 
     def test_the_reason_is_one_line(self):
         for name, reason in self.drawn + self.samples:
@@ -50,12 +50,12 @@ class NoRetinaTest(unittest.TestCase):
                 self.assertNotIn("\n", reason)
 
     def test_a_photograph_in_swapped_colours_is_refused(self):
-        self.assertEqual(why(draw_fundus()[..., ::-1]), "its colours are not those of a retina")
+        self.assertEqual(reason_of(draw_fundus()[..., ::-1]), "its colours are not those of a retina")
 
     def test_one_pixel_is_too_small(self):
         for shape in ((1, 1, 3), (8, 8, 3), (1, 500, 3)):
             with self.subTest(shape=shape):
-                self.assertNotEqual(why(np.full(shape, 90, np.uint8)), "")
+                self.assertNotEqual(reason_of(np.full(shape, 90, np.uint8)), "")
 
 
 class RetinaTest(unittest.TestCase):
@@ -72,12 +72,12 @@ class RetinaTest(unittest.TestCase):
             for seed in range(3):
                 with self.subTest(name, seed=seed):
                     image = draw_fundus(**{"size": (640, 480), "radius": 210.0, "seed": seed, **condition})
-                    self.assertEqual(why(image), "")
+                    self.assertEqual(reason_of(image), "")
 
     def test_a_border_from_elsewhere_may_be_given(self):
         image = draw_fundus()
         border = Border((480.0, 360.0, 310.0), (170, 50, 790, 670), 1.0)
-        self.assertEqual(why_no_retina(image, border), "")
+        self.assertEqual(not_fundus_reason(image, border), "")
 
 
 if __name__ == "__main__":

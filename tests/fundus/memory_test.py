@@ -69,7 +69,7 @@ class HeightTest(unittest.TestCase):
 
     def test_bombs_take_no_memory(self):
         for name, data, expected in (
-            ("16 bits", png(14000, 14000, 16, level=6), "no photograph packs so well"),
+            ("16 bits", png(14000, 14000, 16, level=6), "no photograph compresses so well"),
             ("8 bits", png(14000, 14000, 8, rows=noisy_row(700, 8) + bytes(39900)), "take [0-9]+ MB to decode"),
         ):
             with self.subTest(name):
@@ -82,7 +82,7 @@ class HeightTest(unittest.TestCase):
         """Noise in four fifths of the frame, which does not pack, and shows no retina."""
         said, height = self.prepared(png(8160, 6120, 16, rows=noisy_row(6528, 16) + bytes(9792)))
         self.assertIn("no retina found", said)
-        self.assertLess(height, memory.MOST / 1e6)
+        self.assertLess(height, memory.MAX_DECODING_BYTES / 1e6)
 
 
 class LimitTest(unittest.TestCase):
@@ -90,28 +90,32 @@ class LimitTest(unittest.TestCase):
         for name, header, size in (
             ("16-bit PNG", Header("png", 14000, 14000, 1, 6), 100_000_000),
             ("8-bit PNG", Header("png", 16000, 12500, 1, 3), 90_000_000),
-            ("progressive JPEG", Header("jpeg", 16000, 12500, held=2 * 3 * 200_000_000), 50_000_000),
+            ("progressive JPEG", Header("jpeg", 16000, 12500, extra_bytes=2 * 3 * 200_000_000), 50_000_000),
         ):
             with self.subTest(name), self.assertRaisesRegex(BadImageError, "to decode, over the limit of 600 MB"):
-                decoding._reduction(header, 666, size)
+                decoding._choose_reduction(header, 666, size)
 
     def test_photographs_as_cameras_make_them_are_within_it(self):
         for name, header, size in (
             ("16-bit PNG of 50 megapixels", Header("png", 8160, 6120, 1, 6), 250_000_000),
             ("8-bit PNG of 100 megapixels", Header("png", 11500, 8700, 1, 3), 180_000_000),
             ("JPEG of 200 megapixels", Header("jpeg", 16000, 12500), 80_000_000),
-            ("progressive JPEG of 60 megapixels", Header("jpeg", 9000, 6600, held=2 * 3 * 59_400_000), 40_000_000),
+            (
+                "progressive JPEG of 60 megapixels",
+                Header("jpeg", 9000, 6600, extra_bytes=2 * 3 * 59_400_000),
+                40_000_000,
+            ),
         ):
             with self.subTest(name):
-                self.assertIn(decoding._reduction(header, 666, size), (2, 4, 8))
+                self.assertIn(decoding._choose_reduction(header, 666, size), (2, 4, 8))
 
     def test_a_jpeg_that_memory_does_not_hold_whole_comes_smaller(self):
-        self.assertEqual(decoding._reduction(Header("jpeg", 16000, 12500), None, 50_000_000), 2)
+        self.assertEqual(decoding._choose_reduction(Header("jpeg", 16000, 12500), None, 50_000_000), 2)
 
     def test_headers_say_what_decoding_takes(self):
         rgb = draw_fundus(size=(163, 121), radius=55.0)
         tiff16 = cv2.imencode(".tiff", rgb.astype(np.uint16) * 257)[1].tobytes()
-        for name, data, pixel in (
+        for name, data, pixel_bytes in (
             ("8-bit PNG", encode(rgb, "PNG"), 3),
             ("16-bit PNG", cv2.imencode(".png", rgb.astype(np.uint16))[1].tobytes(), 6),
             ("PNG with alpha", encode(np.dstack([rgb, rgb[..., :1]]), "PNG"), 4),
@@ -121,21 +125,23 @@ class LimitTest(unittest.TestCase):
             ("JPEG", encode(rgb, "JPEG"), 3),
         ):
             with self.subTest(name):
-                self.assertEqual(read_header(data).pixel, pixel)
-        self.assertEqual(read_header(encode(rgb, "JPEG")).held, 0)
-        self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=0)).held, 2 * 3 * 163 * 121)
-        self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=2)).held, 3 * 163 * 121)
+                self.assertEqual(read_header(data).pixel_bytes, pixel_bytes)
+        self.assertEqual(read_header(encode(rgb, "JPEG")).extra_bytes, 0)
+        self.assertEqual(
+            read_header(encode(rgb, "JPEG", progressive=True, subsampling=0)).extra_bytes, 2 * 3 * 163 * 121
+        )
+        self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=2)).extra_bytes, 3 * 163 * 121)
 
     def test_of_a_png_the_longest_chunk_is_held_besides(self):
         data = png(300, 200, 8, rows=noisy_row(300, 8), part=1 << 30)
         self.assertEqual(
-            read_header(data).held, len(data) - 57
+            read_header(data).extra_bytes, len(data) - 57
         )  # all but a signature and what chunks begin and end with
-        self.assertEqual(read_header(png(300, 200, 8, rows=noisy_row(300, 8), part=100)).held, 100)
+        self.assertEqual(read_header(png(300, 200, 8, rows=noisy_row(300, 8), part=100)).extra_bytes, 100)
 
     def test_too_large_a_file(self):
         with self.assertRaisesRegex(BadImageError, "the file is over 320 MB"):
-            memory.check_file(400_000_000)
+            memory.check_file_size(400_000_000)
 
 
 class LargeTest(unittest.TestCase):
@@ -146,7 +152,7 @@ class LargeTest(unittest.TestCase):
             ("PNG", cv2.imencode(".png", large[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes(), 38),
             ("BMP", cv2.imencode(".bmp", large[..., ::-1])[1].tobytes(), 38),
         ):
-            with self.subTest(name), unittest.mock.patch.object(memory, "LARGE", 1_000_000):
+            with self.subTest(name), unittest.mock.patch.object(memory, "LARGE_BYTES", 1_000_000):
                 photograph = decode(data, side=400)
                 self.assertEqual((photograph.reduction, photograph.width, photograph.height), (4, 2557, 1919))
                 self.assertEqual(photograph.rgb.shape, (479, 639, 3))
@@ -161,13 +167,13 @@ class TurnTest(unittest.TestCase):
         inside, most = [], []
 
         def take(size):
-            with memory.turn(size), memory.turn(size):  # a file, and its picture
+            with memory.reserve(size), memory.reserve(size):  # a file, and its picture
                 inside.append(size)
                 most.append(len(inside))
                 time.sleep(0.05)
                 inside.remove(size)
 
-        for size, expected in ((memory.LARGE, 1), (1, 3)):
+        for size, expected in ((memory.LARGE_BYTES, 1), (1, 3)):
             most.clear()
             threads = [threading.Thread(target=take, args=(size,)) for _ in range(3)]
             for thread in threads:
