@@ -37,7 +37,7 @@ import json, sys, time
 marks = [["start", time.perf_counter(), time.process_time()]]
 mark = lambda name: marks.append([name, time.perf_counter(), time.process_time()])
 run_dir, path = sys.argv[1:]
-from dr_tf import predict
+from dr_tf.cli import predict
 mark("our own light imports")
 from dr_tf.runtime import starting_tensorflow
 with starting_tensorflow(without=("sklearn", "matplotlib")):

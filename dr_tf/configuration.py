@@ -12,6 +12,7 @@ import absl.logging
 import gin
 import tensorflow as tf
 
+from dr_tf.config_files import shipped_folder
 from dr_tf.console import UserError
 from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, warp
 from dr_tf.data.records import open_records
@@ -66,18 +67,31 @@ def start():
     logging.getLogger().addFilter(lambda record: "gin" not in record.pathname)  # it tells each place it looked in
     absl.flags.FLAGS.mark_as_parsed()  # else every first line is about flags
     absl.logging.use_absl_handler()
-    absl.logging.set_verbosity(absl.logging.INFO)
+    if absl.flags.FLAGS["verbosity"].using_default_value:
+        absl.logging.set_verbosity(absl.logging.INFO)
 
 
 def parse(gin_files, bindings=()):
     """Reads config files, later ones on top, then single bindings. Forgets what was parsed before."""
     gin.clear_config()
-    for path in gin_files:  # so that a config may include one beside it
-        gin.add_config_file_search_path(str(pathlib.Path(path).parent))
     try:
-        gin.parse_config_files_and_bindings(list(gin_files), list(bindings))
+        for path in gin_files:
+            _search_beside(path)
+            gin.parse_config_file(str(path))
+        gin.parse_config(list(bindings))
+        gin.finalize()
     except (OSError, ValueError, SyntaxError, ImportError, tokenize.TokenError) as error:
         raise UserError(f"config: {_plainly(error)}") from None
+
+
+def _search_beside(path):
+    """Look for included files beside the config that includes them, then in the working directory, then among the shipped ones.
+
+    gin itself looks in the working directory first, where `include 'base.gin'` may find an unrelated file.
+    """
+    shipped = shipped_folder()
+    folders = [pathlib.Path(path).resolve().parent, pathlib.Path(), shipped, shipped / "experiments"]
+    gin.config._LOCATION_PREFIXES[:] = [str(folder) for folder in folders]
 
 
 def build(name):

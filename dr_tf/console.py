@@ -1,14 +1,22 @@
-"""Manners at a terminal, shared by all commands."""
+"""What every command prints and how it ends: one-line errors, exit statuses, progress bars, standard error."""
+
+from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
 
-MISTAKE, STOPPED = 2, 130  # exit statuses: wrong use, as argparse has it, and the interrupt key, as shells have it
+if TYPE_CHECKING:
+    import tqdm
 
-# What a base install lacks, as it is imported -> the extra that brings it.
+EXIT_USER_ERROR = 2  # as argparse exits on wrong flags
+EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
+
+# Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
     "apache_beam": "beam",
     "gin": "train",
@@ -29,78 +37,114 @@ EXTRA_OF = {
 
 
 class UserError(Exception):
-    """A mistake that the person at the keyboard can mend: one line, no traceback."""
+    """A mistake that the user can correct: a wrong flag, path, file or config. Commands print it as one line."""
 
 
-class Ended(SystemExit):
-    """A command ends before its work is done. `str()` of it is the line that was said, `code` the exit status."""
+class CommandExit(SystemExit):
+    """The end of a command that could not do its work.
 
-    def __init__(self, said: str, code: int):
-        super().__init__(said)
+    `str()` of it is the line that was printed to standard error.
+
+    Args:
+        message: that line.
+        code: the exit status.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
         self.code = code
 
 
-@contextlib.contextmanager
-def mistakes_in_one_line(*, told=lambda error: str(error).splitlines()[0], stopped="stopped"):
-    """Around a command: a person's mistake ends it with one line on stderr and the exit status MISTAKE.
+def _first_line(error: UserError) -> str:
+    return str(error).splitlines()[0]
 
-    So does a package that is not installed, where an extra brings it; the interrupt key ends it with STOPPED.
+
+@contextlib.contextmanager
+def exit_on_user_error(
+    *, format_error: Callable[[UserError], str] = _first_line, interrupted: str = "stopped"
+) -> Iterator[None]:
+    """Turn a user's mistake into one line on standard error and an exit status. Wrap the body of a command in it.
+
+    A `UserError` ends the command with `EXIT_USER_ERROR`. So does the import of a package that is not installed, if an
+    extra installs it. Ctrl-C ends it with `EXIT_INTERRUPTED`. Other exceptions are programming errors and pass through.
 
     Args:
-        told: what is said of a UserError. The first line, as gin adds lines on where it was when a part that it built
-            refused its parameters.
-        stopped: what is said after the interrupt key.
+        format_error: gives the text to print for a `UserError`. The default is its first line, because gin appends
+            lines about the config to the message of an exception that a configured object raised.
+        interrupted: the text to print after Ctrl-C.
+
+    Raises:
+        CommandExit: a `SystemExit` with the exit status.
     """
     try:
         yield
     except UserError as error:
-        _end(f"error: {told(error)}", MISTAKE)
+        _exit(f"error: {format_error(error)}", EXIT_USER_ERROR)
     except ModuleNotFoundError as error:
         extra = EXTRA_OF.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        _end(f"error: this needs {error.name}, which is not installed: pip install 'dr_tf[{extra}]'", MISTAKE)
+        _exit(f"error: this needs {error.name}, which is not installed: pip install 'dr_tf[{extra}]'", EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        _end(stopped, STOPPED)
+        _exit(interrupted, EXIT_INTERRUPTED)
 
 
-def need(*packages: str):
-    """Before long work that ends in them: ModuleNotFoundError for one that is not installed. Imports nothing."""
+def require_packages(*packages: str) -> None:
+    """Check that packages are installed, without importing them. Call it before long work that needs them at its end.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed.
+    """
     for name in packages:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def _end(said, status):
-    say(said)
-    raise Ended(said, status) from None
+def _exit(message: str, status: int) -> NoReturn:
+    print_status(message)
+    raise CommandExit(message, status) from None
 
 
-def say(line: str):
-    """Beside the answers of a command, which go to standard output."""
+def print_status(line: str) -> None:
+    """Print a line to standard error, so that standard output holds results only."""
     print(line, file=sys.stderr)
 
 
-def progress(total, doing, what):
-    """A bar with a rate on a terminal; a line every half minute where the output goes to a file."""
+def progress(total: int | None, description: str, unit: str) -> tqdm.tqdm:
+    """Return a progress bar with a rate. Where standard error is no terminal it prints a line every half minute.
+
+    Args:
+        total: the number of steps; None if it is not known.
+        description: what is being done, such as "cropping".
+        unit: what is counted, such as "images".
+    """
     import tqdm
 
-    patience = 0.2 if sys.stderr.isatty() else 30
-    return tqdm.tqdm(total=total, unit=f" {what}", desc=doing, mininterval=patience, maxinterval=patience)
+    interval = 0.2 if sys.stderr.isatty() else 30
+    return tqdm.tqdm(total=total, unit=f" {unit}", desc=description, mininterval=interval, maxinterval=interval)
 
 
 @contextlib.contextmanager
-def captured_stderr():
-    """Yields a function that tells, as bytes, what this process wrote to descriptor 2 since: C libraries, too.
+def captured_stderr() -> Iterator[Callable[[], bytes]]:
+    """Redirect file descriptor 2 to a temporary file, and yield a function that returns what was written to it.
 
-    The descriptor is the whole process's, so this is for a command's own process while nothing else runs in it.
+    Output of C libraries is captured as well. The descriptor belongs to the whole process, so use this only in a
+    command's own process, while no other thread runs.
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as capture:
         stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        os.dup2(capture.fileno(), 2)
         try:
-            yield lambda: os.pread(held.fileno(), 1 << 20, 0)
+            yield lambda: os.pread(capture.fileno(), 1 << 20, 0)
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+# Former names, until nothing uses them.
+say, need, MISTAKE, STOPPED = print_status, require_packages, EXIT_USER_ERROR, EXIT_INTERRUPTED
+
+
+def mistakes_in_one_line(*, told=_first_line, stopped="stopped"):
+    return exit_on_user_error(format_error=told, interrupted=stopped)

@@ -1,6 +1,6 @@
-"""What a base install promises, without TensorFlow, Keras and the rest of what the extras bring.
+"""What works in a base install, without TensorFlow, Keras and the other packages of the extras.
 
-The suite runs this with those packages hidden; `make base` runs it where they are not installed.
+The suite runs this with those packages hidden. `make base` runs it where they are not installed.
 """
 
 import pathlib
@@ -12,10 +12,14 @@ import unittest
 import cv2
 import numpy as np
 
-from dr_tf.console import MISTAKE
+from dr_tf.cli.main import COMMANDS
+from dr_tf.console import EXIT_USER_ERROR
 
-# Modules, and of packages all modules in them.
-PROMISED = ("dr_tf", "dr_tf.grades", "dr_tf.console", "dr_tf.files", "dr_tf.runtime", "dr_tf.fundus", "dr_tf.inference")
+# Modules that a base install can import; of a package every module in it.
+IMPORTABLE = (
+    "dr_tf", "dr_tf.api", "dr_tf.cli", "dr_tf.config_files", "dr_tf.console", "dr_tf.files", "dr_tf.fundus", "dr_tf.grades",
+    "dr_tf.inference", "dr_tf.runtime",
+)  # fmt: skip
 
 HIDDEN = """
 import importlib, pkgutil, runpy, sys
@@ -26,14 +30,14 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hidden)
 """
-IMPORTED = """
+IMPORT = """
 for name in sys.argv[1:]:
     module = importlib.import_module(name)
     if name != "dr_tf":
-        for found in pkgutil.walk_packages(getattr(module, "__path__", ()), name + "."):
-            importlib.import_module(found.name)
+        for submodule in pkgutil.walk_packages(getattr(module, "__path__", ()), name + "."):
+            importlib.import_module(submodule.name)
 """
-COMMAND = """
+RUN_MODULE = """
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -47,41 +51,44 @@ def _run(code, *arguments):
 class BaseInstallTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.photograph = self.folder / "none" / "eye.png"
-        self.photograph.parent.mkdir()
-        cv2.imwrite(str(self.photograph), np.zeros((64, 64, 3), np.uint8))
+        self.image = self.folder / "none" / "eye.png"
+        self.image.parent.mkdir()
+        cv2.imwrite(str(self.image), np.zeros((64, 64, 3), np.uint8))
 
-    def _assert_lacks(self, packages, *command):
-        """One line says so and how to get it, with the exit status of a mistake; nothing was scored."""
-        done = _run(COMMAND, *command)
+    def _assert_names_the_extra(self, packages, *command):
+        """A command prints one line that names a missing package and its extra, and nothing else."""
+        process = _run(RUN_MODULE, *command)
         line = rf"^error: this needs ({packages})[\w.]*, which is not installed: pip install 'dr_tf\[train\]'\n$"
-        self.assertRegex(done.stderr, line)
-        self.assertEqual((done.returncode, done.stdout), (MISTAKE, ""))
+        self.assertRegex(process.stderr, line)
+        self.assertEqual((process.returncode, process.stdout), (EXIT_USER_ERROR, ""))
 
-    def test_what_is_promised_is_imported(self):
-        for name in PROMISED:
+    def test_modules_of_a_base_install_can_be_imported(self):
+        for name in IMPORTABLE:
             with self.subTest(name):
-                done = _run(IMPORTED, name)
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                process = _run(IMPORT, name)
+                self.assertEqual((process.returncode, process.stderr), (0, ""))
 
-    def test_predict_says_what_it_lacks(self):
-        self._assert_lacks("keras|tensorflow", "dr_tf.predict", self.photograph)
+    def test_predict_names_the_extra(self):
+        self._assert_names_the_extra("keras|tensorflow", "dr_tf.predict", self.image)
 
-    def test_explain_says_what_it_lacks(self):
-        why = self.folder / "why"
-        self._assert_lacks("keras|tensorflow", "dr_tf.explain", "--output", why, self.photograph)
-        self.assertFalse(why.exists())
+    def test_explain_names_the_extra(self):
+        output = self.folder / "maps"
+        self._assert_names_the_extra("keras|tensorflow", "dr_tf.explain", "--output", output, self.image)
+        self.assertFalse(output.exists())
 
-    def test_records_are_not_begun_that_could_not_be_written(self):
-        where = ("--source", self.folder, "--records", self.folder / "records")
-        self._assert_lacks("tensorflow", "tfrecords_builder", "folder", *where, "--name", "x", "--classes", "none")
+    def test_records_that_could_not_be_written_are_not_begun(self):
+        folders = ("--source", self.folder, "--records", self.folder / "records")
+        self._assert_names_the_extra(
+            "tensorflow", "tfrecords_builder", "folder", *folders, "--name", "x", "--classes", "none"
+        )
         self.assertFalse((self.folder / "records").exists())
 
-    def test_the_builder_and_the_commands_tell_what_they_do(self):
-        for command in ("dr_tf.predict", "dr_tf.explain", "dr_tf.ensemble", "tfrecords_builder"):
+    def test_help_of_the_commands(self):
+        modules = [("dr_tf.predict",), ("dr_tf.explain",), ("dr_tf.ensemble",), ("tfrecords_builder",)]
+        for command in (*modules, *(("dr_tf", name) for name in COMMANDS)):
             with self.subTest(command):
-                done = _run(COMMAND, command, "--help")
-                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                process = _run(RUN_MODULE, *command, "--help")
+                self.assertEqual((process.returncode, process.stderr), (0, ""))
 
 
 if __name__ == "__main__":

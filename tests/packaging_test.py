@@ -1,4 +1,4 @@
-"""What the code imports is what setup.py declares, and a person is told the extra that brings it."""
+"""setup.py declares every package that the code imports, and error messages name the extra that installs it."""
 
 import ast
 import importlib.metadata
@@ -15,56 +15,58 @@ OWN = {*PACKAGES, "train", "evaluate"}
 
 
 def _setup(name):
-    """A literal of setup.py."""
+    """Return a literal of setup.py."""
     for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == name:
             return ast.literal_eval(node.value)
     raise LookupError(name)
 
 
-def _named(requirement):
-    """`opencv-python-headless>=4.11` -> `opencv-python-headless`."""
+def _distribution(requirement):
+    """Return the name in a requirement: `opencv-python-headless>=4.11` -> `opencv-python-headless`."""
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
 
 
-BASE = {_named(requirement) for requirement in _setup("BASE")}
-EXTRAS = {extra: {_named(requirement) for requirement in needed} for extra, needed in _setup("EXTRAS").items()}
+BASE = {_distribution(requirement) for requirement in _setup("BASE")}
+EXTRAS = {
+    extra: {_distribution(requirement) for requirement in requirements}
+    for extra, requirements in _setup("EXTRAS").items()
+}
 
 
 def _imported():
-    """{name that is imported: a file that does}, of what is not the standard library's and not ours."""
-    found = {}
+    """Return {imported name: a file that imports it} of all third-party packages."""
+    imported = {}
     for path in [*(p for package in PACKAGES for p in ROOT.glob(f"{package}/**/*.py")), *ROOT.glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0]: path.name for alias in node.names}
+                imported |= {alias.name.split(".")[0]: path.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found[node.module.split(".")[0]] = path.name
-    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names | OWN | {"setuptools"}}
+                imported[node.module.split(".")[0]] = path.name
+    return {name: path for name, path in imported.items() if name not in sys.stdlib_module_names | OWN | {"setuptools"}}
 
 
 def _distributions(name):
-    """What may bring it. Of what is not installed, what is called alike."""
-    found = importlib.metadata.packages_distributions().get(name, [name])
-    return {_named(distribution) for distribution in found}
+    """Return the distributions that may install an importable name; of a package that is not installed its own name."""
+    return {_distribution(d) for d in importlib.metadata.packages_distributions().get(name, [name])}
 
 
 class PackagingTest(unittest.TestCase):
-    def test_what_is_imported_is_declared(self):
-        declared = BASE.union(*(needed for extra, needed in EXTRAS.items() if extra != "test"))
+    def test_imported_packages_are_declared(self):
+        declared = BASE.union(*(names for extra, names in EXTRAS.items() if extra != "test"))
         for name, path in _imported().items():
-            self.assertTrue(_distributions(name) & declared, f"{path} imports {name}, which setup.py does not name")
+            self.assertTrue(_distributions(name) & declared, f"{path} imports {name}, which setup.py does not declare")
 
-    def test_what_a_base_install_lacks_is_told_with_its_extra(self):
+    def test_every_package_beyond_the_base_has_an_extra(self):
         for name in _imported():
             if not _distributions(name) & BASE:
                 self.assertIn(name, EXTRA_OF)
         for name, extra in EXTRA_OF.items():
-            self.assertTrue(_distributions(name) & EXTRAS[extra], f"the extra {extra} does not bring {name}")
+            self.assertTrue(_distributions(name) & EXTRAS[extra], f"the extra {extra} does not install {name}")
 
-    def test_every_requirement_has_its_version_in_the_constraints(self):
+    def test_every_requirement_is_pinned_in_the_constraints(self):
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        pinned = {_named(line) for line in lines if not line.startswith("#")}
+        pinned = {_distribution(line) for line in lines if not line.startswith("#")}
         self.assertLessEqual(BASE.union(*EXTRAS.values()), pinned)
 
 

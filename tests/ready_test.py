@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from dr_tf import predict
+from dr_tf.cli import predict
 from dr_tf.explain import __main__ as explain
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.ready import MEASURED, READY

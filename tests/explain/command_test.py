@@ -11,8 +11,8 @@ import urllib.parse
 
 import cv2
 
-from dr_tf.console import MISTAKE
-from dr_tf.explain.__main__ import main
+from dr_tf.cli.explain import main
+from dr_tf.console import EXIT_USER_ERROR
 from dr_tf.explain.colour_scale import write_scale
 from dr_tf.explain.decide_and_explain import decide_and_explain, decide_and_explain_one
 from dr_tf.explain.explainer import Explainer
@@ -190,13 +190,13 @@ class CommandTest(unittest.TestCase):
             with self.subTest(said):
                 run = ("--run_dir", self.root / "run", "--output", self.root / "no")
                 status, _, told = explain(*run, *arguments)
-                self.assertEqual(status, MISTAKE)
+                self.assertEqual(status, EXIT_USER_ERROR)
                 self.assertRegex(told, f"error: .*{said}.*\n$")  # a bar may stand before it
         self.assertFalse((self.root / "no").exists())
 
     def test_pictures_are_not_written_among_the_photographs(self):
         status, _, told = explain("--run_dir", "run", "--output", self.root / "in" / "why", self.root / "in")
-        self.assertEqual(status, MISTAKE)
+        self.assertEqual(status, EXIT_USER_ERROR)
         self.assertIn("lies among the photographs", told)
 
 

@@ -11,19 +11,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf import ensemble
+from dr_tf.cli import ensemble
 from dr_tf.data.records import open_records
-from dr_tf.explain.colour_scale import stretched
+from dr_tf.explain.colour_scale import stretch_maps
 from dr_tf.explain.explainer import Explainer
 from dr_tf.inference.gate import EnsembleFeatureDistribution, FeatureDistribution, from_arrays, to_arrays
 from dr_tf.inference.modes import RequestedModes, score_batches
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run
 from dr_tf.models.classifier import FEATURES
-from dr_tf.models.ensemble import MEANS, combined
+from dr_tf.models.ensemble import build_ensemble
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema
-from dr_tf.models.links import encoded
+from dr_tf.models.links import LINKS, probabilities_to_scores
 from dr_tf.models.network import KerasNetwork
 from dr_tf.training.fit_decision import names_of
 from tests import tiny
@@ -39,13 +39,13 @@ class MeansTest(tf.test.TestCase):
             if head.name == "coral":  # else its probabilities are none
                 logits = -np.sort(-logits, axis=2)
             mean = np.mean([head.probabilities(logits[:, member]) for member in range(3)], axis=0)
-            found = MEANS[head.link](keras.ops.convert_to_tensor(logits)).numpy()
+            found = LINKS[head.link].member_mean(keras.ops.convert_to_tensor(logits)).numpy()
             with self.subTest(head.name):
                 self.assertAllClose(head.probabilities(found), mean, atol=1e-6)
-                self.assertAllClose(found, encoded(head.link, mean, least=1e-12), atol=1e-3)
+                self.assertAllClose(found, probabilities_to_scores(head.link, mean, minimum=1e-12), atol=1e-3)
 
     def test_what_is_all_but_certain_keeps_its_rank(self):
-        found = MEANS["binary"](keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
+        found = LINKS["binary"].member_mean(keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
         self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
 
 
@@ -68,7 +68,7 @@ class CombinedTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
         self.models = [linear(), linear(-2 * nets.WEIGHTS)]
-        self.model, self.x = combined(self.models, HEADS), nets.photographs()
+        self.model, self.x = build_ensemble(self.models, HEADS), nets.photographs()
 
     def test_it_averages_every_output_and_tells_its_members_apart(self):
         network = KerasNetwork(self.model)
@@ -90,7 +90,7 @@ class CombinedTest(tf.test.TestCase):
         self.assertAllClose(KerasNetwork(again)(self.x), KerasNetwork(self.model)(self.x))
 
     def test_a_smaller_member_sees_the_photograph_made_smaller(self):
-        network = KerasNetwork(combined([self.models[0], linear(side=4)], HEADS))
+        network = KerasNetwork(build_ensemble([self.models[0], linear(side=4)], HEADS))
         large = np.broadcast_to(self.x[:, :1, :1], (1, 4, 4, 3))
         self.assertEqual(network.image_size, 4)
         first = network.members(network(large)[1])["eye"][0]
@@ -98,13 +98,13 @@ class CombinedTest(tf.test.TestCase):
 
     def test_maps_are_the_mean_of_its_members(self):
         """Each by how much its answer moves that of all."""
-        explain_crops = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
+        explanation = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
         p = np.array([1 / (1 + np.exp(-model(self.x)["eye"].numpy()[:, 0])) for model in self.models])
         slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
         evidence = [(weights * nets.MAP).sum(axis=-1) for weights in (nets.WEIGHTS, -2 * nets.WEIGHTS)]
         maps = [np.maximum(slope * of, 0) for slope, of in zip(slopes, evidence, strict=True)]
         expected = np.mean(maps, axis=0)
-        self.assertAllClose(stretched(explain_crops.maps), [expected / expected.max()], atol=1e-4)
+        self.assertAllClose(stretch_maps(explanation.maps), [expected / expected.max()], atol=1e-4)
 
 
 class CloudsTest(tf.test.TestCase):
@@ -144,7 +144,7 @@ class CommandTest(tf.test.TestCase):
 
     def test_it_predicts_like_any_run_by_the_mean_of_its_members(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
-        x = np.stack([records.photograph(row) for row in records.rows("test")])
+        x = np.stack([records.image(row) for row in records.rows("test")])
         made, members = load_run(self.folder / "made"), [load_run(run) for run in (tiny.run_dir(), self.other)]
         head = made.rule.head
         mean = np.mean([head.probabilities(member.network(x)[0]["grade"]) for member in members], axis=0)

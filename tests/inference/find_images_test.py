@@ -6,7 +6,7 @@ from unittest import mock
 
 import cv2
 
-from dr_tf import predict
+from dr_tf.cli import predict
 from dr_tf.console import UserError
 from dr_tf.explain import __main__ as explain
 from dr_tf.fundus.prepare import prepare

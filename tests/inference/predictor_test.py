@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dr_tf import predict
-from dr_tf.console import MISTAKE, UserError
+from dr_tf.cli import predict
+from dr_tf.console import EXIT_USER_ERROR, UserError
 from dr_tf.data.records import open_records
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.case import Case
@@ -44,7 +44,7 @@ class PredictorTest(tf.test.TestCase):
     def test_an_original_gives_what_its_record_gives(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
         rows = records.rows("test")
-        images = np.stack([records.photograph(row) for row in rows])
+        images = np.stack([records.image(row) for row in rows])
         scored = score_batches(self.run_of.network, self.predictor.asked, [(images,)])
         of_records = self.predictor.rule.decide(
             scored.scores, cases=rows, distances=self.run_of.feature_distribution.distance(scored.features)
@@ -264,7 +264,7 @@ class CommandTest(tf.test.TestCase):
     def _refused(self, said, *arguments):
         """In one line, with a status that no photograph gives."""
         status, _, errors = self._run(*arguments)
-        self.assertEqual(status, MISTAKE)
+        self.assertEqual(status, EXIT_USER_ERROR)
         self.assertRegex(errors, f"^error: .*{said}.*\n$")
 
     def test_json_lines_of_a_folder(self):

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import evaluate
-from dr_tf import predict
+from dr_tf.cli import predict
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.predictions_csv import read_predictions
@@ -130,7 +130,7 @@ class PairsTest(tf.test.TestCase):
     def test_the_model_opens_in_plain_keras_and_an_absent_eye_has_no_say(self):
         model = keras.saving.load_model(self.run_dir / "model.keras", safe_mode=True)
         row = int(np.flatnonzero(~self.records.present("right"))[0])
-        left = self.records.photograph(row, "left")[None]
+        left = self.records.image(row, "left")[None]
         answers = [
             model({"left": left, "right": right, "left_present": np.array([True]), "right_present": np.array([False])})
             for right in (np.zeros_like(left), np.full_like(left, 200))

@@ -13,6 +13,7 @@ import tensorflow as tf
 import evaluate
 import train
 from dr_tf import configuration
+from dr_tf.cli.audit import audit_record_sets
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.protocol.external import REASONS, own_records, shared_photographs
@@ -101,13 +102,13 @@ class SeveralSetsTest(tf.test.TestCase):
         own, twin = open_records(self.records, BOTH), open_records(self.records, "twin")
         self.assertEqual(own_records(self.records, BOTH, twin).name, BOTH)
         self.assertIsNone(own_records(self.records, f"{TWIN}+gone/64-plain-q95", twin))
-        shared = shared_photographs(self.folder / "run", own, twin, train.audit)
+        shared = shared_photographs(self.folder / "run", own, twin, audit_record_sets)
         fitted = twin.columns["image_id"][twin.columns["split"] != "test"]
         self.assertEqual(shared, dict.fromkeys(fitted, REASONS["exact"]))  # what its test split shows was left out
 
     def test_several_sets_beside_a_run_of_one(self):
         both = open_records(self.records, BOTH)
-        shared = shared_photographs(self.folder / "one", both.parts[0], both, train.audit)
+        shared = shared_photographs(self.folder / "one", both.parts[0], both, audit_record_sets)
         fitted = both.parts[0].columns["split"] != "test"
         expected = [*both.columns["image_id"][:60][fitted], "twin/test/severe/copy.jpg"]
         self.assertEqual(shared, dict.fromkeys(expected, REASONS["exact"]))

@@ -1,0 +1,151 @@
+"""`dr_tf evaluate` and `evaluate.py`: evaluate a finished run on data that it was not trained on, and write a report.
+
+Another data set than the run's own is an external validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from absl import logging  # noqa: F401  defines --verbosity, which the parser below accepts
+from absl.flags import argparse_flags
+
+from dr_tf.cli.audit import audit_record_sets
+from dr_tf.console import exit_on_user_error, print_status
+from dr_tf.runtime import starting_tensorflow
+
+_EXAMPLES = """examples:
+  {prog} --run_dir runs/idrid_folds --records records --split folds   out-of-fold predictions: choose models by these
+  {prog} --run_dir runs/idrid --records records                       the test split; each evaluation is logged
+  {prog} --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split all
+  {prog} --compare runs/a/evaluation/X-folds runs/b/evaluation/X-folds   paired differences on the same patients
+
+Flags of absl, such as --verbosity=-1, are accepted as well; --helpfull lists them.
+"""
+
+
+def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: the command line after the program's name; that of this process if None.
+        prog: the program's name in the help text.
+    """
+    parser = argparse_flags.ArgumentParser(
+        prog=prog,
+        description="Evaluate a finished run on data that it was not trained on, and write a report.\n"
+        "A data set other than the run's own is an external validation.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run_dir", metavar="RUN", help="a finished run")
+    parser.add_argument("--records", metavar="DIR", help="the folder that `dr_tf records` wrote to")
+    parser.add_argument("--dataset", metavar="NAME/CONFIG", help="another record set (default: the run's own)")
+    parser.add_argument(
+        "--split", default="test",
+        help="test (the default), validation, calibration or train; folds: the out-of-fold predictions of a run trained with "
+        "--folds; all: every split of another data set",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mode", default="plain",
+        help="the inference mode: plain (the default), tta4, knn, ...; the run must have been calibrated for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label_shift", metavar="METHOD",
+        help="em or bbse: add the metrics after a label-shift correction. The class prior is estimated from the evaluated "
+        "images themselves (transductive)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audit", choices=("on", "off"), default="on",
+        help="on another data set: leave out copies of images that the run was trained on (default: on)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--explain", nargs="+", default=(), metavar="METHOD[@LAYER]",
+        help="score class-activation maps: grad_cam, grad_cam_plus_plus or hires_cam; a layer is such as stride_16",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prevalence",
+        type=float,
+        metavar="P",
+        help="compute PPV and NPV for this prevalence of positives, from 0 to 1",
+    )
+    parser.add_argument(
+        "--bootstrap_samples", type=int, default=2000, metavar="N",
+        help="bootstrap samples for the confidence intervals (default: 2000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compare", nargs=2, metavar="EVALUATION", help="compare two evaluation folders of the same patients"
+    )
+    flags = parser.parse_args(arguments)
+    if not flags.compare and not (flags.run_dir and flags.records):
+        parser.error("--run_dir and --records are needed (or --compare)")
+    if flags.split == "folds":
+        _check_folds_flags(parser, flags)
+    return flags
+
+
+def _check_folds_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    if flags.dataset or flags.label_shift:
+        parser.error(
+            "--split folds evaluates the run's own records at their own class prior: no --dataset, no --label_shift"
+        )
+    if flags.mode != "plain":
+        parser.error("--split folds evaluates the stored predictions of mode plain: no --mode")
+    if flags.explain:
+        parser.error("--explain needs one network: use --run_dir RUN/fold-K and a split instead of --split folds")
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python evaluate.py") -> None:
+    """Parse the command line and evaluate. Arguments as those of `parse`."""
+    run(parse(arguments, prog))
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Evaluate or compare as the flags ask, and turn a user's mistake into one line."""
+    with exit_on_user_error():
+        if flags.compare:
+            _compare(flags.compare, flags.prevalence, flags.bootstrap_samples)
+        else:
+            _evaluate(flags)
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    print_status("starting TensorFlow ...")
+    with starting_tensorflow():
+        from dr_tf import configuration
+        from dr_tf.evaluation import evaluate as evaluation
+        from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
+        from dr_tf.evaluation.report.terminal import summary
+
+        configuration.start()
+    if flags.split == "folds":
+        folder, metrics = evaluate_folds(
+            flags.run_dir, flags.records, prevalence=flags.prevalence, bootstrap_samples=flags.bootstrap_samples
+        )
+    else:
+        folder, metrics = evaluation.evaluate(
+            flags.run_dir,
+            flags.records,
+            dataset=flags.dataset,
+            split=flags.split,
+            mode=flags.mode,
+            label_shift=flags.label_shift,
+            audit=audit_record_sets if flags.audit == "on" else None,
+            explain=flags.explain,
+            prevalence=flags.prevalence,
+            bootstrap_samples=flags.bootstrap_samples,
+        )
+    print(*summary(metrics), sep="\n")
+    if flags.explain:
+        print("", *evaluation.scorecard(folder), "", sep="\n")
+    print(f"{folder}/report.html")
+
+
+def _compare(folders: Sequence[str], prevalence: float | None, bootstrap_samples: int) -> None:
+    from dr_tf.evaluation.compare import compare
+    from dr_tf.evaluation.predictions_csv import read_predictions
+    from dr_tf.evaluation.report.terminal import differences
+
+    first, second = (read_predictions(f"{folder}/predictions.csv") for folder in folders)
+    print(*differences(compare(first, second, prevalence=prevalence, bootstrap_samples=bootstrap_samples)), sep="\n")

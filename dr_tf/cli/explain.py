@@ -1,0 +1,118 @@
+"""`dr_tf explain`: draw class-activation maps on fundus photographs, with the decision about each."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from dr_tf.console import UserError, exit_on_user_error, print_status, progress
+from dr_tf.inference.find_images import ACCEPTED, find
+from dr_tf.inference.patients import read_table
+from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.runtime import starting_tensorflow
+from dr_tf.safe_names import printable
+
+if TYPE_CHECKING:
+    from dr_tf.explain.captions import Entry
+
+_EXAMPLES = """examples:
+  {prog} --output maps photograph.jpg       with the model that comes with dr_tf
+  {prog} --run_dir runs/idrid --output maps photograph.jpg
+  {prog} --run_dir runs/idrid --output maps --target "grade >= 3" --layer stride_16 FOLDER
+
+For each photograph a picture is written below --output: the photograph, and the map over it in two colormaps. Beside them
+are explanations.html, explanations.json and, for several photographs, contact_sheet.jpg. Colours follow the scale that is
+stored with the run, so that they compare between photographs. If the run has no scale for the target, method and layer,
+or with --stretch, the strongest place of each photograph has the full colour.
+exit status: 0 if every photograph was explained; 1 if one could not be used or drawn; 2 for wrong flags and for errors that
+are printed as one line beginning with "error:", such as a missing file or an unreadable run.
+"""
+
+
+def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain") -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: the command line after the program's name; that of this process if None.
+        prog: the program's name in the help text.
+    """
+    parser = argparse.ArgumentParser(
+        prog,
+        description="Draw class-activation maps on fundus photographs: which regions raise the predicted probability.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
+    add_run_dir(parser)
+    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="the folder to write to")
+    parser.add_argument(
+        "--target", default="positive",
+        help='what to explain: positive (the default), "grade >= K", or a class by its name or number',
+    )  # fmt: skip
+    parser.add_argument(
+        "--patient_table", metavar="CSV",
+        help="for a model of both eyes: a file with the columns image, patient, eye, for images not named like 12_left",
+    )  # fmt: skip
+    parser.add_argument("--method", help="grad_cam (the default), grad_cam_plus_plus or hires_cam")
+    parser.add_argument("--layer", help="stride_N or the name of a layer (default: stride_16)")
+    parser.add_argument(
+        "--stretch", action="store_true",
+        help="give the strongest place of each photograph the full colour, instead of one scale for all; captions state it",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.explain") -> None:
+    """Parse the command line, write the gallery and exit. Arguments as those of `parse`."""
+    flags = parse(arguments, prog)
+    with exit_on_user_error():
+        entries = run(flags)
+    unexplained = [entry for entry in entries if entry.mishap]
+    for entry in unexplained:
+        print_status(f"{printable(entry.decision.case)}: {entry.mishap}")
+    print(printable(flags.output / "explanations.html"))
+    sys.exit(1 if unexplained else 0)
+
+
+def run(flags: argparse.Namespace) -> list[Entry]:
+    """Write the gallery as the flags ask, and return its entries."""
+    paths = list(find(flags.images))
+    table = read_table(flags.patient_table) if flags.patient_table else None
+    _check_output(flags.output, flags.images)
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
+        from dr_tf.explain.colour_scale import read_scale
+        from dr_tf.explain.explainer import Explainer
+        from dr_tf.explain.gallery import write_gallery
+        from dr_tf.explain.methods import DEFAULT_METHOD
+        from dr_tf.inference.case import Case, pairs
+        from dr_tf.inference.predictor import Predictor
+
+        predictor = Predictor.of_run(flags.run_dir)
+    say_measured(flags.run_dir)
+    method = flags.method or DEFAULT_METHOD
+    rule, network = predictor.rule, predictor.run.network
+    explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
+    cases = pairs(paths, table) if network.paired else [Case.of(path) for path in paths]
+    fitted = None if flags.stretch else read_scale(flags.run_dir)
+    with progress(len(cases), "explaining", "cases") as bar:
+        return write_gallery(
+            flags.output,
+            predictor,
+            explainer,
+            cases,
+            target=flags.target,
+            fitted=fitted,
+            on_progress=lambda entry: bar.update(),
+        )
+
+
+def _check_output(output: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
+    """Refuse an output folder among the input images: a second run would explain the pictures of the first."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; name a folder")
+    for path in inputs:
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--output {output} is inside the image folder {path}; name a folder outside of it")

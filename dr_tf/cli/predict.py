@@ -1,0 +1,165 @@
+"""`dr_tf predict`: grade fundus photographs. Prints refer, clear or retake for each, with its probability and grade."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dr_tf.console import exit_on_user_error, print_status, progress
+from dr_tf.inference.find_images import ACCEPTED, find
+from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.runtime import starting_tensorflow
+
+if TYPE_CHECKING:
+    from dr_tf.inference.case import Case
+    from dr_tf.inference.decision import Decision
+    from dr_tf.inference.predictor import Predictor
+
+_EXAMPLES = """examples:
+  {prog} photograph.jpg                             with the model that comes with dr_tf
+  {prog} --run_dir runs/idrid photograph.jpg
+  {prog} --run_dir runs/idrid --format csv FOLDER > decisions.csv
+  {prog} --run_dir runs/idrid --patients FOLDER     12_left.jpg and 12_right.jpg belong to one patient
+  {prog} --run_dir runs/idrid --tta 4 FOLDER        test-time augmentation: the mean over four views
+  {prog} --run_dir runs/odir FOLDER                 a model of both eyes: one decision about the pair
+
+actions: refer (p_positive reaches the run's threshold), clear, retake (not gradable, or out-of-distribution).
+exit status: 0 if every case was decided; 1 if a photograph has to be retaken or cannot be read; 2 for wrong flags and for
+errors that are printed as one line beginning with "error:", such as a missing file or an unreadable run.
+"""
+
+
+def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict") -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: the command line after the program's name; that of this process if None.
+        prog: the program's name in the help text.
+    """
+    parser = argparse.ArgumentParser(
+        prog,
+        description="Grade fundus photographs: refer, clear or retake, with the probability and the grade.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
+    add_run_dir(parser)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--mode", default="plain",
+        help="the inference mode: plain (the default), tta4, knn, ...; the run must have been calibrated for it",
+    )  # fmt: skip
+    mode.add_argument(
+        "--tta",
+        type=int,
+        metavar="N",
+        help="test-time augmentation over N views, 1, 2, 4 or 8; the same as --mode ttaN",
+    )
+    parser.add_argument(
+        "--point",
+        metavar="NAME",
+        help="another operating point of the run, such as sensitivity_0.95 (default: its own)",
+    )
+    parser.add_argument("--format", default="table", choices=("table", "json", "csv"), help="(default: table)")
+    parser.add_argument(
+        "--patients", action="store_true",
+        help="print one decision per patient, that of the worse eye (for a model that takes one photograph)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patient_table", metavar="CSV",
+        help="a file with the columns image, patient, eye, for images that are not named like 12_left; implies --patients",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prevalence", type=float, metavar="P",
+        help="the prevalence of positives where the model is used, from 0 to 1; probabilities are corrected for it",
+    )  # fmt: skip
+    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="(default: 16)")
+    flags = parser.parse_args(arguments)
+    if flags.batch_size < 1:
+        parser.error(f"--batch_size must be 1 or more, not {flags.batch_size}")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.predict") -> None:
+    """Parse the command line, print the decisions and exit. Arguments as those of `parse`."""
+    flags = parse(arguments, prog)
+    with exit_on_user_error():
+        counts = run(flags)
+    if sum(counts.values()) > 1:
+        print_status(", ".join(f"{action}: {count}" for action, count in counts.items()))
+    sys.stdout.flush()
+    sys.exit(1 if counts["retake"] else 0)
+
+
+def run(flags: argparse.Namespace) -> dict[str, int]:
+    """Print the decisions as the flags ask, and return the number of cases by action."""
+    from dr_tf.inference.formats import FORMATS
+    from dr_tf.inference.patients import by_patient, read_table, whose
+
+    paths = list(find(flags.images))
+    table = read_table(flags.patient_table) if flags.patient_table else None
+    by_patients = flags.patients or table is not None
+    if by_patients:
+        for path in paths:  # an image that the table lacks is reported before the work, not after it
+            whose(str(path), table)
+    predictor = _load(flags)
+    rule, paired = predictor.rule, predictor.run.network.paired
+    cases = _cases(paths, table, paired)
+    counts = dict.fromkeys(("refer", "clear", "retake"), 0)
+    decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
+    shown = by_patient(decisions, table) if by_patients and not paired else decisions
+    for line in FORMATS[flags.format](shown, rule):
+        print(line, flush=len(cases) == 1)
+    return counts
+
+
+def _load(flags: argparse.Namespace) -> Predictor:
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
+        from dr_tf.inference.predictor import Predictor
+
+        predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
+    say_measured(flags.run_dir)
+    rule = predictor.rule
+    if flags.point is not None:
+        rule = dataclasses.replace(rule, point=flags.point)
+    if flags.prevalence is not None:
+        rule = rule.at_prevalence(flags.prevalence)
+    predictor.run = dataclasses.replace(predictor.run, rule=rule)
+    return predictor
+
+
+def mode_of(flags: argparse.Namespace) -> str:
+    """Return the name of the inference mode that --mode or --tta asks for."""
+    if flags.tta is None:
+        return flags.mode
+    return "plain" if flags.tta == 1 else f"tta{flags.tta}"
+
+
+def _cases(paths: Sequence[pathlib.Path], table: dict | None, paired: bool) -> Sequence[pathlib.Path] | Sequence[Case]:
+    if not paired:
+        return paths
+    from dr_tf.inference.case import pairs
+
+    return pairs(paths, table)
+
+
+def _decide(predictor: Predictor, cases: Sequence, batch_size: int) -> Iterable[Decision]:
+    if len(cases) == 1:
+        return [predictor.decide(cases[0])]
+    return predictor.decisions(cases, batch_size=batch_size)
+
+
+def _counted(decisions: Iterable[Decision], counts: dict[str, int], total: int) -> Iterator[Decision]:
+    """Pass decisions on, count them by action, and show the progress of many."""
+    bar = progress(total, "deciding", "cases") if total > 1 and (sys.stderr.isatty() or total >= 100) else None
+    for decision in decisions:
+        counts[decision.action] += 1
+        if bar is not None:
+            bar.update()
+        yield decision
+    if bar is not None:
+        bar.close()

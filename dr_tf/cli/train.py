@@ -1,0 +1,178 @@
+"""`dr_tf train` and `train.py`: train the model that a config describes.
+
+The result is a run directory. A training that was stopped or killed resumes when the same command is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import logging  # noqa: F401  defines --verbosity, which the parser below accepts
+from absl.flags import argparse_flags
+
+from dr_tf.cli.audit import audit_record_sets
+from dr_tf.cli.flags import add_config_flags
+from dr_tf.config_files import find_config, find_grid
+from dr_tf.console import exit_on_user_error, print_status
+from dr_tf.runtime import starting_tensorflow
+
+if TYPE_CHECKING:
+    from dr_tf.data.records import Records
+    from dr_tf.training.experiment import Experiment
+
+_EXAMPLES = """examples:
+  {prog} --gin_file quickstart --records quickstart/records --run_dir runs/quickstart
+  {prog} ... --gin_param 'train.epochs = 10' --gin_param 'optimization.learning_rate = 1e-4'
+  {prog} ... --init_from runs/first               start from the weights of a finished run
+  {prog} ... --folds 5                            cross-validation: hold out every fold once, then pool the predictions
+  {prog} ... --folds 5 --refit                    also train on all folds, calibrated on the out-of-fold predictions
+  {prog} ... --grid_file idrid_resnetv2           train once per combination of hyperparameters
+
+`tensorboard --logdir RUN_DIR` shows learning curves, the confusion matrix, augmented training images and the trials of a grid.
+Flags of absl, such as --verbosity=-1, are accepted as well; --helpfull lists them.
+"""
+
+
+def parse(arguments: Sequence[str] | None, prog: str = "python train.py") -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: the command line after the program's name; that of this process if None.
+        prog: the program's name in the help text.
+    """
+    parser = argparse_flags.ArgumentParser(
+        prog=prog,
+        description="Train the model that a config describes, and write a run directory.\n"
+        "A training that was stopped or killed resumes when the same command is run again.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_flags(parser)
+    parser.add_argument(
+        "--run_dir", required=True, type=pathlib.Path, metavar="RUN", help="the run directory to write, or to resume"
+    )
+    parser.add_argument(
+        "--init_from", metavar="RUN",
+        help="a finished run whose weights this training starts from; if it has folds, each fold starts from its own",
+    )  # fmt: skip
+    parser.add_argument("--folds", type=int, metavar="N", help="cross-validate over the N folds of the records")
+    parser.add_argument(
+        "--refit", action="store_true",
+        help="with --folds: then train on all folds together, calibrated on the out-of-fold predictions",
+    )  # fmt: skip
+    parser.add_argument("--fold", type=int, metavar="K", help="with --folds: train only fold K, counted from 0")
+    parser.add_argument(
+        "--grid_file", metavar="CONFIG",
+        help="a config with grid.parameters, as a path or a shipped name: train once per combination",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audit", choices=("on", "off"), default="on",
+        help="if the config names several record sets: leave out copies of another set's test images, and all but one of "
+        "other copies (default: on)",
+    )  # fmt: skip
+    flags = parser.parse_args(arguments)
+    if (flags.fold is not None or flags.refit) and flags.folds is None:
+        parser.error("--fold and --refit need --folds")
+    if flags.folds is not None and flags.folds < 2:
+        parser.error(f"--folds must be 2 or more, not {flags.folds}")
+    if flags.grid_file and flags.folds:
+        parser.error("--grid_file and --folds exclude each other")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python train.py") -> None:
+    """Parse the command line and train. Arguments as those of `parse`."""
+    run(parse(arguments, prog))
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Train as the flags ask, and turn a user's mistake into one line."""
+    with exit_on_user_error():
+        config_files = _config_files(flags)  # before the seconds that TensorFlow takes to start
+        print_status("starting TensorFlow ...")
+        with starting_tensorflow():
+            from dr_tf import configuration
+
+            configuration.start()
+        configuration.parse(config_files, flags.gin_param)
+        _connect_workers()
+        if flags.grid_file:
+            _train_grid(flags)
+        elif flags.folds:
+            _train_folds(flags)
+        else:
+            _train_once(flags)
+
+
+def _config_files(flags: argparse.Namespace) -> list[str]:
+    files = [find_config(name) for name in flags.gin_file]
+    return [*files, find_grid(flags.grid_file)] if flags.grid_file else files
+
+
+def _connect_workers() -> None:
+    """Connect to the other workers of a distributed training, if the config asks for one.
+
+    TensorFlow must do so before any other operation, and reading records uses TensorFlow.
+    """
+    from dr_tf import configuration
+    from dr_tf.training import strategies
+
+    strategies.strategy(configuration.build("train").distribution)
+
+
+def _experiment(flags: argparse.Namespace) -> tuple[Experiment, Records, Callable[[], str]]:
+    """Return the experiment, its records without shared photographs, and a function that returns the run's config."""
+    from dr_tf import configuration
+    from dr_tf.data.cross_set_copies import leave_out_copies
+
+    experiment, records = configuration.experiment(flags.records)
+    if len(records.parts) == 1:
+        return experiment, records, configuration.operative
+    left_out: Any = "not looked for"  # part of the stored config, by which a run is resumed
+    if flags.audit == "on":
+        records, left_out = leave_out_copies(records, audit_record_sets)
+
+    def config() -> str:
+        return f"{configuration.operative()}\n# Shared by the sets, and left out = {left_out}\n"
+
+    return experiment, records, config
+
+
+def _train_once(flags: argparse.Namespace) -> None:
+    from dr_tf.training.train import train
+
+    experiment, records, config = _experiment(flags)
+    train(experiment, records, run_dir=flags.run_dir, config=config, init_from=flags.init_from)
+
+
+def _train_folds(flags: argparse.Namespace) -> None:
+    from dr_tf.training.folds import train_folds
+
+    experiment, records, config = _experiment(flags)
+    train_folds(
+        experiment,
+        records,
+        run_dir=flags.run_dir,
+        config=config,
+        folds=flags.folds,
+        only=range(flags.folds) if flags.fold is None else [flags.fold],
+        init_from=flags.init_from,
+        refit=flags.refit,
+    )
+
+
+def _train_grid(flags: argparse.Namespace) -> None:
+    from dr_tf import configuration
+    from dr_tf.training import grid
+    from dr_tf.training.train import train
+
+    def run_trial(bindings: Mapping[str, Any], folder: pathlib.Path) -> Any:
+        configuration.parse(_config_files(flags), [*flags.gin_param, *grid.as_gin(bindings)])
+        experiment, records, config = _experiment(flags)
+        return train(experiment, records, run_dir=folder, config=config, init_from=flags.init_from)[1]
+
+    objective = configuration.build("train").selected_by
+    grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=run_trial, objective=objective)
