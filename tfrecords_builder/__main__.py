@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-from dr_tf.console import UserError, mistakes_in_one_line, need
+from dr_tf.console import UserError, exit_on_user_error, require_packages
 from dr_tf.runtime import starting_tensorflow
 from tfrecords_builder.layouts import known_layouts
 
@@ -18,11 +18,11 @@ second photographs of an eye).
 """
 
 
-def parse(arguments):
+def parse(arguments, prog="python -m tfrecords_builder"):
     parser = argparse.ArgumentParser(
-        prog="python -m tfrecords_builder",
+        prog=prog,
         description="Crops fundus photographs to the retina and writes them as TFRecords (a TFDS dataset).",
-        epilog="python -m tfrecords_builder LAYOUT --help says what a set is, its licence, and how to lay it out.",
+        epilog=f"{prog} LAYOUT --help says what a set is, its licence, and how to lay it out.",
     )
     commands = parser.add_subparsers(dest="layout", metavar="LAYOUT", required=True)
     for name, layout in known_layouts().items():
@@ -115,7 +115,7 @@ def run(flags):
     from tfrecords_builder.samples import without_repeats
     from tfrecords_builder.splits import parse_shares
 
-    need("tensorflow", "tensorflow_datasets")
+    require_packages("tensorflow", "tensorflow_datasets")
     layout = known_layouts()[flags.layout]
     name = layout.dataset_name(flags)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -151,9 +151,9 @@ def run(flags):
         print(flags.sheet)
 
 
-def main(arguments=None):
-    flags = parse(arguments)
-    with mistakes_in_one_line(told=str, stopped="stopped; nothing half-written was left"):
+def main(arguments=None, prog="python -m tfrecords_builder"):
+    flags = parse(arguments, prog)
+    with exit_on_user_error(format_error=str, interrupted="stopped; nothing half-written was left"):
         try:
             run(flags)
         except OSError as error:
