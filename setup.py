@@ -1,4 +1,4 @@
-"""What dr_tf is called, what it needs, and which extra brings what."""
+"""Package metadata of dr_tf: its dependencies, and what each extra installs."""
 
 import pathlib
 import re
@@ -7,8 +7,10 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dr_tf/__init__.py").read_text()).group(1)
+REPOSITORY = "https://github.com/dr-tf/dr_tf"
+BRANCH = "main"
 
-# Enough to read, prepare and recognize photographs, and for networks as ONNX Runtime has them.
+# Enough to decode, prepare and recognize fundus photographs, and to run networks in ONNX Runtime.
 BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm"]
 
 # All of them together resolve with constraints.txt: make resolve.
@@ -18,7 +20,7 @@ EXTRAS = {
         "keras>=3.13,<3.16",
         "keras-hub",
         "tensorflow-datasets>=4.9.8",
-        "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
+        "importlib_resources",  # tensorflow-datasets imports it and does not declare it
         "gin-config",
         "scikit-learn",
         "scipy",
@@ -26,9 +28,10 @@ EXTRAS = {
         "matplotlib",
         "tensorboard",
         "h5py",
+        "jinja2",
         "psutil",
     ],
-    "keras_cv": ["keras-cv"],  # archived by its makers; one augmentation policy takes its layers
+    "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
     "litert": ["ai-edge-litert"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit"],
@@ -44,23 +47,79 @@ EXTRAS = {
         "pillow",
         "scikit-image",
         "openpyxl",
-        "keras-cv",
         "ruff",
+        "mypy",
+        "types-tqdm",
+        "build",
         "pre-commit",
     ],
 }
 
+CLASSIFIERS = [
+    "Development Status :: 4 - Beta",
+    "Environment :: Console",
+    "Intended Audience :: Healthcare Industry",
+    "Intended Audience :: Science/Research",
+    "Operating System :: MacOS",  # not Windows: run directories and record sets are locked with fcntl
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Topic :: Scientific/Engineering :: Image Recognition",
+    "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    "Typing :: Typed",
+]
+
+
+def long_description() -> str:
+    """Return the README with absolute links, as PyPI shows it outside of the repository."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    relative = r"(?!#|[a-z]+:)([^)\s]+)"
+    text = re.sub(rf"(!\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/raw/{BRANCH}/\g<2>", text)
+    return re.sub(rf"((?<!\!)\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/blob/{BRANCH}/\g<2>", text)
+
+
 setup(
     name="dr_tf",
     version=VERSION,
-    description="Diabetic retinopathy from fundus photographs: records, training, honest evaluation, deployment.",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    description="Grading of diabetic retinopathy from fundus photographs, with Keras 3 and TensorFlow: TFRecords, training, "
+    "evaluation with confidence intervals, prediction, class-activation maps. For Linux and macOS.",
+    long_description=long_description(),
     long_description_content_type="text/markdown",
+    url=REPOSITORY,
+    project_urls={
+        "Source": REPOSITORY,
+        "Issues": f"{REPOSITORY}/issues",
+        "Changelog": f"{REPOSITORY}/blob/{BRANCH}/CHANGELOG.md",
+    },
     license="Apache-2.0",
     license_files=["LICENSE"],
-    package_data={"dr_tf": ["ready/*"]},
-    packages=find_packages(include=["dr_tf", "dr_tf.*", "tfrecords_builder", "tfrecords_builder.*"]),
+    classifiers=CLASSIFIERS,
+    keywords=[
+        "diabetic retinopathy",
+        "fundus photography",
+        "retina",
+        "medical imaging",
+        "image classification",
+        "calibration",
+        "explainability",
+        "keras",
+        "tensorflow",
+    ],
+    packages=[
+        *find_packages(include=["dr_tf", "dr_tf.*", "tfrecords_builder", "tfrecords_builder.*"]),
+        "dr_tf.configs",  # holds no code: a package only so that configs/ is installed as dr_tf/configs/
+    ],
+    package_dir={"dr_tf.configs": "configs"},
+    package_data={
+        "dr_tf": ["py.typed", "ready/*", "templates/*"],
+        "dr_tf.configs": ["*.gin", "*/*.gin"],
+        "tfrecords_builder": ["py.typed"],
+    },
     python_requires=">=3.11",
     install_requires=BASE,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["dr_tf = dr_tf.cli.main:main"]},
 )

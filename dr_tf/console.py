@@ -21,6 +21,7 @@ EXTRA_OF = {
     "apache_beam": "beam",
     "gin": "train",
     "h5py": "train",
+    "jinja2": "train",
     "keras": "train",
     "keras_cv": "keras_cv",
     "keras_hub": "train",
