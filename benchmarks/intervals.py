@@ -30,7 +30,7 @@ from sklearn import metrics
 
 from dr_tf.evaluation.evaluation_folder import write_evaluation
 from dr_tf.evaluation.measure import measure
-from dr_tf.evaluation.metrics.compute import compute_metrics, parts
+from dr_tf.evaluation.metrics.compute import compute_metrics, estimates_and_statistics
 from dr_tf.evaluation.statistics.bootstrap import bootstrap
 from tests.evaluation.synthetic_predictions import make_graded
 
@@ -126,7 +126,7 @@ def main():
     p = drawn_predictions(flags.photographs)
 
     names = our_names(p, plain_bootstrap(p, 1))
-    alike = [statistic for statistic in parts(p)[1] if statistic.names & names]
+    alike = [statistic for statistic in estimates_and_statistics(p)[1] if statistic.names & names]
     ways = {
         "all": lambda: compute_metrics(p, prevalence=0.1, bootstrap_samples=flags.bootstrap_samples),
         "whole": lambda: whole_evaluation(p, flags.bootstrap_samples),

@@ -1,4 +1,4 @@
-"""What a run is worth: figures with intervals, conformal grade intervals, subgroups, comparison, the report.
+"""Evaluation: metrics with confidence intervals, prediction intervals, subgroups, comparison of runs, and the report.
 
-Everything here takes `Predictions`: arrays of truths, probabilities and decisions. No model, no TensorFlow.
+All of it works on `Predictions`, which hold the true classes, the predicted probabilities and the decisions of a run.
 """

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, parts, patients_unknown
+from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, estimates_and_statistics, patients_unknown
 from dr_tf.evaluation.statistics.auroc import auroc_difference
 from dr_tf.evaluation.statistics.bootstrap import bootstrap
 
@@ -48,7 +48,7 @@ def _common(first, second):
 
 def _resampled(predictions, prevalence, bootstrap_samples, seed):
     """Both runs are drawn by the same patients, seed and bootstrap_samples: alike."""
-    points, statistics = parts(predictions, prevalence)
+    points, statistics = estimates_and_statistics(predictions, prevalence)
     patients = int(predictions.patient_codes.max()) + 1
     return {name: make() for name, make in points.items()}, bootstrap(
         statistics, patients=patients, bootstrap_samples=bootstrap_samples, seed=seed

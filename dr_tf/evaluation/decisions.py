@@ -81,7 +81,7 @@ def predict(rule, records, scored, *, split, mode=PLAIN, uncertainties=None, gat
         p_positive_uncalibrated=None if raw is None else head.p_positive(raw),
         uncertainty={"entropy": [decision.uncertainty for decision in decisions]} | (uncertainties or {}),
         subgroups={name: values[rows] for name, values in subgroup_columns(columns).items()},
-        operating_points={name: p_positive >= point.threshold for name, point in rule.mode(mode).points[head.positive].items()},
+        operating_points={name: p_positive >= point.threshold for name, point in rule.mode(mode).operating_points[head.positive].items()},
         unit="patient" if records.paired else "photograph",
         **_others(rule, scored, columns),
     )
@@ -98,14 +98,14 @@ def _decided(rule, probabilities, mode):
 
 def _uncalibrated(rule, scores, mode):
     """Class probabilities before any calibration; None of a mean, which has none."""
-    if rule.mode(mode).way.mean:
+    if rule.mode(mode).definition.mean:
         return None
     return scores_to_probabilities(rule.mode(mode).calibration.link, scores[mode], len(rule.head.classes))
 
 
 def _others(rule, scored, columns):
     """CalibrationLabels and prediction of the outputs that do not decide."""
-    told = [output for output in rule.others if output in scored.outputs]
+    told = [output for output in rule.other_outputs if output in scored.outputs]
     truth = {output: rule.heads[output].true_classes(columns)[scored.rows] for output in told}
     decided = {output: rule.other_probabilities(output, scored.outputs[output]).argmax(axis=-1) for output in told}
     return {"other_truth": truth, "other_predicted": decided}
@@ -129,4 +129,4 @@ def with_intervals(predictions, conformal):
 def stored_photographs(records, ids, rows):
     """A function of an id -> the JPEG in the records; of a pair the left eye's."""
     row_of = dict(zip(np.asarray(ids).tolist(), np.asarray(rows).tolist(), strict=True))
-    return lambda name: records.encoded(row_of[name], "left" if records.paired else None)
+    return lambda name: records.encoded_image(row_of[name], "left" if records.paired else None)

@@ -108,7 +108,7 @@ def _refuse_folds(run_dir):
 def _judging(run, mode, run_dir):
     """A function of (records, rows, split) -> Predictions."""
     rule, network = run.rule, run.network
-    requested = rule.requested(mode)
+    requested = rule.requested_modes(mode)
     neighbours = read_neighbours(run_dir, requested, network)
 
     def judged(records, rows, split):
@@ -135,9 +135,9 @@ def _check_eyes(network, records):
 
 def _spreads(answers, head):
     """How far apart lies what was averaged."""
-    spreads = {"tta_spread": tta_spread(answers.by_view)} if len(answers.by_view) > 1 else {}
-    if answers.by_member is not None:
-        spreads["ensemble_disagreement"] = ensemble_disagreement(answers.by_member, not head.exclusive)
+    spreads = {"tta_spread": tta_spread(answers.view_probabilities)} if len(answers.view_probabilities) > 1 else {}
+    if answers.member_probabilities is not None:
+        spreads["ensemble_disagreement"] = ensemble_disagreement(answers.member_probabilities, not head.exclusive)
     return spreads
 
 

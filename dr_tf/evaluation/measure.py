@@ -8,7 +8,7 @@ from dr_tf.evaluation.caveats import caveats
 from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, compute_metrics, patients_unknown
 from dr_tf.evaluation.metrics.selective_prediction import referral_curves
 from dr_tf.evaluation.metrics.subgroups import subgroup_metrics, worst_subgroups
-from dr_tf.evaluation.statistics.label_shift import TRANSDUCTIVE, corrected
+from dr_tf.evaluation.statistics.label_shift import TRANSDUCTIVE, correct_label_shift
 from dr_tf.grades import ABSENT
 from dr_tf.inference.decision import ACTIONS
 
@@ -122,7 +122,7 @@ def measure_shifted(
     predictions, *, method, prior, calibration=None, prevalence=None, bootstrap_samples=BOOTSTRAP_SAMPLES, seed=0
 ):
     """The figures after a correction for another mix of classes, marked as what they are."""
-    after, mix = corrected(predictions, method=method, prior=prior, calibration=calibration)
+    after, mix = correct_label_shift(predictions, method=method, prior=prior, calibration=calibration)
     found = compute_metrics(after, prevalence=prevalence, bootstrap_samples=bootstrap_samples, seed=seed)
     about = {"method": method, "transductive": TRANSDUCTIVE, "class_prior": dict(zip(after.classes, mix.tolist(), strict=True))}
     return about | found

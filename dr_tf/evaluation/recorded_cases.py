@@ -3,7 +3,7 @@
 import numpy as np
 
 from dr_tf.data.batches import ordered_batches
-from dr_tf.data.images import Photographs
+from dr_tf.data.images import ImageLoader
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import GRADABLE, low_gradability_reason
 from dr_tf.inference.case import SINGLE
@@ -19,7 +19,7 @@ def names_of(records, rows):
 
 def recorded_batches(records, rows, image_size, batch_size=32):
     """Batches of the photographs of these rows; elements are (images, 0)."""
-    photographs = Photographs(records, image_size=image_size, cache="none")
+    photographs = ImageLoader(records, image_size=image_size, cache="none")
     return ordered_batches(photographs, np.zeros(len(records), np.float32), rows=rows, batch_size=batch_size)
 
 
@@ -38,7 +38,7 @@ def _shown(records, row, eye):
     score = float(of("gradability/score")) if has_score else None
     reason = ""
     if score is not None and score < GRADABLE:
-        reason = low_gradability_reason(records.photograph(row, eye), [float(of(f"gradability/{part}")) for part in _PARTS])
+        reason = low_gradability_reason(records.image(row, eye), [float(of(f"gradability/{part}")) for part in _PARTS])
     return ImageInfo(str(of("image_id")), score, reason, _geometry(of, records.image_size))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.data.images import Photographs
+from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.protocol.calibration_set import calibration_of, learned_from
 from dr_tf.inference.run import load_run
@@ -31,7 +31,7 @@ class CalibrationTest(tf.test.TestCase):
     def test_it_is_the_calibration_split_as_the_network_sees_it(self):
         predictions, fitted = calibration_of(tiny.run_dir(), self.rule, "plain", self.records)
         rows = self.records.rows("calibration")
-        photographs = Photographs(self.records, image_size=64, cache="none")
+        photographs = ImageLoader(self.records, image_size=64, cache="none")
         outputs, _ = self.network(np.stack([photographs.read(row) for row in rows]))
         expected = self.rule.probabilities({"plain": outputs["grade"]})
         self.assertAllClose(predictions.probabilities, expected, atol=1e-5)

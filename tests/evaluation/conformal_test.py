@@ -6,7 +6,13 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.statistics.conformal import WHOLE_SCALE, Conformal, fit_conformal, scores, combine_folds
+from dr_tf.evaluation.statistics.conformal import (
+    ALL_CLASSES,
+    Conformal,
+    conformity_scores,
+    fit_conformal,
+    summarize_folds,
+)
 from tests.evaluation.synthetic_predictions import make_graded
 
 ONE = np.array([[0.1, 0.5, 0.25, 0.1, 0.05]])
@@ -19,10 +25,10 @@ def _held(intervals, truth):
 class ByHandTest(unittest.TestCase):
     def test_scores(self):
         # 1, then 2 (0.25 > 0.1), then 0 or 3: equal, the higher grade first, then 0, then 4.
-        np.testing.assert_allclose(scores(ONE), [[0.85, 0.0, 0.5, 0.75, 0.95]])
+        np.testing.assert_allclose(conformity_scores(ONE), [[0.85, 0.0, 0.5, 0.75, 0.95]])
 
     def test_intervals_grow_with_the_threshold(self):
-        for threshold, expected in ((0.0, [1, 1]), (0.5, [1, 2]), (0.8, [1, 3]), (0.9, [0, 3]), (WHOLE_SCALE, [0, 4])):
+        for threshold, expected in ((0.0, [1, 1]), (0.5, [1, 2]), (0.8, [1, 3]), (0.9, [0, 3]), (ALL_CLASSES, [0, 4])):
             found = Conformal(0.1, False, (threshold,), (0,) * 5).intervals(ONE)
             np.testing.assert_array_equal(found, [expected])
 
@@ -30,16 +36,16 @@ class ByHandTest(unittest.TestCase):
         # 9 patients at alpha 0.1: the 9th of 9; 8 patients: too few, the whole scale.
         p = make_graded(9).probabilities
         truth = make_graded(9, seed=3).truth
-        own = scores(p)[np.arange(9), truth]
+        own = conformity_scores(p)[np.arange(9), truth]
         self.assertEqual(fit_conformal(p, truth, np.arange(9)).thresholds, (own.max(),))
         few = fit_conformal(p[:8], truth[:8], np.arange(8))
-        self.assertEqual(few.thresholds, (WHOLE_SCALE,))
+        self.assertEqual(few.thresholds, (ALL_CLASSES,))
         np.testing.assert_array_equal(few.intervals(ONE), [[0, 4]])
 
     def test_one_score_a_patient(self):
         p, truth = make_graded(100).probabilities, make_graded(100).truth
         found = fit_conformal(p, truth, np.zeros(100))
-        self.assertEqual(found.thresholds, (WHOLE_SCALE,))  # 100 photographs, but one patient
+        self.assertEqual(found.thresholds, (ALL_CLASSES,))  # 100 photographs, but one patient
         self.assertLessEqual(max(found.calibration_patients), 1)
 
     def test_told_survives_json(self):
@@ -50,9 +56,9 @@ class ByHandTest(unittest.TestCase):
 
     def test_of_folds_the_fewest_patients_are_told(self):
         one, other = Conformal(0.1, False, (0.5,), (9, 3)), Conformal(0.1, False, (0.7,), (4, 8))
-        told = combine_folds([one, other])
+        told = summarize_folds([one, other])
         self.assertEqual((told["thresholds"], told["calibration_patients"]), ((0.5, 0.7), (4, 3)))
-        self.assertIsNone(combine_folds([None, one]))
+        self.assertIsNone(summarize_folds([None, one]))
 
     def test_unpromised_nothing_is_guaranteed_and_nothing_else_changes(self):
         p, truth, patients = make_graded(90).probabilities, make_graded(90).truth, np.arange(90)
@@ -63,13 +69,13 @@ class ByHandTest(unittest.TestCase):
             self.assertEqual(any(promised.guaranteed), per_class)
             self.assertFalse(any(plain.guaranteed))
             self.assertEqual(dataclasses.replace(plain, no_guarantee=""), promised)
-        told = combine_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
+        told = summarize_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
         self.assertEqual((told["no_guarantee"], set(told["guaranteed"])), ("nobody knows", {False}))
 
     def test_classes_with_too_few_patients_say_so(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)
         found = fit_conformal(make_graded(100).probabilities, truth, np.arange(100), per_class=True)
-        self.assertEqual(found.needed, 9)
+        self.assertEqual(found.required_patients, 9)
         self.assertEqual(found.calibration_patients, (40, 8, 9, 30, 0))
         self.assertEqual(found.guaranteed, (True, False, True, True, False))
         self.assertEqual(found.thresholds[1], found.thresholds[4])

@@ -101,7 +101,7 @@ class DecisionsTest(unittest.TestCase):
     def test_of_originals_and_of_their_records_field_by_field(self):
         records, run = open_records(folder() / "records", DATASET), load_run(folder() / "run")
         rows = np.arange(len(records))
-        found = score_batches(run.network, run.rule.requested(), recorded_batches(records, rows, SIDE))
+        found = score_batches(run.network, run.rule.requested_modes(), recorded_batches(records, rows, SIDE))
         scored = ScoredRows(rows, found.scores, found.outputs, run.feature_distribution.distance(found.features))
         of_records = decisions_of(run.rule, records, scored)
         paths = [folder() / "drawn/images" / name for name in records.columns["image_id"]]
@@ -134,7 +134,7 @@ class DecisionsTest(unittest.TestCase):
         written = folder() / "run/evaluation" / f"{DATASET.replace('/', '-')}-test"
         predictions = read_predictions(written / "predictions.csv")
         paths = [folder() / "drawn/images" / name for name in predictions.ids]
-        decisions = list(Predictor.of_run(folder() / "run").decisions(paths))
+        decisions = list(Predictor.from_run(folder() / "run").decisions(paths))
         self.assertEqual(predictions.action.tolist(), [d.action for d in decisions])
         self.assertEqual(predictions.gradable.tolist(), [d.gradable for d in decisions])
         self.assertEqual(predictions.reason.tolist(), [d.reason for d in decisions])
@@ -173,7 +173,7 @@ class MetricsTest(unittest.TestCase):
     def test_patients_with_two_eyes_are_drawn_together(self):
         found = compute_metrics(_made(eyes=2), only=NAMES, bootstrap_samples=200)
         for name in NAMES:
-            self.assertIn("patient bootstrap, 200 bootstrap_samples", found[name]["method"])
+            self.assertIn("patient bootstrap, 200 bootstrap samples", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
 

@@ -30,7 +30,7 @@ class EvaluateTest(tf.test.TestCase):
         self.assertIn("15 photographs of unknown patients", self._run("--split", "validation"))
         predictions = read_predictions(self._folder("validation") / "predictions.csv")
         root = tiny.records_root().parent / "photographs"
-        decisions = list(Predictor.of_run(tiny.run_dir()).decisions([root / name for name in predictions.ids]))
+        decisions = list(Predictor.from_run(tiny.run_dir()).decisions([root / name for name in predictions.ids]))
         measured = dict(zip(predictions.ids, predictions.p_positive, strict=True))
         for decision in decisions:
             name = decision.case.removeprefix(f"{root}/")

@@ -66,7 +66,7 @@ class AurocTest(unittest.TestCase):
             np.testing.assert_allclose((areas[0], covariance[0, 0]), (area, variance), rtol=1e-12)
 
     def test_delong_is_refused_for_several_photographs_a_patient(self):
-        with self.assertRaisesRegex(ValueError, "one photograph a patient"):
+        with self.assertRaisesRegex(ValueError, "one image per patient"):
             delong_covariance([0.9, 0.6, 0.4, 0.5, 0.3], [1, 1, 1, 0, 0], list("aabcd"))
 
     def test_interval_names_its_method_and_stays_inside(self):

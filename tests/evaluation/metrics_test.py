@@ -9,8 +9,8 @@ from sklearn import metrics
 
 from dr_tf.evaluation.measure import operating_points
 from dr_tf.evaluation.metrics import confusion
-from dr_tf.evaluation.metrics.compute import compute_metrics, parts
-from dr_tf.evaluation.statistics.bootstrap import Ranking, bootstrap, multiplicities
+from dr_tf.evaluation.metrics.compute import compute_metrics, estimates_and_statistics
+from dr_tf.evaluation.statistics.bootstrap import RankStatistics, bootstrap, draw_weights
 from tests.evaluation.synthetic_predictions import make_graded, make_labelled
 
 # 10 photographs by hand; decisions are classes, probabilities put 0.6 on the decision and 0.1 on each other class.
@@ -109,7 +109,7 @@ class BootstrapTest(unittest.TestCase):
     """The same figures on counts: with weights of 1 they are scikit-learn's, and so they are with any weights."""
 
     def _assert_agrees(self, predictions):
-        points, statistics = parts(predictions, 0.1)
+        points, statistics = estimates_and_statistics(predictions, 0.1)
         ones = np.ones((1, predictions.patient_codes.max() + 1), np.float32)
         values = {name: value[0] for statistic in statistics for name, value in statistic(ones).items()}
         for name, point in ((name, make()) for name, make in points.items()):
@@ -128,9 +128,9 @@ class BootstrapTest(unittest.TestCase):
 
     def test_a_round_is_the_figure_of_the_drawn_photographs(self):
         predictions = make_graded(90, eyes=3)
-        drawn = multiplicities(np.random.default_rng(5), 4, 30)
+        drawn = draw_weights(np.random.default_rng(5), 4, 30)
         self.assertTrue((drawn.sum(axis=1) == 30).all())
-        _, statistics = parts(predictions)
+        _, statistics = estimates_and_statistics(predictions)
         values = {name: value for statistic in statistics for name, value in statistic(drawn).items()}
         for i, weights in enumerate(drawn):
             rows = np.repeat(np.arange(90), weights[predictions.patient_codes].astype(int))
@@ -146,14 +146,14 @@ class BootstrapTest(unittest.TestCase):
             truth = rng.random(200) < 0.3
             scores = np.round(truth + rng.normal(size=200), digits)
             weights = rng.integers(4, size=(3, 200)).astype(np.float32)
-            values = Ranking(scores, truth, codes=np.arange(200), auroc="a", average_precision="p")(weights)
+            values = RankStatistics(scores, truth, codes=np.arange(200), auroc="a", average_precision="p")(weights)
             for i, w in enumerate(weights):
                 self.assertAlmostEqual(values["a"][i], metrics.roc_auc_score(truth, scores, sample_weight=w), places=5)
                 precision = metrics.average_precision_score(truth, scores, sample_weight=w)
                 self.assertAlmostEqual(values["p"][i], precision, places=5)
 
     def test_draws_depend_on_the_seed_alone(self):
-        _, statistics = parts(make_graded(50))
+        _, statistics = estimates_and_statistics(make_graded(50))
         first, second, other = (
             bootstrap(statistics, patients=50, bootstrap_samples=40, seed=s)["mae"] for s in (1, 1, 2)
         )
@@ -162,7 +162,7 @@ class BootstrapTest(unittest.TestCase):
 
     def test_few_patients_with_many_photographs_need_little_memory(self):
         predictions = make_graded(100_000, patients=np.arange(100_000) % 10)
-        _, statistics = parts(predictions)
+        _, statistics = estimates_and_statistics(predictions)
         tracemalloc.start()
         bootstrap(statistics, patients=10, bootstrap_samples=200, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
@@ -175,11 +175,11 @@ class MethodTest(unittest.TestCase):
         found = compute_metrics(make_graded(100), bootstrap_samples=50)
         self.assertEqual(found["accuracy"]["method"], "Wilson")
         self.assertEqual(found["auroc"]["method"], "DeLong")
-        self.assertTrue(found["quadratic_kappa"]["method"].startswith("bootstrap, 50 bootstrap_samples"))
+        self.assertTrue(found["quadratic_kappa"]["method"].startswith("bootstrap, 50 bootstrap samples"))
 
     def test_several_photographs_a_patient(self):
         found = compute_metrics(make_graded(100, eyes=2), bootstrap_samples=50)
-        self.assertTrue(found["accuracy"]["method"].startswith("patient bootstrap, 50 bootstrap_samples"))
+        self.assertTrue(found["accuracy"]["method"].startswith("patient bootstrap, 50 bootstrap samples"))
         self.assertEqual(found["auroc"]["method"], "Obuchowski, by patient")
 
     def test_unknown_patients_are_said_beside_every_interval(self):
@@ -194,7 +194,7 @@ class MethodTest(unittest.TestCase):
             make_graded(60, truth=truth, predicted=truth, truth_positive=truth >= 2), bootstrap_samples=400
         )
         method = found["balanced_accuracy"]["method"]
-        left_out = int(method.split("bootstrap_samples, ")[1].split()[0])
+        left_out = int(method.split("bootstrap samples, ")[1].split()[0])
         self.assertAlmostEqual(left_out / 400, 1 - (1 - np.exp(-1)) ** 2, delta=0.08)  # one of the two is not drawn
         self.assertTrue(method.startswith("none"))  # more than half: no interval
 

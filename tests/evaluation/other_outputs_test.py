@@ -49,7 +49,7 @@ class FiguresTest(unittest.TestCase):
         predictions = dataclasses.replace(make_told(120, eyes=2), other_predicted={"dme": said})
         found = compute_metrics(predictions, only=FIGURES, bootstrap_samples=200)
         for name in FIGURES:
-            self.assertIn("patient bootstrap, 200 bootstrap_samples", found[name]["method"])
+            self.assertIn("patient bootstrap, 200 bootstrap samples", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
         points, statistics = other_output_metrics(predictions, None)

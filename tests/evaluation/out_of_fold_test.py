@@ -35,7 +35,7 @@ class FoldsTest(tf.test.TestCase):
             part.mkdir(parents=True)
             self._decided(part)
             (part / "model.keras").touch()
-            rows = self.records.fold(fold)[1]
+            rows = np.flatnonzero(self.records.columns["fold"] == fold)
             self._answered(part, rows)
 
     def _answered(self, part, rows):
@@ -47,7 +47,7 @@ class FoldsTest(tf.test.TestCase):
     def _decided(self, part, calibrated=False):
         """As of a fold that kept its last epoch, so that nothing was left to calibrate by, or of one that did not."""
         decision = json.loads((tiny.run_dir() / "decision.json").read_text())
-        decision["modes"]["plain"]["report"]["photographs"] = 15 if calibrated else 0
+        decision["modes"]["plain"]["report"]["images"] = 15 if calibrated else 0
         (part / "decision.json").write_text(json.dumps(decision))
 
     def _made(self):
@@ -81,7 +81,7 @@ class FoldsTest(tf.test.TestCase):
         self.assertNotIn("test", self.records.columns["split"][rows])
         for fold in (0, 1):
             mine = self.records.columns["fold"][rows] == fold
-            rule = self._fitted(self.records.fold(1 - fold)[1])
+            rule = self._fitted(np.flatnonzero(self.records.columns["fold"] == 1 - fold))
             self.assertAllClose(
                 predictions.probabilities[mine], rule.probabilities({"plain": self.logits[rows[mine]]}), atol=1e-12
             )
@@ -97,7 +97,7 @@ class FoldsTest(tf.test.TestCase):
         self.assertIn("each fold’s own rule", said)
         predictions = read_predictions(folder / "predictions.csv")
         rule, _ = read_rule(tiny.run_dir() / "decision.json", HEADS)
-        rows = np.concatenate([self.records.fold(fold)[1] for fold in (0, 1)])
+        rows = np.concatenate([np.flatnonzero(self.records.columns["fold"] == fold) for fold in (0, 1)])
         self.assertAllClose(predictions.probabilities, rule.probabilities({"plain": self.logits[rows]}), atol=1e-12)
 
         decision = "not guaranteed: " + UNKNOWN_PATIENTS
@@ -156,7 +156,7 @@ class FoldsTest(tf.test.TestCase):
         self.assertIn("has no finished fold", self._refusal("--split", "folds"))
 
     def test_other_folds_than_the_records_are_refused(self):
-        rows = self.records.fold(0)[1]
+        rows = np.flatnonzero(self.records.columns["fold"] == 0)
         self._answered(self.folder / "run" / "fold-1", rows)
         self.assertIn("its folds are not those that", self._refusal("--split", "folds"))
 

@@ -14,8 +14,8 @@ from dr_tf.evaluation.metrics.selective_prediction import (
     referral_curves,
     tta_spread,
 )
-from dr_tf.evaluation.metrics.subgroups import parts, subgroup_columns, subgroup_metrics, verdicts, worst_subgroups
-from dr_tf.evaluation.statistics.label_shift import bbse_prior, corrected, em_prior
+from dr_tf.evaluation.metrics.subgroups import find_subgroups, subgroup_columns, subgroup_metrics, verdicts, worst_subgroups
+from dr_tf.evaluation.statistics.label_shift import bbse_prior, correct_label_shift, em_prior
 from tests.evaluation.synthetic_predictions import SHARES, make_graded, make_labelled
 
 
@@ -82,7 +82,7 @@ class SlicesTest(unittest.TestCase):
             rng = np.random.default_rng(seed)
             subgroups = {str(i): rng.choice(list("abc"), 300) for i in range(3)}
             predictions = make_graded(300, seed=seed, subgroups=subgroups)
-            found = verdicts(predictions, list(parts(predictions)), bootstrap_samples=200)
+            found = verdicts(predictions, list(find_subgroups(predictions)), bootstrap_samples=200)
             lower += any(verdict["verdict"] == "lower" for verdict in found.values())
         self.assertLessEqual(lower, 5)  # 1 of 40 expected: 5 % two-sided over all verdicts together
 
@@ -168,7 +168,7 @@ class LabelShiftTest(unittest.TestCase):
         truth, p = self.target
         n = len(truth)
         before = make_graded(n, truth=truth, probabilities=p, predicted=p.argmax(axis=1))
-        after, mix = corrected(before, method="em", prior=self.prior)
+        after, mix = correct_label_shift(before, method="em", prior=self.prior)
         self.assertGreater((after.predicted == truth).mean(), (before.predicted == truth).mean() + 0.01)
         np.testing.assert_allclose(after.p_positive, after.probabilities[:, 2:].sum(axis=1))
         np.testing.assert_array_equal(after.refer, after.p_positive >= 0.4)
@@ -182,18 +182,18 @@ class LabelShiftTest(unittest.TestCase):
         before = make_graded(
             n, truth=truth, probabilities=p, predicted=p.argmax(axis=1), action=action, gradable=gradable
         )
-        after, _ = corrected(before, method="em", prior=self.prior)
+        after, _ = correct_label_shift(before, method="em", prior=self.prior)
         np.testing.assert_array_equal(after.action == "retake", ~gradable)
         np.testing.assert_array_equal(after.action == "refer", gradable & after.refer)
         self.assertTrue((after.action != before.action).any())
 
     def test_refusals(self):
         with self.assertRaisesRegex(UserError, "known: em, bbse"):
-            corrected(make_graded(9), method="x", prior=self.prior)
+            correct_label_shift(make_graded(9), method="x", prior=self.prior)
         with self.assertRaisesRegex(UserError, "calibration"):
-            corrected(make_graded(9), method="bbse", prior=self.prior)
+            correct_label_shift(make_graded(9), method="bbse", prior=self.prior)
         with self.assertRaisesRegex(UserError, "labels"):
-            corrected(make_labelled(9), method="em", prior=np.ones(8) / 8)
+            correct_label_shift(make_labelled(9), method="em", prior=np.ones(8) / 8)
 
 
 class CompareTest(unittest.TestCase):
@@ -213,7 +213,7 @@ class CompareTest(unittest.TestCase):
         self.assertLess(accuracy["high"], 0)
         self.assertLess(found["metrics"]["auroc"]["value"], 0)
         self.assertEqual(found["metrics"]["auroc"]["method"], "DeLong, paired")
-        self.assertIn("paired bootstrap, 300 bootstrap_samples", accuracy["method"])
+        self.assertIn("paired bootstrap, 300 bootstrap samples", accuracy["method"])
         # Paired is narrower than two separate intervals would be.
         self.assertLess(accuracy["high"] - accuracy["low"], 2 * 1.96 * np.sqrt(0.25 / 400))
 

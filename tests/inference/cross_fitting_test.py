@@ -2,7 +2,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.inference.cross_fitting import cross_fitted, expected_calibration_error, patient_folds
+from dr_tf.inference.cross_fitting import cross_fitted, patient_folds
 
 
 class FoldsTest(unittest.TestCase):
@@ -32,17 +32,6 @@ class CrossFittedTest(unittest.TestCase):
     def test_one_patient_is_refused(self):
         with self.assertRaisesRegex(ValueError, "two patients"):
             cross_fitted(np.sum, np.add, np.zeros(3), np.ones(3))
-
-
-class ErrorTest(unittest.TestCase):
-    def test_by_hand(self):
-        # Bins of one tenth: {0.12, 0.18} with outcomes 0, 1 and {0.95} with 0; gaps 0.7 and 0.95 of 3 photographs.
-        found = expected_calibration_error([0.12, 0.18, 0.95], [0, 1, 0], bins=10)
-        self.assertAlmostEqual(found, (0.7 + 0.95) / 3)
-
-    def test_certain_and_right_is_no_error(self):
-        self.assertEqual(expected_calibration_error([0.0, 1.0, 1.0], [0, 1, 1]), 0)
-        self.assertIsNone(expected_calibration_error([], []))
 
 
 if __name__ == "__main__":

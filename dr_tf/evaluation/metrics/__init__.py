@@ -1,0 +1,1 @@
+"""Metrics of `Predictions`: for the decision to refer, the classes, several labels, other outputs and subgroups."""

@@ -1,65 +1,72 @@
-"""How far stated probabilities are from what happens: expected calibration error, in bins of equal width.
+"""Calibration error of Predictions: of one outcome, of the most probable class, and averaged over classes.
 
-ECE = sum over bins of |sum of (outcome - probability)| / n (Naeini et al., AAAI 2015). `ece` looks at the probability of
-the likeliest class (Guo et al., ICML 2017), classwise ECE at every class by itself, averaged (Kull et al., NeurIPS 2019).
+`ece` of a multi-class prediction is of the probability of the most probable class (Guo et al., ICML 2017). Classwise ECE is
+the mean of every class's own (Kull et al., NeurIPS 2019). Functions on per-image gaps serve the bootstrap.
 """
 
 import numpy as np
 
-BINS = 15
-KIND = f"{BINS} bins of equal width"
+from dr_tf.inference.calibration_error import BINS, bin_numbers, expected_calibration_error
+
+NOTE = f"{BINS} bins of equal width"
 
 
-def bin_of(probabilities):
-    return np.clip((probabilities * BINS).astype(int), 0, BINS - 1)
+def ece(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
+    """Compute the expected calibration error; NaN where there are no predictions."""
+    error = expected_calibration_error(probabilities, outcomes)
+    return np.nan if error is None else error
 
 
-def gaps(probabilities, outcomes):
-    """[n, bins]: each row's outcome minus probability, in its bin."""
+def gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """Compute each image's outcome minus probability, in the column of its bin [n, bins]."""
     columns = np.zeros((len(probabilities), BINS))
-    columns[np.arange(len(probabilities)), bin_of(probabilities)] = outcomes - probabilities
+    columns[np.arange(len(probabilities)), bin_numbers(probabilities)] = outcomes - probabilities
     return columns
 
 
-def from_sums(sums, n):
-    """ECE from the gaps summed over rows [..., bins]."""
+def ece_from_gaps(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Compute the ECE from gaps summed over n images [..., bins]."""
     return np.abs(sums).sum(axis=-1) / n
 
 
-def ece(probabilities, outcomes):
-    return float(from_sums(gaps(probabilities, outcomes).sum(axis=0), len(outcomes)))
-
-
-def top_label(probabilities, truth):
-    """The likeliest class's probability, and whether it was the true one."""
+def top_label(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of the most probable class [n], and whether it is the true class [n]."""
     return probabilities.max(axis=1), (probabilities.argmax(axis=1) == truth).astype(float)
 
 
-def classwise_gaps(probabilities, outcomes):
-    """[n, classes * bins] of probabilities and 0/1 outcomes [n, classes]."""
-    each = [gaps(p, y) for p, y in zip(probabilities.T, outcomes.T, strict=True)]
-    return np.concatenate(each, axis=1)
+def classwise_gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """Compute the gaps of every class [n, classes * bins], of probabilities and 0/1 outcomes [n, classes]."""
+    return np.concatenate([gaps(p, y) for p, y in zip(probabilities.T, outcomes.T, strict=True)], axis=1)
 
 
-def classwise_ece(probabilities, outcomes):
+def classwise_ece(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
+    """Compute the mean over classes of the ECE of each, of probabilities and 0/1 outcomes [n, classes]."""
     return float(np.mean([ece(p, y) for p, y in zip(probabilities.T, outcomes.T, strict=True)]))
 
 
-def reliability(probabilities, outcomes):
-    """For each bin with rows in it: mean probability, share of outcomes, rows."""
-    bins = bin_of(probabilities)
+def reliability(probabilities: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute a reliability diagram: the mean probability, the observed share and the count of each non-empty bin."""
+    bins = bin_numbers(probabilities)
     n = np.bincount(bins, minlength=BINS)
     used = n > 0
-    stated, happened = (np.bincount(bins, values, minlength=BINS)[used] for values in (probabilities, outcomes))
-    return stated / n[used], happened / n[used], n[used]
+    predicted, observed = (np.bincount(bins, values, minlength=BINS)[used] for values in (probabilities, outcomes))
+    return predicted / n[used], observed / n[used], n[used]
 
 
-def debiased_interval(value, bootstrap_samples):
-    """Percentiles of bootstrapped ECEs without the noise that the bins add, and never below `value` at the upper end.
+def debiased_interval(value: float, bootstrap_values: np.ndarray) -> tuple[float, float]:
+    """Compute a confidence interval of an ECE from its bootstrap distribution, corrected for the noise in the bins.
 
-    Noise in a bin counts as error whatever its sign: once in the ECE itself, once more in each round. Its square is the
-    excess of the bootstrap_samples' mean square over the value's. Plain percentiles covered a true ECE of 0 never.
+    Noise in a bin counts as error whatever its sign: once in the ECE itself, and once more in each bootstrap sample. Its
+    square is estimated as the excess of the samples' mean square over the squared value. Uncorrected percentiles never
+    covered a true ECE of 0. The upper end is never below `value`.
+
+    Args:
+        value: the ECE of the predictions.
+        bootstrap_values: [bootstrap samples], the ECE of each.
+
+    Returns:
+        (low, high) of the 95 % interval.
     """
-    noise = max(0.0, float(np.mean(bootstrap_samples**2)) - value**2)
-    low, high = (np.sqrt(max(0.0, q**2 - 2 * noise)) for q in np.quantile(bootstrap_samples, (0.025, 0.975)))
+    noise = max(0.0, float(np.mean(bootstrap_values**2)) - value**2)
+    low, high = (np.sqrt(max(0.0, q**2 - 2 * noise)) for q in np.quantile(bootstrap_values, (0.025, 0.975)))
     return float(min(low, value)), float(max(high, value))

@@ -1,77 +1,94 @@
-"""Figures of confusion matrices [..., truth, decided], of which there may be thousands (one a bootstrap round).
+"""Metrics of confusion matrices [..., true class, predicted class], of many matrices at once.
 
-scikit-learn gives the figures that are reported; these are the same on counts, 2,000 bootstrap_samples at a time. A figure is not
-a number where a class that it needs is empty.
+The reported values are scikit-learn's. These functions compute the same metrics from counts for all bootstrap samples at
+once. A metric is NaN where a class that it needs is empty.
 """
 
 import numpy as np
 
 
-def one_hot(truth, decided, classes):
-    """[n, classes * classes]: which cell of the confusion matrix a row falls into. Nowhere where it has no truth."""
+def one_hot(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return each image's cell of the confusion matrix as a one-hot row [n, classes * classes].
+
+    Args:
+        truth: [n], the true class; the row is zero where it is negative (unknown).
+        predicted: [n], the predicted class.
+        classes: number of classes.
+    """
     cells = np.zeros((len(truth), classes * classes))
     rows = np.flatnonzero(truth >= 0)
-    cells[rows, truth[rows] * classes + decided[rows]] = 1
+    cells[rows, truth[rows] * classes + predicted[rows]] = 1
     return cells
 
 
-def _ratio(above, below):
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
+        return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
 
 
-def _hits(matrix):
+def _diagonal(matrix: np.ndarray) -> np.ndarray:
     return np.einsum("...ii->...i", matrix)
 
 
-def _total(matrix):
+def _total(matrix: np.ndarray) -> np.ndarray:
     return matrix.sum(axis=(-2, -1))
 
 
-def _distances(matrix):
+def _distances(matrix: np.ndarray) -> np.ndarray:
     classes = np.arange(matrix.shape[-1])
     return np.abs(classes[:, None] - classes)
 
 
-def accuracy(matrix):
-    return _ratio(_hits(matrix).sum(axis=-1), _total(matrix))
+def accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Compute the accuracy [...]."""
+    return _ratio(_diagonal(matrix).sum(axis=-1), _total(matrix))
 
 
-def recall(matrix):
-    return _ratio(_hits(matrix), matrix.sum(axis=-1))
+def recall(matrix: np.ndarray) -> np.ndarray:
+    """Compute the recall of each class [..., classes]."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-1))
 
 
-def precision(matrix):
-    return _ratio(_hits(matrix), matrix.sum(axis=-2))
+def precision(matrix: np.ndarray) -> np.ndarray:
+    """Compute the precision of each class [..., classes]."""
+    return _ratio(_diagonal(matrix), matrix.sum(axis=-2))
 
 
-def f1(matrix):
-    """2 TP / (2 TP + FP + FN), for each class."""
-    return _ratio(2 * _hits(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
+def f1(matrix: np.ndarray) -> np.ndarray:
+    """Compute F1 of each class [..., classes]: 2 TP / (2 TP + FP + FN)."""
+    return _ratio(2 * _diagonal(matrix), matrix.sum(axis=-1) + matrix.sum(axis=-2))
 
 
-def f1_weighted(matrix):
+def f1_weighted(matrix: np.ndarray) -> np.ndarray:
+    """Compute the mean F1 of the classes, weighted by their true count [...]."""
     support = matrix.sum(axis=-1)
     return _ratio((np.where(support > 0, f1(matrix), 0) * support).sum(axis=-1), _total(matrix))
 
 
-def quadratic_kappa(matrix):
-    """1 - observed / expected disagreement, a disagreement weighing the square of its distance (Cohen 1968)."""
+def quadratic_kappa(matrix: np.ndarray) -> np.ndarray:
+    """Compute Cohen's quadratic weighted kappa [...].
+
+    1 - observed / expected disagreement, each disagreement weighted by the square of its distance (Cohen 1968).
+    """
     weights = _distances(matrix) ** 2
     chance = matrix.sum(axis=-1)[..., :, None] * matrix.sum(axis=-2)[..., None, :]
     return 1 - _ratio((weights * matrix).sum(axis=(-2, -1)) * _total(matrix), (weights * chance).sum(axis=(-2, -1)))
 
 
-def mae(matrix):
+def mae(matrix: np.ndarray) -> np.ndarray:
+    """Compute the mean absolute error of the class number [...]."""
     return _ratio((_distances(matrix) * matrix).sum(axis=(-2, -1)), _total(matrix))
 
 
-def off_by_one(matrix):
+def off_by_one(matrix: np.ndarray) -> np.ndarray:
+    """Compute the share of images whose predicted class is at most one away from the true class [...]."""
     return _ratio(((_distances(matrix) <= 1) * matrix).sum(axis=(-2, -1)), _total(matrix))
 
 
-def at_prevalence(sensitivity, specificity, prevalence):
-    """(PPV, NPV) where `prevalence` of the screened have the disease, by Bayes' theorem."""
-    found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
-    cleared, alarmed = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
-    return _ratio(found, found + alarmed), _ratio(cleared, cleared + missed)
+def at_prevalence(
+    sensitivity: np.ndarray | float, specificity: np.ndarray | float, prevalence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute (PPV, NPV) at a prevalence of the disease by Bayes' theorem."""
+    true_positive, false_negative = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    true_negative, false_positive = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    return _ratio(true_positive, true_positive + false_positive), _ratio(true_negative, true_negative + false_negative)

@@ -1,59 +1,65 @@
-"""Metrics of the action as it is deployed: with the gate, which asks for some photographs to be taken again.
+"""Metrics of the action as it is deployed, with the gate, which rejects some images and asks to retake them.
 
-Whoever is asked back is not cleared: counted as referred, sensitivity and specificity are those of a clinic that refers
-whomever it cannot photograph well. Left out, they are those of the photographs that are decided on.
+A rejected image is not cleared. The "deployed" metrics count it as referred: they are those of a clinic that refers whomever
+it cannot photograph well. The "gradable" metrics leave it out: they are those of the images that are decided on.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from dr_tf.evaluation.metrics import confusion
-from dr_tf.evaluation.metrics.estimate import proportion
-from dr_tf.evaluation.statistics.bootstrap import Sums
+from dr_tf.evaluation.metrics.estimate import LazyEstimates, MetricFamily, proportion
+from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.statistics.bootstrap import SumStatistics
 
 
-def deployed_metrics(predictions, prevalence):
-    """(name -> function that makes its Estimate, statistics for the bootstrap)."""
+def deployed_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
+    """Return the estimates and bootstrap statistics of the action; none where predictions were made without the gate."""
     del prevalence
     if predictions.action is None or not predictions.known_positive.any():
         return {}, []
     rows, patients = predictions.known_positive, int(predictions.patient_codes.max()) + 1
     p, codes = predictions.take(rows), predictions.patient_codes[rows]
     truth, cleared, retaken = p.truth_positive == 1, p.action == "clear", p.action == "retake"
-    points = {
-        **_points("deployed", truth, ~cleared, np.ones(len(p), bool), p.patients),
-        **_points("gradable", truth, p.action == "refer", ~retaken, p.patients),
+    estimates = {
+        **_rates("deployed", truth, ~cleared, np.ones(len(p), bool), p.patients),
+        **_rates("gradable", truth, p.action == "refer", ~retaken, p.patients),
         "retake_rate": partial(proportion, retaken, p.patients),
     }
-    drawn = {"codes": codes, "patients": patients}
-    return points, [_sums(truth, ~cleared, ~retaken, p.action == "refer", drawn)]
+    return estimates, [_sum_statistics(truth, ~cleared, ~retaken, p.action == "refer", codes=codes, patients=patients)]
 
 
-def _points(suffix, truth, refer, among, patients):
-    positive, negative = truth & among, ~truth & among
+def _rates(
+    suffix: str, truth: np.ndarray, refer: np.ndarray, included: np.ndarray, patients: np.ndarray
+) -> LazyEstimates:
+    positive, negative = truth & included, ~truth & included
     return {
         f"sensitivity_{suffix}": partial(proportion, refer[positive], patients[positive]),
         f"specificity_{suffix}": partial(proportion, ~refer[negative], patients[negative]),
     }
 
 
-def _sums(truth, safe, judged, refer, drawn):
+def _sum_statistics(
+    truth: np.ndarray, not_cleared: np.ndarray, gradable: np.ndarray, refer: np.ndarray, **patients: Any
+) -> SumStatistics:
     truth = truth.astype(int)
     columns = {
-        "deployed": confusion.one_hot(truth, safe.astype(int), 2),
-        "gradable": confusion.one_hot(truth, refer.astype(int), 2) * judged[:, None],
-        "retaken": (~judged)[:, None].astype(float),
+        "deployed": confusion.one_hot(truth, not_cleared.astype(int), 2),
+        "gradable": confusion.one_hot(truth, refer.astype(int), 2) * gradable[:, None],
+        "retaken": (~gradable)[:, None].astype(float),
         "n": np.ones((len(truth), 1)),
     }
 
-    def of(name, which):
-        return lambda sums: confusion.recall(sums[name].reshape(-1, 2, 2))[:, which]
+    def recall(column: str, label: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        return lambda sums: confusion.recall(sums[column].reshape(-1, 2, 2))[:, label]
 
-    figures = {
-        f"{what}_{name}": of(name, which)
-        for name in ("deployed", "gradable")
-        for what, which in (("sensitivity", 1), ("specificity", 0))
+    metrics = {
+        f"{rate}_{column}": recall(column, label)
+        for column in ("deployed", "gradable")
+        for rate, label in (("sensitivity", 1), ("specificity", 0))
     }
-    figures["retake_rate"] = lambda sums: sums["retaken"][:, 0] / sums["n"][:, 0]
-    return Sums(columns, figures, **drawn)
+    metrics["retake_rate"] = lambda sums: sums["retaken"][:, 0] / sums["n"][:, 0]
+    return SumStatistics(columns, metrics, **patients)

@@ -1,148 +1,164 @@
-"""Figures of one class a photograph: agreement, each class by itself, probabilities."""
+"""Metrics of one class per image: agreement, each class by itself, probabilities and prediction intervals."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from dr_tf.evaluation.metrics import calibration_error as calibration
 from dr_tf.evaluation.metrics import confusion
-from dr_tf.evaluation.metrics.estimate import Estimate, proportion, score
+from dr_tf.evaluation.metrics.estimate import Estimate, LazyEstimates, MetricFamily, proportion, score
 from dr_tf.evaluation.metrics.per_class import class_rankings, per_class_metrics
-from dr_tf.evaluation.statistics.bootstrap import Sums
+from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.statistics.bootstrap import SumStatistics
 
 
-def multiclass_metrics(predictions, prevalence):
-    """(name -> function that makes its Estimate, statistics for the bootstrap) over the photographs whose class is known."""
-    del prevalence  # speaks of the positive definition only
+def multiclass_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
+    """Return the estimates and bootstrap statistics over images whose class is known; none for several labels."""
+    del prevalence  # concerns the decision to refer only
     if predictions.multi_label or not predictions.labelled.any():
         return {}, []
     rows, patients = predictions.labelled, int(predictions.patient_codes.max()) + 1
-    drawn = {"codes": predictions.patient_codes[rows], "patients": patients}
-    known = predictions.take(rows)
+    codes, known = predictions.patient_codes[rows], predictions.take(rows)
+    by_patient = {"codes": codes, "patients": patients}
     outcomes = _one_hot(known, known.truth)
-    points = _agreement(known) | per_class_metrics(known, outcomes, _one_hot(known, known.predicted))
-    points |= _probabilistic(known) | _intervals(known)
-    rankings = class_rankings(known, outcomes, drawn["codes"])
-    held = [_held(known, drawn)] if known.prediction_intervals is not None else []
-    return points, [_counts(known, drawn), _errors(known, drawn), *held, *rankings]
+    estimates = _agreement(known) | per_class_metrics(known, outcomes, _one_hot(known, known.predicted))
+    estimates |= _probabilistic(known) | _coverage(known)
+    coverage = [] if known.prediction_intervals is None else [_coverage_statistics(known, by_patient)]
+    rankings = class_rankings(known, outcomes, codes)
+    return estimates, [
+        _confusion_statistics(known, by_patient),
+        _error_statistics(known, by_patient),
+        *coverage,
+        *rankings,
+    ]
 
 
-def _agreement(p):
+def _agreement(p: Predictions) -> LazyEstimates:
     from sklearn import metrics
 
-    agree = partial(partial, score)
-    points = {
+    agreement = partial(partial, score)
+    estimates = {
         "accuracy": partial(proportion, p.truth == p.predicted, p.patients),
-        "balanced_accuracy": agree(metrics.balanced_accuracy_score, p.truth, p.predicted),
-        "quadratic_kappa": agree(
+        "balanced_accuracy": agreement(metrics.balanced_accuracy_score, p.truth, p.predicted),
+        "quadratic_kappa": agreement(
             metrics.cohen_kappa_score, p.truth, p.predicted, labels=range(len(p.classes)), weights="quadratic"
         ),
-        "mae": agree(metrics.mean_absolute_error, p.truth, p.predicted),
-        "f1_macro": agree(metrics.f1_score, p.truth, p.predicted, average="macro"),
-        "f1_weighted": agree(metrics.f1_score, p.truth, p.predicted, average="weighted"),
+        "mae": agreement(metrics.mean_absolute_error, p.truth, p.predicted),
+        "f1_macro": agreement(metrics.f1_score, p.truth, p.predicted, average="macro"),
+        "f1_weighted": agreement(metrics.f1_score, p.truth, p.predicted, average="weighted"),
     }
     if len(p.classes) > 2:
-        points["off_by_one"] = partial(proportion, np.abs(p.truth - p.predicted) <= 1, p.patients)
-    return points
+        estimates["off_by_one"] = partial(proportion, np.abs(p.truth - p.predicted) <= 1, p.patients)
+    return estimates
 
 
-def _probabilistic(p):
+def _probabilistic(p: Predictions) -> LazyEstimates:
     from sklearn.metrics import brier_score_loss, log_loss
 
-    points, labels = {}, range(len(p.classes))
-    for suffix, probabilities in _stated(p).items():
-        arrays = p.truth, _whole(probabilities)
-        points[f"brier{suffix}"] = partial(
+    estimates, labels = {}, range(len(p.classes))
+    for suffix, probabilities in _by_suffix(p).items():
+        arrays = p.truth, _normalized(probabilities)
+        estimates[f"brier{suffix}"] = partial(
             score, brier_score_loss, *arrays, labels=labels, scale_by_half=False, note="summed over classes, 0 to 2"
         )
-        points[f"nll{suffix}"] = partial(score, log_loss, *arrays, labels=labels, note="nats")
-        points[f"ece{suffix}"] = partial(_ece, probabilities, p.truth)
-    return points | {"classwise_ece": partial(_classwise_ece, p)}
+        estimates[f"nll{suffix}"] = partial(score, log_loss, *arrays, labels=labels, note="nats")
+        estimates[f"ece{suffix}"] = partial(_ece, probabilities, p.truth)
+    return estimates | {"classwise_ece": partial(_classwise_ece, p)}
 
 
-def _stated(p):
+def _by_suffix(p: Predictions) -> dict[str, np.ndarray]:
+    """Return {suffix of a metric's name: the probabilities that it is of}."""
     both = {"": p.probabilities, "_uncalibrated": p.uncalibrated}
     return {suffix: probabilities for suffix, probabilities in both.items() if probabilities is not None}
 
 
-def _whole(probabilities):
+def _normalized(probabilities: np.ndarray) -> np.ndarray:
     """Single precision sums to 1 only nearly."""
     return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
-def _ece(probabilities, truth):
+def _ece(probabilities: np.ndarray, truth: np.ndarray) -> Estimate:
     value = calibration.ece(*calibration.top_label(probabilities, truth))
-    return Estimate(value, len(truth), calibration_error=True, note=f"likeliest class, {calibration.KIND}")
+    return Estimate(value, len(truth), calibration_error=True, note=f"most probable class, {calibration.NOTE}")
 
 
-def _classwise_ece(p):
+def _classwise_ece(p: Predictions) -> Estimate:
     value = calibration.classwise_ece(p.probabilities, _one_hot(p, p.truth))
-    return Estimate(value, len(p), calibration_error=True, note=calibration.KIND)
+    return Estimate(value, len(p), calibration_error=True, note=calibration.NOTE)
 
 
-def _intervals(p):
+def _coverage(p: Predictions) -> LazyEstimates:
     if p.prediction_intervals is None:
         return {}
     low, high = p.prediction_intervals.T
     width = Estimate(float((high - low + 1).mean()), len(p))
-    held = (low <= p.truth) & (p.truth <= high)
-    points = {"interval_coverage": partial(proportion, held, p.patients), "interval_width": lambda: width}
+    covered = (low <= p.truth) & (p.truth <= high)
+    estimates: LazyEstimates = {
+        "interval_coverage": partial(proportion, covered, p.patients),
+        "interval_width": lambda: width,
+    }
     for i, name in enumerate(p.classes):
         rows = p.truth == i
-        points[f"interval_coverage/{name}"] = partial(proportion, held[rows], p.patients[rows])
-    return points
+        estimates[f"interval_coverage/{name}"] = partial(proportion, covered[rows], p.patients[rows])
+    return estimates
 
 
-def _one_hot(p, numbers):
+def _one_hot(p: Predictions, numbers: np.ndarray) -> np.ndarray:
     return (numbers[:, None] == np.arange(len(p.classes))).astype(float)
 
 
-def _counts(p, drawn):
-    """All that follows from the confusion matrix; macro means over the classes seen or decided at all."""
+def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
+    """Bootstrap all metrics of the confusion matrix; macro means are over the classes with any example or prediction."""
     k = len(p.classes)
-    seen = np.isin(np.arange(k), p.truth)
-    used = seen | np.isin(np.arange(k), p.predicted)
+    present = np.isin(np.arange(k), p.truth)
+    used = present | np.isin(np.arange(k), p.predicted)
 
-    def of(figure):
-        return lambda sums: figure(sums["cells"].reshape(-1, k, k))
+    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        return lambda sums: metric(sums["cells"].reshape(-1, k, k))
 
-    figures = {name: of(getattr(confusion, name)) for name in ("accuracy", "quadratic_kappa", "mae", "off_by_one")}
-    figures["balanced_accuracy"] = of(lambda matrix: confusion.recall(matrix)[:, seen].mean(axis=1))
-    figures["f1_macro"] = of(lambda matrix: confusion.f1(matrix)[:, used].mean(axis=1))
-    figures["f1_weighted"] = of(confusion.f1_weighted)
+    metrics = {
+        name: of_matrix(getattr(confusion, name)) for name in ("accuracy", "quadratic_kappa", "mae", "off_by_one")
+    }
+    metrics["balanced_accuracy"] = of_matrix(lambda matrix: confusion.recall(matrix)[:, present].mean(axis=1))
+    metrics["f1_macro"] = of_matrix(lambda matrix: confusion.f1(matrix)[:, used].mean(axis=1))
+    metrics["f1_weighted"] = of_matrix(confusion.f1_weighted)
     for i, name in enumerate(p.classes):
         for kind in ("recall", "precision", "f1"):
-            figure = getattr(confusion, kind)
-            figures[f"{kind}/{name}"] = of(lambda matrix, i=i, figure=figure: figure(matrix)[:, i])
-    return Sums({"cells": confusion.one_hot(p.truth, p.predicted, k)}, figures, **drawn)
+            metric = getattr(confusion, kind)
+            metrics[f"{kind}/{name}"] = of_matrix(lambda matrix, i=i, metric=metric: metric(matrix)[:, i])
+    return SumStatistics({"cells": confusion.one_hot(p.truth, p.predicted, k)}, metrics, **by_patient)
 
 
-def _errors(p, drawn):
-    """All that is a mean over photographs, or of gaps in bins."""
+def _error_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
+    """Bootstrap all metrics that are means over images, or made of the gaps in bins."""
     outcomes, n, k = _one_hot(p, p.truth), np.ones((len(p), 1)), len(p.classes)
     columns = {"n": n, "classwise_ece": calibration.classwise_gaps(p.probabilities, outcomes)}
-    figures = {"classwise_ece": lambda sums: calibration.from_sums(sums["classwise_ece"], sums["n"][:, 0]) / k}
-    for suffix, probabilities in _stated(p).items():
-        whole = _whole(probabilities)
-        columns[f"brier{suffix}"] = ((whole - outcomes) ** 2).sum(axis=1, keepdims=True)
-        columns[f"nll{suffix}"] = -np.log(np.maximum((whole * outcomes).sum(axis=1, keepdims=True), 2**-52))
+    metrics = {
+        "classwise_ece": lambda sums: calibration.ece_from_gaps(sums["classwise_ece"], sums["n"][:, 0]) / k,
+    }
+    for suffix, probabilities in _by_suffix(p).items():
+        normalized = _normalized(probabilities)
+        columns[f"brier{suffix}"] = ((normalized - outcomes) ** 2).sum(axis=1, keepdims=True)
+        columns[f"nll{suffix}"] = -np.log(np.maximum((normalized * outcomes).sum(axis=1, keepdims=True), 2**-52))
         columns[f"ece{suffix}"] = calibration.gaps(*calibration.top_label(probabilities, p.truth))
-    for name in columns.keys() - {"n", "classwise_ece"}:  # of one column, the sum of absolutes is the sum
-        figures[name] = lambda sums, name=name: calibration.from_sums(sums[name], sums["n"][:, 0])
-    return Sums(columns, figures, **drawn)
+    for name in columns.keys() - {"n", "classwise_ece"}:  # of one column, the absolute sum is the sum
+        metrics[name] = lambda sums, name=name: calibration.ece_from_gaps(sums[name], sums["n"][:, 0])
+    return SumStatistics(columns, metrics, **by_patient)
 
 
-def _held(p, drawn):
+def _coverage_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
     low, high = p.prediction_intervals.T
     outcomes = _one_hot(p, p.truth)
-    held = ((low <= p.truth) & (p.truth <= high))[:, None] * outcomes
-    columns = {"held": held, "among": outcomes, "width": (high - low + 1.0)[:, None]}
+    covered = ((low <= p.truth) & (p.truth <= high))[:, None] * outcomes
+    columns = {"covered": covered, "in_class": outcomes, "width": (high - low + 1.0)[:, None]}
 
-    def each(sums):
+    def by_class(sums: dict[str, np.ndarray]) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return sums["held"] / sums["among"]
+            return sums["covered"] / sums["in_class"]
 
-    figures = {f"interval_coverage/{name}": lambda s, i=i: each(s)[:, i] for i, name in enumerate(p.classes)}
-    figures["interval_coverage"] = lambda s: s["held"].sum(axis=1) / s["among"].sum(axis=1)
-    figures["interval_width"] = lambda s: s["width"][:, 0] / s["among"].sum(axis=1)
-    return Sums(columns, figures, **drawn)
+    metrics = {f"interval_coverage/{name}": lambda s, i=i: by_class(s)[:, i] for i, name in enumerate(p.classes)}
+    metrics["interval_coverage"] = lambda s: s["covered"].sum(axis=1) / s["in_class"].sum(axis=1)
+    metrics["interval_width"] = lambda s: s["width"][:, 0] / s["in_class"].sum(axis=1)
+    return SumStatistics(columns, metrics, **by_patient)

@@ -20,7 +20,7 @@ def calibration_of(run_dir, rule, mode, own):
     rows, names = scored.rows, own.columns["patient_id" if own.paired else "image_id"]
     if len(rows) and (rows.max() >= len(names) or (names[rows] != more["names"]).any()):
         raise UserError(f"{own.name} is not what {run_dir} was trained on: its calibration photographs are others")
-    if not len(rows) or mode not in rule.modes or not set(rule.asked(mode).modes) <= set(scored.scores):
+    if not len(rows) or mode not in rule.modes or not set(rule.requested_modes(mode).modes) <= set(scored.scores):
         return None, more["fitted"]
     return predict(rule, own, scored, split="calibration", mode=mode, gated=False), more["fitted"]
 

@@ -59,7 +59,7 @@ def _unlike(made, preparation):
 
 def _check(records, preparation):
     """The Preparation that the records had."""
-    made = Preparation.of_records(records.name, preparation.image_size)
+    made = Preparation.from_records_name(records.name, preparation.image_size)
     if made.enhancement != preparation.enhancement:
         raise UserError(
             f"{records.name} holds photographs enhanced by {made.enhancement!r}, the run learned from "

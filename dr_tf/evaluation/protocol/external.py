@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.cross_set_copies import audited
-from dr_tf.data.joined_records import name_in
+from dr_tf.data.cross_set_copies import read_audit
+from dr_tf.data.joined_records import joined_name
 from dr_tf.data.records import JOIN, open_records
 from dr_tf.evaluation.evaluation_folder import folder_of
 from dr_tf.inference.modes import PLAIN
@@ -42,7 +42,7 @@ def shared_photographs(run_dir, own, records, audit):
     path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{both}.csv"
     known = {part.name for part in own.parts}
     new = [part for part in records.parts if part.name not in known]
-    pairs = audited([part.directory for part in (*own.parts, *new)], path, audit) if new else []
+    pairs = read_audit([part.directory for part in (*own.parts, *new)], path, audit) if new else []
     return _own_fitted(known, records) | _fitted_on(pairs, {_folder(part): part for part in new}, records)
 
 
@@ -53,7 +53,7 @@ def _folder(part):
 def _own_fitted(known, records):
     """Where some of these sets are among several that the run was fitted on: of them only test was not."""
     columns, found = records.columns, {}
-    for part, first in records.placed():
+    for part, first in records.parts_with_first_row():
         if part.name in known:
             fitted = first + np.flatnonzero(part.columns["split"] != "test")
             names = [columns[f"{eye}/image_id" if eye else "image_id"][fitted].tolist() for eye in records.eyes]
@@ -68,7 +68,7 @@ def _fitted_on(pairs, new, records):
         mine, other = ("b", "a") if pair["set_a"] in new else ("a", "b")
         part, name = new.get(pair[f"set_{other}"]), pair[f"image_{other}"]
         if part and pair[f"set_{mine}"] not in new and pair[f"split_{mine}"] != "test":
-            found.setdefault(name if part is records else name_in(part, name), REASONS[pair["kind"]])
+            found.setdefault(name if part is records else joined_name(part, name), REASONS[pair["kind"]])
     return found
 
 

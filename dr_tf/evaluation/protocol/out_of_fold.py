@@ -20,8 +20,8 @@ from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.display_names import OF_FOLDS
 from dr_tf.evaluation.report.model_card import ModelCard
-from dr_tf.evaluation.statistics.conformal import combine_folds
-from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, no_guarantee
+from dr_tf.evaluation.statistics.conformal import summarize_folds
+from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import DECISION, HELD_OUT, MODEL, ScoredRows, read_scored_rows
@@ -49,7 +49,7 @@ class Fold:
 
     @property
     def calibrated(self):
-        return bool(self.rule.mode(PLAIN).report.get("photographs"))
+        return bool(self.rule.mode(PLAIN).report.get("images"))
 
 
 def evaluate_folds(run_dir, records_root, *, prevalence=None, bootstrap_samples=2000):
@@ -64,7 +64,7 @@ def evaluate_folds(run_dir, records_root, *, prevalence=None, bootstrap_samples=
         predictions,
         excluded=_excluded(records, rows),
         protocol=PROTOCOLS[rule],
-        conformal=combine_folds(conformals),
+        conformal=summarize_folds(conformals),
         prevalence=prevalence,
         bootstrap_samples=bootstrap_samples,
     )
@@ -109,7 +109,7 @@ def _judged(i, folds, records, rule_of):
     fold, others = folds[i], folds[:i] + folds[i + 1 :]
     rule, calibration = rule_of(fold, others, folds[i - 1], records)
     answered_by_others = np.concatenate([other.rows for other in others])
-    conformal = conformal_of(rule.head, calibration, no_guarantee(records.columns, answered_by_others, by_others=True))
+    conformal = conformal_of(rule.head, calibration, reason_for_no_guarantee(records.columns, answered_by_others, other_networks=True))
     predictions = predict(rule, records, fold.scored, split=FOLDS)
     return with_intervals(predictions, conformal), rule, conformal
 
@@ -117,19 +117,19 @@ def _judged(i, folds, records, rule_of):
 def _crossed(fold, others, _, records):
     """Fitted on the answers of the other folds' networks: nothing is guaranteed of this one's."""
     rule, columns = fold.rule, records.columns
-    scored = ScoredRows.joined([other.scored for other in others])
+    scored = ScoredRows.concatenate([other.scored for other in others])
     rows = scored.rows
     fitted = fit_rule(
         rule.heads,
         rule.decides,
         {PLAIN: scored.scores[PLAIN]},
-        CalibrationLabels.of_rows(rule.heads, rule.decides, columns, rows),
+        CalibrationLabels.from_records(rule.heads, rule.decides, columns, rows),
         train_prior=rule.prior,
-        point=rule.point,
+        operating_point=rule.operating_point_name,
         distances=scored.distances,
-        outputs={output: scored.outputs[output] for output in rule.others},
-        other_priors={output: other.prior for output, other in rule.others.items()},
-        no_guarantee=no_guarantee(columns, rows, by_others=True),
+        outputs={output: scored.outputs[output] for output in rule.other_outputs},
+        other_priors={output: other.prior for output, other in rule.other_outputs.items()},
+        no_guarantee=reason_for_no_guarantee(columns, rows, other_networks=True),
     )
     return fitted, predict(fitted, records, scored, split=FOLDS, gated=False)
 
@@ -168,7 +168,7 @@ def _card(run_dir, folds, rules):
         model=f"{len(folds)} networks, one a fold, {preparation.image_size} pixels",
         trained_on=preparation.records,
         details={
-            "Decision": f"a threshold a fold, for {rule.point.replace('_', ' ')}, {'' if promised else 'not '}guaranteed{why}",
+            "Decision": f"a threshold a fold, for {rule.operating_point_name.replace('_', ' ')}, {'' if promised else 'not '}guaranteed{why}",
             "Prior": rule.prior_name,
         },
     )

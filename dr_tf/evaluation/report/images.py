@@ -37,6 +37,6 @@ class MistakeImages:
     def _crops(self, row):
         black = np.zeros((self._records.image_size,) * 2 + (3,), np.uint8)
         return {
-            eye: self._records.photograph(row, eye) if self._records.present(eye)[row] else black
+            eye: self._records.image(row, eye) if self._records.present(eye)[row] else black
             for eye in self._records.eyes
         }

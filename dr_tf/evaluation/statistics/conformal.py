@@ -1,41 +1,48 @@
-"""Grade intervals that hold the true grade with a chosen probability: split conformal prediction, contiguous.
+"""Split conformal prediction of contiguous grade intervals, which contain the true grade with a chosen probability.
 
-Around the likeliest grade the interval takes in whichever neighbour is likelier, until it holds enough probability (Lu,
-Angelopoulos and Pomerantz, MICCAI 2022). Enough is what calibration patients needed: a grade's score is the probability
-gathered before it is taken in, and the threshold is the ceil((n + 1)(1 - alpha))-th smallest of their scores, one drawn
-photograph a patient. Over new patients like them the interval then misses at most alpha of the time, where the photographs
-are known to be theirs and the same network answers; else the same threshold is set, and nothing is promised.
+The interval starts at the most probable grade and grows by the more probable of its two neighbours until it contains enough
+probability (Lu, Angelopoulos and Pomerantz, MICCAI 2022). The conformity score of a grade is the probability gathered before
+the grade is included. The threshold is the ceil((n + 1)(1 - alpha))-th smallest score of the true grades of calibration
+patients, with one random image per patient. For new patients who are exchangeable with them the interval then misses the
+true grade with a probability of at most alpha. That guarantee needs known patients and the same network; without these the
+same threshold is used, and nothing is guaranteed.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-WHOLE_SCALE = 2.0  # more than all probability, so that every class is taken in; unlike infinity it can stand in JSON
+ALL_CLASSES = 2.0  # a threshold above any probability includes every class; unlike infinity it can be written to JSON
 
 
-def scores(probabilities):
-    """[n, classes]: the probability gathered before each class is taken in; 0 for the likeliest."""
+def conformity_scores(probabilities: np.ndarray) -> np.ndarray:
+    """Compute the probability gathered before each class is included [n, classes]; 0 for the most probable class."""
     rows, k = np.arange(len(probabilities)), probabilities.shape[1]
-    padded = np.pad(probabilities, ((0, 0), (1, 1)), constant_values=-1.0)  # beyond the ends nothing is likelier
+    padded = np.pad(probabilities, ((0, 0), (1, 1)), constant_values=-1.0)  # the padding is never more probable
     low = high = probabilities.argmax(axis=1) + 1
-    gathered, taken = padded[rows, low], np.zeros((len(rows), k + 2))
+    gathered, scores = padded[rows, low], np.zeros((len(rows), k + 2))
     for _ in range(k - 1):
         down = padded[rows, low - 1] > padded[rows, high + 1]
         low, high = low - down, high + ~down
         new = np.where(down, low, high)
-        taken[rows, new] = gathered
+        scores[rows, new] = gathered
         gathered = gathered + padded[rows, new]
-    return taken[:, 1:-1]
+    return scores[:, 1:-1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Conformal:
-    """`thresholds`: one for all classes, or one for each. `calibration_patients`: calibration patients, of each class.
+    """A fitted conformal predictor.
 
-    `guaranteed` tells of each class whether its own coverage is guaranteed; overall coverage is unless it is `no_guarantee`,
-    which says why nothing can be.
+    Attributes:
+        alpha: the tolerated probability that the interval misses the true class.
+        per_class: whether each class has a threshold of its own, so that each class is covered.
+        thresholds: one for all classes, or one for each; of folds, one for each fold.
+        calibration_patients: number of calibration patients of each class.
+        no_guarantee: the reason why the coverage is not guaranteed, or "".
     """
 
     alpha: float
@@ -44,75 +51,109 @@ class Conformal:
     calibration_patients: tuple[int, ...]
     no_guarantee: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("thresholds", "calibration_patients"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
-    def needed(self):
-        """Patients of a class below which no finite threshold covers 1 - alpha of it."""
+    def required_patients(self) -> int:
+        """The fewest patients of a class for which a finite threshold covers 1 - alpha of the class."""
         return math.ceil(1 / self.alpha - 1e-9) - 1
 
     @property
-    def enough(self):
-        """Of each class whether its patients are enough for a threshold of its own."""
-        return tuple(count >= self.needed for count in self.calibration_patients)
+    def has_enough_patients(self) -> tuple[bool, ...]:
+        """Whether each class has enough calibration patients for a threshold of its own."""
+        return tuple(count >= self.required_patients for count in self.calibration_patients)
 
     @property
-    def guaranteed(self):
-        return tuple(self.per_class and enough and not self.no_guarantee for enough in self.enough)
+    def guaranteed(self) -> tuple[bool, ...]:
+        """Whether the coverage of each class by itself is guaranteed."""
+        return tuple(self.per_class and enough and not self.no_guarantee for enough in self.has_enough_patients)
 
-    def intervals(self, probabilities):
-        """[n, 2]: the lowest and the highest class of each interval."""
-        inside = scores(probabilities) <= np.asarray(self.thresholds)
+    def intervals(self, probabilities: np.ndarray) -> np.ndarray:
+        """Compute the lowest and the highest class of each interval [n, 2]."""
+        inside = conformity_scores(probabilities) <= np.asarray(self.thresholds)
         inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
         low = inside.argmax(axis=1)
         high = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
         return np.stack([low, high], axis=1)
 
-    def to_dict(self):
-        """As metrics.json holds it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes and `guaranteed`, as metrics.json contains them."""
         return dataclasses.asdict(self) | {"guaranteed": list(self.guaranteed)}
 
 
-def combine_folds(conformals):
-    """A threshold a fold; of the patients behind them the fewest, of the reasons to promise nothing the longest."""
-    if None in conformals:
+def summarize_folds(conformals: Sequence[Conformal | None]) -> dict[str, Any] | None:
+    """Summarize the conformal predictors of folds as `Conformal.to_dict` does one.
+
+    It holds the thresholds of all folds, the fewest calibration patients of any fold, and the longest of the reasons why
+    nothing is guaranteed. None where a fold has no predictor.
+    """
+    fitted = [conformal for conformal in conformals if conformal is not None]
+    if len(fitted) < len(conformals):
         return None
-    counts = [min(each) for each in zip(*(conformal.calibration_patients for conformal in conformals), strict=True)]
-    thresholds = [threshold for conformal in conformals for threshold in conformal.thresholds]
-    no_guarantee = max((conformal.no_guarantee for conformal in conformals), key=len)
-    return dataclasses.replace(conformals[0], thresholds=thresholds, calibration_patients=counts, no_guarantee=no_guarantee).to_dict()
+    fewest = tuple(min(counts) for counts in zip(*(each.calibration_patients for each in fitted), strict=True))
+    thresholds = tuple(threshold for conformal in fitted for threshold in conformal.thresholds)
+    no_guarantee = max((conformal.no_guarantee for conformal in fitted), key=len)
+    summary = dataclasses.replace(
+        fitted[0], thresholds=thresholds, calibration_patients=fewest, no_guarantee=no_guarantee
+    )
+    return summary.to_dict()
 
 
-def fit_conformal(probabilities, truth, patients, *, alpha=0.1, per_class=False, no_guarantee="", seed=0):
-    """From calibration photographs whose class is known. `per_class` asks for coverage of each class by itself; a class
-    with too few patients then keeps the common threshold, and is not `guaranteed`. `no_guarantee`: why nothing is, if so."""
+def fit_conformal(
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    patients: np.ndarray,
+    *,
+    alpha: float = 0.1,
+    per_class: bool = False,
+    no_guarantee: str = "",
+    seed: int = 0,
+) -> Conformal:
+    """Fit the conformal thresholds on calibration images.
+
+    Args:
+        probabilities: [n, classes].
+        truth: [n], the true class; negative values (unknown) are left out.
+        patients: [n], the patient of each image.
+        alpha: the tolerated probability that an interval misses the true class.
+        per_class: whether to cover each class by itself. A class with too few patients keeps the common threshold and is
+            not `guaranteed`.
+        no_guarantee: the reason why the coverage is not guaranteed, or "".
+        seed: draws the one image of each patient.
+
+    Returns:
+        The fitted Conformal.
+
+    Raises:
+        ValueError: if alpha is not between 0 and 1.
+    """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
+        raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1")
     known, classes = truth >= 0, probabilities.shape[1]
-    own = scores(probabilities[known])[np.arange(known.sum()), truth[known]]
-    common = _threshold(own[_one_each(patients[known], seed)], alpha)
+    scores = conformity_scores(probabilities[known])[np.arange(known.sum()), truth[known]]
+    common = _threshold(scores[_one_image_per_patient(patients[known], seed)], alpha)
     thresholds, counts = [], []
     for label in range(classes):
         rows = truth[known] == label
-        one_each = own[rows][_one_each(patients[known][rows], seed)]
-        counts.append(len(one_each))
-        thresholds.append(_threshold(one_each, alpha))
+        of_class = scores[rows][_one_image_per_patient(patients[known][rows], seed)]
+        counts.append(len(of_class))
+        thresholds.append(_threshold(of_class, alpha))
     conformal = Conformal(alpha, per_class, (common,), tuple(counts), no_guarantee)
     if not per_class:
         return conformal
-    mixed = (own if enough else common for own, enough in zip(thresholds, conformal.enough, strict=True))
+    mixed = (own if enough else common for own, enough in zip(thresholds, conformal.has_enough_patients, strict=True))
     return dataclasses.replace(conformal, thresholds=tuple(mixed))
 
 
-def _threshold(values, alpha):
-    """The whole scale where there are too few."""
-    rank = math.ceil((len(values) + 1) * (1 - alpha) - 1e-9)
-    return float(np.sort(values)[rank - 1]) if rank <= len(values) else WHOLE_SCALE
+def _threshold(scores: np.ndarray, alpha: float) -> float:
+    """Return the conformal quantile; `ALL_CLASSES` where there are too few scores."""
+    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else ALL_CLASSES
 
 
-def _one_each(patients, seed):
-    """The rows of one photograph a patient, drawn: photographs of one patient are not exchangeable with another's."""
+def _one_image_per_patient(patients: np.ndarray, seed: int) -> np.ndarray:
+    """Draw the row of one image of each patient: several images of one patient are not exchangeable with others."""
     order = np.random.default_rng(seed).permutation(len(patients))
     return order[np.unique(np.asarray(patients)[order], return_index=True)[1]]

@@ -1,12 +1,23 @@
-"""Intervals of a proportion."""
+"""Confidence interval of a proportion."""
 
 import math
 
-Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 
-def wilson(hits, n, z=Z95):
-    """The score interval (Wilson, JASA 1927): never leaves [0, 1] and has a width at 0 and at n hits."""
+def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Compute Wilson's score interval (Wilson, JASA 1927) of a proportion.
+
+    It stays within [0, 1] and has a positive width even at 0 and at n hits.
+
+    Args:
+        hits: number of successes.
+        n: number of trials.
+        z: quantile of the standard normal distribution; the default gives the 95 % interval.
+
+    Returns:
+        (low, high); NaN for both where there are no trials.
+    """
     if not n:
         return math.nan, math.nan
     share, spread = hits / n, z * z / n
