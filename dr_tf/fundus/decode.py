@@ -42,8 +42,8 @@ def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS
     """Decode an image file and turn it upright, as a viewer would show it.
 
     A JPEG is decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the shorter side at least `side`
-    pixels. This saves most of the time, except that of reading the entropy-coded data. Large images in other formats are reduced as
-    they are converted to 8 bits. Any image is reduced further if it would take too much memory.
+    pixels. This saves most of the time, except that of reading the entropy-coded data. Large images in other formats
+    are reduced as they are converted to 8 bits. Any image is reduced further if it would take too much memory.
 
     Args:
         data: the file's bytes.
@@ -174,7 +174,10 @@ def _rows_to_rgb(pixels: np.ndarray, full_scale: int, blend_alpha: bool) -> np.n
 
 
 def _full_scale(pixels: np.ndarray) -> int:
-    """Return the largest value of the bit depth in use: cameras store 10, 12 or 14 bits in 16, which would look dark."""
+    """Return the largest value of the bit depth in use.
+
+    Cameras store 10, 12 or 14 bits in 16: read as 16 bits, the image would be nearly black.
+    """
     if pixels.dtype not in (np.uint8, np.uint16):
         raise BadImageError(f"the pixels have type {pixels.dtype}; only 8 or 16 bits per channel are supported")
     if pixels.dtype == np.uint8:

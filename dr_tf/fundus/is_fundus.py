@@ -1,8 +1,8 @@
 """Decide whether an image is a fundus photograph at all, and give the reason if it is not.
 
-The rules are hand-set thresholds on colour and texture inside the border, each with a reason that a person understands. They
-were set on 3,456 fundus photographs (IDRiD and part of ODIR) against drawings and everyday pictures. Hazy, dark and diseased
-eyes pass: whether a photograph is good enough is decided by `gradability`.
+The rules are hand-set thresholds on colour and texture inside the border, each with a reason that a person
+understands. They were set on 3,456 fundus photographs (IDRiD and part of ODIR) against drawings and everyday pictures.
+Hazy, dark and diseased eyes pass: whether a photograph is good enough is decided by `gradability`.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def is_greyscale(border: Border, small: np.ndarray, scale: float) -> bool:
 
 
 def image_statistics(small: np.ndarray, scale: float, border: Border) -> ImageStatistics | None:
-    """Measure the statistics on a copy `small` of an image, reduced by the factor `scale`; None if hardly any is inside."""
+    """Measure an image on its reduced copy `small`, `scale` times as large; None if hardly any pixel is inside."""
     border = border.scaled(scale)
     mask = _interior(border, small.shape)
     if mask.sum() < 200:

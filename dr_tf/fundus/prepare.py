@@ -1,7 +1,7 @@
 """Prepare an image file for a model: decode, find the retina, crop, resize and enhance.
 
-Records, prediction, explanation and the exports all use this one function, so that evaluation and deployment see the same
-pixels.
+Records, prediction, explanation and the exports all use this one function, so that evaluation and deployment see the
+same pixels.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from dr_tf.fundus.gradability import Gradability, gradability
 from dr_tf.fundus.header import BadImageError, read_header
 from dr_tf.fundus.is_fundus import is_greyscale, not_fundus_reason
 
-# A JPEG is decoded at the smallest scale that leaves this many pixels per pixel of the crop, on each axis. The crops differ
-# from those of full decodes by 51 dB PSNR.
+# A JPEG is decoded at the smallest scale that leaves this many pixels per pixel of the crop, on each axis. The crops
+# differ from those of full decodes by 51 dB PSNR.
 _OVERSAMPLING = 1.3
 _SMALLEST_SIDE = 32
 # What libjpeg and libtiff print for damaged data. They print other messages, too, for example for unknown tags.
@@ -130,7 +130,7 @@ def crop(rgb: np.ndarray, geometry: Geometry, *, reduction: int = 1) -> np.ndarr
 
 
 def resize_square(square: np.ndarray, size: int) -> np.ndarray:
-    """Resize a square image by area averaging or, if it is enlarged, bicubic interpolation; returns it as is at its size."""
+    """Resize a square image: area averaging to reduce it, bicubic interpolation to enlarge it."""
     if square.shape[:2] == (size, size):
         return square
     is_smaller = square.shape[0] >= size

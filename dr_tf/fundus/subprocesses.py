@@ -1,19 +1,20 @@
 """Worker processes that decode images and capture what C libraries write to standard error.
 
-libjpeg and libtiff decode damaged data to a wrong picture and report the damage only as a warning on standard error (file
-descriptor 2). OpenCV passes no error on to Python. Descriptor 2 belongs to the whole process, so a threaded server cannot
-redirect it around one call: other threads would lose their output, and their warnings would be taken for this image's.
-Decoding therefore runs in single-threaded worker processes whose descriptor 2 is a temporary file from their start on. A
-malicious file that crashes the decoder crashes a worker and not the caller.
+libjpeg and libtiff decode damaged data to a wrong picture and report the damage only as a warning on standard error
+(file descriptor 2). OpenCV passes no error on to Python. Descriptor 2 belongs to the whole process, so a threaded
+server cannot redirect it around one call: other threads would lose their output, and their warnings would be taken for
+this image's. Decoding therefore runs in single-threaded worker processes whose descriptor 2 is a temporary file from
+their start on. A malicious file that crashes the decoder crashes a worker and not the caller.
 
-The workers are started with `subprocess` and talk over plain pipes. Workers of `multiprocessing` would import the caller's
-main script, and so run it where it has no `if __name__ == "__main__"` guard.
+The workers are started with `subprocess` and talk over plain pipes. Workers of `multiprocessing` would import the
+caller's main script, and so run it where it has no `if __name__ == "__main__"` guard.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import pickle
 import queue
@@ -23,11 +24,12 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar, cast
 
 from dr_tf.fundus.header import BadImageError
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _stderr_file: IO[bytes] | None = None  # where descriptor 2 of this process goes, in a process that captures it
 _DIED = "the process that read it died: the file may be malicious"
@@ -172,7 +174,8 @@ class _Worker:
 def _stop(process: subprocess.Popen, parent: int) -> None:
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):  # the process may have died
-            pipe.close()
+            if pipe is not None:
+                pipe.close()
     if os.getpid() == parent:  # a fork inherits the pipes but cannot wait for the process
         process.wait()
 
@@ -186,7 +189,7 @@ def worker_main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; only the parent handles it
     cv2.setNumThreads(1)
     start_capturing_stderr()
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    requests, replies = cast("io.BufferedReader", sys.stdin.buffer), sys.stdout.buffer
     while requests.peek(1):
         replies.write(_reply(*pickle.load(requests)))
         replies.flush()

@@ -1,7 +1,7 @@
 """Check that the compressed strips or tiles of a TIFF file are undamaged.
 
-libtiff does not detect all damage, and OpenCV does not pass its errors on. libtiff never reads deflate's checksum once a
-strip is full, and it takes whatever an LZW stream decodes to. The checks here are, by compression:
+libtiff does not detect all damage, and OpenCV does not pass its errors on. libtiff never reads deflate's checksum once
+a strip is full, and it takes whatever an LZW stream decodes to. The checks here are, by compression:
 
 - Deflate: the checksum, which detects every change.
 - LZW has no checksum. Every code must exist when it is used, and the codes must fill each strip exactly, up to the
