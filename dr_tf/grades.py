@@ -1,7 +1,12 @@
-"""The ICDR scale, what counts as positive, the ODIR labels, and the two eyes: names that every other room uses.
+"""The ICDR grading scale, the definitions of "positive", the ODIR labels and the two eyes, shared by all packages.
 
-Higher always means more disease. `ABSENT` (-1) stands wherever a label is not known.
+Higher always means more disease. `ABSENT` (-1) marks an unknown label.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 ABSENT = -1
 
@@ -30,9 +35,12 @@ REFERABLE_GRADE = 2
 VISION_THREATENING_GRADE = 3
 REFERABLE_DME = 2
 
+# The label fields of a record (grade, any_dr, dme, labels) -> True, False, or None where they do not determine it.
+_Definition = Callable[[Mapping[str, Any]], bool | None]
 
-def _at_least(threshold):
-    """Where the grade is unknown, `any_dr` of 0 still says that it is below every threshold."""
+
+def _at_least(threshold: int) -> _Definition:
+    """Positive from a grade on. Where the grade is unknown, `any_dr` of 0 still means below every threshold."""
 
     def positive(eye):
         if eye["grade"] != ABSENT:
@@ -47,7 +55,7 @@ def _any_dr(eye):
 
 
 def _referable_or_dme(eye):
-    """Positive as soon as one of the two is; negative only where both are known."""
+    """Positive if either is known to be positive, negative only if both are known to be negative."""
     referable = _at_least(REFERABLE_GRADE)(eye)
     edema = _referable_dme(eye)
     if referable or edema:
@@ -59,12 +67,11 @@ def _referable_dme(eye):
     return bool(eye["dme"] >= REFERABLE_DME) if eye["dme"] != ABSENT else None
 
 
-def _odir(index):
+def _odir(index: int) -> _Definition:
     return lambda eye: bool(eye["labels"][index]) if eye["labels"][index] != ABSENT else None
 
 
-# Name -> function of a record's labels (grade, any_dr, dme, labels) that answers True, False, or None: not known.
-POSITIVE_DEFINITIONS = {
+POSITIVE_DEFINITIONS: dict[str, _Definition] = {
     "any_dr": _any_dr,
     "referable": _at_least(REFERABLE_GRADE),
     "referable_dme": _referable_dme,
@@ -74,8 +81,19 @@ POSITIVE_DEFINITIONS = {
 }
 
 
-def is_positive(definition, eye):
-    """Whether `eye` (a mapping with the label fields of a record) is positive; None where its labels cannot say."""
+def is_positive(definition: str, eye: Mapping[str, Any]) -> bool | None:
+    """Return whether an eye is positive by a named definition.
+
+    Args:
+        definition: a name in `POSITIVE_DEFINITIONS`.
+        eye: the label fields of a record: grade, any_dr, dme and labels.
+
+    Returns:
+        True or False; None where the labels do not determine it.
+
+    Raises:
+        ValueError: the definition is unknown.
+    """
     if definition not in POSITIVE_DEFINITIONS:
         known = ", ".join(POSITIVE_DEFINITIONS)
         raise ValueError(f"unknown positive definition {definition!r}; known: {known}")

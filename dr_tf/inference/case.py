@@ -1,58 +1,75 @@
-"""What one answer is about: one photograph, or both eyes of a patient of whom one may be absent."""
+"""Cases: what one decision is about, either one image or both eyes of a patient (one of them may be missing)."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
-from dr_tf.inference.patients import whose
+from dr_tf.inference.patients import patient_and_eye
 
-SINGLE = ""  # the eye of a case of one photograph
+SINGLE = ""  # the eye key of a case of one image
+
+# An image as a path, the bytes of a file, or uint8 RGB pixels [height, width, 3].
+ImageSource = str | os.PathLike | bytes | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`photographs`: {eye: the photographs of it}, each a path, bytes or uint8 RGB; the eye of a single one is SINGLE.
+    """The images that one decision is based on.
 
-    Where there are several of an eye, the most gradable one is shown to the network.
+    Attributes:
+        name: the name under which the decision is reported.
+        images: {eye: images of that eye}. The key of a single image is SINGLE. Of several images of an eye the network
+            receives the most gradable one.
     """
 
     name: str
-    photographs: dict[str, tuple]
+    images: dict[str, tuple[ImageSource, ...]]
 
     @classmethod
-    def of(cls, photograph, name=""):
-        """The case of one photograph."""
-        named = isinstance(photograph, (str, os.PathLike))
-        return cls(name or (str(photograph) if named else "photograph"), {SINGLE: (photograph,)})
+    def from_image(cls, image: ImageSource, name: str = "") -> Case:
+        """Return the case of one image, named by `name`, else by its path, else "photograph"."""
+        return cls(name or _path_or(image, "photograph"), {SINGLE: (image,)})
 
 
-def as_cases(things) -> Iterable[Case]:
-    """Cases as they are; a photograph becomes one, called by its path or its place among the things."""
-    for number, thing in enumerate(things, 1):
-        named = isinstance(thing, (str, os.PathLike))
-        yield thing if isinstance(thing, Case) else Case.of(thing, "" if named else f"photograph {number}")
+def _path_or(image: ImageSource, name: str) -> str:
+    return str(image) if isinstance(image, (str, os.PathLike)) else name
 
 
-def pairs(paths, table=None) -> list[Case]:
-    """A case of both eyes for each patient, in the order in which they first came.
+def as_cases(items: Iterable[Case | ImageSource]) -> Iterator[Case]:
+    """Yield every item as a Case. An image becomes a case named by its path, or else by its position."""
+    for number, item in enumerate(items, 1):
+        yield item if isinstance(item, Case) else Case.from_image(item, _path_or(item, f"photograph {number}"))
+
+
+def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, str]] | None = None) -> list[Case]:
+    """Group images into one case of both eyes for each patient, in order of first appearance.
 
     Args:
-        paths: photographs whose names, or whose row in `table`, say whose eye they show.
-        table: {image: (patient, eye)} as `patients.read_table` gives it.
+        paths: images whose file names, or whose rows in `table`, contain the patient and the eye.
+        table: {image: (patient, eye)} as `patients.read_patient_table` returns it.
 
     Raises:
-        UserError: where nothing says which eye a photograph shows.
+        UserError: the eye of an image is unknown.
     """
-    eyes, names = {}, {}
+    by_patient: dict = {}
+    names = {}
     for path in paths:
-        key, patient, eye = whose(str(path), table)
+        key, patient, eye = patient_and_eye(str(path), table)
         if not eye:
             raise UserError(
-                f"{path}: its name does not say which eye it shows, and this model takes both eyes of a patient; call it "
-                "PATIENT_left or PATIENT_right, or name it in a --patient_table"
+                f"{path}: the file name does not contain the eye, and this model takes both eyes of a patient; rename it "
+                "to PATIENT_left or PATIENT_right, or list it in a --patient_table"
             )
         names[key] = patient
-        eyes.setdefault(key, {}).setdefault(eye, []).append(path)
-    return [Case(names[key], {eye: tuple(found[eye]) for eye in EYES if eye in found}) for key, found in eyes.items()]
+        by_patient.setdefault(key, {}).setdefault(eye, []).append(path)
+    return [
+        Case(names[key], {eye: tuple(images[eye]) for eye in EYES if eye in images})
+        for key, images in by_patient.items()
+    ]

@@ -1,55 +1,62 @@
-"""The photographs that a command was given: files as named, and all that lie below a folder."""
+"""Image files for a command: files as named, and all image files below a folder."""
+
+from __future__ import annotations
 
 import os
 import pathlib
 import stat
+from collections.abc import Callable, Iterable, Iterator
 
 from dr_tf.console import UserError, say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-ACCEPTED = f"JPEG, PNG, TIFF or BMP files; below a folder, what ends in {', '.join(SUFFIXES)}"
+ACCEPTED = f"JPEG, PNG, TIFF or BMP files; below a folder: files that end in {', '.join(SUFFIXES)}"
 
 
-def find(places, *, told=say):
-    """Paths, those below a folder sorted. Links to files are followed, links to folders are not, so that it ends.
+def find_images(
+    paths: Iterable[str | os.PathLike], *, on_skipped: Callable[[str], object] = say
+) -> Iterator[pathlib.Path]:
+    """Yield image files: a file as named, whatever its suffix; the image files below a folder in sorted order.
+
+    Links to files are followed. Links to folders are not, so that the search ends.
 
     Args:
-        places: paths of files and folders.
-        told: gets a line for each thing below a folder that was passed over and may hide a photograph.
+        paths: files and folders.
+        on_skipped: called with one line for each entry below a folder that is skipped and may contain an image.
 
     Raises:
-        UserError: a place is not there, or no photograph lies below it.
+        UserError: a path does not exist, or there is no image below a folder.
     """
-    for place in map(pathlib.Path, places):
-        if os.path.isdir(place):
-            below = sorted(_below(place, told))
-            if not below:
-                raise UserError(f"there is no photograph below {place}; looked for {', '.join(SUFFIXES)}")
-            yield from below
-        elif os.path.exists(place):
-            yield place
+    for path in map(pathlib.Path, paths):
+        if os.path.isdir(path):
+            images = sorted(_images_below(path, on_skipped))
+            if not images:
+                raise UserError(f"there is no photograph below {path}; looked for {', '.join(SUFFIXES)}")
+            yield from images
+        elif os.path.exists(path):
+            yield path
         else:
-            raise UserError(f"there is no file {place}")
+            raise UserError(f"there is no file {path}")
 
 
-def _below(folder, told):
+def _images_below(folder, on_skipped):
     def unreadable(error):
-        told(f"passed over: {error.filename}: {error.strerror}")
+        on_skipped(f"skipped: {error.filename}: {error.strerror}")
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         for path in (pathlib.Path(parent, name) for name in (*folders, *names)):
-            if odd := _odd(path):
-                told(f"passed over: {path}: {odd}")
+            if reason := _reason_to_skip(path):
+                on_skipped(f"skipped: {path}: {reason}")
             elif path.suffix.lower() in SUFFIXES and path.is_file():
                 yield path
 
 
-def _odd(path):
-    """Why something below a folder is not looked at; "" for folders and files."""
+def _reason_to_skip(path):
+    """Why an entry below a folder is skipped; "" for ordinary folders and files."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else error.strerror
+        return f"a broken link ({error.strerror})" if path.is_symlink() else error.strerror
     if stat.S_ISDIR(mode):
         return "a link to a folder" if path.is_symlink() else ""
     return "" if stat.S_ISREG(mode) else "not a file"

@@ -1,13 +1,20 @@
-"""Decisions as lines of text, each as soon as it is made: a table for people, JSON lines and CSV for programs.
+"""Output formats of decisions: a table for people, JSON lines and CSV for programs, one line for each decision.
 
-Each format takes the rule that decided: its heads say which columns there are, also of a case that was not decided on.
+Each format takes the rule that decided. Its heads determine the columns, also for cases without a prediction.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from dr_tf.inference.decision import PatientDecision, grade_name
+from dr_tf.inference.decision import Decision, PatientDecision, grade_name
 from dr_tf.safe_names import csv_line, printable
+
+if TYPE_CHECKING:
+    from dr_tf.inference.rule import Rule
 
 _COLUMNS = (
     "case",
@@ -23,19 +30,22 @@ _COLUMNS = (
 )
 _PATIENT_COLUMNS = ("patient", "action", "grade", "positive", "p_positive", "threshold", "remark", "photographs")
 
+AnyDecision = Decision | PatientDecision
 
-def as_dict(decision):
-    """A Decision or PatientDecision as plain data."""
+
+def as_dict(decision: AnyDecision) -> dict[str, Any]:
+    """Convert a decision to plain data for JSON."""
     if isinstance(decision, PatientDecision):
-        return _of_patient(decision)
+        return _patient_as_dict(decision)
     fields = dataclasses.asdict(decision)
     fields["images"] = [{"eye": eye, **image} for eye, image in fields["images"].items()]
     more = {"p_positive": decision.p_positive, "threshold": decision.threshold, "missing": list(decision.missing)}
     return fields | more
 
 
-def _of_patient(decision):
-    worse, told = decision.worse, dict.fromkeys(output for _, eye in decision.eyes for output in eye.others)
+def _patient_as_dict(decision):
+    worse = decision.worse_decision
+    outputs = dict.fromkeys(output for _, by_eye in decision.eyes for output in by_eye.other_outputs)
     return {
         "patient": decision.patient,
         "action": decision.action,
@@ -43,94 +53,102 @@ def _of_patient(decision):
         "positive": worse.positive,
         "p_positive": decision.p_positive,
         "threshold": worse.threshold,
-        "others": {output: decision.likeliest(output) for output in told},
+        "other_outputs": {output: decision.most_probable_class(output) for output in outputs},
         "missing": list(decision.missing),
-        "unjudged": list(decision.unjudged),
+        "ungradable_eyes": list(decision.ungradable_eyes),
         "remark": decision.remark,
         "photographs": [{"photograph": d.case, "eye": eye, "action": d.action} for eye, d in decision.eyes],
     }
 
 
-def json_lines(decisions, rule):
+def json_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
+    """Yield one JSON object for each decision."""
     del rule
     for decision in decisions:
         yield json.dumps(as_dict(decision), allow_nan=False)
 
 
-def csv_lines(decisions, rule):
-    """Empty where there is nothing to say. One header, so all decisions are of cases or all are of patients."""
-    header = None
+def csv_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
+    """Yield a CSV header and a row for each decision; nothing without decisions.
+
+    There is one header, so all decisions must be on cases, or all on patients.
+    """
+    header_printed = False
     for decision in decisions:
-        flat = _flat(decision, rule)
-        if header is None:
-            header = list(flat)
-            yield csv_line(header)
-        yield csv_line(flat.values())
+        row = _csv_row(decision, rule)
+        if not header_printed:
+            header_printed = True
+            yield csv_line(list(row))
+        yield csv_line(row.values())
 
 
-def _flat(decision, rule):
-    # Named so that no output, whatever it or its classes are called, hides what decided.
-    others = {f"class({output})": decision.likeliest(output) for output in rule.others}
+def _csv_row(decision, rule):
+    # Named so that no output, whatever its name and classes, replaces a column of the output that decides.
+    other_classes = {f"class({output})": decision.most_probable_class(output) for output in rule.other_outputs}
     fields = as_dict(decision)
     if isinstance(decision, PatientDecision):
         fields["photographs"] = " ".join(d["photograph"] for d in fields["photographs"])
-        return {name: fields[name] for name in _PATIENT_COLUMNS} | others
-    flat = {name: fields[name] for name in _COLUMNS}
-    flat |= {f"p({name})": decision.probabilities.get(name) for name in rule.head.classes}
-    if len(rule.head.decided) > 1:
-        flat |= {name: answer_of(decision, name) for name in rule.head.decided}
-    for output in rule.others:
-        told = decision.others.get(output, {})
-        flat |= {f"p({output}: {name})": told.get(name) for name in rule.heads[output].classes}
-    return flat | others
+        return {name: fields[name] for name in _PATIENT_COLUMNS} | other_classes
+    row = {name: fields[name] for name in _COLUMNS}
+    row |= {f"p({name})": decision.probabilities.get(name) for name in rule.head.classes}
+    if len(rule.head.definitions) > 1:
+        row |= {name: _is_positive(decision, name) for name in rule.head.definitions}
+    for output in rule.other_outputs:
+        probabilities = decision.other_outputs.get(output, {})
+        row |= {f"p({output}: {name})": probabilities.get(name) for name in rule.heads[output].classes}
+    return row | other_classes
 
 
-def answer_of(decision, definition):
-    """Yes or no; None where nothing could be decided."""
-    answer = decision.label_decisions.get(definition)
-    return None if answer is None else answer.yes
+def _is_positive(decision, definition):
+    """Whether the case is positive by a definition; None without a prediction."""
+    label_decision = decision.label_decisions.get(definition)
+    return None if label_decision is None else label_decision.yes
 
 
-def table_lines(decisions, rule):
-    """Names come last, so that a line need not wait for the longest of them."""
-    header = None
+def table_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
+    """Yield an aligned table for people. Names are the last column, so that no line has to wait for the longest name."""
+    header = f"p({rule.head.positive})"
+    header_printed = False
     for decision in decisions:
-        if header is None:
-            header = f"p({rule.head.positive})"
-            others = "".join(f"{output:{_width_of(rule, output)}}  " for output in rule.others)
-            yield f"{'action':8} {header:>{_width(header)}}  {'grade':18}  {others}of"
+        if not header_printed:
+            header_printed = True
+            others = "".join(f"{output:{_output_width(rule, output)}}  " for output in rule.other_outputs)
+            of = "patient" if isinstance(decision, PatientDecision) else "case"
+            yield f"{'action':8} {header:>{_p_width(header)}}  {'grade':18}  {others}{of}"
         p = "-" if decision.p_positive is None else f"{decision.p_positive:.3f}"
         grade = "-" if decision.grade is None else f"{decision.grade} {grade_name(decision.grade)}"
-        others = "".join(_other(decision, rule, output) for output in rule.others)
-        yield f"{decision.action:8} {p:>{_width(header)}}  {grade:18}  {others}{_name(decision)}"
+        others = "".join(_output_cell(decision, rule, output) for output in rule.other_outputs)
+        yield f"{decision.action:8} {p:>{_p_width(header)}}  {grade:18}  {others}{_name_and_remarks(decision)}"
 
 
-def _other(decision, rule, output):
-    number = decision.likeliest(output)
-    said = "-" if number is None else f"{number} {rule.heads[output].classes[number]}"
-    return f"{said:{_width_of(rule, output)}}  "
+def _output_cell(decision, rule, output):
+    number = decision.most_probable_class(output)
+    text = "-" if number is None else f"{number} {rule.heads[output].classes[number]}"
+    return f"{text:{_output_width(rule, output)}}  "
 
 
-def _width_of(rule, output):
+def _output_width(rule, output):
     return max(len(output), *(len(name) + 2 for name in rule.heads[output].classes))
 
 
-def _width(header):
+def _p_width(header):
     return max(7, len(header))
 
 
-def _name(decision):
+def _name_and_remarks(decision):
     if isinstance(decision, PatientDecision):
         return printable(decision.patient) + (f": {decision.remark}" if decision.remark else "")
+    positive_labels = []
+    if len(decision.label_decisions) > 1:
+        positive_labels = [name for name, label in decision.label_decisions.items() if label.yes]
     missing = [f"no photograph of the {eye} eye" for eye in decision.missing]
-    labels = (
-        [name for name, answer in decision.label_decisions.items() if answer.yes]
-        if len(decision.label_decisions) > 1
-        else []
-    )
-    said = [", ".join(labels), decision.reason, *missing]
-    return ": ".join([printable(decision.case), "; ".join(part for part in said if part)]).removesuffix(": ")
+    remarks = [part for part in (", ".join(positive_labels), decision.reason, *missing) if part]
+    return ": ".join([printable(decision.case), "; ".join(remarks)]).removesuffix(": ")
 
 
 # Name of --format -> function of (decisions, the rule that decided) that yields lines.
-FORMATS = {"table": table_lines, "json": json_lines, "csv": csv_lines}
+FORMATS: dict[str, Callable[[Iterable[AnyDecision], Rule], Iterator[str]]] = {
+    "table": table_lines,
+    "json": json_lines,
+    "csv": csv_lines,
+}

@@ -1,27 +1,36 @@
-"""Is this photograph like those that the network learned from? If not, its answer is not to be relied on.
+"""Out-of-distribution gate: a feature-space distance from the training images, and the limit beyond which a case is refused.
 
-The distance to the nearest training photographs (Sun et al., ICML 2022) takes the feature neighbours along. A normal
-distribution of the features (Lee et al., NeurIPS 2018) is a thousand times smaller, and goes with an export. Where
-sources differ, one distribution for all spans what lies between them: each has its own, and the nearest counts.
+The distance is a Mahalanobis distance from a normal distribution of the features (Lee et al., NeurIPS 2018). The distance to
+the nearest training images (Sun et al., ICML 2022) would need the features of all training images. A distribution is a
+thousand times smaller and goes with an export. With several sources, a single distribution would also cover the space between
+them. Therefore each source has its own distribution, and the distance is that of the nearest one.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import re
 import statistics
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-KEPT = 0.99  # of photographs like the calibration split's
-_HANDFUL = 10
-OF_ITS_OWN = 50  # photographs of a source from which on it has a distribution of its own
-AXES = 64  # all 1,279 of them tell other cameras no better, and are forty times as large
+COVERAGE = 0.99  # share of images like those of the calibration split that pass the gate
+_MIN_SAMPLE = 10  # with fewer, no distribution is fitted
+MIN_SOURCE_SIZE = 50  # images from which on a source has its own distribution
+MAX_AXES = 64  # all 1,279 axes detect other cameras no better and take forty times the space
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureDistribution:
-    """Where training features lie: their mean, the axes along which they vary most, and the deviation along each.
+    """A normal distribution of training features as probabilistic PCA (Tipping & Bishop 1999).
 
-    Beyond these axes [features, axes] they vary by `rest` in every direction (Tipping & Bishop, 1999).
+    Attributes:
+        mean: [features].
+        axes: the directions of the largest variances [features, axes].
+        deviations: the standard deviation along each of these axes [axes].
+        rest: the standard deviation in every other direction, a scalar array.
     """
 
     mean: np.ndarray
@@ -30,169 +39,197 @@ class FeatureDistribution:
     rest: np.ndarray
 
     @property
-    def width(self):
-        """How many features it takes."""
+    def width(self) -> int:
+        """The number of features."""
         return len(self.mean)
 
-    def distance(self, features):
-        """In standard deviations."""
-        away = np.asarray(features, np.float64) - self.mean
-        along = away @ self.axes
-        beyond = np.maximum(np.square(away).sum(axis=1) - np.square(along).sum(axis=1), 0)
-        return np.sqrt(np.square(along / self.deviations).sum(axis=1) + beyond / np.square(self.rest))
+    def distance(self, features: ArrayLike) -> np.ndarray:
+        """Compute the Mahalanobis distance, in standard deviations [n], of features [n, width]."""
+        centred = np.asarray(features, np.float64) - self.mean
+        along = centred @ self.axes
+        residual = np.maximum(np.square(centred).sum(axis=1) - np.square(along).sum(axis=1), 0)
+        return np.sqrt(np.square(along / self.deviations).sum(axis=1) + residual / np.square(self.rest))
 
 
 @dataclasses.dataclass(frozen=True)
 class PerSourceFeatureDistribution:
-    """Of features of one network from several sources, each with a feature_distribution of its own: the nearest one counts."""
+    """The distributions of several sources' features, all of one network. The distance is that of the nearest one.
+
+    Attributes:
+        parts: one distribution for each source.
+    """
 
     parts: tuple[FeatureDistribution, ...]
 
     @property
-    def width(self):
+    def width(self) -> int:
+        """The number of features."""
         return self.parts[0].width
 
-    def distance(self, features):
-        return np.min([feature_distribution.distance(features) for feature_distribution in self.parts], axis=0)
+    def distance(self, features: ArrayLike) -> np.ndarray:
+        """Compute the distance from the nearest distribution [n], of features [n, width]."""
+        return np.min([part.distance(features) for part in self.parts], axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleFeatureDistribution:
-    """Of features of several networks side by side, each with a FeatureDistribution or PerSourceFeatureDistribution: the squares of distances add up.
+    """The distributions of an ensemble's features, which are those of its members side by side. Squared distances add up.
 
-    Of one feature_distribution of them all the matrix would grow with the square of the networks.
+    One joint distribution would have a covariance matrix that grows with the square of the number of members.
+
+    Attributes:
+        parts: one distribution for each member.
     """
 
     parts: tuple[FeatureDistribution | PerSourceFeatureDistribution, ...]
 
     @property
-    def width(self):
+    def width(self) -> int:
+        """The number of features of all members together."""
         return sum(part.width for part in self.parts)
 
-    def distance(self, features):
+    def distance(self, features: ArrayLike) -> np.ndarray:
+        """Compute the root of the sum of the members' squared distances [n], of features [n, width]."""
         ends = np.cumsum([part.width for part in self.parts])
-        split = np.split(np.asarray(features), ends[:-1], axis=1)
+        by_member = np.split(np.asarray(features), ends[:-1], axis=1)
         return np.linalg.norm(
-            [feature_distribution.distance(part) for feature_distribution, part in zip(self.parts, split, strict=True)],
-            axis=0,
+            [part.distance(own_features) for part, own_features in zip(self.parts, by_member, strict=True)], axis=0
         )
 
 
+AnyFeatureDistribution = FeatureDistribution | PerSourceFeatureDistribution | EnsembleFeatureDistribution
+
 _FIELDS = tuple(field.name for field in dataclasses.fields(FeatureDistribution))
-_NAME = re.compile(rf"({'|'.join(_FIELDS)})([1-9]\d*)?(?:_([1-9]\d*))?")
+_ARRAY_NAME = re.compile(rf"({'|'.join(_FIELDS)})([1-9]\d*)?(?:_([1-9]\d*))?")
 
 
-def to_arrays(feature_distribution):
-    """{name: float32 array}: "mean" and so on of the first network, "mean1" of the next, "mean_1" of its next source."""
-    networks = (
-        feature_distribution.parts
-        if isinstance(feature_distribution, EnsembleFeatureDistribution)
-        else [feature_distribution]
-    )
-    arrays = {}
-    for i, network in enumerate(networks):
-        for j, part in enumerate(network.parts if isinstance(network, PerSourceFeatureDistribution) else [network]):
-            end = f"{i or ''}{f'_{j}' if j else ''}"
-            arrays |= {f"{name}{end}": np.asarray(getattr(part, name), np.float32) for name in _FIELDS}
+def to_arrays(distribution: AnyFeatureDistribution) -> dict[str, np.ndarray]:
+    """Convert a distribution to named float32 arrays for a file.
+
+    Returns:
+        {name: array}. "mean" is that of the first member, "mean1" of the second; "mean_1" is that of the first member's
+        second source. The other fields are named alike.
+    """
+    members = distribution.parts if isinstance(distribution, EnsembleFeatureDistribution) else [distribution]
+    arrays: dict[str, np.ndarray] = {}
+    for i, member in enumerate(members):
+        for j, part in enumerate(member.parts if isinstance(member, PerSourceFeatureDistribution) else [member]):
+            suffix = f"{i or ''}{f'_{j}' if j else ''}"
+            arrays |= {f"{name}{suffix}": np.asarray(getattr(part, name), np.float32) for name in _FIELDS}
     return arrays
 
 
-def from_arrays(arrays):
-    """What `to_arrays` was given. Raises ValueError where these are no such arrays."""
-    found = {}
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyFeatureDistribution:
+    """Convert arrays that `to_arrays` returned back to a distribution.
+
+    Raises:
+        ValueError: these are not such arrays; the message says what is wrong with them.
+    """
+    fields_of: dict[tuple[int, int], dict[str, np.ndarray]] = {}
     for name in arrays:
-        match = _NAME.fullmatch(name)
+        match = _ARRAY_NAME.fullmatch(name)
         if not match:
-            raise ValueError(f"it holds an array {name!r}, which is none of a gate's")
-        place = int(match[2] or 0), int(match[3] or 0)
-        found.setdefault(place, {})[match[1]] = np.asarray(arrays[name])
-    networks = {}
-    for (i, j), parts in sorted(found.items()):
-        of_network = networks.setdefault(i, [])
-        if len(networks) != i + 1 or len(of_network) != j:
+            raise ValueError(f"it contains an unknown array {name!r}")
+        index = int(match[2] or 0), int(match[3] or 0)
+        fields_of.setdefault(index, {})[match[1]] = np.asarray(arrays[name])
+    members: dict[int, list[FeatureDistribution]] = {}
+    for (i, j), fields in sorted(fields_of.items()):
+        sources = members.setdefault(i, [])
+        if len(members) != i + 1 or len(sources) != j:
             raise ValueError("some of its arrays are missing")
-        of_network.append(_cloud(parts))
-    made = tuple(_of_sources(parts) for parts in networks.values())
-    if not made:
-        raise ValueError("it holds no arrays")
-    return made[0] if len(made) == 1 else EnsembleFeatureDistribution(made)
+        sources.append(_checked_distribution(fields))
+    parts = tuple(_join_sources(sources) for sources in members.values())
+    if not parts:
+        raise ValueError("it contains no arrays")
+    return parts[0] if len(parts) == 1 else EnsembleFeatureDistribution(parts)
 
 
-def _of_sources(parts):
-    if len({part.width for part in parts}) > 1:
+def _join_sources(sources):
+    if len({part.width for part in sources}) > 1:
         raise ValueError("its sources have different numbers of features")
-    return parts[0] if len(parts) == 1 else PerSourceFeatureDistribution(tuple(parts))
+    return sources[0] if len(sources) == 1 else PerSourceFeatureDistribution(tuple(sources))
 
 
-def _cloud(arrays):
-    missing = [name for name in _FIELDS if name not in arrays]
+def _checked_distribution(fields):
+    missing = [name for name in _FIELDS if name not in fields]
     if missing:
         raise ValueError(f"it has no {' and no '.join(missing)}")
-    feature_distribution = FeatureDistribution(*(_finite(name, arrays[name]) for name in _FIELDS))
-    if (
-        feature_distribution.mean.ndim != 1
-        or feature_distribution.deviations.ndim != 1
-        or feature_distribution.rest.ndim != 0
-    ):
-        raise ValueError("its arrays have other dimensions than a gate's")
-    if feature_distribution.axes.shape != (len(feature_distribution.mean), len(feature_distribution.deviations)):
-        raise ValueError(
-            f"its axes are {feature_distribution.axes.shape} beside {len(feature_distribution.mean)} features and {len(feature_distribution.deviations)} deviations"
-        )
-    if min(feature_distribution.deviations.min(initial=1), feature_distribution.rest) <= 0:
-        raise ValueError("it has deviations that are not above 0")
-    return feature_distribution
+    mean, axes, deviations, rest = (_finite(name, fields[name]) for name in _FIELDS)
+    if mean.ndim != 1 or deviations.ndim != 1 or rest.ndim != 0:
+        raise ValueError("its mean, deviations and rest must have 1, 1 and 0 dimensions")
+    if axes.shape != (len(mean), len(deviations)):
+        raise ValueError(f"its axes are {axes.shape} for {len(mean)} features and {len(deviations)} deviations")
+    if min(deviations.min(initial=1), rest) <= 0:
+        raise ValueError("its deviations must be positive")
+    return FeatureDistribution(mean, axes, deviations, rest)
 
 
 def _finite(name, values):
     if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-        raise ValueError(f"its {name} holds what is no number")
+        raise ValueError(f"its {name} contains values that are not finite numbers")
     return values.astype(np.float64)
 
 
-def fit_feature_distribution(features, sources=None, axes=AXES):
-    """A FeatureDistribution, or PerSourceFeatureDistribution where `sources` [n] names several with at least OF_ITS_OWN photographs.
+def fit_feature_distribution(
+    features: ArrayLike, sources: ArrayLike | None = None, axes: int = MAX_AXES
+) -> FeatureDistribution | PerSourceFeatureDistribution:
+    """Fit the distribution of training features.
 
-    Smaller sources share a feature_distribution; where all of them together are but a handful, nothing can be told of where they lie.
+    Sources with fewer than MIN_SOURCE_SIZE images share one distribution. If these are fewer than 10 images in total, they
+    are left out, because a distribution cannot be estimated from so few.
+
+    Args:
+        features: [n, features].
+        sources: the source of each image [n]; None for one common distribution.
+        axes: the number of principal axes to keep.
     """
     features = np.asarray(features, np.float64)
-    parts = [features] if sources is None else _apart(features, np.asarray(sources))
-    distributions = tuple(_fit_one(part, axes) for part in parts)
+    groups = [features] if sources is None else _group_by_source(features, np.asarray(sources))
+    distributions = tuple(_fit_one(group, axes) for group in groups)
     return distributions[0] if len(distributions) == 1 else PerSourceFeatureDistribution(distributions)
 
 
-def _apart(features, sources):
+def _group_by_source(features, sources):
     _, codes, counts = np.unique(sources, return_inverse=True, return_counts=True)
-    large = np.flatnonzero(counts >= OF_ITS_OWN)
-    rest = features[~np.isin(codes, large)]
-    parts = [features[codes == code] for code in large]
-    return parts if parts and len(rest) < _HANDFUL else [*parts, rest]
+    large = np.flatnonzero(counts >= MIN_SOURCE_SIZE)
+    remaining = features[~np.isin(codes, large)]
+    groups = [features[codes == code] for code in large]
+    return groups if groups and len(remaining) < _MIN_SAMPLE else [*groups, remaining]
 
 
 def _fit_one(features, axes):
-    """Ledoit and Wolf's covariance, also where there are fewer photographs than features, along its `axes` largest axes."""
-    from sklearn.covariance import LedoitWolf  # only who fits needs it
+    """Fit by the Ledoit-Wolf covariance estimate, which also works with fewer images than features."""
+    from sklearn.covariance import LedoitWolf  # needed for fitting only: prediction runs without scikit-learn
 
     estimate = LedoitWolf().fit(features)
-    values, vectors = np.linalg.eigh(estimate.covariance_)
-    values = np.maximum(values, max(values[-1] * 1e-12, 1e-30))  # all of them are 0 where features are all alike
-    kept = min(axes, len(values) - 1)
-    variances = values[::-1][:kept]
-    rest = values[: len(values) - kept].mean()
-    return FeatureDistribution(estimate.location_, vectors[:, ::-1][:, :kept], np.sqrt(variances), np.sqrt(rest))
+    variances, vectors = np.linalg.eigh(estimate.covariance_)
+    variances = np.maximum(variances, max(variances[-1] * 1e-12, 1e-30))  # all are 0 if all images have equal features
+    kept = min(axes, len(variances) - 1)
+    rest = variances[: len(variances) - kept].mean()
+    return FeatureDistribution(
+        estimate.location_, vectors[:, ::-1][:, :kept], np.sqrt(variances[::-1][:kept]), np.sqrt(rest)
+    )
 
 
-def distance_limit(distances, kept=KEPT):
-    """The distance within which `kept` of photographs like these lie, as split-conformal prediction has it.
+def distance_limit(distances: ArrayLike, coverage: float = COVERAGE) -> float | None:
+    """Compute the split-conformal limit within which a share of images like these lies.
 
-    That takes kept / (1 - kept) photographs. Of fewer, the farthest is a matter of luck and lets other cameras through:
-    log-normal distances with the same mean and deviation of the logarithm stand in; of a handful, the farthest all the same.
+    The conformal limit needs coverage / (1 - coverage) images. With fewer, the largest distance is mostly chance and lets
+    other cameras pass, so the limit is the quantile of a log-normal distribution fitted to the distances. With fewer than 10
+    images it is the largest distance.
+
+    Args:
+        distances: of the calibration images [n].
+        coverage: the share of images to keep.
+
+    Returns:
+        The limit; None without any image.
     """
     distances = np.sort(np.asarray(distances, np.float64))
     if not len(distances):
         return None
-    rank = int(np.ceil(kept * (len(distances) + 1)))
-    if rank <= len(distances) or len(distances) < _HANDFUL:
+    rank = int(np.ceil(coverage * (len(distances) + 1)))
+    if rank <= len(distances) or len(distances) < _MIN_SAMPLE:
         return float(distances[min(rank, len(distances)) - 1])
     logarithms = np.log(np.maximum(distances, 1e-12))
-    return float(np.exp(logarithms.mean() + statistics.NormalDist().inv_cdf(kept) * logarithms.std(ddof=1)))
+    return float(np.exp(logarithms.mean() + statistics.NormalDist().inv_cdf(coverage) * logarithms.std(ddof=1)))

@@ -1,171 +1,252 @@
-"""Modes: the ways from photographs to class probabilities, by name.
+"""Prediction modes: named methods to compute class probabilities from images.
 
-"plain" reads the output that decides, "tta4" averages four views of it, "knn" and "knn_majority" ask the nearest training
-photographs; the name of another output with the same classes reads that one, and "plain+knn" is the mean of two modes.
-Each has a link and a calibration of its own, so that what it says stays the distribution that it is; all of a run are read
-under one prior.
+"plain" is the output that decides, "tta4" averages four test-time augmentations of it, "knn" and "knn_majority" let the
+nearest training images vote. The name of another output with the same classes is a mode, too, and "plain+knn" is the mean of
+two modes. Each mode has its own link and calibration, because averages and votes are distributions that the head's link may
+not be able to represent. All modes of a run are calibrated for the same prior.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.inference.test_time_augmentation import COUNTS, view
-from dr_tf.models.links import LEAST_MEAN, LEAST_SHARE, encoded, of_distribution
+from dr_tf.inference.network import ImageBatch, Network
+from dr_tf.inference.test_time_augmentation import VIEW_COUNTS, augmented_view
+from dr_tf.models.links import MIN_PROBABILITY, MIN_VOTE_SHARE, link_for_averages, probabilities_to_scores
+
+if TYPE_CHECKING:
+    from dr_tf.inference.nearest_neighbours import Neighbours
+    from dr_tf.models.heads.head import Head
 
 PLAIN = "plain"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModeDefinition:
-    """What a mode reads: views of an output, the votes of neighbours, or other modes."""
+    """How a mode computes class probabilities: from views of an output, from neighbours' votes, or from other modes.
 
-    output: str = ""  # empty: the one that decides
-    views: int = 1  # whose probabilities are averaged
-    vote: str = ""  # of the nearest training photographs, by a name in `neighbours.VOTES`
-    mean: tuple[str, ...] = ()  # of these modes
+    Attributes:
+        output: the output to take; empty for the one that decides.
+        views: the number of augmented views whose probabilities are averaged.
+        vote: a name in `nearest_neighbours.VOTES`; empty for no vote.
+        mean: the modes to average; empty for no mean.
+    """
+
+    output: str = ""
+    views: int = 1
+    vote: str = ""
+    mean: tuple[str, ...] = ()
 
 
 MODES = {
     PLAIN: ModeDefinition(),
-    **{f"tta{count}": ModeDefinition(views=count) for count in COUNTS if count > 1},
+    **{f"tta{count}": ModeDefinition(views=count) for count in VIEW_COUNTS if count > 1},
     "knn": ModeDefinition(vote="ordinal"),
     "knn_majority": ModeDefinition(vote="majority"),
 }
 
 
-def mode_definition(name, heads, decides):
-    """The ModeDefinition of a mode's name.
+def mode_definition(name: str, heads: Mapping[str, Head], decides: str) -> ModeDefinition:
+    """Return the definition of a mode.
+
+    Args:
+        name: a name in MODES, an output with the same classes as the one that decides, or such names joined by "+".
+        heads: {output: head}.
+        decides: the output that decides.
 
     Raises:
-        UserError: where nothing is called that, with what is.
+        UserError: there is no such mode; the message lists the known ones.
     """
     if name in MODES:
         return MODES[name]
-    alike = [output for output, head in heads.items() if head.classes == heads[decides].classes and output != decides]
-    if name in alike:
+    outputs = [output for output, head in heads.items() if head.classes == heads[decides].classes and output != decides]
+    if name in outputs:
         return ModeDefinition(output=name)
     parts = tuple(name.split("+"))
-    if len(set(parts)) == len(parts) > 1 and all(part in MODES or part in alike for part in parts):
+    if len(set(parts)) == len(parts) > 1 and all(part in MODES or part in outputs for part in parts):
         return ModeDefinition(mean=parts)
     raise UserError(
-        f"unknown mode {name!r}; known: {', '.join([*MODES, *alike])}, or the mean of some, such as plain+knn"
+        f"unknown mode {name!r}; known: {', '.join([*MODES, *outputs])}, or a mean of several, such as plain+knn"
     )
 
 
-def needed(names, ways):
-    """The modes that have to be requested for these: of a mean its parts."""
-    return tuple(dict.fromkeys(part for name in names for part in (ways[name].mean or (name,))))
+def with_parts(names: Iterable[str], definitions: Mapping[str, ModeDefinition]) -> tuple[str, ...]:
+    """Return the modes that have scores of their own: a mean is replaced by the modes that it averages."""
+    return tuple(dict.fromkeys(part for name in names for part in (definitions[name].mean or (name,))))
 
 
-def link_of(way, heads, decides, *, ensemble=False):
-    """The link that a mode's scores have."""
-    head = heads[way.output or decides]
-    averaged = way.views > 1 or way.vote or way.mean or ensemble
-    return of_distribution(head) if averaged else head.link
+def mode_link(definition: ModeDefinition, heads: Mapping[str, Head], decides: str, *, ensemble: bool = False) -> str:
+    """Return the name of the link of a mode's scores.
+
+    Args:
+        definition: of the mode.
+        heads: {output: head}.
+        decides: the output that decides.
+        ensemble: whether the network is an ensemble, whose outputs are averages.
+    """
+    head = heads[definition.output or decides]
+    averaged = definition.views > 1 or definition.vote or definition.mean or ensemble
+    return link_for_averages(head) if averaged else head.link
 
 
 @dataclasses.dataclass(frozen=True)
 class ModeScores:
-    """Of n cases. Of what was averaged there are the class probabilities, before any calibration."""
+    """Scores of n cases, before calibration. Averaged probabilities are encoded as scores by the mode's link.
 
-    scores: dict[str, np.ndarray]  # mode -> [n, scores]; of a mean there are those of its parts
-    outputs: dict[str, np.ndarray]  # output -> logits of the one plain look
+    Attributes:
+        scores: {mode: [n, scores]}; of a mean there are the scores of its parts.
+        outputs: {output: logits of the plain view}.
+        features: [n, width].
+        view_probabilities: of the output that decides, [views, n, classes].
+        member_probabilities: of the output that decides, [members, n, classes]; None for a single network.
+    """
+
+    scores: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
     features: np.ndarray
-    by_view: np.ndarray  # [views, n, classes] of the output that decides
-    by_member: np.ndarray | None = None  # [members, n, classes] of an ensemble
+    view_probabilities: np.ndarray
+    member_probabilities: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestedModes:
-    """Which modes are requested of a network: {name: (way, link)}, with the heads that decode its outputs."""
+    """The modes to score, with the heads that decode the network's outputs.
 
-    heads: dict[str, object]
+    Attributes:
+        heads: {output: head}.
+        decides: the output that decides.
+        modes: {mode: (its definition, the name of its link)}.
+    """
+
+    heads: Mapping[str, Head]
     decides: str
-    modes: dict[str, tuple[ModeDefinition, str]]
+    modes: Mapping[str, tuple[ModeDefinition, str]]
 
     @classmethod
-    def named(cls, names, heads, decides, *, ensemble=False):
-        ways = {name: mode_definition(name, heads, decides) for name in names}
-        ways |= {part: mode_definition(part, heads, decides) for part in needed(names, ways)}
-        links = {name: link_of(way, heads, decides, ensemble=ensemble) for name, way in ways.items()}
-        return cls(heads, decides, {name: (ways[name], links[name]) for name in needed(names, ways)})
+    def from_names(
+        cls, names: Iterable[str], heads: Mapping[str, Head], decides: str, *, ensemble: bool = False
+    ) -> RequestedModes:
+        """Look up modes by name; see `mode_definition` and `mode_link`."""
+        names = tuple(names)
+        definitions = {name: mode_definition(name, heads, decides) for name in names}
+        scored = with_parts(names, definitions)
+        definitions |= {name: mode_definition(name, heads, decides) for name in scored}
+        links = {name: mode_link(definitions[name], heads, decides, ensemble=ensemble) for name in scored}
+        return cls(heads, decides, {name: (definitions[name], links[name]) for name in scored})
 
     @property
-    def head(self):
+    def head(self) -> Head:
+        """The head that decides."""
         return self.heads[self.decides]
 
     @property
-    def views(self):
-        return max((way.views for way, _ in self.modes.values()), default=1)
+    def views(self) -> int:
+        """The number of augmented views that the network has to process."""
+        return max((definition.views for definition, _ in self.modes.values()), default=1)
 
     @property
-    def votes(self):
-        return {way.vote for way, _ in self.modes.values() if way.vote}
+    def votes(self) -> set[str]:
+        """The voting schemes that need the nearest neighbours."""
+        return {definition.vote for definition, _ in self.modes.values() if definition.vote}
 
 
-def score_images(network, requested, images, *, neighbours=None):
-    """The ModeScores of one batch; the network looks at each view once, however many modes share it."""
-    seen = [network(view(images, number)) for number in range(requested.views)]
-    outputs, features = seen[0]
-    by_view = np.stack([requested.head.probabilities(of[requested.decides]) for of, _ in seen])
-    votes = _votes(neighbours, features, requested.votes)
-    scores = {
-        name: _scores(requested, way, link, outputs, by_view, votes) for name, (way, link) in requested.modes.items()
-    }
-    return ModeScores(scores, outputs, features, by_view)
+def score_images(
+    network: Network, requested: RequestedModes, images: ImageBatch, *, neighbours: Neighbours | None = None
+) -> ModeScores:
+    """Score one batch of images by every requested mode. The network processes each view once, for all modes.
+
+    Args:
+        network: the trained network.
+        requested: the modes.
+        images: a batch as the network takes it.
+        neighbours: needed if a mode votes.
+    """
+    by_view = [network(augmented_view(images, index)) for index in range(requested.views)]
+    outputs, features = by_view[0]
+    view_probabilities = np.stack([requested.head.probabilities(logits[requested.decides]) for logits, _ in by_view])
+    votes = _vote_probabilities(neighbours, features, requested.votes)
+    scores = _all_scores(requested, outputs, view_probabilities, votes)
+    return ModeScores(scores, outputs, features, view_probabilities)
 
 
-def score_batches(network, requested, batches, *, neighbours=None):
-    """The ModeScores of all batches of a dataset whose elements begin with the images; of none there are no rows."""
+def score_batches(
+    network: Network,
+    requested: RequestedModes,
+    batches: Iterable[Sequence[Any]],
+    *,
+    neighbours: Neighbours | None = None,
+) -> ModeScores:
+    """Score all batches of a dataset by every requested mode.
+
+    Args:
+        network: the trained network.
+        requested: the modes.
+        batches: tuples whose first element is a batch of images. Without any batch the result has no rows.
+        neighbours: needed if a mode votes.
+    """
     parts = [score_images(network, requested, element[0], neighbours=neighbours) for element in batches]
     if not parts:
-        return _none(network, requested)
+        return _no_scores(network, requested)
     features = np.concatenate([part.features for part in parts])
     members = network.members(features)
+    member_probabilities = None
+    if members is not None:
+        member_probabilities = np.stack([requested.head.probabilities(logits) for logits in members[requested.decides]])
     return ModeScores(
-        scores=_joined([part.scores for part in parts]),
-        outputs=_joined([part.outputs for part in parts]),
+        scores=_concatenate([part.scores for part in parts]),
+        outputs=_concatenate([part.outputs for part in parts]),
         features=features,
-        by_view=np.concatenate([part.by_view for part in parts], axis=1),
-        by_member=members and np.stack([requested.head.probabilities(logits) for logits in members[requested.decides]]),
+        view_probabilities=np.concatenate([part.view_probabilities for part in parts], axis=1),
+        member_probabilities=member_probabilities,
     )
 
 
-def _none(network, requested):
+def _no_scores(network, requested):
     classes = len(requested.head.classes)
     outputs = {name: np.zeros((0, head.outputs)) for name, head in requested.heads.items()}
-    by_view, votes = np.zeros((requested.views, 0, classes)), dict.fromkeys(requested.votes, np.zeros((0, classes)))
-    scores = {
-        name: _scores(requested, way, link, outputs, by_view, votes) for name, (way, link) in requested.modes.items()
-    }
-    return ModeScores(scores, outputs, np.zeros((0, network.width)), by_view)
+    view_probabilities = np.zeros((requested.views, 0, classes))
+    votes = dict.fromkeys(requested.votes, np.zeros((0, classes)))
+    scores = _all_scores(requested, outputs, view_probabilities, votes)
+    return ModeScores(scores, outputs, np.zeros((0, network.width)), view_probabilities)
 
 
-def _joined(parts):
+def _concatenate(parts):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _scores(requested, way, link, outputs, by_view, votes):
-    if way.vote:
-        return encoded(link, votes[way.vote], least=LEAST_SHARE)
-    output = way.output or requested.decides
-    if way.views > 1:
-        return encoded(link, by_view[: way.views].mean(axis=0), least=LEAST_MEAN)
-    if link == requested.heads[output].link:
+def _all_scores(requested, outputs, view_probabilities, votes):
+    return {
+        name: _mode_scores(requested, definition, link, outputs, view_probabilities, votes)
+        for name, (definition, link) in requested.modes.items()
+    }
+
+
+def _mode_scores(requested, definition, link, outputs, view_probabilities, votes):
+    if definition.vote:
+        return probabilities_to_scores(link, votes[definition.vote], minimum=MIN_VOTE_SHARE)
+    output = definition.output or requested.decides
+    if definition.views > 1:
+        mean = view_probabilities[: definition.views].mean(axis=0)
+        return probabilities_to_scores(link, mean, minimum=MIN_PROBABILITY)
+    head = requested.heads[output]
+    if link == head.link:
         return outputs[output]
-    return encoded(link, requested.heads[output].probabilities(outputs[output]), least=LEAST_MEAN)
+    return probabilities_to_scores(link, head.probabilities(outputs[output]), minimum=MIN_PROBABILITY)
 
 
-def _votes(neighbours, features, wanted):
-    """{vote: class probabilities}; no number where the features are none."""
-    if not wanted:
+def _vote_probabilities(neighbours, features, votes):
+    """{vote: class probabilities}; NaN for rows whose features are not finite."""
+    if not votes:
         return {}
     finite = np.isfinite(features).all(axis=1)
-    shares = {vote: np.full((len(features), neighbours.ballots.shape[1]), np.nan) for vote in wanted}
+    probabilities = {vote: np.full((len(features), neighbours.one_hot_labels.shape[1]), np.nan) for vote in votes}
     if finite.any():
-        nearest = neighbours.nearest(features[finite])
-        for vote in wanted:
-            shares[vote][finite] = neighbours.shares(*nearest, vote)
-    return shares
+        distances, rows = neighbours.nearest(features[finite])
+        for vote in votes:
+            probabilities[vote][finite] = neighbours.vote_probabilities(distances, rows, vote)
+    return probabilities

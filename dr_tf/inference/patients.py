@@ -1,71 +1,107 @@
-"""Which photographs are one patient's, and which eye each shows: by the file's name, or by a table."""
+"""The patient and the eye of each image, from its file name or from a table, and grouping of decisions by patient."""
+
+from __future__ import annotations
 
 import csv
+import os
 import pathlib
 import re
+from collections.abc import Hashable, Iterable, Mapping
 
 from dr_tf.console import UserError
-from dr_tf.inference.decision import PatientDecision
+from dr_tf.inference.decision import Decision, PatientDecision
 
 _EYE = {"left": "left", "os": "left", "l": "left", "right": "right", "od": "right", "r": "right"}
 _SIDE = "left|right|os|od"
-# 123_left, 123-OD, 123_L, 123_l1 (the first of several), 123_left_2; OD_123. A single letter in front is more often a
-# camera's or a study's.
-_NAMES = (
+# 123_left, 123-OD, 123_L, 123_l1 (the first of several), 123_left_2; OD_123. A single letter at the start is not an eye: it
+# is more often the prefix of a camera or study.
+_PATTERNS = (
     re.compile(rf"(?P<patient>.+?)[ _.-]+(?P<eye>{_SIDE}|l|r)(?:[ _.-]?\d{{1,2}})?", re.IGNORECASE),
     re.compile(rf"(?P<eye>{_SIDE})[ _.-]+(?P<patient>.+)", re.IGNORECASE),
 )
 COLUMNS = ("image", "patient", "eye")
 
 
-def by_name(path):
-    """(patient, eye) as the name has it; the whole name and an empty eye where it says nothing."""
+def parse_file_name(path: str | os.PathLike) -> tuple[str, str]:
+    """Parse a file name such as "12_left.jpg".
+
+    Returns:
+        (patient, "left" or "right"); (the whole name, "") if the name contains no eye.
+    """
     stem = pathlib.PurePath(path).stem
-    for pattern in _NAMES:
+    for pattern in _PATTERNS:
         if match := pattern.fullmatch(stem):
             return match["patient"], _EYE[match["eye"].lower()]
     return stem, ""
 
 
-def read_table(path):
-    """{image: (patient, eye)} from a CSV with the columns image, patient and eye (left, right, OS, OD, L, R or empty)."""
+def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
+    """Read a CSV table with the columns image, patient and eye (left, right, OS, OD, L, R or empty).
+
+    Returns:
+        {image: (patient, eye)}.
+
+    Raises:
+        UserError: the file is not such a table; the message contains the line.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no table that can be read: {error}") from error
+        raise UserError(f"{path} cannot be read as a CSV table: {error}") from error
     if not rows or not set(COLUMNS) <= set(rows[0]):
         raise UserError(f"{path} needs rows and the columns {', '.join(COLUMNS)}")
-    table = {}
+    table: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         image, patient, eye = ((row[name] or "").strip() for name in COLUMNS)
         if not image or not patient or (eye and eye.lower() not in _EYE):
             raise UserError(
-                f"{path}, line {number}: needs an image, a patient, and an eye of {', '.join(_EYE)} or none"
+                f"{path}, line {number}: needs an image, a patient, and an eye ({', '.join(_EYE)} or empty)"
             )
-        if table.setdefault(image, (patient, _EYE.get(eye.lower(), ""))) != (patient, _EYE.get(eye.lower(), "")):
-            raise UserError(f"{path}, line {number}: {image} was somebody else's before")
+        patient_eye = patient, _EYE.get(eye.lower(), "")
+        if table.setdefault(image, patient_eye) != patient_eye:
+            raise UserError(f"{path}, line {number}: {image} has another patient or eye in an earlier line")
     return table
 
 
-def whose(photograph, table=None):
-    """(key, patient, eye). Without a table equal names in two folders are two patients."""
-    path = pathlib.PurePath(photograph)
+def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = None) -> tuple[Hashable, str, str]:
+    """Return the patient and the eye of an image.
+
+    Args:
+        image: the path of the image.
+        table: {image: (patient, eye)}, by path, file name or stem. Without it the file name is parsed, and equal names in
+            two folders are two patients.
+
+    Returns:
+        (a key that identifies the patient, the patient's name, the eye or "").
+
+    Raises:
+        UserError: the table has no row for the image.
+    """
+    path = pathlib.PurePath(image)
     if table is None:
-        patient, eye = by_name(path)
+        patient, eye = parse_file_name(path)
         return (path.parent, patient), patient, eye
-    for name in (photograph, path.name, path.stem):
+    for name in (image, path.name, path.stem):
         if name in table:
             patient, eye = table[name]
             return patient, patient, eye
-    raise UserError(f"the table of patients does not name {photograph}")
+    raise UserError(f"the patient table has no row for {image}")
 
 
-def by_patient(decisions, table=None):
-    """A PatientDecision for each patient, in the order in which they first came."""
-    eyes, names = {}, {}
+def group_by_patient(
+    decisions: Iterable[Decision], table: Mapping[str, tuple[str, str]] | None = None
+) -> list[PatientDecision]:
+    """Aggregate decisions on single images to one PatientDecision for each patient, in order of first appearance.
+
+    Args:
+        decisions: their cases are named by the paths of the images.
+        table: as in `patient_and_eye`.
+    """
+    eyes: dict[Hashable, list[tuple[str, Decision]]] = {}
+    names = {}
     for decision in decisions:
-        key, patient, eye = whose(decision.case, table)
+        key, patient, eye = patient_and_eye(decision.case, table)
         names[key] = patient
         eyes.setdefault(key, []).append((eye, decision))
-    return [PatientDecision(names[key], tuple(shown)) for key, shown in eyes.items()]
+    return [PatientDecision(names[key], tuple(by_eye)) for key, by_eye in eyes.items()]

@@ -1,121 +1,152 @@
-"""The Predictor: from a finished run and photographs to decisions, by the same code that evaluation measures."""
+"""The Predictor: decisions on images by a finished run, with the same code that evaluation measures."""
+
+from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus import subprocesses
 from dr_tf.grades import EYES
-from dr_tf.inference.case import SINGLE, as_cases
+from dr_tf.inference.case import SINGLE, Case, ImageSource, as_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.modes import PLAIN, score_images
-from dr_tf.inference.prepare_images import ImageReaders, prepare_case
-from dr_tf.inference.run import load_run, read_neighbours
+from dr_tf.inference.nearest_neighbours import Neighbours
+from dr_tf.inference.network import ImageBatch, Network
+from dr_tf.inference.prepare_images import ImageReaders, PreparedImage, prepare_case
+from dr_tf.inference.rule import Rule
+from dr_tf.inference.run import Run, load_run, read_neighbours
 
 _BATCH = 16
 
+# A case, its prepared images by eye, and the decision.
+CaseDecision = tuple[Case, dict[str, PreparedImage], Decision]
+
 
 class Predictor:
-    """Decides on cases by a `run` (`dr_tf.inference.run.Run`).
+    """Decides on cases by a run.
 
     Args:
-        mode: how to answer, one that the run's rule has a fit of.
-        neighbours: who votes, where the mode asks neighbours.
-        readers: how many processes may read photographs ahead; as many as there are cores where left out.
+        run: the network, the decision rule and the image preparation.
+        mode: the prediction mode, one of the rule's.
+        neighbours: the nearest neighbours, for modes that vote.
+        readers: the number of processes that read and prepare images; by default the number of CPU cores.
     """
 
-    def __init__(self, run, *, mode=PLAIN, neighbours=None, readers=None):
+    def __init__(
+        self, run: Run, *, mode: str = PLAIN, neighbours: Neighbours | None = None, readers: int | None = None
+    ):
         self.run, self.mode, self.neighbours = run, mode, neighbours
-        self.requested = run.rule.requested(mode)
+        self.requested_modes = run.rule.requested_modes(mode)
         self._readers = ImageReaders(run.preparation, readers)
 
     @classmethod
-    def of_run(cls, run_dir, mode=PLAIN):
-        """Of a run directory. Nothing in it is run: weights, layers of Keras and plain numbers are all it holds."""
-        subprocesses.start_shared_worker()  # while the network loads
+    def from_run(cls, run_dir: str | os.PathLike, mode: str = PLAIN) -> Predictor:
+        """Load the Predictor of a run directory.
+
+        A run of unknown origin is safe to load: no code in it is run.
+
+        Args:
+            run_dir: of the finished run.
+            mode: the prediction mode.
+
+        Raises:
+            UserError: the run is not finished or cannot be read, or the mode was not fitted.
+        """
+        subprocesses.start_shared_worker()  # it starts while the network loads
         run = load_run(run_dir)
-        return cls(run, mode=mode, neighbours=read_neighbours(run_dir, run.rule.requested(mode), run.network))
+        return cls(run, mode=mode, neighbours=read_neighbours(run_dir, run.rule.requested_modes(mode), run.network))
 
     @property
-    def rule(self):
+    def rule(self) -> Rule:
+        """The decision rule of the run."""
         return self.run.rule
 
-    def decisions(self, cases, *, batch_size=_BATCH):
-        """A Decision for each, in order, as soon as its batch is done. What is no Case is a photograph of one.
+    def decisions(self, cases: Iterable[Case | ImageSource], *, batch_size: int = _BATCH) -> Iterator[Decision]:
+        """Yield the Decision of each case in order, each batch as soon as it is done.
 
-        Other processes read the next photographs while the network is busy; no more than three batches wait in memory.
+        Worker processes read the next images while the network is busy. At most three batches are in memory.
+
+        Args:
+            cases: cases, or images, each of which is a case by itself.
+            batch_size: the number of cases that the network processes at a time.
+
+        Raises:
+            UserError: a case has not the eyes that the network takes.
         """
-        for case, found, decision in self.decided(cases, batch_size=batch_size):
-            del case, found
+        for _, _, decision in self.decisions_with_images(cases, batch_size=batch_size):
             yield decision
 
-    def decided(self, cases, *, batch_size=_BATCH):
-        """(case, {eye: PreparedImage}, Decision) of each: also what the network was shown."""
+    def decisions_with_images(
+        self, cases: Iterable[Case | ImageSource], *, batch_size: int = _BATCH
+    ) -> Iterator[CaseDecision]:
+        """Yield (Case, {eye: PreparedImage}, Decision) of each case; see `decisions`."""
         cases, to_read = itertools.tee(self._checked(cases))
-        found = zip(cases, self._readers.ahead(to_read, 3 * batch_size), strict=True)
-        while batch := list(itertools.islice(found, batch_size)):
-            yield from self._decide(batch)
+        prepared = zip(cases, self._readers.prepare_ahead(to_read, 3 * batch_size), strict=True)
+        while batch := list(itertools.islice(prepared, batch_size)):
+            yield from self._decide_batch(batch)
 
-    def decide(self, case):
-        """Of one case. May be called from any thread."""
-        return self.decided_one(case)[-1]
+    def decide(self, case: Case | ImageSource) -> Decision:
+        """Return the Decision on one case. May be called from any thread."""
+        return self.decide_with_images(case)[-1]
 
-    def decided_one(self, case):
-        """As `decided`, of one case."""
-        (case,) = self._checked([case])
-        return next(self._decide([(case, prepare_case(self.run.preparation, case))]))
+    def decide_with_images(self, case: Case | ImageSource) -> CaseDecision:
+        """Return (Case, {eye: PreparedImage}, Decision) of one case. May be called from any thread."""
+        (checked,) = self._checked([case])
+        return next(self._decide_batch([(checked, prepare_case(self.run.preparation, checked))]))
 
     def _checked(self, cases):
         paired = self.run.network.paired
         for case in as_cases(cases):
-            if paired and SINGLE in case.photographs:
-                raise UserError(f"{case.name}: this model takes both eyes of a patient; say which eye it shows")
-            if not paired and SINGLE not in case.photographs:
+            if paired and SINGLE in case.images:
+                raise UserError(f"{case.name}: this model takes both eyes of a patient; name the eye of the image")
+            if not paired and SINGLE not in case.images:
                 raise UserError(f"{case.name}: this model takes one photograph, not both eyes of a patient")
             eyes = EYES if paired else (SINGLE,)
-            if not case.photographs or not set(case.photographs) <= set(eyes) or not all(case.photographs.values()):
-                wanted = "'left' or 'right'" if paired else "one eye"
-                raise UserError(f"{case.name}: a case has photographs of {wanted}, one at least of each that it names")
+            if not case.images or not set(case.images) <= set(eyes) or not all(case.images.values()):
+                expected = "the eyes 'left' and 'right'" if paired else "one eye"
+                raise UserError(
+                    f"{case.name}: this model takes images of {expected}, at least one image of each eye that is named"
+                )
             yield case
 
-    def _decide(self, batch):
-        usable = [(case.name, found) for case, found in batch if _seen(found)]
-        decided = iter(self._of_network(*zip(*usable, strict=True)) if usable else ())
-        for case, found in batch:
-            yield case, found, next(decided) if _seen(found) else self._unusable(case.name, found)
+    def _decide_batch(self, batch):
+        usable = [(case.name, images) for case, images in batch if _has_usable_image(images)]
+        decided = iter(self._predict(*zip(*usable, strict=True)) if usable else ())
+        for case, images in batch:
+            yield case, images, next(decided) if _has_usable_image(images) else self._unusable(case.name, images)
 
-    def _unusable(self, name, found):
-        """Of a case of which nothing reached the network."""
-        images = {eye: one.image for eye, one in found.items()}
-        reason = "; ".join(f"{eye} eye: {image.reason}" if eye else image.reason for eye, image in images.items())
-        return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=images)
+    def _unusable(self, name, images):
+        """The decision on a case without a usable image."""
+        infos = {eye: image.info for eye, image in images.items()}
+        reason = "; ".join(f"{eye} eye: {info.reason}" if eye else info.reason for eye, info in infos.items())
+        return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=infos)
 
-    def _of_network(self, names, found):
-        scored = score_images(
-            self.run.network, self.requested, _images(found, self.run.network), neighbours=self.neighbours
-        )
+    def _predict(self, names: Sequence[str], images: Sequence[Mapping[str, PreparedImage]]) -> list[Decision]:
+        network, distribution = self.run.network, self.run.feature_distribution
+        scored = score_images(network, self.requested_modes, _batch(images, network), neighbours=self.neighbours)
         return self.rule.decide(
             scored.scores,
             cases=names,
             outputs=scored.outputs,
             mode=self.mode,
-            images=[{eye: one.image for eye, one in case.items()} for case in found],
-            distances=None
-            if self.run.feature_distribution is None
-            else self.run.feature_distribution.distance(scored.features),
+            images=[{eye: image.info for eye, image in case.items()} for case in images],
+            distances=None if distribution is None else distribution.distance(scored.features),
         )
 
 
-def _seen(found):
-    return any(one.pixels is not None for one in found.values())
+def _has_usable_image(images):
+    return any(image.pixels is not None for image in images.values())
 
 
-def _images(found, network):
-    """A batch as the network takes it; an eye that is absent or could not be read is black, and told as absent."""
+def _batch(images: Sequence[Mapping[str, PreparedImage]], network: Network) -> ImageBatch:
+    """A batch as the network takes it. An eye that is missing or cannot be used is black and marked as absent."""
     if not network.paired:
-        return np.stack([case[SINGLE].pixels for case in found])
+        return np.stack([np.asarray(case[SINGLE].pixels) for case in images])
     black = np.zeros((network.image_size, network.image_size, 3), np.uint8)
-    shown = {eye: [case[eye].pixels if eye in case else None for case in found] for eye in EYES}
-    images = {eye: np.stack([black if one is None else one for one in pixels]) for eye, pixels in shown.items()}
-    return images | {f"{eye}_present": np.array([one is not None for one in pixels]) for eye, pixels in shown.items()}
+    pixels = {eye: [case[eye].pixels if eye in case else None for case in images] for eye in EYES}
+    batch = {eye: np.stack([black if one is None else one for one in by_case]) for eye, by_case in pixels.items()}
+    return batch | {f"{eye}_present": np.array([one is not None for one in pixels[eye]]) for eye in EYES}

@@ -1,21 +1,32 @@
-"""What a photograph goes through before the network: the very steps that made the records it was trained on."""
+"""Preparation of an original image for the network, by the same steps that made the training records."""
+
+from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import cv2
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus.enhance import ENHANCEMENTS
-from dr_tf.fundus.prepare import encode_jpeg, prepare_undamaged, resized
+from dr_tf.fundus.prepare import PreparedCrop, encode_jpeg, prepare_undamaged, resize_square
 
-_RECORDS = re.compile(r"(\d+)-(\w+)-q(\d+)(-paired)?")
+_CONFIG_NAME = re.compile(r"(\d+)-(\w+)-q(\d+)(-paired)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How the `records` were made (`size`, `enhancement`, JPEG `quality`), and the side that the network takes."""
+    """The steps from an original image to the network's input.
+
+    Attributes:
+        records: the record set that the network was trained on.
+        size: side of the stored crops in pixels.
+        enhancement: a name in `dr_tf.fundus.enhance.ENHANCEMENTS`.
+        quality: JPEG quality of the stored crops.
+        image_size: side of the network's input images in pixels.
+    """
 
     records: str
     size: int
@@ -24,20 +35,38 @@ class Preparation:
     image_size: int
 
     @classmethod
-    def of_records(cls, name, image_size):
-        """From the name of a record set, such as idrid/256-plain-q95, or of several that were made alike."""
-        made = {part.split("/")[-1] for part in name.split("+")}
-        match = _RECORDS.fullmatch(made.pop()) if len(made) == 1 else None
+    def from_records_name(cls, name: str, image_size: int) -> Preparation:
+        """Parse the name of a record set, which contains how its crops were made.
+
+        Args:
+            name: such as "idrid/256-plain-q95", or several sets of the same configuration, joined by "+".
+            image_size: side of the network's input images in pixels.
+
+        Raises:
+            UserError: the name contains no such configuration, or several different ones.
+        """
+        configs = {part.split("/")[-1] for part in name.split("+")}
+        match = _CONFIG_NAME.fullmatch(configs.pop()) if len(configs) == 1 else None
         if not match or match[2] not in ENHANCEMENTS:
-            raise UserError(f"the name of the records {name!r} does not say how they were made")
+            raise UserError(
+                f"the records name {name!r} does not contain one configuration SIZE-ENHANCEMENT-qQUALITY, such as "
+                "idrid/512-plain-q95"
+            )
         return cls(name, int(match[1]), match[2], int(match[3]), image_size)
 
-    def __call__(self, data):
-        """Bytes of a photograph -> (what the network takes, the Prepared). Raises BadImageError.
+    def __call__(self, data: bytes) -> tuple[np.ndarray, PreparedCrop]:
+        """Prepare the bytes of an image file.
 
-        The crop is coded as JPEG and decoded again: the network has seen nothing else, and by this an original gives
-        the same pixels as its record.
+        The crop is encoded as JPEG and decoded again: the network was trained on such crops only, and this way an original
+        gives the same pixels as its record.
+
+        Returns:
+            (uint8 RGB [image_size, image_size, 3], the PreparedCrop).
+
+        Raises:
+            BadImageError: the image cannot be decoded, is damaged, or shows no fundus.
         """
         prepared = prepare_undamaged(data, size=self.size, enhancement=self.enhancement)
         jpeg = np.frombuffer(encode_jpeg(prepared.image, self.quality), np.uint8)
-        return resized(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB), self.image_size), prepared
+        decoded: Any = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)  # never None: it was encoded here
+        return resize_square(decoded, self.image_size), prepared

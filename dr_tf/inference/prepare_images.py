@@ -1,4 +1,6 @@
-"""Photographs of cases read and prepared, each in a process that has nothing else to do."""
+"""Reading and preparing the images of cases, in worker processes that run ahead of the network."""
+
+from __future__ import annotations
 
 import collections
 import concurrent.futures
@@ -6,60 +8,84 @@ import dataclasses
 import os
 import pathlib
 import stat
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
 from dr_tf.fundus import memory, subprocesses
 from dr_tf.fundus.header import BadImageError
+from dr_tf.inference.case import Case, ImageSource
 from dr_tf.inference.decision import ImageInfo
+from dr_tf.inference.preparation import Preparation
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImage:
-    """What the network takes of a photograph, and what a decision says of it."""
+    """An image as the network takes it.
 
-    pixels: np.ndarray | None  # None where it cannot be used
-    image: ImageInfo
+    Attributes:
+        pixels: uint8 RGB [side, side, 3]; None if the image cannot be used.
+        info: what the decision reports about the image.
+    """
+
+    pixels: np.ndarray | None
+    info: ImageInfo
 
 
-def prepare_case(preparation, case, processes=None):
-    """{eye: PreparedImage} of a case; of several photographs of an eye that of the most gradable one. From any thread.
+def prepare_case(
+    preparation: Preparation, case: Case, pool: subprocesses.WorkerPool | None = None
+) -> dict[str, PreparedImage]:
+    """Prepare the images of a case. May be called from any thread.
 
-    In one of `processes`, or of those that all such calls share.
+    Args:
+        preparation: the steps to the network's input.
+        case: of several images of an eye the most gradable one is taken.
+        pool: of worker processes; by default the shared one.
+
+    Returns:
+        {eye: PreparedImage}.
     """
     return {
-        eye: max((read(preparation, one, case.name, processes) for one in photographs), key=_gradability)
-        for eye, photographs in case.photographs.items()
+        eye: max((prepare_image(preparation, image, case.name, pool) for image in images), key=_gradability)
+        for eye, images in case.images.items()
     }
 
 
-def _gradability(found):
-    return -1 if found.image.gradability is None else found.image.gradability
+def _gradability(prepared):
+    return -1 if prepared.info.gradability is None else prepared.info.gradability
 
 
-def read(preparation, photograph, name="", processes=None):
-    """A PreparedImage of a path, bytes, or uint8 RGB; `name` is what the latter two are called."""
-    name = str(photograph) if isinstance(photograph, (str, os.PathLike)) else name
+def prepare_image(
+    preparation: Preparation, image: ImageSource, name: str = "", pool: subprocesses.WorkerPool | None = None
+) -> PreparedImage:
+    """Prepare one image in a worker process. An image that cannot be used gives a PreparedImage with the reason.
+
+    Args:
+        preparation: the steps to the network's input.
+        image: a path, the bytes of a file, or uint8 RGB pixels.
+        name: of an image that is not a path.
+        pool: of worker processes; by default the shared one.
+    """
+    name = str(image) if isinstance(image, (str, os.PathLike)) else name
     try:
-        arguments = preparation, photograph, name
-        return processes.run(_read, *arguments) if processes else _read(*arguments)
-    except BadImageError as error:  # it killed who read it
+        arguments = preparation, image, name
+        return pool.run(_prepare, *arguments) if pool else _prepare(*arguments)
+    except BadImageError as error:  # the worker died
         return PreparedImage(None, ImageInfo(name, reason=str(error)))
-    except OSError as error:  # of who was to read it: no process can be started
+    except OSError as error:  # no worker could be started
         return PreparedImage(None, ImageInfo(name, reason=f"it cannot be read: {error.strerror}"))
 
 
 @subprocesses.run_in_worker
-def _read(preparation, photograph, name):
+def _prepare(preparation, image, name):
     try:
-        with memory.turn(_size(photograph)):
-            pixels, prepared = preparation(_data(photograph))
+        with memory.reserve(_file_size(image)):
+            pixels, prepared = preparation(file_bytes(image))
         quality = prepared.gradability
-        # As precise as records keep it, so that a photograph and its record pass the gate alike.
-        return PreparedImage(
-            pixels, ImageInfo(name, float(np.float32(quality.score)), quality.reason, prepared.geometry)
-        )
+        # float32, as records store it, so that an original and its record pass the gate alike.
+        info = ImageInfo(name, float(np.float32(quality.score)), quality.reason, prepared.geometry)
+        return PreparedImage(pixels, info)
     except BadImageError as error:
         reason = str(error)
     except OSError as error:
@@ -71,41 +97,48 @@ def _read(preparation, photograph, name):
     return PreparedImage(None, ImageInfo(name, reason=reason))
 
 
-def _data(photograph):
-    if isinstance(photograph, np.ndarray):
-        return cv2.imencode(".png", cv2.cvtColor(photograph, cv2.COLOR_RGB2BGR))[1].tobytes()
-    if isinstance(photograph, bytes):
-        return photograph
-    return pathlib.Path(photograph).read_bytes()
+def file_bytes(image):
+    if isinstance(image, np.ndarray):
+        return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    if isinstance(image, bytes):
+        return image
+    return pathlib.Path(image).read_bytes()
 
 
-def _size(photograph):
-    """In bytes, where it may be read at all."""
-    if isinstance(photograph, (np.ndarray, bytes)):
-        return len(photograph) if isinstance(photograph, bytes) else photograph.nbytes
-    status = pathlib.Path(photograph).stat()
-    if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
+def _file_size(image):
+    """The size in bytes. Raises BadImageError for what must not be read."""
+    if isinstance(image, (np.ndarray, bytes)):
+        return len(image) if isinstance(image, bytes) else image.nbytes
+    status = pathlib.Path(image).stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise BadImageError("not a file")
-    memory.check_file(status.st_size)
+    memory.check_file_size(status.st_size)
     return status.st_size
 
 
 class ImageReaders:
-    """At most `most` processes, which end when this is forgotten; those that all share where it is left out."""
+    """Worker processes that prepare images ahead of the network.
 
-    def __init__(self, preparation, most=None):
-        self._preparation, self._own = preparation, subprocesses.WorkerPool(most) if most else None
+    Args:
+        preparation: the steps to the network's input.
+        max_workers: the number of processes of its own, which end with this object; by default the shared ones.
+    """
 
-    def ahead(self, cases, most):
-        """{eye: PreparedImage} of each case, in order, with at most `most` begun and not yet taken."""
-        processes = self._own or subprocesses.shared_pool()
-        pool, waiting = concurrent.futures.ThreadPoolExecutor(processes.max_workers), collections.deque()
+    def __init__(self, preparation: Preparation, max_workers: int | None = None):
+        self._preparation = preparation
+        self._own_pool = subprocesses.WorkerPool(max_workers) if max_workers else None
+
+    def prepare_ahead(self, cases: Iterable[Case], max_ahead: int) -> Iterator[dict[str, PreparedImage]]:
+        """Yield {eye: PreparedImage} of each case in order, with at most `max_ahead` cases in preparation or waiting."""
+        pool = self._own_pool or subprocesses.shared_pool()
+        threads = concurrent.futures.ThreadPoolExecutor(pool.max_workers)
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         try:
             for case in cases:
-                waiting.append(pool.submit(prepare_case, self._preparation, case, processes))
-                if len(waiting) >= most:
+                waiting.append(threads.submit(prepare_case, self._preparation, case, pool))
+                if len(waiting) >= max_ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)

@@ -1,90 +1,148 @@
-"""How common each class is: where the network learned, and where its answers are read.
+"""Class priors: estimate them, and shift predicted probabilities from one prior to another.
 
-Balanced batches and class weights teach a network that every grade is as common as any other. Its posterior is moved to
-another prior by Bayes' rule on class probabilities, p'(c) ~ p(c) * target(c) / fitted(c) (Saerens et al., Neural
-Computation 2002); an ordinal head's cumulative probabilities follow from the moved classes, and stay in order.
+A network trained with balanced batches or class weights predicts as if all grades were equally common. Bayes' rule moves its
+class probabilities to another prior: p'(c) ~ p(c) * target(c) / fitted(c) (Saerens et al., Neural Computation 2002). The
+cumulative probabilities of an ordinal head follow from the shifted class probabilities, and stay in order.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dr_tf.console import UserError
 
+if TYPE_CHECKING:
+    from dr_tf.models.heads.head import Head
 
-def class_prior(truth, classes):
-    """Shares of the classes in `truth` [n], or of each label in 0/1 [n, labels]; -1 is not known.
+# A name in PRIORS, a table {class: share}, or the prevalence of the head's definition of positive.
+PriorConfig = str | Mapping[str, float] | float
 
-    Half a case is added to each (Jeffreys' prior), so that a class that a small split lacks is rare and not impossible.
+
+def class_prior(labels: ArrayLike, classes: int) -> np.ndarray:
+    """Estimate the prior of each class, or of each label.
+
+    Half a case is added to each class (Jeffreys' prior), so that a class missing from a small split is rare, not impossible.
+
+    Args:
+        labels: true classes [n], or 0/1 of each label [n, labels]; -1 where unknown.
+        classes: the number of classes.
+
+    Returns:
+        Shares [classes] that sum to 1, or the prevalence of each label [labels].
     """
-    truth = np.asarray(truth)
-    if truth.ndim == 2:
-        return ((truth == 1).sum(axis=0) + 0.5) / ((truth >= 0).sum(axis=0) + 1)
-    counts = np.bincount(truth[truth >= 0], minlength=classes) + 0.5
+    labels = np.asarray(labels)
+    if labels.ndim == 2:
+        return ((labels == 1).sum(axis=0) + 0.5) / ((labels >= 0).sum(axis=0) + 1)
+    counts = np.bincount(labels[labels >= 0], minlength=classes) + 0.5
     return counts / counts.sum()
 
 
-def shift(probabilities, fitted, target, *, exclusive=True):
-    """`exclusive`: the classes of a photograph sum to one; otherwise each label is present or absent by itself."""
+def shift_prior(
+    probabilities: ArrayLike, fitted: ArrayLike, target: ArrayLike, *, exclusive: bool = True
+) -> np.ndarray:
+    """Move class probabilities from one prior to another by Bayes' rule.
+
+    Args:
+        probabilities: [..., classes], calibrated for the prior `fitted`.
+        fitted: the prior that the probabilities are calibrated for [classes].
+        target: the prior to move to [classes].
+        exclusive: whether the classes exclude each other; if not, each label is shifted by itself.
+
+    Returns:
+        [..., classes].
+    """
     probabilities, fitted, target = (np.asarray(v, np.float64) for v in (probabilities, fitted, target))
-    present = probabilities * (target / fitted)
+    odds = probabilities * (target / fitted)
     if exclusive:
-        return present / present.sum(axis=-1, keepdims=True)
-    return present / (present + (1 - probabilities) * ((1 - target) / (1 - fitted)))
+        return odds / odds.sum(axis=-1, keepdims=True)
+    return odds / (odds + (1 - probabilities) * ((1 - target) / (1 - fitted)))
 
 
 def _uniform(*, fitted, train, exclusive):
     return np.full(len(fitted), 1 / len(fitted) if exclusive else 0.5)
 
 
-PRIORS = {
+PRIORS: dict[str, Callable[..., ArrayLike]] = {
     "fitted": lambda *, fitted, **_: fitted,
     "train": lambda *, train, **_: train,
     "uniform": _uniform,
 }
 
 
-def check_prior(wanted, head):
-    """Refuses, before anything is trained, what `target_prior` could not give."""
-    even = np.full(len(head.classes), 1 / len(head.classes))
-    target_prior(wanted, fitted=even, train=even, head=head)
+def check_prior(prior: PriorConfig, head: Head) -> None:
+    """Raise a UserError before training if `target_prior` cannot resolve the prior."""
+    uniform = np.full(len(head.classes), 1 / len(head.classes))
+    target_prior(prior, fitted=uniform, train=uniform, head=head)
 
 
-def target_prior(wanted, *, fitted, train, head):
-    """`wanted`: a name in PRIORS, a table {class: share}, or the prevalence of `head.positive` as one number."""
+def target_prior(prior: PriorConfig, *, fitted: ArrayLike, train: ArrayLike, head: Head) -> np.ndarray:
+    """Compute the prior that predictions are calibrated for.
+
+    Args:
+        prior: a name in PRIORS, a table {class: share}, or the prevalence of `head.positive` as one number.
+        fitted: the prior of the calibration split [classes].
+        train: the prior of the training split [classes].
+        head: the head that decides.
+
+    Returns:
+        Shares [classes].
+
+    Raises:
+        UserError: the prior is unknown, or a share is not between 0 and 1.
+    """
     exclusive = head.exclusive
-    if isinstance(wanted, dict):
-        prior = _from_table(wanted, head.classes)
-    elif isinstance(wanted, str):
-        if wanted not in PRIORS:
-            raise UserError(f"unknown prior {wanted!r}; known: {', '.join(PRIORS)}, a table {{class: share}}, a number")
-        prior = np.asarray(PRIORS[wanted](fitted=fitted, train=train, exclusive=exclusive), np.float64)
-    elif isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+    if isinstance(prior, Mapping):
+        shares = _from_table(prior, head.classes)
+    elif isinstance(prior, str):
+        if prior not in PRIORS:
+            raise UserError(
+                f"unknown prior {prior!r}; known: {', '.join(PRIORS)}, a table {{class: share}}, or a prevalence"
+            )
+        shares = np.asarray(PRIORS[prior](fitted=fitted, train=train, exclusive=exclusive), np.float64)
+    elif isinstance(prior, bool) or not isinstance(prior, (int, float)):
         raise UserError(
-            f"a prior is a name ({', '.join(PRIORS)}), a table {{class: share}} or a number, not {wanted!r}"
+            f"a prior is a name ({', '.join(PRIORS)}), a table {{class: share}} or a prevalence, not {prior!r}"
         )
     else:
-        prior = at_prevalence(fitted, wanted, positive_classes(head), exclusive=exclusive)
-    if not (prior > 0).all() or (not exclusive and not (prior < 1).all()):
+        shares = prior_at_prevalence(fitted, prior, positive_classes(head), exclusive=exclusive)
+    if not (shares > 0).all() or (not exclusive and not (shares < 1).all()):
         raise UserError("every class of a prior needs a share above 0 (and below 1)")
-    return prior / prior.sum() if exclusive else prior
+    return shares / shares.sum() if exclusive else shares
 
 
-def _from_table(table, classes):
+def _from_table(table: Mapping[str, float], classes: Sequence[str]) -> np.ndarray:
     if set(table) != set(classes):
-        raise UserError(f"a prior's table names each class once; the classes are {', '.join(classes)}")
+        raise UserError(f"the table of a prior needs each class once; the classes are {', '.join(classes)}")
     if not all(isinstance(share, (int, float)) and np.isfinite(share) for share in table.values()):
-        raise UserError(f"a prior's table gives each class a number, not {table}")
+        raise UserError(f"the table of a prior needs a number for each class, not {table}")
     return np.array([table[name] for name in classes], np.float64)
 
 
-def positive_classes(head):
-    """Which columns of the probabilities count as positive, by the head's own rule."""
+def positive_classes(head: Head) -> np.ndarray:
+    """Return which classes count as positive by the head's definition, bool [classes]."""
     return np.asarray(head.p_positive(np.eye(len(head.classes)))) > 0.5
 
 
-def at_prevalence(prior, prevalence, positive, *, exclusive=True):
-    """`prior` with the positive classes at `prevalence` together, as common among themselves as before."""
+def prior_at_prevalence(
+    prior: ArrayLike, prevalence: float, positive: np.ndarray, *, exclusive: bool = True
+) -> np.ndarray:
+    """Rescale a prior to a given prevalence of the positive classes.
+
+    Args:
+        prior: shares [classes].
+        prevalence: the new sum of the positive classes' shares. Ratios among them stay, as do ratios among the others.
+        positive: which classes are positive, bool [classes].
+        exclusive: whether the classes exclude each other; if not, only the positive labels' shares change.
+
+    Raises:
+        UserError: the prevalence is not between 0 and 1.
+    """
     if not 0 < prevalence < 1:
-        raise UserError(f"a prevalence lies between 0 and 1, not at {prevalence}")
+        raise UserError(f"a prevalence must be between 0 and 1, not {prevalence}")
     prior = np.asarray(prior, np.float64)
     if not exclusive:
         return np.where(positive, prevalence, prior)

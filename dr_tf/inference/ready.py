@@ -1,5 +1,9 @@
-"""The model that comes with dr_tf: a run directory like any other, and a line that says on whom it was measured."""
+"""The pretrained model that comes with dr_tf: a run directory, with a line about its test data and metrics."""
 
+from __future__ import annotations
+
+import argparse
+import os
 import pathlib
 import sys
 
@@ -7,14 +11,15 @@ READY = pathlib.Path(__file__).parent.parent / "ready"
 MEASURED = "measured.txt"
 
 
-def add_run_dir(parser):
+def add_run_dir_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --run_dir, with the pretrained model as default."""
     parser.add_argument(
-        "--run_dir", default=READY, type=pathlib.Path, help="a finished run; without it the model that comes with dr_tf"
+        "--run_dir", default=READY, type=pathlib.Path, help="a finished run (default: the model that comes with dr_tf)"
     )
 
 
-def say_measured(run_dir):
-    """To standard error, of a run that comes with such a line."""
+def print_measured(run_dir: str | os.PathLike) -> None:
+    """Print to standard error on which data the model of a run was tested, if the run contains this line."""
     path = pathlib.Path(run_dir) / MEASURED
     if path.exists():
         print(path.read_text(encoding="utf-8").strip(), file=sys.stderr)

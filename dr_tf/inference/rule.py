@@ -1,224 +1,334 @@
-"""The rule from a network's answers to decisions: all that is fitted after training, kept in `decision.json`."""
+"""The decision rule: everything fitted after training that turns a network's scores into decisions.
+
+A rule consists of calibrations, priors, operating points, grade thresholds and the limits of the gate. It is stored in a run's
+`decision.json` (`dr_tf.inference.rule_file`).
+"""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dr_tf.console import UserError
 from dr_tf.fundus.gradability import GRADABLE
 from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration
-from dr_tf.inference.decision import Decision, LabelDecision, uncertainty
-from dr_tf.inference.grade_thresholds import grades_from
-from dr_tf.inference.modes import MODES, PLAIN, ModeDefinition, RequestedModes, needed
+from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision, normalized_entropy
+from dr_tf.inference.grade_thresholds import apply_grade_thresholds
+from dr_tf.inference.modes import MODES, PLAIN, ModeDefinition, RequestedModes, with_parts
 from dr_tf.inference.operating_points import OperatingPoint
-from dr_tf.models.links import LEAST_MEAN, encoded
+from dr_tf.models.links import MIN_PROBABILITY, probabilities_to_scores
 
-UNLIKE = "unlike the photographs that the network learned from"
+if TYPE_CHECKING:
+    from dr_tf.models.heads.head import Head
+
+OUT_OF_DISTRIBUTION = "out of distribution: unlike the training photographs"
+NOT_FINITE = "the network's output is not a finite number"
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """One way to class probabilities with its own fit; all are read under the same prior."""
+    """What was fitted for one prediction mode.
+
+    Attributes:
+        calibration: of the mode's scores.
+        fitted_prior: the class prior for which the calibrated probabilities hold.
+        operating_points: {definition of positive: {name: OperatingPoint}}.
+        definition: how the mode computes class probabilities.
+        grade_thresholds: thresholds on the expected grade; None if the head's own grade is used.
+        averaging_prior: of a mean of modes, the class prior under which its parts are averaged.
+        report: sample sizes and metrics of the fit.
+    """
 
     calibration: Calibration
-    fitted_prior: tuple[float, ...]  # that its calibrated probabilities speak under
-    points: dict[str, dict[str, OperatingPoint]]  # {definition: {operating point: its threshold}}
-    way: ModeDefinition = MODES[PLAIN]
-    cuts: tuple[float, ...] | None = None  # of the expected grade; the head's own reading where None
-    under: tuple[float, ...] | None = None  # of a mean: the prior under which its parts are averaged
-    report: dict = dataclasses.field(default_factory=dict)  # what the fit was measured to do
+    fitted_prior: tuple[float, ...]
+    operating_points: dict[str, dict[str, OperatingPoint]]
+    definition: ModeDefinition = MODES[PLAIN]
+    grade_thresholds: tuple[float, ...] | None = None
+    averaging_prior: tuple[float, ...] | None = None
+    report: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class OtherOutput:
-    """An output that is told beside the one that decides: its calibration, and the prior that it is read under."""
+    """What was fitted for an output that is predicted beside the one that decides.
+
+    Attributes:
+        calibration: of the output's logits.
+        fitted_prior: the class prior for which the calibrated probabilities hold.
+        prior: the class prior to which they are shifted.
+        report: sample sizes of the fit.
+    """
 
     calibration: Calibration
     fitted_prior: tuple[float, ...]
     prior: tuple[float, ...]
-    report: dict = dataclasses.field(default_factory=dict)
+    report: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`heads`: {output: head}; `decides` names the one that decides. `no_guarantee`: why nothing is guaranteed."""
+    """The decision rule of a run.
 
-    heads: dict[str, object]
+    Attributes:
+        heads: {output: head}.
+        decides: the output that decides.
+        prior: the class prior for which the probabilities of all modes are calibrated.
+        prior_name: how this prior was configured.
+        operating_point_name: the operating point that decides.
+        modes: {name: Mode}.
+        other_outputs: {output: OtherOutput} of the outputs that do not decide.
+        gradable_from: images with a lower gradability fail the gate.
+        distance_limit: cases with a larger feature distance fail the gate; None for no limit.
+        no_guarantee: the reason why no operating point is guaranteed; empty if they may be.
+    """
+
+    heads: Mapping[str, Head]
     decides: str
     prior: tuple[float, ...]
     prior_name: str
-    point: str  # the operating point that decides
-    modes: dict[str, Mode]
-    others: dict[str, OtherOutput] = dataclasses.field(default_factory=dict)
+    operating_point_name: str
+    modes: Mapping[str, Mode]
+    other_outputs: Mapping[str, OtherOutput] = dataclasses.field(default_factory=dict)
     gradable_from: float = GRADABLE
     distance_limit: float | None = None
     no_guarantee: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for mode in self.modes.values():
-            for points in mode.points.values():
-                if self.point not in points:
-                    raise UserError(f"unknown operating point {self.point!r}; known: {', '.join(points)}")
+            for operating_points in mode.operating_points.values():
+                if self.operating_point_name not in operating_points:
+                    raise UserError(
+                        f"unknown operating point {self.operating_point_name!r}; known: {', '.join(operating_points)}"
+                    )
 
     @property
-    def head(self):
+    def head(self) -> Head:
+        """The head that decides."""
         return self.heads[self.decides]
 
-    def mode(self, name):
+    def mode(self, name: str) -> Mode:
+        """Return the Mode of a name.
+
+        Raises:
+            UserError: the mode was not fitted.
+        """
         if name not in self.modes:
-            raise UserError(f"nothing was fitted for the mode {name!r}; known: {', '.join(self.modes)}")
+            raise UserError(f"the mode {name!r} was not fitted; known: {', '.join(self.modes)}")
         return self.modes[name]
 
-    def requested(self, name=PLAIN):
-        """What has to be requested of the network to decide by this mode."""
+    def requested_modes(self, name: str = PLAIN) -> RequestedModes:
+        """Return the modes that have to be scored to decide by one mode."""
         self.mode(name)
-        names = needed((name,), {key: mode.way for key, mode in self.modes.items()})
-        modes = {key: (self.mode(key).way, self.mode(key).calibration.link) for key in names}
+        names = with_parts((name,), {key: mode.definition for key, mode in self.modes.items()})
+        modes = {key: (self.mode(key).definition, self.mode(key).calibration.link) for key in names}
         return RequestedModes(self.heads, self.decides, modes)
 
-    def thresholds(self, name=PLAIN, point=None):
-        """The threshold of each definition that is decided, [definitions]."""
-        points = self.mode(name).points
-        return np.array([points[definition][point or self.point].threshold for definition in self.head.decided])
+    def thresholds(self, name: str = PLAIN, operating_point_name: str | None = None) -> np.ndarray:
+        """Return the threshold of each definition of positive [definitions], by default at the rule's operating point."""
+        by_definition = self.mode(name).operating_points
+        point = operating_point_name or self.operating_point_name
+        return np.array([by_definition[definition][point].threshold for definition in self.head.definitions])
 
-    def operating_point(self, name=PLAIN):
-        """The OperatingPoint that says whether to refer."""
-        return self.mode(name).points[self.head.positive][self.point]
+    def operating_point(self, name: str = PLAIN) -> OperatingPoint:
+        """Return the OperatingPoint that decides about referral by a mode."""
+        return self.mode(name).operating_points[self.head.positive][self.operating_point_name]
 
-    def probabilities(self, scores, mode=PLAIN, prior=None):
-        """Calibrated class probabilities float64 [n, classes], under the rule's prior or another; `scores`: {mode: scores}."""
-        fit, classes = self.mode(mode), len(self.head.classes)
-        if fit.way.mean:
-            parts = [self.probabilities(scores, part, fit.under) for part in fit.way.mean]
-            own = encoded(fit.calibration.link, np.mean(parts, axis=0), least=LEAST_MEAN)
-        else:
-            own = scores[mode]
-        calibrated = fit.calibration.probabilities(own, classes)
-        return priors.shift(
-            calibrated, fit.fitted_prior, self.prior if prior is None else prior, exclusive=self.head.exclusive
-        )
-
-    def other_probabilities(self, output, logits):
-        """Calibrated class probabilities of an output that does not decide."""
-        other, head = self.others[output], self.heads[output]
-        calibrated = other.calibration.probabilities(logits, len(head.classes))
-        return priors.shift(calibrated, other.fitted_prior, other.prior, exclusive=head.exclusive)
-
-    def grades(self, probabilities, others, mode=PLAIN):
-        """[n], or None where no head gives grades; those of another output where the one that decides has none."""
-        cuts = self.mode(mode).cuts
-        if cuts is not None:
-            return grades_from(cuts, probabilities)
-        found = [self.head.grade(probabilities)]
-        found += [self.heads[output].grade(of) for output, of in others.items()]
-        return next((grades for grades in found if grades is not None), None)
-
-    def decide(self, scores, *, cases, outputs=None, mode=PLAIN, images=None, distances=None):
-        """A Decision for each case.
+    def probabilities(
+        self, scores: Mapping[str, ArrayLike], mode: str = PLAIN, prior: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Compute calibrated class probabilities by a mode.
 
         Args:
-            scores: {mode: scores [n, ...]}, or those of the one mode that is requested.
-            cases: the name of each.
-            outputs: {output: logits} of the outputs that are told besides; what lacks is not told.
-            images: of each case {eye: ImageInfo}; distances: how far its features lie from those of training.
+            scores: {mode: scores [n, ...]}.
+            mode: the mode to predict by.
+            prior: the class prior to calibrate for; by default the rule's.
+
+        Returns:
+            float64 [n, classes].
         """
-        scores = scores if isinstance(scores, dict) else {mode: np.asarray(scores)}
-        probabilities = self.probabilities(scores, mode)
-        told = {name: logits for name, logits in (outputs or {}).items() if name in self.others}
-        others = {name: self.other_probabilities(name, logits) for name, logits in told.items()}
-        n, grades = len(cases), self.grades(probabilities, others, mode)
-        each = zip(
+        fitted, classes = self.mode(mode), len(self.head.classes)
+        own_scores: ArrayLike
+        if fitted.definition.mean:
+            parts = [self.probabilities(scores, part, fitted.averaging_prior) for part in fitted.definition.mean]
+            mean = np.mean(parts, axis=0)
+            own_scores = probabilities_to_scores(fitted.calibration.link, mean, minimum=MIN_PROBABILITY)
+        else:
+            own_scores = scores[mode]
+        calibrated = fitted.calibration.probabilities(own_scores, classes)
+        return priors.shift_prior(
+            calibrated, fitted.fitted_prior, self.prior if prior is None else prior, exclusive=self.head.exclusive
+        )
+
+    def other_probabilities(self, output: str, logits: ArrayLike) -> np.ndarray:
+        """Compute calibrated class probabilities [n, classes] of an output that does not decide."""
+        fitted, head = self.other_outputs[output], self.heads[output]
+        calibrated = fitted.calibration.probabilities(logits, len(head.classes))
+        return priors.shift_prior(calibrated, fitted.fitted_prior, fitted.prior, exclusive=head.exclusive)
+
+    def grades(
+        self, probabilities: np.ndarray, other_probabilities: Mapping[str, np.ndarray], mode: str = PLAIN
+    ) -> np.ndarray | None:
+        """Compute grades from class probabilities.
+
+        Args:
+            probabilities: of the output that decides [n, classes].
+            other_probabilities: {output: class probabilities}. If the output that decides has no grades, the first of
+                these with grades gives them.
+            mode: whose grade thresholds to use.
+
+        Returns:
+            Grades [n]; None if no output has any.
+        """
+        thresholds = self.mode(mode).grade_thresholds
+        if thresholds is not None:
+            return apply_grade_thresholds(thresholds, probabilities)
+        candidates = [self.head.grade(probabilities)]
+        candidates += [self.heads[output].grade(p) for output, p in other_probabilities.items()]
+        return next((grades for grades in candidates if grades is not None), None)
+
+    def decide(
+        self,
+        scores: Mapping[str, ArrayLike] | ArrayLike,
+        *,
+        cases: Sequence[Any],
+        outputs: Mapping[str, ArrayLike] | None = None,
+        mode: str = PLAIN,
+        images: Sequence[Mapping[str, ImageInfo]] | None = None,
+        distances: ArrayLike | None = None,
+    ) -> list[Decision]:
+        """Decide on n cases.
+
+        Args:
+            scores: {mode: scores [n, ...]}, or the scores of `mode` alone.
+            cases: the names of the cases [n].
+            outputs: {output: logits} of the outputs that do not decide. Those left out are missing from the decisions.
+            mode: the mode to predict by.
+            images: {eye: ImageInfo} of each case, for the gate; without them gradability is not checked.
+            distances: out-of-distribution distance of each case, for the gate; without them it is not checked.
+
+        Returns:
+            A Decision for each case.
+        """
+        by_mode = scores if isinstance(scores, Mapping) else {mode: np.asarray(scores)}
+        probabilities = self.probabilities(by_mode, mode)
+        other_probabilities = {
+            name: self.other_probabilities(name, logits)
+            for name, logits in (outputs or {}).items()
+            if name in self.other_outputs
+        }
+        n, grades = len(cases), self.grades(probabilities, other_probabilities, mode)
+        rows: Iterator[Any] = zip(
             cases,
             probabilities,
-            self.head.scores(probabilities),
+            self.head.definition_probabilities(probabilities),
             [None] * n if grades is None else grades,
-            uncertainty(probabilities, exclusive=self.head.exclusive),
+            normalized_entropy(probabilities, exclusive=self.head.exclusive),
             [{}] * n if images is None else images,
-            [None] * n if distances is None else distances,
+            [None] * n if distances is None else np.asarray(distances),
             strict=True,
         )
         thresholds = self.thresholds(mode)
         return [
-            self._decision(thresholds, *one, {name: of[i] for name, of in others.items()}) for i, one in enumerate(each)
+            self._decision(thresholds, {name: p[i] for name, p in other_probabilities.items()}, *row)
+            for i, row in enumerate(rows)
         ]
 
-    def _decision(self, thresholds, case, probabilities, values, grade, unsure, images, distance, others):
-        images = {eye: self._judged(image) for eye, image in images.items()}
-        known = all(np.isfinite(numbers).all() for numbers in (values, *others.values()))
-        reason = self._why_not(known, images, distance)
-        answers = {
+    def _decision(
+        self, thresholds, other_probabilities, case, probabilities, by_definition, grade, entropy, images, distance
+    ):
+        images = {eye: self._with_reason(image) for eye, image in images.items()}
+        finite = all(np.isfinite(values).all() for values in (by_definition, *other_probabilities.values()))
+        reason = self._not_gradable_because(finite, images, distance)
+        label_decisions = {
             definition: LabelDecision(float(p), float(threshold), bool(p >= threshold))
-            for definition, p, threshold in zip(self.head.decided, values, thresholds, strict=True)
+            for definition, p, threshold in zip(self.head.definitions, by_definition, thresholds, strict=True)
         }
-        referred = "refer" if known and answers[self.head.positive].yes else "clear"
+        action = "refer" if finite and label_decisions[self.head.positive].yes else "clear"
         return Decision(
             case=str(case),
             positive=self.head.positive,
-            action="retake" if reason else referred,
+            action="retake" if reason else action,
             gradable=not reason,
             reason=reason,
             grade=None if reason or grade is None else int(grade),
-            label_decisions=answers if known else {},
-            probabilities=dict(zip(self.head.classes, probabilities.tolist(), strict=True)) if known else {},
-            others={}
+            label_decisions=label_decisions if finite else {},
+            probabilities=_named(self.head, probabilities) if finite else {},
+            other_outputs={}
             if reason
-            else {name: dict(zip(self.heads[name].classes, p.tolist(), strict=True)) for name, p in others.items()},
-            uncertainty=float(unsure) if known else None,
+            else {name: _named(self.heads[name], p) for name, p in other_probabilities.items()},
+            uncertainty=float(entropy) if finite else None,
             distance=None if distance is None or not np.isfinite(distance) else float(distance),
             images=images,
         )
 
-    def _judged(self, image):
-        """With the reason only where it is too bad for this rule."""
+    def _with_reason(self, image):
+        """The image with a reason only if its gradability is too low for this rule."""
         if image.gradability is None:
             return image
-        bad = image.gradability < self.gradable_from
-        said = image.reason or f"gradability {image.gradability:.2f} is below {self.gradable_from:.2f}"
-        return dataclasses.replace(image, reason=said if bad else "")
+        too_low = image.gradability < self.gradable_from
+        reason = image.reason or f"gradability {image.gradability:.2f} is below {self.gradable_from:.2f}"
+        return dataclasses.replace(image, reason=reason if too_low else "")
 
-    def _why_not(self, known, images, distance):
-        bad = [f"{eye} eye: {image.reason}" if eye else image.reason for eye, image in images.items() if image.reason]
-        if bad:
-            return "; ".join(bad)
-        if not known:
-            return "the network gave no number"
-        # Not "distance > limit": what is no number is not near.
+    def _not_gradable_because(self, finite, images, distance):
+        reasons = [
+            f"{eye} eye: {image.reason}" if eye else image.reason for eye, image in images.items() if image.reason
+        ]
+        if reasons:
+            return "; ".join(reasons)
+        if not finite:
+            return NOT_FINITE
+        # Not "distance > limit", which is False for NaN.
         if self.distance_limit is not None and distance is not None and not distance <= self.distance_limit:
-            return UNLIKE
+            return OUT_OF_DISTRIBUTION
         return ""
 
-    def at_prevalence(self, prevalence):
-        """The rule for a clinic where `head.positive` is as common as that.
+    def at_prevalence(self, prevalence: float) -> Rule:
+        """Return the rule for a population with another prevalence of `head.positive`.
 
-        Positive and negative classes are each scaled as one, so that p_positive moves by one rising function, its
-        thresholds with it, and who is referred stays the same but for rounding: operating points keep their guarantees.
-        Grades move.
+        The shares of all positive classes are scaled by one factor, those of all negative ones by another. p_positive then
+        changes by a monotonic function, and the thresholds are moved by the same function. So the same cases are referred,
+        except for rounding, and operating points keep their guarantees. Grades may change.
+
+        Args:
+            prevalence: the share of positive cases, between 0 and 1.
+
+        Raises:
+            UserError: the prevalence is not between 0 and 1.
         """
         head = self.head
         positive = priors.positive_classes(head)
-        moved = priors.at_prevalence(self.prior, prevalence, positive, exclusive=head.exclusive)
+        new_prior = priors.prior_at_prevalence(self.prior, prevalence, positive, exclusive=head.exclusive)
         before, after = (
-            dict(zip(head.decided, head.scores(np.asarray([p]))[0], strict=True)) for p in (self.prior, moved)
+            dict(zip(head.definitions, head.definition_probabilities(np.asarray([prior]))[0], strict=True))
+            for prior in (self.prior, new_prior)
         )
 
-        def follow(mode):
-            points = {
+        def move_thresholds(mode):
+            operating_points = {
                 definition: {
                     name: dataclasses.replace(
-                        point, threshold=_moved(point.threshold, before[definition], after[definition])
+                        point, threshold=_shift_threshold(point.threshold, before[definition], after[definition])
                     )
                     for name, point in points.items()
                 }
-                for definition, points in mode.points.items()
+                for definition, points in mode.operating_points.items()
             }
-            return dataclasses.replace(mode, points=points)
+            return dataclasses.replace(mode, operating_points=operating_points)
 
-        modes = {name: follow(mode) for name, mode in self.modes.items()}
-        return dataclasses.replace(self, prior=tuple(moved.tolist()), prior_name=f"{prevalence:g}", modes=modes)
+        modes = {name: move_thresholds(mode) for name, mode in self.modes.items()}
+        return dataclasses.replace(self, prior=tuple(new_prior.tolist()), prior_name=f"{prevalence:g}", modes=modes)
 
 
-def _moved(threshold, before, after):
-    if threshold > 1 or before == after:  # nobody is positive, whatever the prevalence
+def _named(head, probabilities):
+    return dict(zip(head.classes, probabilities.tolist(), strict=True))
+
+
+def _shift_threshold(threshold, before, after):
+    if threshold > 1 or before == after:  # a threshold above 1 is out of reach at any prevalence
         return threshold
-    return float(priors.shift([threshold], [before], [after], exclusive=False)[0])
+    return float(priors.shift_prior([threshold], [before], [after], exclusive=False)[0])

@@ -1,84 +1,128 @@
-"""What a finished run leaves for prediction: `model.keras`, `decision.json`, `gate.npz` and, if requested for, `neighbours.npz`.
+"""The files of a finished run: what prediction loads, and what evaluation reads about calibration.
 
-For evaluation there is `calibration.npz` besides: what the rule was fitted on, and which photographs the network was.
+Prediction needs `model.keras`, `decision.json`, `gate.npz` and, for modes with neighbours, `neighbours.npz`. Evaluation also
+reads `calibration.npz`: the scores that the rule was fitted on, and the examples that the network was trained on.
 """
 
+from __future__ import annotations
+
 import dataclasses
+import os
 import pathlib
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.gate import from_arrays, to_arrays
-from dr_tf.inference.nearest_neighbours import load_neighbours
-from dr_tf.inference.network import load_network
+from dr_tf.inference.gate import AnyFeatureDistribution, from_arrays, to_arrays
+from dr_tf.inference.modes import RequestedModes
+from dr_tf.inference.nearest_neighbours import Neighbours, load_neighbours
+from dr_tf.inference.network import Network, load_network
+from dr_tf.inference.preparation import Preparation
+from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
 
 DECISION, GATE, NEIGHBOURS, MODEL = "decision.json", "gate.npz", "neighbours.npz", "model.keras"
 CALIBRATION = "calibration.npz"
-# Of a run by folds: what each fold's network said of the photographs held out from it, and all of that together.
+# Of cross-validation: each fold network's scores of its held-out examples, and those of all folds together.
 HELD_OUT, OUT_OF_FOLD = "held_out.npz", "out_of_fold.npz"
-_SCORES, _OUTPUT = "scores ", "output "
+_SCORES, _OUTPUT = "scores ", "output "  # prefixes of array names
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All that decides: a network, the rule fitted on its answers, how photographs are prepared for it, and the gate."""
+    """Everything that determines a decision.
 
-    network: object
-    rule: object
-    preparation: object
-    feature_distribution: object = None  # where the features of training lie; None where that was not kept
+    Attributes:
+        network: the trained network.
+        rule: the decision rule fitted on its scores.
+        preparation: the steps from an original image to the network's input.
+        feature_distribution: of the training features, for the gate; None if the run has none.
+    """
+
+    network: Network
+    rule: Rule
+    preparation: Preparation
+    feature_distribution: AnyFeatureDistribution | None = None
 
 
-def load_run(run_dir):
+def load_run(run_dir: str | os.PathLike) -> Run:
+    """Load a finished run.
+
+    Raises:
+        UserError: a file is missing or unreadable, or two files are not of the same network.
+    """
     folder = pathlib.Path(run_dir)
     check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
     network = load_network(folder / MODEL)
-    _check_alike(folder, network, rule, preparation)
-    feature_distribution = _read(folder / GATE, from_arrays)
-    if feature_distribution is not None and feature_distribution.width != network.width:
-        raise UserError(
-            f"{folder / GATE} reads {feature_distribution.width} features, the network beside it has {network.width}"
-        )
-    return Run(network, rule, preparation, feature_distribution)
+    _check_consistent(folder, network, rule, preparation)
+    distribution = _read_arrays(folder / GATE, from_arrays)
+    if distribution is not None and distribution.width != network.width:
+        raise UserError(f"{folder / GATE} is for {distribution.width} features, the network has {network.width}")
+    return Run(network, rule, preparation, distribution)
 
 
-def _check_alike(folder, network, rule, preparation):
+def _check_consistent(folder, network, rule, preparation):
     if set(network.outputs) != set(rule.heads):
         raise UserError(f"{folder}: the network's outputs ({', '.join(network.outputs)}) are not those of {DECISION}")
     if network.image_size != preparation.image_size:
         raise UserError(
-            f"{folder}: the network takes {network.image_size} pixels, {DECISION} says {preparation.image_size}"
+            f"{folder}: the network takes {network.image_size} pixels, {DECISION} has {preparation.image_size}"
         )
 
 
-def check_finished(run_dir):
+def check_finished(run_dir: str | os.PathLike) -> None:
+    """Raise a UserError if a run directory lacks the decision or the model."""
     absent = [name for name in (DECISION, MODEL) if not (pathlib.Path(run_dir) / name).exists()]
     if absent:
         raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
 
 
-def read_neighbours(run_dir, requested, network):
-    """The run's neighbours if what is requested for takes one, else None: it may be larger than the network."""
+def read_neighbours(run_dir: str | os.PathLike, requested: RequestedModes, network: Network) -> Neighbours | None:
+    """Read the nearest neighbours of a run, which may be larger than the network.
+
+    Args:
+        run_dir: of the run.
+        requested: without a mode that votes, nothing is read.
+        network: of the run.
+
+    Returns:
+        The Neighbours; None if no mode votes.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network.
+    """
     if not requested.votes:
         return None
     path = pathlib.Path(run_dir) / NEIGHBOURS
     neighbours = load_neighbours(path)
-    found, wanted = (len(neighbours.mean), neighbours.ballots.shape[1]), (network.width, len(requested.head.classes))
-    if found != wanted:
-        said = " and ".join(f"{n} {what}" for n, what in zip(found, ("features", "classes"), strict=True))
-        raise UserError(f"{path} is of another network: {said}, where this one has {wanted[0]} and {wanted[1]}")
+    shape = len(neighbours.mean), neighbours.one_hot_labels.shape[1]
+    expected = network.width, len(requested.head.classes)
+    if shape != expected:
+        raise UserError(
+            f"{path} is of another network: it has {shape[0]} features and {shape[1]} classes, the network "
+            f"{expected[0]} and {expected[1]}"
+        )
     return neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredRows:
-    """What networks scored to rows of the records: scores by mode, logits by output, how far features lie from training."""
+    """The scores of rows of a record set.
+
+    Attributes:
+        rows: of the record set [n].
+        scores: {mode: scores [n, ...]}.
+        outputs: {output: logits [n, ...]}.
+        distances: out-of-distribution distance of each row [n].
+    """
 
     rows: np.ndarray
     scores: dict[str, np.ndarray]
@@ -86,8 +130,8 @@ class ScoredRows:
     distances: np.ndarray
 
     @classmethod
-    def joined(cls, parts):
-        """Those of `parts`, one below the other."""
+    def concatenate(cls, parts: Sequence[ScoredRows]) -> ScoredRows:
+        """Concatenate the rows of several ScoredRows with the same modes and outputs."""
         return cls(
             np.concatenate([part.rows for part in parts]),
             {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
@@ -96,17 +140,25 @@ class ScoredRows:
         )
 
 
-def write_scored_rows(path, scored, **more):
-    """`more`: further arrays."""
-    arrays = {_SCORES + name: values for name, values in scored.scores.items()}
+def write_scored_rows(path: str | os.PathLike, scored: ScoredRows, **more: np.ndarray) -> None:
+    """Write scores to an .npz file, with further arrays by name."""
+    arrays: dict[str, Any] = {"rows": scored.rows, "distances": scored.distances}
+    arrays |= {_SCORES + name: values for name, values in scored.scores.items()}
     arrays |= {_OUTPUT + name: values for name, values in scored.outputs.items()}
-    with files.appearing(pathlib.Path(path)) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, rows=scored.rows, distances=scored.distances, **arrays, **more)
+    with files.atomic_write(pathlib.Path(path)) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, **arrays | more)
 
 
-def read_scored_rows(path):
-    """(ScoredRows, {name: further arrays}); None where there is no such file."""
-    arrays = _read(pathlib.Path(path), dict)
+def read_scored_rows(path: str | os.PathLike) -> tuple[ScoredRows, dict[str, np.ndarray]] | None:
+    """Read what `write_scored_rows` wrote.
+
+    Returns:
+        (ScoredRows, {name: further array}); None if there is no such file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    arrays = _read_arrays(pathlib.Path(path), dict)
     if arrays is None:
         return None
     try:
@@ -115,34 +167,47 @@ def read_scored_rows(path):
         raise UserError(
             f"{path} cannot be read: it has no {error.args[0]!r}; an earlier version may have written it"
         ) from None
-    found = {prefix: {} for prefix in (_SCORES, _OUTPUT)}
-    for prefix, into in found.items():
+    by_prefix: dict[str, dict[str, np.ndarray]] = {_SCORES: {}, _OUTPUT: {}}
+    for prefix, by_name in by_prefix.items():
         for name in [name for name in arrays if name.startswith(prefix)]:
-            into[name.removeprefix(prefix)] = arrays.pop(name)
-    return ScoredRows(rows, found[_SCORES], found[_OUTPUT], distances), arrays
+            by_name[name.removeprefix(prefix)] = arrays.pop(name)
+    return ScoredRows(rows, by_prefix[_SCORES], by_prefix[_OUTPUT], distances), arrays
 
 
-def read_calibration(run_dir):
-    """(what the rule was fitted on, {"fitted": rows that the network learned from, "names": of the rows}), or None."""
+def read_calibration(run_dir: str | os.PathLike) -> tuple[ScoredRows, dict[str, np.ndarray]] | None:
+    """Read the scores that a run's rule was fitted on.
+
+    Returns:
+        (ScoredRows, {"names": names of these rows, "fitted": rows that the network was trained on, ...}); None if the run
+        has no such file.
+    """
     return read_scored_rows(pathlib.Path(run_dir) / CALIBRATION)
 
 
-def write_decision(run_dir, rule, preparation, feature_distribution, neighbours=None):
+def write_decision(
+    run_dir: str | os.PathLike,
+    rule: Rule,
+    preparation: Preparation,
+    feature_distribution: AnyFeatureDistribution | None,
+    neighbours: Neighbours | None = None,
+) -> None:
+    """Write the files of a run that prediction needs beside the model."""
     folder = pathlib.Path(run_dir)
     if neighbours is not None:
         neighbours.save(folder / NEIGHBOURS)
     write_rule(folder / DECISION, rule, preparation)
     if feature_distribution is not None:
-        with files.appearing(folder / GATE) as path, open(path, "wb") as file:
-            np.savez(file, **to_arrays(feature_distribution))
+        with files.atomic_write(folder / GATE) as path, open(path, "wb") as file:
+            arrays: Mapping[str, Any] = to_arrays(feature_distribution)
+            np.savez(file, **arrays)
 
 
-def _read(path, made_of):
-    """What `made_of` makes of the arrays in a file, None where there is no such file."""
+def _read_arrays(path: pathlib.Path, convert: Callable[[Any], T]) -> T | None:
+    """The converted arrays of an .npz file; None if there is no such file."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return made_of(arrays)
+            return convert(arrays)
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dr_tf.inference.calibration import Calibration, fit
-from dr_tf.models.links import LINKS, decoded, sigmoid
+from dr_tf.inference.calibration import Calibration, fit_calibration
+from dr_tf.models.links import LINKS, scores_to_probabilities, sigmoid
 from tests.inference import heads
 from tests.inference.synthetic_patients import scores_of, severities
 
@@ -29,7 +29,7 @@ class FitTest(unittest.TestCase):
     def test_softmax_finds_the_temperature_and_biases_that_truth_was_drawn_from(self):
         logits = self.rng.normal(0, 3, (20000, 3))
         truth = drawn(heads.Softmax().probabilities(logits / 2.5 + [0.5, 0, -0.5]), self.rng)
-        found = fit("softmax", logits, truth, 3)
+        found = fit_calibration("softmax", logits, truth, 3)
         self.assertAlmostEqual(1 / found.slope[0], 2.5, delta=0.1)
         np.testing.assert_allclose(np.subtract(found.bias, np.mean(found.bias)), [0.5, 0, -0.5], atol=0.07)
 
@@ -37,7 +37,7 @@ class FitTest(unittest.TestCase):
         logits = self.rng.normal(0, 2, (20000, 2))
         truth = (self.rng.random(logits.shape) < sigmoid(logits * [0.5, 2] + [1, -1])).astype(int)
         truth[:5000, 0] = -1
-        found = fit("labels", logits, truth, 2)
+        found = fit_calibration("labels", logits, truth, 2)
         np.testing.assert_allclose(found.slope, [0.5, 2], rtol=0.08)
         np.testing.assert_allclose(found.bias, [1, -1], atol=0.1)
 
@@ -46,7 +46,7 @@ class FitTest(unittest.TestCase):
         logits = latent + np.array([2.0, 1, 0, -1])  # mean 0.5 + latent
         head = heads.Coral()
         truth = drawn(head.probabilities(0.5 * latent + [1.5, 0, -0.5, -2]), self.rng)
-        found = fit("coral", logits, truth, 5)
+        found = fit_calibration("coral", logits, truth, 5)
         self.assertAlmostEqual(found.slope[0], 0.5, delta=0.02)
         np.testing.assert_allclose(found.apply(logits, 5)[0], 0.5 * latent[0] + [1.5, 0, -0.5, -2], atol=0.12)
 
@@ -54,7 +54,7 @@ class FitTest(unittest.TestCase):
         logits = self.rng.normal(0, 2, (30000, 2))
         right = logits * [0.6, 1.5] + [0.5, -0.5]
         truth = drawn(heads.Corn(classes="012").probabilities(right), self.rng)
-        found = fit("corn", logits, truth, 3)
+        found = fit_calibration("corn", logits, truth, 3)
         np.testing.assert_allclose(found.slope, [0.6, 1.5], rtol=0.08)
         np.testing.assert_allclose(found.bias, [0.5, -0.5], atol=0.1)
 
@@ -62,8 +62,8 @@ class FitTest(unittest.TestCase):
         logits = self.rng.normal(0, 2, (60, 3))
         truth = self.rng.integers(0, 3, 60)
         twice = np.arange(60) % 2 + 1
-        repeated = fit("softmax", np.repeat(logits, twice, axis=0), np.repeat(truth, twice), 3)
-        weighted = fit("softmax", logits, truth, 3, twice)
+        repeated = fit_calibration("softmax", np.repeat(logits, twice, axis=0), np.repeat(truth, twice), 3)
+        weighted = fit_calibration("softmax", logits, truth, 3, twice)
         np.testing.assert_allclose(weighted.apply(logits, 3), repeated.apply(logits, 3), atol=1e-4)
 
     def test_a_class_that_the_split_lacks_stays_possible(self):
@@ -72,12 +72,12 @@ class FitTest(unittest.TestCase):
             with self.subTest(link):
                 latent = logits[:, :1] + np.array([1.5, 0.5, -0.5, -1.5])
                 x = latent if link == "coral" else logits[:, :columns]
-                found = fit(link, x, self.rng.integers(0, 4, 200), 5)
+                found = fit_calibration(link, x, self.rng.integers(0, 4, 200), 5)
                 self.assertGreater(found.probabilities(x, 5)[:, 4].min(), 1e-5)
 
     def test_a_split_that_the_network_separates_gives_a_finite_slope(self):
         logits = np.linspace(-2, 2, 40)[:, None]
-        found = fit("binary", logits, (logits[:, 0] > 0).astype(int), 2)
+        found = fit_calibration("binary", logits, (logits[:, 0] > 0).astype(int), 2)
         self.assertLess(found.slope[0], 20)
         self.assertGreater(found.slope[0], 1)
 
@@ -88,7 +88,7 @@ class FitTest(unittest.TestCase):
                 head = heads.HEADS[link]()
                 latent = truth[:, None] + self.rng.normal(0, 1.5, (400, 1)) - np.arange(head.outputs)
                 x = 3 * latent + (self.rng.normal(0, 1, (400, head.outputs)) if link != "coral" else 0)
-                before, after = (c.probabilities(x, 5) for c in (Calibration(link), fit(link, x, truth, 5)))
+                before, after = (c.probabilities(x, 5) for c in (Calibration(link), fit_calibration(link, x, truth, 5)))
                 loss = [-np.log(p[range(400), truth] + 1e-12).mean() for p in (before, after)]
                 self.assertLess(loss[1], loss[0])
 
@@ -96,7 +96,7 @@ class FitTest(unittest.TestCase):
         """It says 2 * severity - 2: mild disease looks like none, severe like proliferative."""
         latent, grades, _ = severities(5000, self.rng)
         scores = scores_of(heads.Regression(), latent)
-        fitted = fit("regression", scores[:5000], grades[:5000], 5)
+        fitted = fit_calibration("regression", scores[:5000], grades[:5000], 5)
         unseen, right = scores[5000:], grades[5000:]
         before, after = (c.probabilities(unseen, 5) for c in (Calibration("regression"), fitted))
         loss = [-np.log(p[range(5000), right] + 1e-12).mean() for p in (before, after)]
@@ -109,8 +109,10 @@ class FitTest(unittest.TestCase):
 
     def test_a_regression_finds_the_slope_that_truth_was_drawn_from(self):
         scores = self.rng.uniform(-1, 5, (20000, 1))
-        right = decoded("coral", 2 * scores - [1.0, 3, 5, 7], 5)  # twice as steep as a grade, thresholds half way
-        found = fit("regression", scores, drawn(right, self.rng), 5)
+        right = scores_to_probabilities(
+            "coral", 2 * scores - [1.0, 3, 5, 7], 5
+        )  # twice as steep as a grade, thresholds half way
+        found = fit_calibration("regression", scores, drawn(right, self.rng), 5)
         self.assertAlmostEqual(found.slope[0], 0.5, delta=0.02)  # uncalibrated it is four times
         np.testing.assert_allclose(found.apply([[2.0]], 5), [[3, 1, -1, -3]], atol=0.1)
 
@@ -167,7 +169,7 @@ class ApplyTest(unittest.TestCase):
     @settings(max_examples=15, deadline=None)
     def test_every_fit_of_coral_descends(self, seed):
         rng = np.random.default_rng(seed)
-        found = fit("coral", rng.normal(0, 5, (30, 1)) + rng.normal(0, 3, 4), rng.integers(0, 5, 30), 5)
+        found = fit_calibration("coral", rng.normal(0, 5, (30, 1)) + rng.normal(0, 3, 4), rng.integers(0, 5, 30), 5)
         self.assertLess(np.diff(found.bias).max(), 0)
 
     def test_rows_do_not_depend_on_each_other(self):
@@ -175,7 +177,7 @@ class ApplyTest(unittest.TestCase):
         for link, classes in zip(LINKS, (4, 2, 4, 5, 5, 5), strict=True):
             x = logits[:, :1] if link in ("binary", "regression") else logits
             truth = (x > 1).astype(int) if link in ("binary", "labels") else np.arange(50) % 4
-            found = fit(link, x, truth, classes)
+            found = fit_calibration(link, x, truth, classes)
             with self.subTest(link):
                 np.testing.assert_array_equal(found.apply(x, classes)[7:8], found.apply(x[7:8], classes))
                 self.assertEqual(found.probabilities(x, classes).shape, (50, classes))

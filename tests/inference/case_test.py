@@ -17,13 +17,13 @@ class CaseTest(unittest.TestCase):
         self.assertEqual(found[1].photographs, {SINGLE: (b"jpeg",)})
 
     def test_it_may_be_given_a_name(self):
-        self.assertEqual((Case.of("a.jpg").name, Case.of("a.jpg", "anna").name), ("a.jpg", "anna"))
-        self.assertEqual(Case.of(b"jpeg").name, "photograph")
+        self.assertEqual((Case.from_image("a.jpg").name, Case.from_image("a.jpg", "anna").name), ("a.jpg", "anna"))
+        self.assertEqual(Case.from_image(b"jpeg").name, "photograph")
 
 
 class PairsTest(unittest.TestCase):
     def told(self, paths, table=None):
-        return [(case.name, case.photographs) for case in pairs(paths, table)]
+        return [(case.name, case.images) for case in pairs(paths, table)]
 
     def test_both_eyes_of_a_name_are_one_case_in_the_order_in_which_they_first_came(self):
         found = self.told(["2_right.jpg", "1_left.jpg", "2_left.jpg"])
@@ -50,13 +50,11 @@ class PairsTest(unittest.TestCase):
         )
 
     def test_a_name_that_does_not_say_which_eye_is_refused(self):
-        with self.assertRaisesRegex(
-            UserError, r"^scan\.jpg: its name does not say which eye it shows.*--patient_table$"
-        ):
+        with self.assertRaisesRegex(UserError, r"^scan\.jpg: its name does not contain the eye.*--patient_table$"):
             pairs(["1_left.jpg", "scan.jpg"])
-        with self.assertRaisesRegex(UserError, "does not say which eye"):
+        with self.assertRaisesRegex(UserError, "does not contain the eye"):
             pairs(["x.jpg"], {"x.jpg": ("anna", "")})
-        with self.assertRaisesRegex(UserError, "the table of patients does not name 1_left.jpg"):
+        with self.assertRaisesRegex(UserError, "the patient table has no row for 1_left.jpg"):
             pairs(["1_left.jpg"], {"x.jpg": ("anna", "left")})
 
 

@@ -2,7 +2,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.inference.cross_fitting import cross_fitted, patient_folds
+from dr_tf.inference.cross_fitting import cross_fit, patient_folds
 
 
 class FoldsTest(unittest.TestCase):
@@ -26,12 +26,12 @@ class FoldsTest(unittest.TestCase):
 class CrossFittedTest(unittest.TestCase):
     def test_each_row_is_answered_by_a_fit_that_has_not_seen_its_fold(self):
         values, folds = np.array([1.0, 10, 100, 1000]), np.array([0, 1, 0, 1])
-        found = cross_fitted(np.sum, lambda total, rows: rows + total * 1e6, folds, values)
+        found = cross_fit(np.sum, lambda total, rows: rows + total * 1e6, folds, values)
         np.testing.assert_array_equal(found, [1010e6 + 1, 101e6 + 10, 1010e6 + 100, 101e6 + 1000])
 
     def test_one_patient_is_refused(self):
         with self.assertRaisesRegex(ValueError, "two patients"):
-            cross_fitted(np.sum, np.add, np.zeros(3), np.ones(3))
+            cross_fit(np.sum, np.add, np.zeros(3), np.ones(3))
 
 
 if __name__ == "__main__":

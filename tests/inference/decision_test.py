@@ -4,8 +4,8 @@ import unittest
 import numpy as np
 
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.inference.decision import Decision, ImageInfo, PatientDecision, grade_name, uncertainty
-from dr_tf.inference.patients import by_patient
+from dr_tf.inference.decision import Decision, ImageInfo, PatientDecision, grade_name, normalized_entropy
+from dr_tf.inference.patients import group_by_patient
 from tests.inference.example_decisions import decided, retake
 
 GEOMETRY = Geometry(width=9, height=8, circle=(4.0, 4.0, 3.0), rectangle=(1, 1, 7, 7), padding=(0, 0, 0, 0), size=4)
@@ -13,11 +13,11 @@ GEOMETRY = Geometry(width=9, height=8, circle=(4.0, 4.0, 3.0), rectangle=(1, 1, 
 
 class UncertaintyTest(unittest.TestCase):
     def test_by_hand(self):
-        found = uncertainty([[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0]])
+        found = normalized_entropy([[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0]])
         np.testing.assert_allclose(found, [0, 1, 0.5], atol=1e-12)
 
     def test_of_labels_it_is_the_mean(self):
-        np.testing.assert_allclose(uncertainty([[0.5, 1.0]], exclusive=False), [0.5])
+        np.testing.assert_allclose(normalized_entropy([[0.5, 1.0]], exclusive=False), [0.5])
 
 
 class DecisionTest(unittest.TestCase):
@@ -42,8 +42,8 @@ class DecisionTest(unittest.TestCase):
         self.assertIsNone(Decision("a", "referable", "retake", gradable=False).geometry)
 
     def test_the_likeliest_class_of_another_output(self):
-        decision = decided("a", 0.1, others={"edema": {"none": 0.2, "elsewhere": 0.3, "near": 0.5}})
-        self.assertEqual((decision.likeliest("edema"), decision.likeliest("grade")), (2, None))
+        decision = decided("a", 0.1, other_outputs={"edema": {"none": 0.2, "elsewhere": 0.3, "near": 0.5}})
+        self.assertEqual((decision.most_probable_class("edema"), decision.most_probable_class("grade")), (2, None))
 
     def test_what_is_worse_compares(self):
         order = [
@@ -53,8 +53,8 @@ class DecisionTest(unittest.TestCase):
             decided("d", 0.3, grade=1),
             decided("e", 0.3, grade=2),
         ]
-        self.assertEqual(sorted((order[i] for i in (3, 0, 4, 1, 2)), key=lambda d: d.badness), order)
-        self.assertEqual(PatientDecision("p", (("", order[0]), ("", order[1]))).worse, order[1])
+        self.assertEqual(sorted((order[i] for i in (3, 0, 4, 1, 2)), key=lambda d: d.severity_key), order)
+        self.assertEqual(PatientDecision("p", (("", order[0]), ("", order[1]))).worse_decision, order[1])
 
     def test_grades_have_names(self):
         self.assertEqual((grade_name(0), grade_name(4), grade_name(None)), ("no DR", "proliferative DR", ""))
@@ -62,13 +62,13 @@ class DecisionTest(unittest.TestCase):
 
 class PatientTest(unittest.TestCase):
     def one(self, *decisions, table=None):
-        (patient,) = by_patient(decisions, table)
+        (patient,) = group_by_patient(decisions, table)
         return patient
 
     def test_the_worse_eye_decides(self):
         patient = self.one(decided("1_left.jpg", 0.1, grade=0), decided("1_right.jpg", 0.7, grade=3))
         self.assertEqual((patient.action, patient.p_positive, patient.grade), ("refer", 0.7, 3))
-        self.assertEqual((patient.worse.case, patient.remark), ("1_right.jpg", ""))
+        self.assertEqual((patient.worse_decision.case, patient.remark), ("1_right.jpg", ""))
 
     def test_a_missing_eye_is_said(self):
         patient = self.one(decided("1_left.jpg", 0.1))
@@ -77,12 +77,12 @@ class PatientTest(unittest.TestCase):
 
     def test_an_eye_that_nobody_could_judge_is_not_cleared(self):
         patient = self.one(decided("1_left.jpg", 0.1), retake("1_right.jpg"))
-        self.assertEqual((patient.action, patient.unjudged), ("retake", ("right",)))
-        self.assertEqual(patient.remark, "the right eye has to be taken again")
+        self.assertEqual((patient.action, patient.ungradable_eyes), ("retake", ("right",)))
+        self.assertEqual(patient.remark, "retake the photograph of the right eye")
 
     def test_a_second_photograph_of_the_eye_makes_up_for_a_bad_one(self):
         patient = self.one(decided("1_l1.jpg", 0.1), retake("1_l2.jpg"), decided("1_r1.jpg", 0.2))
-        self.assertEqual((patient.unjudged, patient.action), ((), "clear"))
+        self.assertEqual((patient.ungradable_eyes, patient.action), ((), "clear"))
         unknown = PatientDecision("1", (("", decided("a", 0.1)), ("", retake("b"))))
         self.assertEqual(unknown.action, "retake")
 
@@ -97,11 +97,11 @@ class PatientTest(unittest.TestCase):
 
     def test_what_is_told_besides_is_the_worse_eyes(self):
         def eye(case, near):
-            return decided(case, 0.1, others={"edema": {"none": 1 - near, "near": near}})
+            return decided(case, 0.1, other_outputs={"edema": {"none": 1 - near, "near": near}})
 
         patient = self.one(eye("1_left.jpg", 0.8), eye("1_right.jpg", 0.1))
-        self.assertEqual((patient.likeliest("edema"), patient.likeliest("lesions")), (1, None))
-        self.assertEqual(self.one(retake("1_left.jpg"), eye("1_right.jpg", 0.1)).likeliest("edema"), 0)
+        self.assertEqual((patient.most_probable_class("edema"), patient.most_probable_class("lesions")), (1, None))
+        self.assertEqual(self.one(retake("1_left.jpg"), eye("1_right.jpg", 0.1)).most_probable_class("edema"), 0)
 
     def test_nothing_is_missing_where_names_do_not_say_whose_eye_it_is(self):
         self.assertEqual(self.one(decided("scan.jpg", 0.1)).missing, ())

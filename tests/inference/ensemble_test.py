@@ -45,7 +45,9 @@ class MeansTest(tf.test.TestCase):
                 self.assertAllClose(found, probabilities_to_scores(head.link, mean, minimum=1e-12), atol=1e-3)
 
     def test_what_is_all_but_certain_keeps_its_rank(self):
-        found = LINKS["binary"].member_mean(keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
+        found = (
+            LINKS["binary"].member_mean(keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
+        )
         self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
 
 
@@ -74,12 +76,12 @@ class CombinedTest(tf.test.TestCase):
         network = KerasNetwork(self.model)
         apart = [model(self.x) for model in self.models]
         for decides, head in HEADS.items():
-            asked = RequestedModes.named(("plain",), HEADS, decides, ensemble=True)
+            asked = RequestedModes.from_names(("plain",), HEADS, decides, ensemble=True)
             found = score_batches(network, asked, [(self.x,)])
             each = [head.probabilities(outputs[decides].numpy()) for outputs in apart]
             with self.subTest(decides):
                 self.assertAllClose(head.probabilities(found.outputs[decides]), np.mean(each, axis=0), atol=1e-6)
-                self.assertAllClose(found.by_member, each, atol=1e-6)
+                self.assertAllClose(found.member_probabilities, each, atol=1e-6)
                 self.assertAllClose(found.scores["plain"], found.outputs[decides], atol=1e-6)
                 self.assertEqual(found.features.shape, (1, 16))
 

@@ -35,10 +35,10 @@ class EvaluatingModesTest(tf.test.TestCase):
         self.assertIn("<dt>Mode</dt><dd>tta4</dd>", (folder / "report.html").read_text())
         predictions = read_predictions(folder / "predictions.csv")
         root = tiny.records_root().parent / "photographs"
-        decisions = Predictor.of_run(tiny.run_dir(), "tta4").decisions([root / name for name in predictions.ids])
+        decisions = Predictor.from_run(tiny.run_dir(), "tta4").decisions([root / name for name in predictions.ids])
         self.assertAllClose([d.p_positive for d in decisions], predictions.p_positive, atol=1e-6)
 
     def test_a_mode_that_was_not_fitted_is_one_line(self):
         with self.assertRaises(SystemExit) as caught:
             self._run("--mode", "tta8")
-        self.assertIn("nothing was fitted for the mode 'tta8'", str(caught.exception))
+        self.assertIn("the mode 'tta8' was not fitted", str(caught.exception))

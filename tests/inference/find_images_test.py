@@ -10,7 +10,7 @@ from dr_tf.cli import predict
 from dr_tf.console import UserError
 from dr_tf.explain import __main__ as explain
 from dr_tf.fundus.prepare import prepare
-from dr_tf.inference.find_images import SUFFIXES, find
+from dr_tf.inference.find_images import SUFFIXES, find_images
 from tests import commands
 from tests.fundus.synthetic_images import draw_fundus
 
@@ -27,7 +27,10 @@ class FindTest(unittest.TestCase):
 
     def _found(self, *places):
         """Paths below the folder, as text."""
-        return [str(path.relative_to(self.folder)) for path in find(places or [self.folder], told=self.said.append)]
+        return [
+            str(path.relative_to(self.folder))
+            for path in find_images(places or [self.folder], on_skipped=self.said.append)
+        ]
 
     def test_files_as_named_and_all_below_a_folder_sorted(self):
         self._write("b/2.jpg", "b/1.PNG", "a.tiff", "b/notes.txt", "a.webp")
@@ -49,11 +52,11 @@ class FindTest(unittest.TestCase):
         self.assertEqual(
             sorted(line.replace(f"{self.folder}/", "") for line in self.said),
             [
-                "passed over: gone.jpg: a link that leads nowhere (No such file or directory)",
-                "passed over: in/round: a link to a folder",
-                "passed over: itself.jpg: a link that leads nowhere (Too many levels of symbolic links)",
-                "passed over: pipe.jpg: not a file",
-                "passed over: zero.jpg: not a file",
+                "skipped: gone.jpg: a broken link (No such file or directory)",
+                "skipped: in/round: a link to a folder",
+                "skipped: itself.jpg: a broken link (Too many levels of symbolic links)",
+                "skipped: pipe.jpg: not a file",
+                "skipped: zero.jpg: not a file",
             ],
         )
 
@@ -68,7 +71,7 @@ class FindTest(unittest.TestCase):
 
         with mock.patch("os.scandir", refused):
             self.assertEqual(self._found(), ["eye.jpg"])
-        self.assertEqual(self.said, [f"passed over: {self.folder}/secret: Permission denied"])
+        self.assertEqual(self.said, [f"skipped: {self.folder}/secret: Permission denied"])
 
     def test_mistakes_in_one_line(self):
         for place, said in (

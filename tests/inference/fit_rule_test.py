@@ -6,10 +6,10 @@ import pytest
 
 from dr_tf.console import UserError
 from dr_tf.inference import priors
-from dr_tf.inference.calibration import Calibration, fit
+from dr_tf.inference.calibration import Calibration, fit_calibration
 from dr_tf.inference.fit_rule import UNKNOWN_PATIENTS, CalibrationLabels, fit_rule
 from dr_tf.inference.modes import ModeDefinition
-from dr_tf.models.links import encoded
+from dr_tf.models.links import probabilities_to_scores
 from tests.inference import heads
 from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels, scores_of, severities, truth_of
 
@@ -25,14 +25,14 @@ class FitTest(unittest.TestCase):
                 self.assertLess(report["ece"]["after"]["p_positive"], report["ece"]["before"]["p_positive"])
                 p = head.p_positive(rule.probabilities({"plain": logits}))
                 self.assertAlmostEqual(p.mean(), (grades >= 2).mean(), delta=0.03)
-                self.assertEqual((report["photographs"], report["patients"]), (600, 300))
+                self.assertEqual((report["images"], report["patients"]), (600, 300))
                 self.assertEqual(rule.modes["plain"].calibration.link, head.link)
 
     def test_points_go_by_patient(self):
         rule, logits, grades = fitted(heads.Softmax())
         worst = grades.reshape(-1, 2).max(axis=1) >= 2
         scores = rule.head.p_positive(rule.probabilities({"plain": logits})).reshape(-1, 2).max(axis=1)
-        found = rule.modes["plain"].points["referable"]["sensitivity_0.9"]
+        found = rule.modes["plain"].operating_points["referable"]["sensitivity_0.9"]
         self.assertTrue(found.guaranteed)
         self.assertAlmostEqual(found.sensitivity, (scores[worst] >= found.threshold).mean())
         self.assertAlmostEqual(found.specificity, (scores[~worst] < found.threshold).mean())
@@ -49,20 +49,24 @@ class FitTest(unittest.TestCase):
     def test_cuts_are_kept_only_where_they_grade_unseen_patients_better(self):
         rule, _, _ = fitted(heads.Softmax())
         mode = rule.modes["plain"]
-        self.assertEqual(mode.cuts is not None, mode.report["kappa"]["cuts"] > mode.report["kappa"]["plain"])
-        self.assertIsNone(fitted(heads.Binary())[0].modes["plain"].cuts)
+        self.assertEqual(
+            mode.grade_thresholds is not None, mode.report["kappa"]["grade_thresholds"] > mode.report["kappa"]["plain"]
+        )
+        self.assertIsNone(fitted(heads.Binary())[0].modes["plain"].grade_thresholds)
 
     def test_a_split_without_truth_still_gives_a_rule_that_promises_nothing(self):
         nothing = np.full(4, -1)
         for head in (heads.Softmax(), heads.Coral()):
             truth, scores = CalibrationLabels(nothing, nothing, np.arange(4)), {"plain": np.zeros((4, head.outputs))}
             balance = np.full(5, 0.2)
-            rule = fit_rule({"": head}, "", scores, truth, train_prior=NATURAL, learned_prior=balance)
+            rule = fit_rule({"": head}, "", scores, truth, train_prior=NATURAL, batch_prior=balance)
             mode = rule.modes["plain"]
-            self.assertEqual((mode.calibration, mode.report["photographs"]), (Calibration(head.link), 0))
-            self.assertEqual(mode.points["referable"]["youden"].threshold, 0.5)
+            self.assertEqual((mode.calibration, mode.report["images"]), (Calibration(head.link), 0))
+            self.assertEqual(mode.operating_points["referable"]["youden"].threshold, 0.5)
             found = rule.probabilities({"plain": scores["plain"][:1]})
-            np.testing.assert_allclose(found, priors.shift(head.probabilities(scores["plain"][:1]), balance, NATURAL))
+            np.testing.assert_allclose(
+                found, priors.shift_prior(head.probabilities(scores["plain"][:1]), balance, NATURAL)
+            )
             fit_rule({"": head}, "", {"plain": np.zeros((0, head.outputs))}, NO_PATIENTS, train_prior=NATURAL)
 
     def test_few_patients_are_enough_for_a_rule(self):
@@ -76,14 +80,17 @@ class FitTest(unittest.TestCase):
 
     def test_mistakes_in_what_is_wanted(self):
         for wanted, said in (
-            ({"point": "sensitivity_0.8"}, "known: sensitivity_0.9"),
-            ({"points": (("recall", 0.9),), "point": "recall_0.9"}, "known: sensitivity, specificity, youden"),
-            ({"points": (("sensitivity", 90),), "point": "sensitivity_90"}, "between 0 and 1"),
+            ({"operating_point": "sensitivity_0.8"}, "known: sensitivity_0.9"),
+            (
+                {"operating_points": (("recall", 0.9),), "operating_point": "recall_0.9"},
+                "known: sensitivity, specificity, youden",
+            ),
+            ({"operating_points": (("sensitivity", 90),), "operating_point": "sensitivity_90"}, "between 0 and 1"),
             ({"modes": ("plain", "tta3")}, "unknown mode 'tta3'"),
         ):
             with self.subTest(wanted), self.assertRaisesRegex(UserError, said):
                 fitted(heads.Softmax(), patients=20, **wanted)
-        with self.assertRaisesRegex(ValueError, "'plain' is always fitted"):
+        with self.assertRaisesRegex(ValueError, "scores of the mode 'plain' are required"):
             fit_rule({"": heads.Softmax()}, "", {"knn": np.zeros((0, 5))}, NO_PATIENTS, train_prior=NATURAL)
 
 
@@ -93,8 +100,8 @@ class LabelsTest(unittest.TestCase):
         mode = rule.modes["plain"]
         self.assertLess(mode.report["ece"]["after"]["p_positive"], mode.report["ece"]["before"]["p_positive"])
         p = rule.probabilities({"plain": logits})
-        self.assertEqual(list(mode.points), ["odir_N", "odir_D", "odir_G"])
-        for i, (definition, points) in enumerate(mode.points.items()):
+        self.assertEqual(list(mode.operating_points), ["odir_N", "odir_D", "odir_G"])
+        for i, (definition, points) in enumerate(mode.operating_points.items()):
             known = labels[:, i] >= 0
             positive, negative = labels[known, i] == 1, labels[known, i] == 0
             found = points["youden"]
@@ -103,12 +110,12 @@ class LabelsTest(unittest.TestCase):
                 self.assertAlmostEqual(found.specificity, (p[known, i][negative] < found.threshold).mean())
         counts = [mode.report[f"{side}_patients"] for side in ("positive", "negative")]
         self.assertEqual(counts, [(labels[:, 1] == 1).sum(), (labels[:, 1] == 0).sum()])
-        self.assertEqual(len({points["youden"].threshold for points in mode.points.values()}), 3)
+        self.assertEqual(len({points["youden"].threshold for points in mode.operating_points.values()}), 3)
 
     def test_a_guarantee_is_of_each_label(self):
-        points = fitted_on_labels()[0].modes["plain"].points
+        points = fitted_on_labels()[0].modes["plain"].operating_points
         self.assertEqual([of["sensitivity_0.95"].guaranteed for of in points.values()], [True, True, False])
-        self.assertRegex(points["odir_G"]["sensitivity_0.95"].note, "takes 59 patients, the calibration split has 3")
+        self.assertRegex(points["odir_G"]["sensitivity_0.95"].note, "needs 59 patients, the calibration split has 3")
 
 
 def side_by_side(head, patients=600, modes=("plain", "knn", "proto", "plain+knn"), **others):
@@ -118,7 +125,7 @@ def side_by_side(head, patients=600, modes=("plain", "knn", "proto", "plain+knn"
     beside = {"grade": head, "proto": heads.Corn()}
     scores = {
         "plain": scores_of(head, latent),
-        "knn": encoded("softmax", votes(latent + rng.normal(0, 1, len(latent)))),
+        "knn": probabilities_to_scores("softmax", votes(latent + rng.normal(0, 1, len(latent)))),
         "proto": scores_of(heads.Corn(), latent + rng.normal(0, 0.5, len(latent))),
     }
     truth = truth_of(head, grades, names)
@@ -137,9 +144,9 @@ class ModesTest(unittest.TestCase):
         rule, _, _ = side_by_side(heads.Coral(), patients=50)
         links = {name: mode.calibration.link for name, mode in rule.modes.items()}
         self.assertEqual(links, {"plain": "coral", "knn": "softmax", "proto": "corn", "plain+knn": "softmax"})
-        ways = [mode.way for mode in rule.modes.values()]
+        definitions = [mode.definition for mode in rule.modes.values()]
         self.assertEqual(
-            ways,
+            definitions,
             [
                 ModeDefinition(),
                 ModeDefinition(vote="ordinal"),
@@ -168,27 +175,29 @@ class ModesTest(unittest.TestCase):
     def test_different_votes_with_the_same_mean_stay_different_under_an_ordinal_head(self):
         rule, _, grades = side_by_side(heads.Coral())
         split, sure = [0.498, 1e-3, 2e-3, 1e-3, 0.498], [1e-3, 1e-3, 0.996, 1e-3, 1e-3]
-        found = rule.probabilities({"knn": encoded("softmax", [split, sure])}, "knn")
+        found = rule.probabilities({"knn": probabilities_to_scores("softmax", [split, sure])}, "knn")
         self.assertGreater(abs(found[0, 2] - found[1, 2]), 0.5)
         self.assertGreater(found[0, 0], 0.2)
         # By the head's own link one latent number stands for both.
-        latents = encoded("coral", [split, sure])
+        latents = probabilities_to_scores("coral", [split, sure])
         np.testing.assert_allclose(*latents.mean(axis=1, keepdims=True), atol=1e-9)
-        by_head = fit("coral", encoded("coral", votes(grades * 1.0)), grades, 5).probabilities(latents, 5)
+        by_head = fit_calibration(
+            "coral", probabilities_to_scores("coral", votes(grades * 1.0)), grades, 5
+        ).probabilities(latents, 5)
         np.testing.assert_allclose(*by_head, atol=1e-9)
 
     def test_a_mean_is_of_calibrated_parts_and_is_calibrated_by_itself(self):
         rule, scores, grades = side_by_side(heads.Coral(), prior="uniform")
         mode = rule.modes["plain+knn"]
         parts = [rule.probabilities(scores, part) for part in ("plain", "knn")]
-        own = encoded("softmax", np.mean(parts, axis=0), least=1e-12)
-        self.assertEqual(mode.calibration, fit("softmax", own, grades, 5))
+        own = probabilities_to_scores("softmax", np.mean(parts, axis=0), minimum=1e-12)
+        self.assertEqual(mode.calibration, fit_calibration("softmax", own, grades, 5))
         calibrated = mode.calibration.probabilities(own, 5)
-        expected = priors.shift(calibrated, mode.fitted_prior, rule.prior)
+        expected = priors.shift_prior(calibrated, mode.fitted_prior, rule.prior)
         np.testing.assert_allclose(rule.probabilities(scores, "plain+knn"), expected)
-        self.assertEqual(mode.under, rule.prior)
+        self.assertEqual(mode.averaging_prior, rule.prior)
         self.assertEqual(mode.fitted_prior, rule.modes["plain"].fitted_prior)
-        self.assertEqual(set(mode.points), {"referable"})
+        self.assertEqual(set(mode.operating_points), {"referable"})
 
     def test_a_mean_without_truth_is_the_mean(self):
         head, nothing = heads.Coral(), np.full(4, -1)
@@ -196,7 +205,7 @@ class ModesTest(unittest.TestCase):
         scores = {"plain": rng.normal(0, 1, (4, 1)) - np.arange(4), "knn": rng.normal(0, 1, (4, 5))}
         rule = fit_rule(
             {"": head}, "", scores, CalibrationLabels(nothing, nothing, np.arange(4)),
-            modes=("plain", "knn", "plain+knn"), train_prior=NATURAL, learned_prior=np.full(5, 0.2),
+            modes=("plain", "knn", "plain+knn"), train_prior=NATURAL, batch_prior=np.full(5, 0.2),
         )  # fmt: skip
         parts = [rule.probabilities(scores, name) for name in ("plain", "knn")]
         np.testing.assert_allclose(rule.probabilities(scores, "plain+knn"), np.mean(parts, axis=0), atol=1e-6)
@@ -216,7 +225,7 @@ class OthersTest(unittest.TestCase):
         head, edema = heads.Softmax(), heads.Edema()
         logits, grades, names = drawn(head, 200, np.random.default_rng(0))
         said = 4.0 * (np.clip(grades // 2, 0, 2)[:, None] == np.arange(3))
-        truth = CalibrationLabels(grades, grades >= 2, names, others={"edema": risks(grades)})
+        truth = CalibrationLabels(grades, grades >= 2, names, other_classes={"edema": risks(grades)})
         rule = fit_rule(
             {"grade": head, "edema": edema}, "grade", {"plain": logits}, truth, train_prior=NATURAL,
             outputs={"edema": said}, other_priors={"edema": [0.6, 0.3, 0.1]},
@@ -228,17 +237,17 @@ class OthersTest(unittest.TestCase):
             return np.where(np.arange(len(grades)) < 300, np.clip(grades // 2, 0, 2), -1)
 
         rule, said, grades = self.fitted(risks)
-        other = rule.others["edema"]
-        self.assertEqual((other.report["photographs"], other.prior), (300, (0.6, 0.3, 0.1)))
-        self.assertEqual(other.calibration, fit("softmax", said[:300], risks(grades)[:300], 3))
+        other = rule.other_outputs["edema"]
+        self.assertEqual((other.report["images"], other.prior), (300, (0.6, 0.3, 0.1)))
+        self.assertEqual(other.calibration, fit_calibration("softmax", said[:300], risks(grades)[:300], 3))
         np.testing.assert_allclose(other.fitted_prior, priors.class_prior(risks(grades), 3))
         calibrated = other.calibration.probabilities(said[:1], 3)
-        expected = priors.shift(calibrated, other.fitted_prior, [0.6, 0.3, 0.1])
+        expected = priors.shift_prior(calibrated, other.fitted_prior, [0.6, 0.3, 0.1])
         np.testing.assert_allclose(rule.other_probabilities("edema", said[:1]), expected)
 
     def test_where_nobody_knows_it_it_is_told_as_the_network_says(self):
         rule, said, _ = self.fitted(lambda grades: np.full(len(grades), -1))
-        self.assertEqual(rule.others["edema"].report["photographs"], 0)
+        self.assertEqual(rule.other_outputs["edema"].report["images"], 0)
         found = rule.other_probabilities("edema", said[:1])
         np.testing.assert_allclose(found, heads.Edema().probabilities(said[:1]))
 
@@ -252,7 +261,7 @@ class PromiseTest(unittest.TestCase):
         positive = grades.reshape(-1, 2).max(axis=1) >= 2
         everybody = everybody.reshape(-1, 2, 5)[positive].reshape(-1, 5)
         for seed in range(1, 501):
-            rule, _, _ = fitted(head, patients=290, seed=seed, noise=1.5, points=(("sensitivity", 0.9),))
+            rule, _, _ = fitted(head, patients=290, seed=seed, noise=1.5, operating_points=(("sensitivity", 0.9),))
             scores = head.p_positive(rule.probabilities({"plain": everybody})).reshape(-1, 2).max(axis=1)
             found = rule.operating_point()
             promised += found.guaranteed

@@ -6,7 +6,7 @@ import unittest
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision
 from dr_tf.inference.formats import FORMATS, as_dict
-from dr_tf.inference.patients import by_patient
+from dr_tf.inference.patients import group_by_patient
 from tests.inference import heads
 from tests.inference.example_decisions import CLASSES, decided, retake
 
@@ -20,7 +20,7 @@ DECISIONS = [
 
 def rule_of(head, **others):
     """What a format asks of a rule: its heads, and which outputs are told besides."""
-    return types.SimpleNamespace(head=head, heads={"main": head, **others}, others=others)
+    return types.SimpleNamespace(head=head, heads={"main": head, **others}, other_outputs=others)
 
 
 RULE = rule_of(heads.Binary(CLASSES))
@@ -39,12 +39,12 @@ class FormatTest(unittest.TestCase):
         first, second = (json.loads(line) for line in lines("json"))
         self.assertEqual((first["grade"], first["p_positive"], first["action"]), (3, 0.875, "refer"))
         self.assertEqual(first["probabilities"], {"no DR": 0.125, "DR": 0.875})
-        self.assertEqual(first["answers"], {"referable": {"probability": 0.875, "threshold": 0.3, "yes": True}})
+        self.assertEqual(first["label_decisions"], {"referable": {"probability": 0.875, "threshold": 0.3, "yes": True}})
         (image,) = first["images"]
         self.assertEqual((image["eye"], image["photograph"], image["gradability"]), ("", "a, b.jpg", 0.9))
         self.assertEqual(image["geometry"]["rectangle"], [1, 1, 7, 7])
         self.assertEqual((second["grade"], second["p_positive"], second["reason"]), (None, None, "out of focus"))
-        self.assertEqual((second["answers"], second["missing"]), ({}, []))
+        self.assertEqual((second["label_decisions"], second["missing"]), ({}, []))
 
     def test_csv(self):
         first, second = rows(DECISIONS)
@@ -65,7 +65,7 @@ class FormatTest(unittest.TestCase):
         self.assertRegex(second, r"^retake +- +- +1_left\.jpg: out of focus$")
 
     def test_patients_in_every_format(self):
-        patients = by_patient(
+        patients = group_by_patient(
             [decided("1_left.jpg", 0.1, grade=0), decided("2_left.jpg", 0.4), decided("2_right.jpg", 0.1)]
         )
         self.assertRegex(lines("table", patients)[1], r"^clear +0\.100 +0 no DR +1: no photograph of the right eye$")
@@ -98,14 +98,14 @@ class OthersTest(unittest.TestCase):
     """The risk of edema, told beside."""
 
     rule = rule_of(heads.Binary(CLASSES), edema=heads.Edema())
-    told = decided("1_left.jpg", 0.875, grade=3, others={"edema": RISKS})
+    told = decided("1_left.jpg", 0.875, grade=3, other_outputs={"edema": RISKS})
     dark = retake("1_right.jpg")
 
     def test_table(self):
         header, first, second = lines("table", [self.told, self.dark], self.rule)
         self.assertRegex(header, r"  grade +edema +of$")
         self.assertRegex(first, r"  3 severe NPDR +2 near +1_left\.jpg$")
-        self.assertEqual(header.index("of"), first.index("1_"))
+        self.assertEqual(header.index("case"), first.index("1_"))
         self.assertEqual(second[first.index("1_") :], "1_right.jpg: out of focus")
 
     def test_csv(self):
@@ -114,26 +114,28 @@ class OthersTest(unittest.TestCase):
         self.assertEqual((second["class(edema)"], second["p(edema: near)"]), ("2", "0.75"))
 
     def test_json(self):
-        self.assertEqual(json.loads(lines("json", [self.told], self.rule)[0])["others"], {"edema": RISKS})
+        self.assertEqual(json.loads(lines("json", [self.told], self.rule)[0])["other_outputs"], {"edema": RISKS})
 
     def test_patients(self):
-        patients = by_patient([self.told, decided("1_right.jpg", 0.1, others={"edema": {**RISKS, "none": 1.0}})])
+        patients = group_by_patient(
+            [self.told, decided("1_right.jpg", 0.1, other_outputs={"edema": {**RISKS, "none": 1.0}})]
+        )
         self.assertRegex(lines("table", patients, self.rule)[1], r"  2 near +1$")
-        self.assertEqual(json.loads(lines("json", patients, self.rule)[0])["others"], {"edema": 2})
+        self.assertEqual(json.loads(lines("json", patients, self.rule)[0])["other_outputs"], {"edema": 2})
         self.assertEqual(rows(patients, self.rule)[0]["class(edema)"], "2")
 
     def test_of_a_patient_whose_worse_eye_was_not_graded_the_other_tells_it(self):
-        (patient,) = by_patient([decided("1_left.jpg", 0.1, others={"edema": RISKS}), self.dark])
-        self.assertEqual((patient.action, as_dict(patient)["others"]), ("retake", {"edema": 2}))
+        (patient,) = group_by_patient([decided("1_left.jpg", 0.1, other_outputs={"edema": RISKS}), self.dark])
+        self.assertEqual((patient.action, as_dict(patient)["other_outputs"]), ("retake", {"edema": 2}))
 
     def test_nothing_of_it_where_the_run_does_not_tell_it(self):
         for name in FORMATS:
-            found = lines(name) + lines(name, by_patient([decided("1_left.jpg", 0.1)]))
+            found = lines(name) + lines(name, group_by_patient([decided("1_left.jpg", 0.1)]))
             self.assertNotRegex("".join(found), "edema|near")
 
     def test_an_output_hides_nothing_of_what_decided_whatever_it_is_called(self):
         rule = rule_of(heads.Binary(CLASSES), grade=heads.Binary(CLASSES))
-        (row,) = rows([decided("a", 0.875, grade=3, others={"grade": {"no DR": 1.0, "DR": 0.0}})], rule)
+        (row,) = rows([decided("a", 0.875, grade=3, other_outputs={"grade": {"no DR": 1.0, "DR": 0.0}})], rule)
         self.assertEqual((row["grade"], row["class(grade)"]), ("3", "0"))
         self.assertEqual((row["p(DR)"], row["p(grade: DR)"]), ("0.875", "0.0"))
 
@@ -183,7 +185,7 @@ class LabelsTest(unittest.TestCase):
         self.assertEqual((plain["missing"], [image["eye"] for image in plain["images"]]), (["left"], ["right"]))
 
     def test_as_dict_is_json(self):
-        for decision in (self.made, self.dark, *DECISIONS, *by_patient(DECISIONS)):
+        for decision in (self.made, self.dark, *DECISIONS, *group_by_patient(DECISIONS)):
             plain = as_dict(decision)
             again = json.loads(json.dumps(plain, allow_nan=False))
             self.assertEqual(list(again), list(plain))

@@ -125,16 +125,16 @@ class BadArraysTest(unittest.TestCase):
         short = {name: values for name, values in good.items() if name != "rest"}
         wide = {f"{name}_1": values for name, values in to_arrays(fit_feature_distribution(np.eye(5), axes=2)).items()}
         for expected, arrays in {
-            "it holds no arrays": {},
-            "an array 'kernel', which is none of a gate's": good | {"kernel": np.zeros(1)},
-            "an array 'mean01'": good | {"mean01": good["mean"]},
+            "it contains no arrays": {},
+            "an unknown array 'kernel'": good | {"kernel": np.zeros(1)},
+            "an unknown array 'mean01'": good | {"mean01": good["mean"]},
             "it has no rest": short,
             "arrays are missing": good | {f"{name}2": values for name, values in good.items()},
-            "other dimensions": good | {"rest": np.ones(3)},
-            "its axes are (4, 1) beside 4 features and 2 deviations": good | {"axes": good["axes"][:, :1]},
-            "its mean holds what is no number": good | {"mean": np.full(4, np.nan)},
-            "its axes holds what is no number": good | {"axes": np.full((4, 2), "x")},
-            "not above 0": good | {"deviations": np.array([1.0, 0.0])},
+            "must have 1, 1 and 0 dimensions": good | {"rest": np.ones(3)},
+            "its axes are (4, 1) for 4 features and 2 deviations": good | {"axes": good["axes"][:, :1]},
+            "its mean contains values that are not finite numbers": good | {"mean": np.full(4, np.nan)},
+            "its axes contains values that are not finite numbers": good | {"axes": np.full((4, 2), "x")},
+            "must be positive": good | {"deviations": np.array([1.0, 0.0])},
             "different numbers of features": good | wide,
         }.items():
             with self.subTest(expected), self.assertRaises(ValueError) as raised:

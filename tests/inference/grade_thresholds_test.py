@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from dr_tf.inference.grade_thresholds import expected_grade, fit_cuts, grades_from, quadratic_kappa
+from dr_tf.inference.grade_thresholds import (
+    apply_grade_thresholds,
+    expected_grade,
+    fit_grade_thresholds,
+    quadratic_kappa,
+)
 
 
 def at(grades, classes=3):
@@ -22,9 +27,9 @@ class CutsTest(unittest.TestCase):
     def test_by_hand(self):
         p = at([0.1, 0.3, 0.7, 0.8, 1.4, 1.9])
         np.testing.assert_allclose(expected_grade(p), [0.1, 0.3, 0.7, 0.8, 1.4, 1.9])
-        cuts = fit_cuts(p, [0, 0, 1, 1, 2, 2])
-        np.testing.assert_allclose(cuts, [0.5, 1.1])
-        np.testing.assert_array_equal(grades_from(cuts, p), [0, 0, 1, 1, 2, 2])
+        thresholds = fit_grade_thresholds(p, [0, 0, 1, 1, 2, 2])
+        np.testing.assert_allclose(thresholds, [0.5, 1.1])
+        np.testing.assert_array_equal(apply_grade_thresholds(thresholds, p), [0, 0, 1, 1, 2, 2])
 
     def test_kappa_is_scikit_learns(self):
         rng = np.random.default_rng(0)
@@ -42,22 +47,26 @@ class CutsTest(unittest.TestCase):
         places = np.unique(expected_grade(p))
         between = [-1, *((places[1:] + places[:-1]) / 2), 4]
         best = max(
-            quadratic_kappa(truth, grades_from(cuts, p)) for cuts in itertools.combinations_with_replacement(between, 3)
+            quadratic_kappa(truth, apply_grade_thresholds(thresholds, p))
+            for thresholds in itertools.combinations_with_replacement(between, 3)
         )
-        self.assertAlmostEqual(quadratic_kappa(truth, grades_from(fit_cuts(p, truth), p)), best, places=10)
+        self.assertAlmostEqual(
+            quadratic_kappa(truth, apply_grade_thresholds(fit_grade_thresholds(p, truth), p)), best, places=10
+        )
 
     def test_ten_thousand_photographs_are_no_trouble(self):
         rng = np.random.default_rng(0)
         truth = rng.choice(5, 10000, p=[0.7, 0.1, 0.1, 0.06, 0.04])
         p = at(np.clip(0.6 * truth + rng.normal(0, 0.4, 10000), 0, 4), classes=5)
-        cuts = fit_cuts(p, truth)
-        self.assertTrue((np.diff(cuts) >= 0).all())
+        thresholds = fit_grade_thresholds(p, truth)
+        self.assertTrue((np.diff(thresholds) >= 0).all())
         self.assertGreater(
-            quadratic_kappa(truth, grades_from(cuts, p)), quadratic_kappa(truth, np.rint(expected_grade(p)))
+            quadratic_kappa(truth, apply_grade_thresholds(thresholds, p)),
+            quadratic_kappa(truth, np.rint(expected_grade(p))),
         )
 
     def test_a_single_grade_gives_cuts_all_the_same(self):
-        self.assertEqual(len(fit_cuts(at([0.5, 0.7]), [1, 1])), 2)
+        self.assertEqual(len(fit_grade_thresholds(at([0.5, 0.7]), [1, 1])), 2)
 
 
 if __name__ == "__main__":

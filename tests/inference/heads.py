@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dr_tf.models.links import decoded, width
+from dr_tf.models.links import score_count, scores_to_probabilities
 
 GRADES = ("0", "1", "2", "3", "4")
 
@@ -19,20 +19,20 @@ class Head:
 
     @property
     def outputs(self):
-        return width(self.link, len(self.classes))
+        return score_count(self.link, len(self.classes))
 
     @property
-    def decided(self):
+    def definitions(self):
         return (self.positive,)
 
     def probabilities(self, logits):
-        return decoded(self.link, logits, len(self.classes))
+        return scores_to_probabilities(self.link, logits, len(self.classes))
 
-    def scores(self, probabilities):
+    def definition_probabilities(self, probabilities):
         return np.asarray(probabilities)[:, self.from_class :].sum(axis=1, keepdims=True)
 
     def p_positive(self, probabilities):
-        return self.scores(probabilities)[:, self.decided.index(self.positive)]
+        return self.definition_probabilities(probabilities)[:, self.definitions.index(self.positive)]
 
     def grade(self, probabilities):
         return np.asarray(probabilities).argmax(axis=1)
@@ -89,10 +89,10 @@ class MultiLabel(Head):
         super().__init__(classes, positive)
 
     @property
-    def decided(self):
+    def definitions(self):
         return tuple(f"odir_{label}" for label in self.classes)
 
-    def scores(self, probabilities):
+    def definition_probabilities(self, probabilities):
         return np.asarray(probabilities)
 
     def grade(self, probabilities):

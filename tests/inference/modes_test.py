@@ -8,12 +8,12 @@ from dr_tf.inference.modes import (
     ModeDefinition,
     RequestedModes,
     mode_definition,
-    needed,
     score_batches,
     score_images,
+    with_parts,
 )
 from dr_tf.inference.nearest_neighbours import build_neighbours
-from dr_tf.models.links import decoded
+from dr_tf.models.links import scores_to_probabilities
 from tests.inference import heads
 
 HEAD = heads.Softmax(("0", "1", "2"))
@@ -52,12 +52,12 @@ NEIGHBOURS = build_neighbours([[2.0], [2.0], [9.0]], [1, 2, 0], 3)
 
 
 def requested(*modes, head=HEAD):
-    return RequestedModes.named(modes, {"grade": head}, "grade")
+    return RequestedModes.from_names(modes, {"grade": head}, "grade")
 
 
 def read(of, mode, scores):
     """The probabilities that a mode's scores decode to, by its own link."""
-    return decoded(of.modes[mode][1], scores, len(of.head.classes))
+    return scores_to_probabilities(of.modes[mode][1], scores, len(of.head.classes))
 
 
 class AnswersTest(unittest.TestCase):
@@ -66,7 +66,7 @@ class AnswersTest(unittest.TestCase):
         found = score_images(network, requested("plain"), X)
         np.testing.assert_array_equal(found.scores["plain"], [[2, 0, 0]])
         np.testing.assert_array_equal(found.outputs["grade"], [[2, 0, 0]])
-        self.assertEqual((network.calls, found.by_member), (1, None))
+        self.assertEqual((network.calls, found.member_probabilities), (1, None))
 
     def test_views_are_averaged_in_probability_and_looked_at_once(self):
         network, of = FirstPixel(), requested("plain", "tta2", "tta4")
@@ -75,7 +75,7 @@ class AnswersTest(unittest.TestCase):
         for mode, count in (("tta2", 2), ("tta4", 4)):
             np.testing.assert_allclose(read(of, mode, found.scores[mode]), by_view[None, :count].mean(axis=1))
         self.assertEqual(network.calls, 4)
-        np.testing.assert_allclose(found.by_view, by_view[:, None])
+        np.testing.assert_allclose(found.view_probabilities, by_view[:, None])
 
     def test_a_mean_keeps_the_rank_of_what_is_all_but_certain(self):
         one, other = (photograph(*[[0, 0, -low]] * 4) for low in (20, 22))
@@ -95,7 +95,7 @@ class AnswersTest(unittest.TestCase):
         """Of one neighbour at 0 and one at the worst CORAL or a regression would make the grade between."""
         for head in (heads.Coral(), heads.Regression(), heads.Corn()):
             neighbours = build_neighbours([[2.0], [2.0]], [0, 4], 5)
-            of = RequestedModes.named(("knn_majority",), {"grade": head}, "grade")
+            of = RequestedModes.from_names(("knn_majority",), {"grade": head}, "grade")
             network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
             found = score_images(network, of, X, neighbours=neighbours)
             with self.subTest(head.name):
@@ -106,13 +106,13 @@ class AnswersTest(unittest.TestCase):
 
     def test_views_of_an_ordinal_head_are_averaged_in_probability(self):
         """Half the views sure of 0, half sure of the worst: a mean of latents would say the grade between."""
-        of = RequestedModes.named(("tta2",), {"grade": heads.Coral()}, "grade")
+        of = RequestedModes.from_names(("tta2",), {"grade": heads.Coral()}, "grade")
         apart = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
         found = score_images(lambda x: ({"grade": next(apart)}, np.zeros((1, 1))), of, X)
         np.testing.assert_allclose(read(of, "tta2", found.scores["tta2"]), [[0.5, 0, 0, 0, 0.5]], atol=1e-6)
 
     def test_another_output_with_the_same_classes_is_read_by_its_own_link(self):
-        of = RequestedModes.named(("plain", "proto"), BESIDE, "grade")
+        of = RequestedModes.from_names(("plain", "proto"), BESIDE, "grade")
         found = score_images(FirstPixel(names=tuple(BESIDE)), of, X)
         np.testing.assert_array_equal(found.scores["proto"], [[2, 0]])
         self.assertEqual(of.modes["proto"], (ModeDefinition(output="proto"), "coral"))
@@ -125,7 +125,7 @@ class AnswersTest(unittest.TestCase):
         self.assertEqual((of.views, of.votes), (1, {"ordinal"}))
 
     def test_an_ensembles_answer_is_a_distribution(self):
-        of = RequestedModes.named(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
+        of = RequestedModes.from_names(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
         network = _Saying({"grade": np.log([[3.0, 1, 1, 1 / 3]])}, np.zeros((1, 1)))
         scores = score_images(network, of, X).scores["plain"]
         self.assertEqual(of.modes["plain"][1], "softmax")
@@ -154,16 +154,16 @@ class BatchesTest(unittest.TestCase):
         found = score_batches(network, requested("plain", "tta2"), [(X,), (X,)])
         self.assertEqual([found.scores["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
         self.assertEqual(found.outputs["grade"].shape, (2, 3))
-        np.testing.assert_allclose(found.by_member[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
-        self.assertEqual(found.by_view.shape, (2, 2, 3))
+        np.testing.assert_allclose(found.member_probabilities[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
+        self.assertEqual(found.view_probabilities.shape, (2, 2, 3))
 
     def test_of_nothing_there_is_nothing(self):
         found = score_batches(FirstPixel(), requested("plain"), [])
-        self.assertEqual([found.scores["plain"].shape, found.by_view.shape], [(0, 3), (1, 0, 3)])
+        self.assertEqual([found.scores["plain"].shape, found.view_probabilities.shape], [(0, 3), (1, 0, 3)])
 
     def test_nothing_can_be_joined_with_something_under_every_head(self):
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression()):
-            of = RequestedModes.named(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
+            of = RequestedModes.from_names(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
             network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
             some = score_images(network, of, X, neighbours=build_neighbours([[2.0], [2.0]], [0, 4], 5))
             none = score_batches(network, of, [], neighbours=None)
@@ -183,21 +183,21 @@ class NamesTest(unittest.TestCase):
         self.assertEqual(self.known("knn_majority"), ModeDefinition(vote="majority"))
         self.assertEqual(self.known("proto", BESIDE), ModeDefinition(output="proto"))
         self.assertEqual(self.known("plain+knn+proto", BESIDE), ModeDefinition(mean=("plain", "knn", "proto")))
-        self.assertEqual([mode for mode, way in MODES.items() if way.vote], ["knn", "knn_majority"])
+        self.assertEqual([mode for mode, definition in MODES.items() if definition.vote], ["knn", "knn_majority"])
 
     def test_of_a_mean_the_parts_are_needed_once(self):
-        ways = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}
-        self.assertEqual(needed(("plain+knn", "plain"), ways), ("plain", "knn"))
+        definitions = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}
+        self.assertEqual(with_parts(("plain+knn", "plain"), definitions), ("plain", "knn"))
 
     def test_unknown_names_list_the_known(self):
-        known = "known: plain, tta2, tta4, tta8, knn, knn_majority, or the mean of some, such as plain"
+        known = "known: plain, tta2, tta4, tta8, knn, knn_majority, or a mean of several, such as plain"
         for name in ("tta3", "proto", "plain+tta3", "plain+plain", "plain+", ""):
             with self.subTest(name), self.assertRaisesRegex(UserError, f"unknown mode '.*'; {known}"):
                 self.known(name)
 
     def test_an_output_with_other_classes_is_no_mode(self):
         for name in ("edema", "plain+edema", "grade"):
-            with self.subTest(name), self.assertRaisesRegex(UserError, "knn_majority, proto, or the mean"):
+            with self.subTest(name), self.assertRaisesRegex(UserError, "knn_majority, proto, or a mean"):
                 self.known(name, BESIDE)
 
 

@@ -71,28 +71,28 @@ class SharesTest(unittest.TestCase):
         self.neighbours = build_neighbours(np.arange(8)[:, None], [0, 0, 0, 0, 1, 2, 2, 3], 5)
 
     def test_majority_counts(self):
-        shares = self.neighbours.shares(np.ones((1, 4)), np.array([[3, 4, 5, 6]]), "majority")
+        shares = self.neighbours.vote_probabilities(np.ones((1, 4)), np.array([[3, 4, 5, 6]]), "majority")
         np.testing.assert_allclose(shares, [[0.25, 0.25, 0.5, 0, 0]])
 
     def test_ordinal_weighs_by_nearness_and_adds_the_bank_once(self):
-        shares = self.neighbours.shares(np.array([[1.0, 2.0]]), np.array([[4, 5]]), "ordinal")
+        shares = self.neighbours.vote_probabilities(np.array([[1.0, 2.0]]), np.array([[4, 5]]), "ordinal")
         # Weights 1 and 1/2, and the neighbours with their mean 3/4: (0.5, 1/8, 1/4, 1/8, 0) of it.
         expected = np.array([0.375, 1 + 0.09375, 0.5 + 0.1875, 0.09375, 0]) / 2.25
         np.testing.assert_allclose(shares, [expected])
 
     def test_a_copy_in_the_bank_leaves_numbers(self):
-        shares = self.neighbours.shares(np.array([[0.0, 0.0]]), np.array([[4, 5]]), "ordinal")
+        shares = self.neighbours.vote_probabilities(np.array([[0.0, 0.0]]), np.array([[4, 5]]), "ordinal")
         self.assertTrue(np.isfinite(shares).all())
         self.assertAlmostEqual(shares.sum(), 1)
 
     def test_labels_are_shared_each_by_itself(self):
         neighbours = build_neighbours(np.arange(3)[:, None], np.array([[1, 0], [1, 1], [0, -1]]), 2)
-        shares = neighbours.shares(np.ones((1, 2)), np.array([[0, 1]]), "majority")
+        shares = neighbours.vote_probabilities(np.ones((1, 2)), np.array([[0, 1]]), "majority")
         np.testing.assert_allclose(shares, [[1, 0.5]])
 
     def test_an_unknown_vote_lists_the_known(self):
         with self.assertRaisesRegex(UserError, "known: majority, ordinal"):
-            self.neighbours.shares(np.ones((1, 1)), np.zeros((1, 1), int), "mean")
+            self.neighbours.vote_probabilities(np.ones((1, 1)), np.zeros((1, 1), int), "mean")
 
 
 class FileTest(unittest.TestCase):
@@ -109,7 +109,7 @@ class FileTest(unittest.TestCase):
         queries = rng.normal(7, 3, (5, 32))
         for one, other in zip(neighbours.nearest(queries), again.nearest(queries), strict=True):
             np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(neighbours.ballots, again.ballots)
+        np.testing.assert_array_equal(neighbours.one_hot_labels, again.one_hot_labels)
 
     def test_two_bytes_a_feature_on_disk_and_four_in_memory(self):
         neighbours = build_neighbours(np.random.default_rng(0).normal(size=(2000, 512)), np.zeros(2000, int), 5)
@@ -142,7 +142,7 @@ class FileTest(unittest.TestCase):
             "other rows": lambda: np.savez(self.path, **contents | {"ballots": np.zeros((2, 5))}),
         }.items():
             write()
-            with self.subTest(name), self.assertRaisesRegex(UserError, "no feature neighbours"):
+            with self.subTest(name), self.assertRaisesRegex(UserError, "cannot be read as nearest neighbours"):
                 load_neighbours(self.path)
         np.savez(self.path, **contents | {"version": 9})
         with self.assertRaisesRegex(UserError, "version 9; known: 1"):

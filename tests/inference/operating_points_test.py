@@ -7,17 +7,17 @@ from scipy.stats import beta, norm
 
 from dr_tf.inference.fit_rule import UNKNOWN_PATIENTS
 from dr_tf.inference.operating_points import (
+    fit_operating_point,
     guaranteed_rank,
-    name_of,
-    operating_point,
+    operating_point_name,
+    patient_scores,
     patients_needed,
-    per_patient,
 )
 
 
 def point(criterion, target, positives, negatives):
     scores = np.concatenate([positives, negatives])
-    return operating_point(criterion, target, scores, np.repeat([1, 0], [len(positives), len(negatives)]))
+    return fit_operating_point(criterion, target, scores, np.repeat([1, 0], [len(positives), len(negatives)]))
 
 
 class RankTest(unittest.TestCase):
@@ -57,7 +57,7 @@ class PointTest(unittest.TestCase):
         self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.05, False, 1.0))
         self.assertEqual(
             found.note,
-            "not guaranteed: sensitivity at least 0.9 takes 29 patients, the calibration split has 20; all of these are kept",
+            "not guaranteed: sensitivity at least 0.9 needs 29 patients, the calibration split has 20; the threshold keeps all of them",
         )
         self.assertFalse(point("specificity", 0.9, np.ones(3), np.arange(28) / 28).guaranteed)
 
@@ -71,7 +71,7 @@ class PointTest(unittest.TestCase):
         for criterion, target in (("sensitivity", 0.9), ("youden", None)):
             found = point(criterion, target, np.array([]), np.array([0.2]))
             self.assertEqual((found.threshold, found.guaranteed, found.sensitivity), (0.5, False, None))
-            self.assertIn("0.5 stands in", found.note)
+            self.assertIn("the threshold is 0.5 instead", found.note)
 
     def test_youden_by_hand(self):
         found = point("youden", None, np.array([0.4, 0.6, 0.8]), np.array([0.1, 0.2, 0.5, 0.7]))
@@ -84,13 +84,13 @@ class PointTest(unittest.TestCase):
 
     def test_a_patient_of_unknown_truth_is_left_out(self):
         scores, truth = np.array([0.9, 0.1, 0.5]), np.array([1, 0, -1])
-        self.assertEqual(operating_point("youden", None, scores, truth).threshold, 0.9)
+        self.assertEqual(fit_operating_point("youden", None, scores, truth).threshold, 0.9)
 
     def test_where_nothing_can_be_promised_the_threshold_is_the_same_and_the_note_says_why(self):
         scores, truth = np.arange(1, 121) / 120, np.repeat([0, 1], [20, 100])
         for criterion, target in (("sensitivity", 0.9), ("specificity", 0.8), ("youden", None)):
-            promised = operating_point(criterion, target, scores, truth)
-            plain = operating_point(criterion, target, scores, truth, no_guarantee="another network decides")
+            promised = fit_operating_point(criterion, target, scores, truth)
+            plain = fit_operating_point(criterion, target, scores, truth, no_guarantee="another network decides")
             with self.subTest(criterion):
                 self.assertEqual(
                     dataclasses.replace(plain, guaranteed=promised.guaranteed, note=promised.note), promised
@@ -103,11 +103,13 @@ class PointTest(unittest.TestCase):
                     self.assertEqual(plain.note, promised.note)
 
     def test_of_too_few_patients_that_is_the_reason_told(self):
-        found = operating_point("sensitivity", 0.9, np.ones(3), np.ones(3), no_guarantee="another network decides")
-        self.assertRegex(found.note, "takes 29 patients, the calibration split has 3")
+        found = fit_operating_point("sensitivity", 0.9, np.ones(3), np.ones(3), no_guarantee="another network decides")
+        self.assertRegex(found.note, "needs 29 patients, the calibration split has 3")
 
     def test_names_and_what_is_unknown(self):
-        self.assertEqual((name_of("sensitivity", 0.9), name_of("youden")), ("sensitivity_0.9", "youden"))
+        self.assertEqual(
+            (operating_point_name("sensitivity", 0.9), operating_point_name("youden")), ("sensitivity_0.9", "youden")
+        )
         with self.assertRaisesRegex(ValueError, "known: sensitivity, specificity, youden"):
             point("recall", 0.9, np.ones(1), np.ones(1))
         with self.assertRaisesRegex(ValueError, "between 0 and 1"):
@@ -116,12 +118,12 @@ class PointTest(unittest.TestCase):
 
 class PatientTest(unittest.TestCase):
     def test_the_worse_eye_counts_once(self):
-        scores, truth = per_patient([0.2, 0.9, 0.1, 0.3, 0.4, 0.6], [0, 1, 0, 0, 0, -1], list("aabbcc"))
+        scores, truth = patient_scores([0.2, 0.9, 0.1, 0.3, 0.4, 0.6], [0, 1, 0, 0, 0, -1], list("aabbcc"))
         np.testing.assert_array_equal(scores, [0.9, 0.3, 0.6])
         np.testing.assert_array_equal(truth, [1, 0, -1])
 
     def test_a_positive_eye_settles_what_an_unknown_one_leaves_open(self):
-        np.testing.assert_array_equal(per_patient([0.2, 0.9], [-1, 1], ["a", "a"])[1], [1])
+        np.testing.assert_array_equal(patient_scores([0.2, 0.9], [-1, 1], ["a", "a"])[1], [1])
 
 
 def broken(criterion, target, n, draws, rng):
@@ -175,10 +177,10 @@ class GuaranteeTest(unittest.TestCase):
         for _ in range(1000):
             seen, names = eyes_of(60).ravel(), np.arange(60).repeat(2)
             for way, patients in (("photographs", np.arange(120)), ("patients", names)):
-                scores, truth = per_patient(seen, np.ones(120, int), patients)
-                promised = operating_point("sensitivity", 0.9, scores, truth)
+                scores, truth = patient_scores(seen, np.ones(120, int), patients)
+                promised = fit_operating_point("sensitivity", 0.9, scores, truth)
                 low[way] += np.searchsorted(whole[way], promised.threshold) / len(whole[way]) > 0.1
-        plain = operating_point("sensitivity", 0.9, scores, truth, no_guarantee=UNKNOWN_PATIENTS)
+        plain = fit_operating_point("sensitivity", 0.9, scores, truth, no_guarantee=UNKNOWN_PATIENTS)
         self.assertEqual((promised.guaranteed, plain.guaranteed), (True, False))
         self.assertEqual(promised.threshold, plain.threshold)
         self.assertGreater(low["photographs"] / 1000, 0.08)
@@ -194,7 +196,7 @@ class GuaranteeTest(unittest.TestCase):
             scores = {"split": (others @ weights, truth_of_others)}
             scores["refit"] = np.einsum("nf,nf->n", features, np.array(by_folds)[folds]), truth
             for way, scored in scores.items():
-                threshold = operating_point("sensitivity", 0.9, *scored).threshold
+                threshold = fit_operating_point("sensitivity", 0.9, *scored).threshold
                 low[way] += norm.cdf((2 * weights[0] - threshold) / np.linalg.norm(weights)) < 0.9
         self.assertLess(low["split"] / 100, 0.05 + 0.065)
         self.assertGreater(low["refit"] / 100, 0.5)

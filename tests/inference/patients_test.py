@@ -3,7 +3,7 @@ import tempfile
 import unittest
 
 from dr_tf.console import UserError
-from dr_tf.inference.patients import by_name, by_patient, read_table
+from dr_tf.inference.patients import group_by_patient, parse_file_name, read_patient_table
 from tests.inference.example_decisions import decided
 
 
@@ -26,10 +26,10 @@ class NameTest(unittest.TestCase):
             "left.jpg": ("left", ""),
         }.items():
             with self.subTest(name):
-                self.assertEqual(by_name(name), expected)
+                self.assertEqual(parse_file_name(name), expected)
 
     def test_equal_names_in_two_folders_are_two_patients(self):
-        self.assertEqual(len(by_patient([decided("a/1_left.jpg", 0.1), decided("b/1_left.jpg", 0.1)])), 2)
+        self.assertEqual(len(group_by_patient([decided("a/1_left.jpg", 0.1), decided("b/1_left.jpg", 0.1)])), 2)
 
 
 class TableTest(unittest.TestCase):
@@ -37,14 +37,14 @@ class TableTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "eyes.csv"
             path.write_text(text, encoding="utf-8")
-            return read_table(path)
+            return read_patient_table(path)
 
     def test_it_says_whose_each_photograph_is(self):
         table = {"x.jpg": ("anna", "left"), "y": ("anna", "right")}
-        (patient,) = by_patient([decided("in/x.jpg", 0.1), decided("y.png", 0.2)], table)
+        (patient,) = group_by_patient([decided("in/x.jpg", 0.1), decided("y.png", 0.2)], table)
         self.assertEqual((patient.patient, patient.missing), ("anna", ()))
-        with self.assertRaisesRegex(UserError, "does not name z.jpg"):
-            by_patient([decided("z.jpg", 0.1)], table)
+        with self.assertRaisesRegex(UserError, "has no row for z.jpg"):
+            group_by_patient([decided("z.jpg", 0.1)], table)
 
     def test_it_is_read(self):
         table = self.read("\ufeffimage,eye,patient,more\na.jpg,OD,p1,x\nb.jpg,,p2,y\n")
@@ -57,7 +57,7 @@ class TableTest(unittest.TestCase):
             "image,patient,eye\na,1,left\nb,2,upper\n": "line 3",
             "image,patient,eye\na,,left\n": "line 2",
             "image,patient,eye\na,1\n": None,
-            "image,patient,eye\na,1,left\na,2,left\n": "somebody else's",
+            "image,patient,eye\na,1,left\na,2,left\n": "another patient or eye",
         }.items():
             with self.subTest(text):
                 if said is None:
@@ -65,8 +65,8 @@ class TableTest(unittest.TestCase):
                 else:
                     with self.assertRaisesRegex(UserError, said):
                         self.read(text)
-        with self.assertRaisesRegex(UserError, "no table that can be read"):
-            read_table("/nowhere.csv")
+        with self.assertRaisesRegex(UserError, "cannot be read as a CSV table"):
+            read_patient_table("/nowhere.csv")
 
 
 if __name__ == "__main__":

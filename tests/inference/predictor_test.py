@@ -45,7 +45,7 @@ class PredictorTest(tf.test.TestCase):
         records = open_records(tiny.records_root(), tiny.DATASET)
         rows = records.rows("test")
         images = np.stack([records.image(row) for row in rows])
-        scored = score_batches(self.run_of.network, self.predictor.asked, [(images,)])
+        scored = score_batches(self.run_of.network, self.predictor.requested_modes, [(images,)])
         of_records = self.predictor.rule.decide(
             scored.scores, cases=rows, distances=self.run_of.feature_distribution.distance(scored.features)
         )
@@ -110,29 +110,31 @@ class PredictorTest(tf.test.TestCase):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]
         rule = self.run_of.rule
-        neighbours = read_neighbours(tiny.run_dir(), rule.asked("knn"), self.run_of.network)
+        neighbours = read_neighbours(tiny.run_dir(), rule.requested_modes("knn"), self.run_of.network)
         for mode in ("tta4", "knn", "knn_majority"):
             found = list(Predictor(self.run_of, mode=mode, neighbours=neighbours).decisions(paths))
             self.assertNotAllClose([d.p_positive for d in found], plain)
             self.assertEqual({d.threshold for d in found}, {rule.operating_point(mode).threshold})
 
     def test_a_bank_is_read_only_where_somebody_votes(self):
-        self.assertIsNone(read_neighbours(tiny.run_dir(), self.predictor.rule.asked("tta4"), self.run_of.network))
+        self.assertIsNone(
+            read_neighbours(tiny.run_dir(), self.predictor.rule.requested_modes("tta4"), self.run_of.network)
+        )
 
     def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
-        run, asked = self.run_of, self.run_of.rule.asked("tta4")
+        run, asked = self.run_of, self.run_of.rule.requested_modes("tta4")
         x = np.stack([run.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
         for turned in (x[:, :, ::-1], x[:, ::-1], x[:, ::-1, ::-1]):
             one, other = (score_images(run.network, asked, of).scores["tta4"] for of in (x, turned))
             self.assertAllClose(one, other, atol=1e-4)
 
     def test_a_mode_that_was_not_fitted_is_refused(self):
-        with self.assertRaisesRegex(UserError, "nothing was fitted for the mode 'tta8'; known: plain, tta4, knn"):
-            Predictor.of_run(tiny.run_dir(), "tta8")
+        with self.assertRaisesRegex(UserError, "the mode 'tta8' was not fitted; known: plain, tta4, knn"):
+            Predictor.from_run(tiny.run_dir(), "tta8")
 
     def test_an_unfinished_run_is_named(self):
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(UserError, "no finished run: it has no"):
-            Predictor.of_run(folder)
+            Predictor.from_run(folder)
 
 
 class RedNetwork:
@@ -233,9 +235,9 @@ class CasesTest(tf.test.TestCase):
             self.assertEqual(one, predictor.decide(case))
 
     def test_what_the_network_was_shown_comes_along(self):
-        ((case, found, decision),) = Predictor(_run(paired=True)).decided([Case("12", self.eyes)])
+        ((case, found, decision),) = Predictor(_run(paired=True)).decisions_with_images([Case("12", self.eyes)])
         self.assertEqual((case.name, list(found), decision.case), ("12", ["left", "right"], "12"))
-        self.assertEqual(found["left"].image.geometry, decision.images["left"].geometry)
+        self.assertEqual(found["left"].info.geometry, decision.images["left"].geometry)
         self.assertEqual(found["left"].pixels.shape, (32, 32, 3))
 
     def test_a_case_of_the_wrong_kind_is_refused(self):
@@ -253,7 +255,7 @@ class CasesTest(tf.test.TestCase):
 
     def test_what_is_asked_is_what_the_rule_was_fitted_for(self):
         predictor = Predictor(_run(paired=False))
-        self.assertEqual(predictor.asked, RequestedModes.named(("plain",), predictor.rule.heads, "eye"))
+        self.assertEqual(predictor.requested_modes, RequestedModes.from_names(("plain",), predictor.rule.heads, "eye"))
 
 
 class CommandTest(tf.test.TestCase):
@@ -285,7 +287,7 @@ class CommandTest(tf.test.TestCase):
 
     def test_at_another_operating_point(self):
         photograph = tiny.photographs()[0]
-        points = Predictor.of_run(tiny.run_dir()).rule.mode("plain").points["referable"]
+        points = Predictor.from_run(tiny.run_dir()).rule.mode("plain").operating_points["referable"]
         for name, point in points.items():
             _, output, _ = self._run("--format", "json", "--point", name, photograph)
             self.assertEqual(json.loads(output)["threshold"], point.threshold)
@@ -308,7 +310,7 @@ class CommandTest(tf.test.TestCase):
             ([], "plain"),
         ):
             self.assertEqual(predict.mode_of(predict.parse(["--run_dir", "x", "y", *arguments])), mode)
-        self._refused("fitted for the mode 'tta3'; known: plain, tta4", "--tta", 3, tiny.photographs()[0])
+        self._refused("the mode 'tta3' was not fitted; known: plain, tta4", "--tta", 3, tiny.photographs()[0])
 
     def test_mistakes_in_one_line(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -19,12 +19,12 @@ class NameTest(unittest.TestCase):
     def test_of_one_set_and_of_several_that_were_made_alike(self):
         for name in ("idrid/512-clahe-q95", "idrid/512-clahe-q95+odir/512-clahe-q95"):
             expected = Preparation(name, size=512, enhancement="clahe", quality=95, image_size=224)
-            self.assertEqual(Preparation.of_records(name, 224), expected)
+            self.assertEqual(Preparation.from_records_name(name, 224), expected)
 
     def test_a_name_that_does_not_say_it(self):
         for name in ("drawn/plain", "idrid/512-sharp-q95", "idrid/512-clahe-q95+odir/512-plain-q95"):
-            with self.subTest(name), self.assertRaisesRegex(UserError, "does not say how they were made"):
-                Preparation.of_records(name, 224)
+            with self.subTest(name), self.assertRaisesRegex(UserError, "does not contain one configuration"):
+                Preparation.from_records_name(name, 224)
 
 
 class EnhancedTest(unittest.TestCase):
@@ -39,11 +39,11 @@ class EnhancedTest(unittest.TestCase):
         flags = ["--name", "eyes", "--classes", CLASSES, "--image_size", "64", "--workers", "1", "--audit", "off"]
         run_builder("folder", "--source", source, "--records", root, "--enhancement", enhancement, *flags)
         records = open_records(root, f"eyes/64-{enhancement}-q95")
-        preparation = Preparation.of_records(records.name, 64)
+        preparation = Preparation.from_records_name(records.name, 64)
         self.assertEqual(preparation.enhancement, enhancement)
         for row in records.rows("train"):
             original = (source / records.columns["image_id"][row]).read_bytes()
-            np.testing.assert_array_equal(preparation(original)[0], records.photograph(row))
+            np.testing.assert_array_equal(preparation(original)[0], records.image(row))
 
 
 if __name__ == "__main__":

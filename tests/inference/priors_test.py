@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_tf.console import UserError
-from dr_tf.inference.priors import at_prevalence, class_prior, positive_classes, shift, target_prior
-from dr_tf.models.links import decoded
+from dr_tf.inference.priors import class_prior, positive_classes, prior_at_prevalence, shift_prior, target_prior
+from dr_tf.models.links import scores_to_probabilities
 from tests.inference import heads
 
 SHARES = st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(lambda v: np.array(v) / np.sum(v))
@@ -15,11 +15,11 @@ SHARES = st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(lambda v: np.a
 class ShiftTest(unittest.TestCase):
     def test_by_hand(self):
         # From balanced to 9 healthy in 10: 0.8 * (0.1 / 0.5) against 0.2 * (0.9 / 0.5).
-        moved = shift([[0.2, 0.8]], [0.5, 0.5], [0.9, 0.1])
+        moved = shift_prior([[0.2, 0.8]], [0.5, 0.5], [0.9, 0.1])
         np.testing.assert_allclose(moved, [[0.36 / 0.52, 0.16 / 0.52]])
 
     def test_a_label_moves_by_itself_as_a_class_and_its_complement_do(self):
-        moved = shift([[0.8, 0.3]], [0.5, 0.2], [0.1, 0.2], exclusive=False)
+        moved = shift_prior([[0.8, 0.3]], [0.5, 0.2], [0.1, 0.2], exclusive=False)
         np.testing.assert_allclose(moved, [[0.16 / 0.52, 0.3]])
 
     def test_the_mean_posterior_becomes_the_prior_it_was_moved_to(self):
@@ -32,15 +32,17 @@ class ShiftTest(unittest.TestCase):
             return density / density.sum(axis=1, keepdims=True)
 
         x = centres[rng.choice(5, n, p=natural)] + rng.normal(size=n)
-        moved = shift(posterior(x, np.full(5, 0.2)), np.full(5, 0.2), natural)
+        moved = shift_prior(posterior(x, np.full(5, 0.2)), np.full(5, 0.2), natural)
         np.testing.assert_allclose(moved, posterior(x, natural), atol=1e-12)
         np.testing.assert_allclose(moved.mean(axis=0), natural, atol=0.006)
 
     @given(SHARES, SHARES, SHARES, SHARES)
     @settings(max_examples=200, deadline=None)
     def test_there_and_on_is_there_at_once_and_cumulatives_never_rise(self, p, fitted, middle, target):
-        at_once = shift(p[None], fitted, target)
-        np.testing.assert_allclose(shift(shift(p[None], fitted, middle), middle, target), at_once, rtol=1e-9)
+        at_once = shift_prior(p[None], fitted, target)
+        np.testing.assert_allclose(
+            shift_prior(shift_prior(p[None], fitted, middle), middle, target), at_once, rtol=1e-9
+        )
         above = at_once[:, ::-1].cumsum(axis=1)[:, ::-1]
         self.assertLessEqual(np.diff(above, axis=1).max(), 0)
 
@@ -48,7 +50,7 @@ class ShiftTest(unittest.TestCase):
     @settings(max_examples=100, deadline=None)
     def test_an_ordinal_head_stays_in_order(self, latents, fitted, target):
         logits = np.array([sorted(latents, reverse=True)])
-        moved = shift(decoded("coral", logits, 5), fitted, target)
+        moved = shift_prior(scores_to_probabilities("coral", logits, 5), fitted, target)
         self.assertGreaterEqual(moved.min(), 0)
         self.assertAlmostEqual(moved.sum(), 1)
 
@@ -78,7 +80,9 @@ class PriorTest(unittest.TestCase):
     def test_a_clinics_prevalence_keeps_the_shares_among_the_positive(self):
         np.testing.assert_array_equal(positive_classes(self.head), [False, False, True, True, True])
         np.testing.assert_allclose(self.target(0.03), [0.485, 0.485, 0.01, 0.01, 0.01])
-        np.testing.assert_allclose(at_prevalence([0.1, 0.2], 0.4, np.array([False, True]), exclusive=False), [0.1, 0.4])
+        np.testing.assert_allclose(
+            prior_at_prevalence([0.1, 0.2], 0.4, np.array([False, True]), exclusive=False), [0.1, 0.4]
+        )
 
     def test_mistakes_are_one_line(self):
         for wanted, said in (

@@ -25,7 +25,7 @@ def whole_rule():
     risks = five[:, :3].argmax(axis=1)
     told = {"proto": five, "edema": five[:, 1:4]}
     rule = fit_rule(
-        outputs, "grade", scores, CalibrationLabels(grades, grades >= 2, names, others={"proto": grades, "edema": risks}),
+        outputs, "grade", scores, CalibrationLabels(grades, grades >= 2, names, other_classes={"proto": grades, "edema": risks}),
         modes=MODES, train_prior=NATURAL, prior="uniform", distances=np.arange(80), outputs=told,
         other_priors={"proto": NATURAL, "edema": [0.6, 0.3, 0.1]}, no_guarantee="nobody knows the patients",
     )  # fmt: skip
@@ -52,7 +52,10 @@ class FileTest(unittest.TestCase):
             again = self.again(rule)
             with self.subTest(name):
                 self.assertEqual(again.decide(logits, cases=range(60)), rule.decide(logits, cases=range(60)))
-                self.assertEqual((again.modes, again.prior, again.point), (rule.modes, rule.prior, rule.point))
+                self.assertEqual(
+                    (again.modes, again.prior, again.operating_point_name),
+                    (rule.modes, rule.prior, rule.operating_point_name),
+                )
 
     def test_so_does_every_mode_and_what_is_told_besides(self):
         rule, scores, told = whole_rule()
@@ -64,11 +67,11 @@ class FileTest(unittest.TestCase):
             ]
             with self.subTest(mode):
                 self.assertEqual(*found)
-                self.assertEqual(list(found[1][0].others), ["proto", "edema"])
+                self.assertEqual(list(found[1][0].other_outputs), ["proto", "edema"])
         self.assertEqual(
-            [again.requested(mode).modes for mode in MODES], [rule.requested(mode).modes for mode in MODES]
+            [again.requested_modes(mode).modes for mode in MODES], [rule.requested_modes(mode).modes for mode in MODES]
         )
-        self.assertEqual((again.others, again.no_guarantee), (rule.others, "nobody knows the patients"))
+        self.assertEqual((again.other_outputs, again.no_guarantee), (rule.other_outputs, "nobody knows the patients"))
         self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
 
     def test_a_rule_at_another_prevalence_comes_back(self):
@@ -77,7 +80,7 @@ class FileTest(unittest.TestCase):
             self.assertEqual(self.again(moved).decide(logits, cases=range(60)), moved.decide(logits, cases=range(60)))
 
     def test_an_absent_file(self):
-        with self.assertRaisesRegex(UserError, "no decision file that can be read"):
+        with self.assertRaisesRegex(UserError, "cannot be read as a decision file"):
             read_rule(self.path, heads.HEADS)
 
 
@@ -108,19 +111,19 @@ class BrokenTest(unittest.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def test_what_is_no_such_file(self):
-        self.refused("", "no decision file")
-        self.refused(self.whole[:200], "no decision file")
-        self.refused("[" * 100000, "no decision file")
-        self.refused("[]", "no JSON object")
-        self.refused(self.whole.replace('"gradable_from": 0.5', '"gradable_from": NaN'), "NaN is no number")
+        self.refused("", "cannot be read as a decision file")
+        self.refused(self.whole[:200], "cannot be read as a decision file")
+        self.refused("[" * 100000, "cannot be read as a decision file")
+        self.refused("[]", "contains no JSON object")
+        self.refused(self.whole.replace('"gradable_from": 0.5', '"gradable_from": NaN'), "NaN is not a number")
 
     def test_another_version(self):
-        self.refused("{}", "has version None; this program reads version 2")
-        self.refused(self.broken("version", value=3), "has version 3; this program reads version 2")
+        self.refused("{}", "has version None; this version of dr_tf reads version 3")
+        self.refused(self.broken("version", value=4), "has version 4; this version of dr_tf reads version 3")
 
     def test_the_file_of_an_earlier_version_is_told_as_such(self):
         before = {"version": 1, "head": {"name": "softmax", "config": {}}, "positive": "referable", "modes": {}}
-        self.refused(json.dumps(before), "has version 1; this program reads version 2: train the run again")
+        self.refused(json.dumps(before), "has version 1; this version of dr_tf reads version 3: train the run again")
 
     def test_heads(self):
         for place, value, said in (
@@ -131,9 +134,9 @@ class BrokenTest(unittest.TestCase):
             (("heads",), ["coral"], "cannot be used"),
             (("decides",), "nothing", "'nothing' is missing"),
             (("decides",), ["grade"], "cannot be used"),
-            (("decides",), "edema", "other classes here, or another definition of positive"),
-            (("positive",), "any_dr", "another definition of positive"),
-            (("classes",), list("01234x"), "other classes here"),
+            (("decides",), "edema", "its classes or its definition of positive are not those"),
+            (("positive",), "any_dr", "its definition of positive"),
+            (("classes",), list("01234x"), "its classes or"),
         ):
             self.refused(self.broken(*place, value=value), said)
 
@@ -143,18 +146,16 @@ class BrokenTest(unittest.TestCase):
             (("operating_point",), ["youden"], "cannot be used"),
             (("prior", "shares"), [0.5, 0.5], "one share between 0 and 1 for each class"),
             (("prior", "shares"), [1, 0, 0, 0, 0], "one share between 0 and 1"),
-            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, 0.3], "the shares of a prior sum to 1"),
-            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, "0.2"], "'0.2' stands where a number belongs"),
+            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, 0.3], "the shares of a prior must sum to 1"),
+            (("prior", "shares"), [0.2, 0.2, 0.2, 0.2, "0.2"], "'0.2' is not a finite number"),
             (("prior",), {}, "'shares' is missing"),
-            (("gates", "distance_limit"), "far", "'far' stands where a number belongs"),
-            (("gates", "gradable_from"), None, "None stands where a number belongs"),
-            (("gates", "gradable_from"), True, "True stands where a number belongs"),
+            (("gate", "distance_limit"), "far", "'far' is not a finite number"),
+            (("gate", "gradable_from"), None, "None is not a finite number"),
+            (("gate", "gradable_from"), True, "True is not a finite number"),
         ):
             self.refused(self.broken(*place, value=value), said)
-        self.refused(
-            self.whole.replace('"gradable_from": 0.5', '"gradable_from": 1e999'), "stands where a number belongs"
-        )
-        for name in ("heads", "decides", "no_guarantee", "modes", "others", "gates", "photographs"):
+        self.refused(self.whole.replace('"gradable_from": 0.5', '"gradable_from": 1e999'), "is not a finite number")
+        for name in ("heads", "decides", "no_guarantee", "modes", "other_outputs", "gate", "preparation"):
             self.refused(self.broken(name, without=True), f"'{name}' is missing")
 
     def test_the_fit_of_a_mode(self):
@@ -164,62 +165,68 @@ class BrokenTest(unittest.TestCase):
             (("calibration", "slope"), [1e308], "positive slopes up to 148"),
             (("calibration", "slope"), [], "positive slopes"),
             (("calibration", "bias"), four[::-1], "descend"),
-            (("calibration", "bias"), four[:3], "has 3 scores"),
-            (("calibration", "bias"), ["0"] * 4, "stands where a number belongs"),
+            (("calibration", "bias"), four[:3], "has 3 biases, not 4"),
+            (("calibration", "bias"), ["0"] * 4, "is not a finite number"),
             (("calibration", "bias"), 0, "cannot be used"),
             (("calibration", "link"), "probit", "unknown link 'probit'; known: softmax"),
             (("calibration", "link"), "corn", "positive slopes"),
-            (("calibration",), {"link": "corn", "slope": [1.0] * 4, "bias": four}, "not calibrated for what it reads"),
-            (("calibration",), {"link": "regression", "slope": [1], "bias": four}, "not calibrated for what it reads"),
-            (("cuts",), [3, 2, 1, 0], "rising"),
-            (("cuts",), [1, 2, 3], "one less than the classes"),
+            (("calibration",), {"link": "corn", "slope": [1.0] * 4, "bias": four}, "calibration of another link"),
+            (("calibration",), {"link": "regression", "slope": [1], "bias": four}, "calibration of another link"),
+            (("grade_thresholds",), [3, 2, 1, 0], "must rise"),
+            (("grade_thresholds",), [1, 2, 3], "one less than the classes"),
             (("fitted_prior",), [0.25] * 4, "one share between 0 and 1"),
-            (("under",), [1, 1, 1, 1, 1], "one share between 0 and 1"),
+            (("averaging_prior",), [1, 1, 1, 1, 1], "one share between 0 and 1"),
             (("report",), 3, "cannot be used"),
-            (("points",), {}, "thresholds are not those of referable"),
-            (("points",), {"any_dr": {}}, "thresholds are not those of referable"),
-            (("points", "referable"), {}, "unknown operating point"),
-            (("points", "referable", "youden", "threshold"), None, "stands where a number belongs"),
-            (("points", "referable", "youden", "surprise"), 1, "cannot be used"),
-            (("points", "referable", "youden"), [], "cannot be used"),
+            (("operating_points",), {}, "operating points are not those of referable"),
+            (("operating_points",), {"any_dr": {}}, "operating points are not those of referable"),
+            (("operating_points", "referable"), {}, "unknown operating point"),
+            (("operating_points", "referable", "youden", "threshold"), None, "is not a finite number"),
+            (("operating_points", "referable", "youden", "surprise"), 1, "cannot be used"),
+            (("operating_points", "referable", "youden"), [], "cannot be used"),
         ):
             self.refused(self.broken("modes", "plain", *place, value=value), said)
 
     def test_what_a_mode_reads(self):
         nothing = {"output": "", "views": 1, "vote": "", "mean": []}
         for mode, way, said in (
-            ("tta4", {"views": 3}, "'tta4' reads nothing that is known"),
-            ("tta4", {"views": 10**9}, "reads nothing that is known"),
-            ("knn", {"vote": "os.system"}, "'knn' reads nothing that is known"),
-            ("knn", {"vote": "ordinal", "output": "proto"}, "reads nothing that is known"),
-            ("plain+knn", {"mean": ["plain", "knn"], "views": 8}, "reads nothing that is known"),
-            ("plain+knn", {"mean": ["plain", "tta8"]}, "'plain.knn' reads what is not there"),
-            ("plain+knn", {"mean": ["plain", "plain+knn"]}, "reads what is not there"),
+            ("tta4", {"views": 3}, "'tta4' has an unknown definition"),
+            ("tta4", {"views": 10**9}, "has an unknown definition"),
+            ("knn", {"vote": "os.system"}, "'knn' has an unknown definition"),
+            ("knn", {"vote": "ordinal", "output": "proto"}, "has an unknown definition"),
+            ("plain+knn", {"mean": ["plain", "knn"], "views": 8}, "has an unknown definition"),
+            ("plain+knn", {"mean": ["plain", "tta8"]}, "'plain.knn' needs an output or modes that are missing"),
+            ("plain+knn", {"mean": ["plain", "plain+knn"]}, "needs an output or modes that are missing"),
             ("plain+knn", {"mean": 3}, "cannot be used"),
-            ("proto", {"output": "nowhere"}, "'proto' reads what is not there"),
+            ("proto", {"output": "nowhere"}, "'proto' needs an output or modes that are missing"),
             ("proto", {"output": ["proto"]}, "cannot be used"),
-            ("proto", {"output": "edema"}, "'proto' is not calibrated for what it reads"),
+            ("proto", {"output": "edema"}, "'proto' has a calibration of another link, or an output of other classes"),
         ):
-            self.refused(self.broken("modes", mode, "way", value=nothing | way), said)
-        self.refused(self.broken("modes", "plain", "way", value={}), "'output' is missing")
-        self.refused(self.broken("modes", "plain", without=True), "'plain.knn' reads what is not there")
+            self.refused(self.broken("modes", mode, "definition", value=nothing | way), said)
+        self.refused(self.broken("modes", "plain", "definition", value={}), "'output' is missing")
+        self.refused(
+            self.broken("modes", "plain", without=True), "'plain.knn' needs an output or modes that are missing"
+        )
 
     def test_a_number_of_views_that_is_written_otherwise_is_the_same(self):
-        self.path.write_text(self.broken("modes", "tta4", "way", "views", value=4.0))
+        self.path.write_text(self.broken("modes", "tta4", "definition", "views", value=4.0))
         self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].requested("tta4").views), "4")
 
     def test_what_is_told_besides(self):
         for place, value, said in (
-            (("edema", "calibration", "bias"), [0.0], "has 1 scores"),
+            (("edema", "calibration", "bias"), [0.0], "has 1 biases, not 3"),
             (("edema", "calibration", "link"), "labels", "positive slopes"),
-            (("edema", "calibration"), {"link": "coral", "slope": [1], "bias": [1, -1]}, "coral link is not one of"),
+            (
+                ("edema", "calibration"),
+                {"link": "coral", "slope": [1], "bias": [1, -1]},
+                "link coral does not fit the head",
+            ),
             (("edema", "prior"), [0.5, 0.5], "one share between 0 and 1"),
-            (("edema", "fitted_prior"), [0.5, 0.5, 0.5], "sum to 1"),
+            (("edema", "fitted_prior"), [0.5, 0.5, 0.5], "must sum to 1"),
             (("edema",), {}, "is missing"),
             (("nowhere",), {}, "'nowhere' is missing"),
         ):
-            self.refused(self.broken("others", *place, value=value), said)
-        self.refused(self.broken("others", value=[]), "cannot be used")
+            self.refused(self.broken("other_outputs", *place, value=value), said)
+        self.refused(self.broken("other_outputs", value=[]), "cannot be used")
 
     def test_photographs(self):
         for field, values in {
@@ -230,24 +237,28 @@ class BrokenTest(unittest.TestCase):
             "records": [3, None],
         }.items():
             for value in values:
-                self.refused(self.broken("photographs", field, value=value), "not one of ours|cannot be used")
-        self.refused(self.broken("photographs", value={}), "'enhancement' is missing")
-        self.refused(self.broken("photographs", "more", value=1), "cannot be used")
+                self.refused(self.broken("preparation", field, value=value), "unknown preparation|cannot be used")
+        self.refused(self.broken("preparation", value={}), "'enhancement' is missing")
+        self.refused(self.broken("preparation", "more", value=1), "cannot be used")
 
     def test_labels(self):
         write_rule(self.path, fitted_on_labels(patients=60)[0], PREPARATION)
         self.whole = self.path.read_text()
-        points = json.loads(self.whole)["modes"]["plain"]["points"]
+        points = json.loads(self.whole)["modes"]["plain"]["operating_points"]
         for place, value, said in (
             (("prior", "shares"), [0.5, 0.5, 1.0], "one share between 0 and 1"),
             (("prior", "shares"), [0.9, 0.9], "one share between 0 and 1"),
             (
-                ("modes", "plain", "points"),
+                ("modes", "plain", "operating_points"),
                 points | {"odir_C": points["odir_D"]},
                 "are not those of odir_N, odir_D, odir_G",
             ),
-            (("modes", "plain", "points"), {"odir_D": points["odir_D"]}, "are not those of odir_N, odir_D, odir_G"),
-            (("modes", "plain", "points", "odir_G"), {}, "unknown operating point"),
+            (
+                ("modes", "plain", "operating_points"),
+                {"odir_D": points["odir_D"]},
+                "are not those of odir_N, odir_D, odir_G",
+            ),
+            (("modes", "plain", "operating_points", "odir_G"), {}, "unknown operating point"),
             (("modes", "plain", "calibration", "link"), "softmax", "positive slopes"),
         ):
             self.refused(self.broken(*place, value=value), said)

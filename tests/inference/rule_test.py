@@ -13,7 +13,7 @@ from dr_tf.inference.decision import ImageInfo, LabelDecision
 from dr_tf.inference.fit_rule import fit_rule
 from dr_tf.inference.modes import ModeDefinition
 from dr_tf.inference.operating_points import OperatingPoint
-from dr_tf.inference.rule import UNLIKE, Mode, OtherOutput, Rule
+from dr_tf.inference.rule import NOT_FINITE, OUT_OF_DISTRIBUTION, Mode, OtherOutput, Rule
 from tests.inference import heads
 from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels, truth_of
 
@@ -28,12 +28,12 @@ def point(threshold):
 
 def mode_of(head, threshold, prior, *, point_name="youden", calibration=None, **others):
     """The same threshold for whatever the head decides."""
-    points = {definition: {point_name: point(threshold)} for definition in head.decided}
+    points = {definition: {point_name: point(threshold)} for definition in head.definitions}
     return Mode(calibration or Calibration(head.link), prior, points, **others)
 
 
 def rule_of(head, mode, prior, **others):
-    others = {"point": "youden", "heads": {"": head}, "decides": "", **others}
+    others = {"operating_point_name": "youden", "heads": {"": head}, "decides": "", **others}
     return Rule(prior=prior, prior_name="train", modes={"plain": mode}, **others)
 
 
@@ -74,15 +74,15 @@ class DecideTest(unittest.TestCase):
         self.assertEqual((decision.grade, decision.action), (0, "refer"))
 
     def test_cuts_of_the_expected_grade_decide_the_grade(self):
-        rule = graded_rule(cuts=(0.5, 1.2, 2.5, 3.5))
+        rule = graded_rule(grade_thresholds=(0.5, 1.2, 2.5, 3.5))
         self.assertEqual(rule.decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), cases=["a"])[0].grade, 2)
 
     def test_another_operating_point_of_the_run(self):
         mode = mode_of(heads.Binary(), 0.3, (0.5, 0.5))
-        mode = dataclasses.replace(mode, points={"referable": {"youden": point(0.3), "high": point(0.8)}})
+        mode = dataclasses.replace(mode, operating_points={"referable": {"youden": point(0.3), "high": point(0.8)}})
         rule = rule_of(heads.Binary(), mode, (0.5, 0.5))
-        self.assertEqual([rule.operating_point().threshold, *rule.thresholds(point="high")], [0.3, 0.8])
-        other = dataclasses.replace(rule, point="high")
+        self.assertEqual([rule.operating_point().threshold, *rule.thresholds(operating_point_name="high")], [0.3, 0.8])
+        other = dataclasses.replace(rule, operating_point_name="high")
         self.assertEqual([r.decide([[LN2]], cases=["a"])[0].action for r in (rule, other)], ["refer", "clear"])
 
     def test_what_cannot_be_graded_is_taken_again_and_has_no_grade(self):
@@ -95,9 +95,9 @@ class DecideTest(unittest.TestCase):
             distances=[1, 6, 5, 1, np.nan, 1],
         )
         self.assertEqual([d.action for d in found], ["retake", "retake", "refer", "refer", "retake", "retake"])
-        self.assertEqual([d.reason for d in found[:3]], ["too dark", UNLIKE, ""])
-        self.assertEqual((found[5].reason, found[5].p_positive), ("the network gave no number", None))
-        self.assertEqual((found[4].distance, found[4].reason), (None, UNLIKE))
+        self.assertEqual([d.reason for d in found[:3]], ["too dark", OUT_OF_DISTRIBUTION, ""])
+        self.assertEqual((found[5].reason, found[5].p_positive), (NOT_FINITE, None))
+        self.assertEqual((found[4].distance, found[4].reason), (None, OUT_OF_DISTRIBUTION))
         # What the network made of it is told all the same.
         self.assertGreater(found[0].p_positive, 0.5)
 
@@ -110,29 +110,31 @@ class DecideTest(unittest.TestCase):
             self.assertEqual(tuple(d.images[""].reason for d in found), reasons)
 
     def test_unknown_names_list_the_known(self):
-        with self.assertRaisesRegex(UserError, "nothing was fitted for the mode 'tta4'; known: plain"):
+        with self.assertRaisesRegex(UserError, "the mode 'tta4' was not fitted; known: plain"):
             binary_rule().decide([[0.0]], cases=["a"], mode="tta4")
         with self.assertRaisesRegex(UserError, "unknown operating point 'sensitivity_0.9'; known: youden"):
-            binary_rule(point="sensitivity_0.9")
+            binary_rule(operating_point_name="sensitivity_0.9")
 
     def test_what_has_to_be_asked(self):
         head, prior = heads.Coral(), (0.2,) * 5
         modes = {
             "plain": mode_of(head, 0.5, prior),
-            "knn": mode_of(head, 0.5, prior, calibration=Calibration("softmax"), way=ModeDefinition(vote="ordinal")),
+            "knn": mode_of(
+                head, 0.5, prior, calibration=Calibration("softmax"), definition=ModeDefinition(vote="ordinal")
+            ),
             "plain+knn": mode_of(
                 head,
                 0.5,
                 prior,
                 calibration=Calibration("softmax"),
-                way=ModeDefinition(mean=("plain", "knn")),
-                under=prior,
+                definition=ModeDefinition(mean=("plain", "knn")),
+                averaging_prior=prior,
             ),
         }
         rule = dataclasses.replace(rule_of(head, modes["plain"], prior), modes=modes)
-        self.assertEqual(rule.requested().modes, {"plain": (ModeDefinition(), "coral")})
+        self.assertEqual(rule.requested_modes().modes, {"plain": (ModeDefinition(), "coral")})
         of_both = {"plain": (ModeDefinition(), "coral"), "knn": (ModeDefinition(vote="ordinal"), "softmax")}
-        self.assertEqual(rule.requested("plain+knn").modes, of_both)
+        self.assertEqual(rule.requested_modes("plain+knn").modes, of_both)
         scores = {"plain": [[0.0, -1, -2, -3]], "knn": np.log([[0.1, 0.1, 0.1, 0.1, 0.6]])}
         mean = np.add(head.probabilities(scores["plain"]), [[0.1, 0.1, 0.1, 0.1, 0.6]]) / 2
         (decision,) = rule.decide(scores, cases=["a"], mode="plain+knn")
@@ -204,35 +206,35 @@ class OthersTest(unittest.TestCase):
         even = (1 / len(other.classes),) * len(other.classes)
         told = OtherOutput(**{"calibration": calibration, "fitted_prior": even, "prior": even, **fit})
         mode = mode_of(decides, 0.5, prior)
-        return rule_of(decides, mode, prior, heads=outputs, decides="main", others={"other": told})
+        return rule_of(decides, mode, prior, heads=outputs, decides="main", other_outputs={"other": told})
 
     def test_it_is_told_calibrated_and_under_its_own_prior(self):
         rule = self.rule(heads.Softmax(), heads.Edema(), prior=(0.6, 0.3, 0.1))
         scores = {"main": np.zeros((1, 5)), "other": [[0, 0, LN2]]}
         (decision,) = rule.decide(scores["main"], cases=["a"], outputs=scores)
         # Odds 1 : 1 : 4 once sharpened, times 6 : 3 : 1.
-        told = decision.others["other"]
+        told = decision.other_outputs["other"]
         self.assertEqual(list(told), ["none", "elsewhere", "near"])
         np.testing.assert_allclose(list(told.values()), [6 / 13, 3 / 13, 4 / 13])
-        self.assertEqual((decision.likeliest("other"), decision.likeliest("main")), (0, None))
-        self.assertEqual(list(decision.others), ["other"])
+        self.assertEqual((decision.most_probable_class("other"), decision.most_probable_class("main")), (0, None))
+        self.assertEqual(list(decision.other_outputs), ["other"])
 
     def test_only_where_the_case_can_be_graded(self):
         rule = self.rule(heads.Softmax(), heads.Edema())
         outputs, dark = {"other": [[0, 0, 9.0]]}, {"": ImageInfo("a", 0.1, "too dark")}
         (decision,) = rule.decide(np.zeros((1, 5)), cases=["a"], outputs=outputs, images=[dark])
-        self.assertEqual((decision.others, decision.likeliest("other")), ({}, None))
+        self.assertEqual((decision.other_outputs, decision.most_probable_class("other")), ({}, None))
 
     def test_what_is_no_number_is_not_told(self):
         rule = self.rule(heads.Softmax(), heads.Edema())
         outputs = {"other": [[0, 0, np.nan], [0, 0, 9]]}
         found = rule.decide(np.zeros((2, 5)), cases="ab", outputs=outputs)
-        self.assertEqual([(d.action, d.likeliest("other")) for d in found], [("retake", None), ("refer", 2)])
-        self.assertEqual((found[0].reason, found[0].grade), ("the network gave no number", None))
+        self.assertEqual([(d.action, d.most_probable_class("other")) for d in found], [("retake", None), ("refer", 2)])
+        self.assertEqual((found[0].reason, found[0].grade), (NOT_FINITE, None))
 
     def test_what_was_not_asked_for_is_not_told(self):
         (decision,) = self.rule(heads.Softmax(), heads.Edema()).decide(np.zeros((1, 5)), cases=["a"])
-        self.assertEqual(decision.others, {})
+        self.assertEqual(decision.other_outputs, {})
 
     def test_the_grade_is_another_outputs_where_the_one_that_decides_has_none(self):
         rule = self.rule(heads.Binary(), heads.Softmax(positive="any_dr"))
@@ -287,7 +289,7 @@ class PrevalenceTest(unittest.TestCase):
         rule, logits, _ = fitted_on_labels()
         moved = rule.at_prevalence(0.02)
         np.testing.assert_allclose(moved.prior, [rule.prior[0], 0.02, rule.prior[2]])
-        before, after = (r.modes["plain"].points for r in (rule, moved))
+        before, after = (r.modes["plain"].operating_points for r in (rule, moved))
         for label in LABELS:
             for name in before[label]:
                 with self.subTest(label=label, point=name):
@@ -308,7 +310,7 @@ class PrevalenceTest(unittest.TestCase):
             self.assertEqual(binary_rule(threshold).at_prevalence(0.5).thresholds().tolist(), [threshold])
 
     def test_it_lies_between_0_and_1(self):
-        with self.assertRaisesRegex(UserError, "between 0 and 1, not at 2"):
+        with self.assertRaisesRegex(UserError, "between 0 and 1, not 2"):
             fitted(heads.Softmax(), patients=20)[0].at_prevalence(2)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
-from dr_tf.models.links import encoded
+from dr_tf.models.links import probabilities_to_scores
 from tests.inference import heads
 
 NATURAL = np.array([0.7, 0.1, 0.1, 0.06, 0.04])
@@ -28,7 +28,7 @@ def scores_of(head, latent):
         return 2 * latent[:, None] - 2  # stretched about a grade of 2
     if head.link == "binary":
         posterior = np.stack([posterior[:, :2].sum(axis=1), posterior[:, 2:].sum(axis=1)], axis=1)
-    return 2 * encoded(head.link, posterior)
+    return 2 * probabilities_to_scores(head.link, posterior)
 
 
 def drawn(head, patients, rng, noise=0.0):
@@ -39,8 +39,8 @@ def drawn(head, patients, rng, noise=0.0):
 
 
 def truth_of(head, grades, patients):
-    strata = (grades >= 2).astype(int) if isinstance(head, heads.Binary) else grades
-    return CalibrationLabels(strata, (grades >= 2).astype(int), patients)
+    true_classes = (grades >= 2).astype(int) if isinstance(head, heads.Binary) else grades
+    return CalibrationLabels(true_classes, (grades >= 2).astype(int), patients)
 
 
 def prior_of(head):

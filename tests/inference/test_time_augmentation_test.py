@@ -2,7 +2,7 @@ import unittest
 
 import numpy as np
 
-from dr_tf.inference.test_time_augmentation import COUNTS, view
+from dr_tf.inference.test_time_augmentation import VIEW_COUNTS, augmented_view
 
 MIRRORED, TURNED = (1, 2, 4, 7), (0, 3, 5, 6)  # an odd and an even number of mirrors
 
@@ -17,25 +17,25 @@ class ViewTest(unittest.TestCase):
     def test_by_hand(self):
         x = np.arange(4).reshape(1, 2, 2, 1)  # 0 1 / 2 3
         expected = ["0123", "1032", "2301", "3210", "0213", "2031", "1302", "3120"]
-        self.assertEqual(["".join(map(str, view(x, i).ravel())) for i in range(8)], expected)
+        self.assertEqual(["".join(map(str, augmented_view(x, i).ravel())) for i in range(8)], expected)
 
     def test_each_count_is_a_group(self):
         x = np.arange(9).reshape(1, 3, 3, 1)
-        for count in COUNTS:
-            seen = {view(x, i).tobytes() for i in range(count)}
+        for count in VIEW_COUNTS:
+            seen = {augmented_view(x, i).tobytes() for i in range(count)}
             self.assertEqual(len(seen), count)
             for i in range(count):
-                self.assertEqual({view(view(x, i), j).tobytes() for j in range(count)}, seen)
+                self.assertEqual({augmented_view(augmented_view(x, i), j).tobytes() for j in range(count)}, seen)
 
 
 class PairTest(unittest.TestCase):
     def test_a_turned_pair_keeps_its_eyes(self):
-        seen = view(both(), 3)
+        seen = augmented_view(both(), 3)
         self.assertEqual((seen["left"].ravel().tolist(), seen["right"].ravel().tolist()), ([3, 2, 1, 0], [7, 6, 5, 4]))
         self.assertEqual((seen["left_present"].tolist(), seen["right_present"].tolist()), ([True], [False]))
 
     def test_a_mirrored_left_eye_is_a_right_one(self):
-        seen = view(both(), 1)
+        seen = augmented_view(both(), 1)
         self.assertEqual((seen["left"].ravel().tolist(), seen["right"].ravel().tolist()), ([5, 4, 7, 6], [1, 0, 3, 2]))
         self.assertEqual((seen["left_present"].tolist(), seen["right_present"].tolist()), ([False], [True]))
 
@@ -43,7 +43,7 @@ class PairTest(unittest.TestCase):
         for views, swapped in ((MIRRORED, True), (TURNED, False)):
             for number in views:
                 with self.subTest(number):
-                    seen = view(both(), number)
+                    seen = augmented_view(both(), number)
                     self.assertEqual(set(seen), set(both()))
                     self.assertEqual(min(seen["left"].ravel()) == 4, swapped)
                     self.assertEqual(seen["right_present"].tolist(), [swapped])
@@ -52,11 +52,11 @@ class PairTest(unittest.TestCase):
         def key(pair):
             return tuple((name, pair[name].tobytes()) for name in sorted(pair))
 
-        for count in COUNTS:
-            seen = {key(view(both(), i)) for i in range(count)}
+        for count in VIEW_COUNTS:
+            seen = {key(augmented_view(both(), i)) for i in range(count)}
             self.assertEqual(len(seen), count)
             for i in range(count):
-                self.assertEqual({key(view(view(both(), i), j)) for j in range(count)}, seen)
+                self.assertEqual({key(augmented_view(augmented_view(both(), i), j)) for j in range(count)}, seen)
 
 
 if __name__ == "__main__":
