@@ -1,0 +1,1 @@
+"""Keras metrics that are watched during training."""

@@ -1,0 +1,1 @@
+"""Networks: backbones, layers, heads, and the Keras models built from them."""

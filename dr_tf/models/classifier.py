@@ -1,4 +1,9 @@
-"""The Keras models, {output: logits} of one photograph or of both eyes: backbone, pooling, hidden layers, one output layer per head."""
+"""Keras classifiers of one image or of both eyes: backbone, pooling, hidden layers, and one output layer per head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -6,23 +11,51 @@ from keras import ops
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
 
-FEATURES = "features"  # the layer whose output every head reads
+if TYPE_CHECKING:
+    from dr_tf.models.backbones.backbone import Backbone
+    from dr_tf.models.heads.head import Head
+
+FEATURES = "features"  # name of the layer whose output all heads take
 
 
-def classifier(backbone, heads, *, hidden=(), dropout=0.0):
-    """One graph from RGB 0-255 to the logits of each of `heads`, {output: head}.
+def classifier(
+    backbone: Backbone, heads: Mapping[str, Head], *, hidden: Sequence[int] = (), dropout: float = 0.0
+) -> keras.Model:
+    """Build a classifier of single images.
 
-    `dropout` follows each of the `hidden` layers; without any, the features.
+    Args:
+        backbone: The backbone.
+        heads: Maps the name of each output to its head.
+        hidden: Units of the hidden layers between pooling and heads.
+        dropout: Dropout rate after each hidden layer, or after pooling if there is none.
+
+    Returns:
+        A model from RGB images 0-255 to {output: logits}.
     """
     x = backbone.model.output["pooled"]
     return _with_heads(backbone.model.input, x, heads, hidden, dropout, backbone.name)
 
 
-def paired_classifier(backbone, heads, *, fuse="mean", hidden=(), dropout=0.0):
-    """As `classifier`, of both eyes of a patient: one shared backbone looks at each, and their features become one.
+def paired_classifier(
+    backbone: Backbone,
+    heads: Mapping[str, Head],
+    *,
+    fuse: str = "mean",
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Build a classifier of both eyes of a patient. One shared backbone computes the features of each eye.
 
     Args:
-        fuse: "mean" or "max" over the eyes that are there, or "concatenate", in which an absent eye is zeros.
+        backbone: The backbone that both eyes share.
+        heads: Maps the name of each output to its head.
+        fuse: How the features of both eyes are combined: "mean" or "max" over the eyes that are present, or
+            "concatenate", where the features of an absent eye are zeros.
+        hidden: Units of the hidden layers between fusion and heads.
+        dropout: Dropout rate after each hidden layer, or after fusion if there is none.
+
+    Returns:
+        A model from {"left", "right": RGB images 0-255, "left_present", "right_present": bool} to {output: logits}.
     """
     if fuse not in FUSIONS:
         raise UserError(f"unknown paired_classifier.fuse {fuse!r}; known: {', '.join(FUSIONS)}")
@@ -30,26 +63,27 @@ def paired_classifier(backbone, heads, *, fuse="mean", hidden=(), dropout=0.0):
     shape = backbone.model.input.shape[1:]
     inputs = {eye: keras.Input(shape, dtype="float32", name=eye) for eye in EYES}
     inputs |= {f"{eye}_present": keras.Input((), dtype="bool", name=f"{eye}_present") for eye in EYES}
-    each = [shared(inputs[eye]) for eye in EYES]
-    there = [keras.layers.Reshape((1,), name=f"{eye}_there")(inputs[f"{eye}_present"]) for eye in EYES]
-    x = FUSIONS[fuse](each, there)
+    features = [shared(inputs[eye]) for eye in EYES]
+    present = [keras.layers.Reshape((1,), name=f"{eye}_there")(inputs[f"{eye}_present"]) for eye in EYES]
+    x = FUSIONS[fuse](features, present)
     return _with_heads(inputs, x, heads, hidden, dropout, f"two_{backbone.name}")
 
 
-def _mean(each, there):
-    weights = [ops.cast(one, each[0].dtype) for one in there]
-    total = sum(weight * x for weight, x in zip(weights, each, strict=True))
+def _mean(features, present):
+    weights = [ops.cast(is_present, features[0].dtype) for is_present in present]
+    total = sum(weight * x for weight, x in zip(weights, features, strict=True))
     return total / ops.maximum(sum(weights), 1)
 
 
-def _max(each, there):
-    """An eye that is not there is below every other; a patient without any has features of zero."""
-    shown = [ops.where(one, x, -1e4) for one, x in zip(there, each, strict=True)]
-    return ops.where(ops.logical_or(*there), ops.maximum(*shown), 0.0)
+def _max(features, present):
+    """An absent eye is below every other; a patient without any eye has features of zero."""
+    masked = [ops.where(is_present, x, -1e4) for is_present, x in zip(present, features, strict=True)]
+    return ops.where(ops.logical_or(*present), ops.maximum(*masked), 0.0)
 
 
-def _concatenate(each, there):
-    return ops.concatenate([ops.where(one, x, 0.0) for one, x in zip(there, each, strict=True)], axis=-1)
+def _concatenate(features, present):
+    masked = [ops.where(is_present, x, 0.0) for is_present, x in zip(present, features, strict=True)]
+    return ops.concatenate(masked, axis=-1)
 
 
 FUSIONS = {"mean": _mean, "max": _max, "concatenate": _concatenate}
@@ -58,13 +92,13 @@ FUSIONS = {"mean": _mean, "max": _max, "concatenate": _concatenate}
 def _with_heads(inputs, x, heads, hidden, dropout, name):
     for i, units in enumerate(hidden, 1):
         x = keras.layers.Dense(units, activation="relu", name=f"hidden{i}")(x)
-        x = _dropped(x, dropout, f"hidden{i}_dropout")
+        x = _dropout(x, dropout, f"hidden{i}_dropout")
     if not hidden:
-        x = _dropped(x, dropout, "dropout")
+        x = _dropout(x, dropout, "dropout")
     x = keras.layers.Identity(name=FEATURES)(x)
     outputs = {output: head.logits(x, output) for output, head in heads.items()}
     return keras.Model(inputs, outputs, name="_".join([name, *outputs]))
 
 
-def _dropped(x, rate, name):
+def _dropout(x, rate, name):
     return keras.layers.Dropout(rate, name=name)(x) if rate else x

@@ -1,109 +1,118 @@
-"""All that this project takes of Keras without Keras having promised it: each private name, and what it stands for.
+"""All private names of Keras that this project uses, each behind one function.
 
-Any of these may change with a minor version. `setup.py` therefore ends below the first minor version that nothing here was
-tried with; whoever raises that bound runs `tests/models/keras_private_test.py`, which says what has gone.
+Any minor version of Keras may change them. `setup.py` therefore excludes the minor versions that this module was not tested
+with. To raise that bound, run `tests/models/keras_private_test.py`: it reports which names are gone.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 
 def layers_within(
-    layer: keras.layers.Layer, *, itself: bool = True, recursive: bool = True
+    layer: keras.layers.Layer, *, include_self: bool = True, recursive: bool = True
 ) -> list[keras.layers.Layer]:
-    """`_flatten_layers`: a layer and those inside of it, at any depth.
+    """List a layer and the layers inside it, at any depth (`_flatten_layers`).
 
     Args:
         layer: A layer or a network.
-        itself: Whether `layer` comes first among them.
-        recursive: Whether the layers inside of those inside are among them.
+        include_self: Whether `layer` comes first in the list.
+        recursive: Whether to list the layers inside inner layers.
     """
-    return layer._flatten_layers(include_self=itself, recursive=recursive)
+    return layer._flatten_layers(include_self=include_self, recursive=recursive)
 
 
-def made_by(tensor: keras.KerasTensor) -> keras.Operation:
-    """`_keras_history`: the layer or operation that a tensor of a network's graph comes out of."""
+def producing_operation(tensor: keras.KerasTensor) -> keras.Operation:
+    """Return the layer or operation that outputs a tensor of a network's graph (`_keras_history`)."""
     return tensor._keras_history.operation
 
 
-def outputs_of(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
-    """`_inbound_nodes`: what comes out of a layer in the graphs that it is part of, for each call of it."""
+def output_tensors(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """List the outputs of each call of a layer in the graphs that contain it (`_inbound_nodes`)."""
     return [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]
 
 
-def calls_of(layer: keras.layers.Layer) -> list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]]:
-    """`_inbound_nodes`: what goes into a layer and what comes out of it, for each call of it in a network's graph."""
+def layer_calls(layer: keras.layers.Layer) -> list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]]:
+    """List (inputs, outputs) of each call of a layer in the graphs that contain it (`_inbound_nodes`)."""
     return [(node.input_tensors, node.output_tensors) for node in layer._inbound_nodes]
 
 
-def nodes_of_graph(layer: keras.layers.Layer) -> dict[str, dict]:
-    """`_nodes_by_depth`: the calls that a network runs as a graph consists of, {the attribute's name: {depth: nodes}}.
+def graph_nodes(layer: keras.layers.Layer) -> dict[str, dict[int, list[Any]]]:
+    """Return the nodes that a functional network runs, as {attribute name: {depth: nodes}} (`_nodes_by_depth`).
 
-    Empty for a layer that is no such network.
+    Empty for any other layer.
     """
     name = "_nodes_by_depth"
     return {name: vars(layer)[name]} if name in vars(layer) else {}
 
 
-def put_in_place(parent: keras.layers.Layer, old: keras.layers.Layer, new: keras.layers.Layer) -> None:
-    """`_tracker`: what a layer knows its inner layers by, in their order. Exchanges one of them.
+def replace_inner_layer(parent: keras.layers.Layer, old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Replace a layer directly inside another layer, at the same position of Keras' list of inner layers (`_tracker`).
 
-    For layers that are not built yet, and not for networks, whose graph would still run through `old`. Where `old` is
-    kept otherwise than as an attribute or in a list that is one, it stays.
+    It works for parents that are not built yet, and not for networks, whose graph would still run through `old`. If the
+    parent holds `old` in anything but an attribute or a list attribute, nothing is replaced.
 
     Args:
-        parent: The layer that `old` is directly inside of.
-        old: An inner layer.
-        new: What is to be called in its place.
+        parent: The outer layer.
+        old: The inner layer to replace.
+        new: The layer to call instead.
     """
-    held = {name: value for name, value in vars(parent).items() if name != "_layers"}
-    names = [name for name, value in held.items() if value is old]
-    lists = [value for value in held.values() if isinstance(value, list) and any(item is old for item in value)]
+    attributes = {name: value for name, value in vars(parent).items() if name != "_layers"}
+    names = [name for name, value in attributes.items() if value is old]
+    lists = [value for value in attributes.values() if isinstance(value, list) and any(item is old for item in value)]
     if not names and not lists:
         return
     parent._tracker.replace_tracked_value("layers", old, new)
     for name in names:
         setattr(parent, name, new)
-    for kept in lists:
-        kept[:] = [new if item is old else item for item in kept]
+    for items in lists:
+        items[:] = [new if item is old else item for item in items]
 
 
-def build_for(model: keras.Model, element_spec) -> None:
-    """`_symbolic_build`: builds a compiled network, its metrics included, for batches of this kind without running it."""
+def build_for(model: keras.Model, element_spec: Any) -> None:
+    """Build a compiled network and its metrics for batches of a spec, without running it (`_symbolic_build`)."""
     model._symbolic_build(data_batch=element_spec)
 
 
 def never_build_again(model: keras.Model) -> None:
-    """`_maybe_symbolic_build`: what `fit` and `evaluate` call to build a network on a first batch."""
+    """Disable the build on the first batch of `fit` and `evaluate` (`_maybe_symbolic_build`)."""
     model._maybe_symbolic_build = lambda **_: None
 
 
 def never_sum_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """`_all_reduce_sum_gradients`: how an optimizer sums, over devices, gradients that it has clipped already."""
+    """Disable an optimizer's sum over devices of gradients that are clipped already (`_all_reduce_sum_gradients`)."""
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
 def moving_averages(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Variable]:
-    """`_model_variables_moving_average`: with `use_ema`, the averages of the variables it was built for, in their order."""
+    """Return the weight averages of an optimizer with `use_ema`, in the order of its variables.
+
+    (`_model_variables_moving_average`)
+    """
     return optimizer._model_variables_moving_average
 
 
-def index_of(optimizer: keras.optimizers.Optimizer, variable) -> int:
-    """`_get_variable_index`: the place of a variable among those that an optimizer was built for.
+def index_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Return the index of a variable among those that an optimizer was built for (`_get_variable_index`).
 
     Args:
         optimizer: A built optimizer.
-        variable: One of them, as Keras' or as TensorFlow's: an optimizer's `update_step` is given the latter.
+        variable: The variable of Keras or of TensorFlow: `update_step` receives the latter.
     """
     return optimizer._get_variable_index(variable)
 
 
 class OwnWeightDecay:
-    """Before an optimizer among the bases of a class: weights are pulled at by `decay_weights(variables, decay)`.
+    """Mixin that delegates an optimizer's weight decay to `decay_weights(variables, decay)`.
 
-    `decay` is what the optimizer does by itself, its `_apply_weight_decay(variables)`.
+    It comes before the optimizer in the list of base classes. `decay(variables)` is the optimizer's own weight decay,
+    `_apply_weight_decay`.
     """
+
+    decay_weights: Callable[[Any, Callable[[Any], None]], None]
 
     def _apply_weight_decay(self, variables):
         self.decay_weights(variables, super()._apply_weight_decay)

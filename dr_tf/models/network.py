@@ -1,4 +1,9 @@
-"""A Keras model as a network: photographs -> ({output: logits}, features)."""
+"""`KerasNetwork`: a Keras model behind the `Network` protocol of inference, and queries on such models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -7,94 +12,118 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.models.classifier import FEATURES
 
-# Layer of an ensemble's model: what each member says of an output, [n, members, logits].
-MEMBERS = "members_"
+# Prefix of the layers of an ensemble that contain the logits of each member, [n, members, logits].
+MEMBERS_PREFIX = "members_"
 
 
 class KerasNetwork:
-    """Implements `dr_tf.inference.network.Network`.
+    """Runs a Keras model; implements `dr_tf.inference.network.Network`.
 
-    Called on uint8 photographs at the network's size, [n, side, side, 3] or a dict of left, right, left_present and
-    right_present, it returns ({output: logits}, features) as float32.
+    Attributes:
+        model: The Keras model.
+        outputs: Names of its outputs.
+        width: Number of features.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self.model = model
-        self.outputs = outputs_of(model)
-        features = features_of(model)
-        both = keras.Model(model.input, [model.output, features])
-        self._run = tf.function(lambda x: both(x, training=False), reduce_retracing=True)
+        self.outputs = output_names(model)
+        features = features_tensor(model)
+        with_features = keras.Model(model.input, [model.output, features])
+        self._run = tf.function(lambda x: with_features(x, training=False), reduce_retracing=True)
         members = (
-            {name: model.get_layer(MEMBERS + name).output for name in self.outputs} if is_ensemble(model) else None
+            {name: model.get_layer(MEMBERS_PREFIX + name).output for name in self.outputs}
+            if is_ensemble(model)
+            else None
         )
-        self._members = members and keras.Model(features, members)
+        self._members = None if members is None else keras.Model(features, members)
         self.width = features.shape[-1]
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> KerasNetwork:
+        """Load a `.keras` file in Keras' safe mode.
+
+        Raises:
+            UserError: The file cannot be loaded, or the model does not have named outputs and features.
+        """
         try:
             return cls(keras.saving.load_model(path, compile=False, safe_mode=True))
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is no model that can be read: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{path} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
 
     @property
-    def image_size(self):
+    def image_size(self) -> int:
+        """The side of the images that the model takes, in pixels."""
         return image_size_of(self.model)
 
     @property
-    def paired(self):
+    def paired(self) -> bool:
+        """Whether the model takes both eyes of a patient."""
         return is_paired(self.model)
 
     @property
-    def description(self):
+    def description(self) -> str:
+        """Name and size of the model, for reports."""
         return f"{self.model.name}, {self.model.count_params():,} weights"
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray | Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Predict a batch.
+
+        Args:
+            images: uint8 RGB [n, side, side, 3]; for a paired model a dict of "left", "right", "left_present" and
+                "right_present".
+
+        Returns:
+            ({output: logits}, features) as float32.
+        """
         outputs, features = self._run(images)
         return {name: logits.numpy() for name, logits in outputs.items()}, features.numpy()
 
-    def members(self, features):
-        """{output: logits of each network of an ensemble, [members, n, logits]}; None where there is but one."""
+    def members(self, features: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Compute {output: logits [members, n, logits]} of the members of an ensemble; None for a single network."""
         if self._members is None:
             return None
         return {name: logits.numpy().swapaxes(0, 1) for name, logits in self._members(features).items()}
 
 
-def outputs_of(model):
-    """The names of a model's outputs."""
+def output_names(model: keras.Model) -> tuple[str, ...]:
+    """Return the names of a model's outputs.
+
+    Raises:
+        UserError: The outputs do not have names.
+    """
     if not isinstance(model.output, dict):
         raise UserError(f"the model {model.name} has no named outputs: it was not made by this version of dr_tf")
     return tuple(model.output)
 
 
-def features_of(model):
-    """What every output layer reads."""
+def features_tensor(model: keras.Model) -> keras.KerasTensor:
+    """Return the tensor that all output layers take.
+
+    Raises:
+        UserError: The model does not have a layer of that name.
+    """
     try:
         return model.get_layer(FEATURES).output
     except ValueError:
         raise UserError(f"the model {model.name} has no layer {FEATURES!r}: it was not made by dr_tf") from None
 
 
-def image_size_of(model):
-    """The side of the photographs that it takes, one eye or two."""
+def image_size_of(model: keras.Model) -> int:
+    """Return the side, in pixels, of the images that a model of one or both eyes takes."""
     return next(tensor.shape[1] for tensor in model.inputs if len(tensor.shape) == 4)
 
 
-def is_paired(model):
+def is_paired(model: keras.Model) -> bool:
+    """Whether a model takes both eyes of a patient."""
     return isinstance(model.input, dict)
 
 
-def is_ensemble(model):
-    return any(layer.name.startswith(MEMBERS) for layer in model.layers)
+def is_ensemble(model: keras.Model) -> bool:
+    """Whether a model was built by `dr_tf.models.ensemble`."""
+    return any(layer.name.startswith(MEMBERS_PREFIX) for layer in model.layers)
 
 
-def members_of(model):
-    """The networks of an ensemble, up to their last layers, or the one that there is."""
+def member_networks(model: keras.Model) -> list[keras.Model]:
+    """Return the members of an ensemble, without their output layers; for a single network the network itself."""
     return [layer for layer in model.layers if isinstance(layer, keras.Model)] if is_ensemble(model) else [model]
-
-
-def over(network, batches):
-    """({output: logits}, features) of all batches of a dataset whose elements begin with the images; at least one."""
-    answers = [network(element[0]) for element in batches]
-    outputs, features = zip(*answers, strict=True)
-    return {name: np.concatenate([one[name] for one in outputs]) for name in outputs[0]}, np.concatenate(features)

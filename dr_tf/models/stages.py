@@ -1,82 +1,95 @@
-"""Where the stages of a backbone end: told by layers in the network that do nothing but bear a name.
+"""Stages of a backbone: marker layers find, freeze and cut the stages of a network, also after it was saved and loaded.
 
-Such a mark, `stage_NAME`, follows the last layer of each stage. Being a layer it survives saving, and a network can be
-cut there: `keras.Model(model.input, [feature_maps(model)["stride_32"], model.output])`, or from the map to the output.
+An identity layer called `stage_NAME` follows the last layer of each stage. As it is a layer it survives saving, and the
+network can be cut there: `keras.Model(model.input, [feature_maps(model)["stride_32"], model.output])`.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
 
 import keras
 
-from dr_tf.models.keras_private import calls_of, layers_within
+from dr_tf.models.keras_private import layer_calls, layers_within
 
 _PREFIX = "stage_"
 
 
-def mark(stage):
+def stage_marker(stage: str) -> keras.layers.Layer:
+    """Build the layer that marks the end of a stage."""
     return keras.layers.Identity(name=_PREFIX + stage)
 
 
-def marks(model):
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.Identity) and _named(layer)]
+def _is_marker(layer):
+    return isinstance(layer, keras.layers.Identity) and layer.name.startswith(_PREFIX)
 
 
-def stages(model):
-    """{stage: its layers}, from input to output; the head has no stage.
+def _markers(model):
+    return [layer for layer in model.layers if _is_marker(layer)]
 
-    Everything flows through the end of a stage, so what stands before it in the order of layers belongs to it.
+
+def stages(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
+    """Return {stage: its layers}, from input to output, also of a backbone inside the model. Heads have no stage.
+
+    All data flows through the end of a stage, so every layer listed before that end belongs to it.
     """
-    found, waiting = {}, []
+    by_stage: dict[str, list[keras.layers.Layer]] = {}
+    pending: list[keras.layers.Layer] = []
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Identity) and _named(layer):
-            found[layer.name.removeprefix(_PREFIX)] = waiting
-            waiting = []
+        if _is_marker(layer):
+            by_stage[layer.name.removeprefix(_PREFIX)] = pending
+            pending = []
         elif isinstance(layer, keras.Model) and (inner := stages(layer)):
-            found |= inner
+            by_stage |= inner
         else:
-            waiting.append(layer)
-    return found
+            pending.append(layer)
+    return by_stage
 
 
-def frozen_end(model):
-    """The last tensor of the last stage up to which nothing is trained; None where the first stage is."""
+def last_frozen_tensor(model: keras.Model) -> keras.KerasTensor | None:
+    """Return the output of the last stage up to which all layers are frozen; None if the first stage is trained."""
     end = None
-    for layer, stage in zip(marks(model), stages(model).values(), strict=True):
-        if any(inner.trainable_variables for inner in stage):
+    for marker, layers in zip(_markers(model), stages(model).values(), strict=True):
+        if any(layer.trainable_variables for layer in layers):
             break
-        end = layer.output
+        end = marker.output
     return end
 
 
-def features_of_eyes(model):
-    """(the network that looks at each eye, {eye: what it says of it}) of a network of both eyes."""
+def shared_eye_network(model: keras.Model) -> tuple[keras.Model, dict[str, keras.KerasTensor]]:
+    """Find the backbone that both eyes of a paired network share.
+
+    Returns:
+        (the shared network, {eye: its output for that eye}).
+    """
     shared = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    said = {id(given[0]): out[0] for given, out in calls_of(shared)}
-    return shared, {eye: said[id(tensor)] for eye, tensor in model.input.items() if id(tensor) in said}
+    output_of = {id(inputs[0]): outputs[0] for inputs, outputs in layer_calls(shared)}
+    return shared, {eye: output_of[id(tensor)] for eye, tensor in model.input.items() if id(tensor) in output_of}
 
 
-def stage_of(model):
-    """{variable's path: stage} of the backbone's variables, from input to output."""
+def stage_by_variable(model: keras.Model) -> dict[str, str]:
+    """Return {path of a variable: stage} for the variables of the backbone, from input to output."""
     return {v.path: stage for stage, layers in stages(model).items() for layer in layers for v in layer.variables}
 
 
-def feature_maps(model):
-    """{"stride_4": tensor, ...}: for each size the last map of it, from large to small; also of a network that was loaded."""
-    found, stride, side = {}, 1, model.input_shape[1]
-    for tensor in (layer.output for layer in marks(model) if len(layer.output.shape) == 4):
-        # From map to map, as a side of 65 becomes 33, 17, 9, 5, 3: 65 / 3 alone does not look like 32.
+def feature_maps(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return {"stride_4": tensor, ...}: for each size the last feature map, from large to small."""
+    maps, stride, side = {}, 1, model.input_shape[1]
+    for tensor in (layer.output for layer in _markers(model) if len(layer.output.shape) == 4):
+        # From map to map, as a side of 65 becomes 33, 17, 9, 5, 3: the ratio 65 / 3 alone does not round to 32.
         stride *= 2 ** round(math.log2(side / tensor.shape[1]))
         side = tensor.shape[1]
-        found[f"stride_{stride}"] = tensor
-    return found
+        maps[f"stride_{stride}"] = tensor
+    return maps
 
 
-def freeze(layers):
-    """Holds layers still: weights, batch-norm statistics, dropout.
+def freeze(layers: Iterable[keras.layers.Layer]) -> None:
+    """Freeze layers completely: weights, batch-norm statistics and dropout.
 
-    Keras runs batch norm of a layer that is not trainable by its moving statistics, but dropout goes on; and an inner
-    network called with training=False is called with training=True all the same as soon as the outer one is (Keras
-    3.15). What drops is therefore told to drop nothing.
+    With `trainable = False` alone, Keras uses the moving statistics of batch norm but still applies dropout. Calling an
+    inner network with training=False does not help: the outer network's training=True overrides it (Keras 3.15).
+    Therefore all drop rates are set to 0.
     """
     for layer in layers:
         layer.trainable = False
@@ -84,7 +97,3 @@ def freeze(layers):
             for rate in ("rate", "drop_path_rate"):
                 if isinstance(getattr(inner, rate, None), (int, float)):
                     setattr(inner, rate, 0.0)
-
-
-def _named(layer):
-    return layer.name.startswith(_PREFIX)

@@ -1,4 +1,4 @@
-"""A run at half its size answers as the run does."""
+"""The copy of a run at half its size predicts like the run."""
 
 import contextlib
 import io
@@ -20,23 +20,23 @@ class HalfTest(tf.test.TestCase):
         super().setUp()
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-    def _halved(self, run_dir, output):
-        with contextlib.redirect_stdout(io.StringIO()) as said:
+    def _halve(self, run_dir, output):
+        with contextlib.redirect_stdout(io.StringIO()) as stdout:
             half.main(["--run_dir", str(run_dir), "--output", str(output)])
-        return said.getvalue()
+        return stdout.getvalue()
 
-    def test_it_predicts_as_the_run_does(self):
-        self.assertRegex(self._halved(tiny.run_dir(), self.folder / "half"), r"half: \d\.\d MB")
-        whole, halved = Predictor.of_run(tiny.run_dir()), Predictor.of_run(self.folder / "half")
-        for one, other in zip(*(of.run.network.model.variables for of in (whole, halved)), strict=True):
+    def test_it_predicts_like_the_run(self):
+        self.assertRegex(self._halve(tiny.run_dir(), self.folder / "half"), r"half: \d\.\d MB")
+        whole, halved = Predictor.from_run(tiny.run_dir()), Predictor.from_run(self.folder / "half")
+        for one, other in zip(*(predictor.run.network.model.variables for predictor in (whole, halved)), strict=True):
             self.assertEqual(other.dtype, "float32")
             self.assertAllEqual(np.asarray(one, np.float16), np.asarray(other))
-        for photograph in tiny.photographs()[:3]:
-            one, other = whole.decide(photograph), halved.decide(photograph)
+        for image in tiny.photographs()[:3]:
+            one, other = whole.decide(image), halved.decide(image)
             self.assertEqual(one.action, other.action)
             self.assertNear(one.distance, other.distance, 0.05)
 
-    def test_only_weights_are_changed(self):
+    def test_only_weights_change(self):
         half.halve_model(tiny.run_dir() / "model.keras", self.folder / "half.keras")
         before, after = zipfile.ZipFile(tiny.run_dir() / "model.keras"), zipfile.ZipFile(self.folder / "half.keras")
         self.assertEqual(before.read("config.json"), after.read("config.json"))
@@ -46,11 +46,11 @@ class HalfTest(tf.test.TestCase):
 
     def test_mistakes_in_one_line(self):
         with self.assertRaisesRegex(SystemExit, "is no finished run: it has no decision.json and no model.keras"):
-            self._halved(self.folder, self.folder / "half")
+            self._halve(self.folder, self.folder / "half")
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.layers[0].kernel.assign([[1e6]])
         model.save(self.folder / "large.keras")
-        with self.assertRaisesRegex(Exception, "beyond what float16 holds"):
+        with self.assertRaisesRegex(Exception, "exceed the range of float16"):
             half.halve_model(self.folder / "large.keras", self.folder / "half.keras")
 
 

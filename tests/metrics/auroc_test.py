@@ -1,3 +1,5 @@
+"""AUROC of log-odds: values computed by hand, and those of scikit-learn."""
+
 import numpy as np
 import sklearn.metrics
 import tensorflow as tf
@@ -19,13 +21,13 @@ def area(true, z, weights=None, batch=32):
 
 class AurocTest(tf.test.TestCase):
     def test_by_hand(self):
-        """Of the four pairs of a positive and a negative three are in order."""
+        """Three of the four pairs of a positive and a negative are in order."""
         self.assertAllClose(area([0, 0, 1, 1], [-2.0, 1.0, 0.5, 3.0]), 3 / 4, atol=1e-3)
 
-    def test_beside_scikit_learn(self):
+    def test_same_as_scikit_learn(self):
         rng = np.random.default_rng(0)
         true = rng.random(1003) < 0.3
-        for centre, spread in ((0, 1), (0, 12), (-9, 6)):  # as a network that hesitates, a confident one, a shifted one
+        for centre, spread in ((0, 1), (0, 12), (-9, 6)):  # an unsure, a confident and a shifted network
             with self.subTest(centre=centre, spread=spread):
                 z = centre + spread * (rng.normal(size=1003) + true)
                 self.assertAllClose(area(true, z), sklearn.metrics.roc_auc_score(true, z), atol=1e-3)
@@ -37,8 +39,8 @@ class AurocTest(tf.test.TestCase):
         expected = sklearn.metrics.roc_auc_score(true, z, sample_weight=weights)
         self.assertAllClose(area(true, z, weights), expected, atol=1e-3)
 
-    def test_what_is_not_known_does_not_count(self):
-        """The fourth would be wrong, and weighs more than all others."""
+    def test_unknown_labels_do_not_count(self):
+        """The fourth example would be ranked wrong, and has the largest weight."""
         flat = {"positive": lambda y: ops.reshape(y, (-1,)), "log_odds": lambda z: ops.reshape(z, (-1,))}
         targets, logits = np.float32([[0], [1], [1], [-1]]), np.float32([[0], [1], [-1], [9]])
         for weights, expected in ((None, 1 / 2), (np.float32([1, 3, 1, 50]), 3 / 4)):
@@ -46,6 +48,6 @@ class AurocTest(tf.test.TestCase):
             metric.update_state(targets, logits, weights)
             self.assertAllClose(metric.result(), expected, atol=1e-3)
 
-    def test_scores_that_a_sigmoid_would_make_equal_keep_their_order(self):
+    def test_scores_that_saturate_a_sigmoid_keep_their_order(self):
         true, z = [0] * 50 + [1] * 50, np.r_[np.linspace(20, 24, 50), np.linspace(30, 35, 50)]
         self.assertAllClose(area(true, z), 1.0, atol=1e-3)

@@ -1,3 +1,5 @@
+"""Confusion-matrix metrics: values computed by hand, and those of scikit-learn."""
+
 import warnings
 
 import keras
@@ -9,13 +11,9 @@ from keras import ops
 from dr_tf.metrics.confusion import Accuracy, BalancedAccuracy, QuadraticKappa, Recall
 
 
-def plain(numbers):
-    return numbers
-
-
-def fed(kind, true, predicted, *, classes=5, weights=None, batch=None, **options):
-    """The metric after seeing all in batches."""
-    metric = kind(classes, true=plain, predicted=plain, **options)
+def updated(kind, true, predicted, *, classes=5, weights=None, batch=None, **options):
+    """The metric after all batches."""
+    metric = kind(classes, true=lambda numbers: numbers, predicted=lambda numbers: numbers, **options)
     size = batch or len(true)
     for i in range(0, len(true), size):
         part = slice(i, i + size)
@@ -27,73 +25,73 @@ def fed(kind, true, predicted, *, classes=5, weights=None, batch=None, **options
 
 class ByHandTest(tf.test.TestCase):
     def test_matrix_counts_true_by_predicted(self):
-        metric = fed(Accuracy, [0, 0, 1, 2], [0, 1, 1, 0], classes=3)
+        metric = updated(Accuracy, [0, 0, 1, 2], [0, 1, 1, 0], classes=3)
         self.assertAllEqual(metric.matrix, [[1, 1, 0], [0, 1, 0], [1, 0, 0]])
         self.assertAllClose(metric.result(), 0.5)
 
     def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur(self):
-        self.assertAllClose(fed(BalancedAccuracy, [0, 0, 0, 0, 4], [0, 0, 0, 1, 3]).result(), (0.75 + 0) / 2)
+        self.assertAllClose(updated(BalancedAccuracy, [0, 0, 0, 0, 4], [0, 0, 0, 1, 3]).result(), (0.75 + 0) / 2)
 
     def test_quadratic_kappa(self):
-        """Observed 2; by the margins (2, 1, 1) and (1, 1, 2) of n = 4: (2*1*1 + 2*2*4 + 1*1*1 + 1*2*1 + 1*1*4 + 1*1*1) / 4 = 6.5."""
-        metric = fed(QuadraticKappa, [0, 0, 1, 2], [0, 1, 2, 2], classes=3)
+        """Observed 2; expected from the margins (2, 1, 1) and (1, 1, 2) of n = 4: (2*1*1 + 2*2*4 + 1*1*1 + 1*2*1 + 1*1*4 + 1*1*1) / 4 = 6.5."""
+        metric = updated(QuadraticKappa, [0, 0, 1, 2], [0, 1, 2, 2], classes=3)
         self.assertAllClose(metric.result(), 1 - 2 / 6.5)
 
     def test_sensitivity_and_specificity(self):
         true, predicted = [1, 1, 1, 0, 0], [1, 0, 1, 0, 1]
-        self.assertAllClose(fed(Recall, true, predicted, classes=2, of=1).result(), 2 / 3)
-        self.assertAllClose(fed(Recall, true, predicted, classes=2, of=0).result(), 1 / 2)
+        self.assertAllClose(updated(Recall, true, predicted, classes=2, class_number=1).result(), 2 / 3)
+        self.assertAllClose(updated(Recall, true, predicted, classes=2, class_number=0).result(), 1 / 2)
 
     def test_weights(self):
-        metric = fed(Accuracy, [0, 1, 1], [0, 1, 0], weights=[1.0, 0.5, 2.5], classes=2)
+        metric = updated(Accuracy, [0, 1, 1], [0, 1, 0], weights=[1.0, 0.5, 2.5], classes=2)
         self.assertAllClose(metric.matrix, [[1, 0], [2.5, 0.5]])
         self.assertAllClose(metric.result(), 1.5 / 4)
 
-    def test_what_is_not_known_does_not_count(self):
-        metric = fed(Accuracy, [0, -1, 1, -1], [0, 0, 0, 1], classes=2)
+    def test_unknown_labels_do_not_count(self):
+        metric = updated(Accuracy, [0, -1, 1, -1], [0, 0, 0, 1], classes=2)
         self.assertAllEqual(metric.matrix, [[1, 0], [1, 0]])
         self.assertAllClose(metric.result(), 0.5)
-        weighted = fed(BalancedAccuracy, [0, -1, 1], [0, 0, 0], classes=2, weights=[1.0, 9.0, 2.0])
+        weighted = updated(BalancedAccuracy, [0, -1, 1], [0, 0, 0], classes=2, weights=[1.0, 9.0, 2.0])
         self.assertAllClose(weighted.result(), 0.5)
 
-    def test_nothing_seen_or_nothing_to_agree_upon(self):
+    def test_no_data_or_a_single_class(self):
         for kind in (Accuracy, BalancedAccuracy, QuadraticKappa):
-            self.assertAllEqual(fed(kind, [], [], batch=1).result(), 0)
-        self.assertAllEqual(fed(QuadraticKappa, [3, 3], [3, 3]).result(), 0)
+            self.assertAllEqual(updated(kind, [], [], batch=1).result(), 0)
+        self.assertAllEqual(updated(QuadraticKappa, [3, 3], [3, 3]).result(), 0)
 
     def test_reset(self):
-        metric = fed(Accuracy, [0, 1], [0, 0], classes=2)
+        metric = updated(Accuracy, [0, 1], [0, 0], classes=2)
         metric.reset_state()
         self.assertAllEqual(metric.matrix, np.zeros((2, 2)))
 
 
-class BesideScikitLearnTest(tf.test.TestCase):
-    def test_same_figures_in_batches_with_a_partial_last_one_and_weights(self):
+class ScikitLearnTest(tf.test.TestCase):
+    def test_same_values_with_a_partial_last_batch_and_weights(self):
         rng = np.random.default_rng(0)
         true, weights = rng.choice(5, 103, p=[0.5, 0.1, 0.2, 0.15, 0.05]), rng.uniform(0.2, 3, 103)
         predicted = np.clip(true + rng.integers(-2, 3, 103), 0, 4)
-        for given in (None, weights):
-            options = {"weights": given, "batch": 16}
+        for sample_weight in (None, weights):
+            options = {"weights": sample_weight, "batch": 16}
             expected = {
-                Accuracy: sklearn.metrics.accuracy_score(true, predicted, sample_weight=given),
-                BalancedAccuracy: sklearn.metrics.balanced_accuracy_score(true, predicted, sample_weight=given),
+                Accuracy: sklearn.metrics.accuracy_score(true, predicted, sample_weight=sample_weight),
+                BalancedAccuracy: sklearn.metrics.balanced_accuracy_score(true, predicted, sample_weight=sample_weight),
                 QuadraticKappa: sklearn.metrics.cohen_kappa_score(
-                    true, predicted, weights="quadratic", sample_weight=given
+                    true, predicted, weights="quadratic", sample_weight=sample_weight
                 ),
             }
             for kind, value in expected.items():
-                with self.subTest(kind=kind.__name__, weighted=given is not None):
-                    self.assertAllClose(fed(kind, true, predicted, **options).result(), value, rtol=1e-5)
+                with self.subTest(kind=kind.__name__, weighted=sample_weight is not None):
+                    self.assertAllClose(updated(kind, true, predicted, **options).result(), value, rtol=1e-5)
 
     def test_classes_that_do_not_occur(self):
         true, predicted = [0, 0, 2, 2], [0, 1, 2, 4]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = sklearn.metrics.balanced_accuracy_score(true, predicted)
-        self.assertAllClose(fed(BalancedAccuracy, true, predicted).result(), expected)
+        self.assertAllClose(updated(BalancedAccuracy, true, predicted).result(), expected)
 
     def test_over_an_epoch_of_fit_and_evaluate(self):
-        """Keras' own loop: a batch of 1 at the end, and a fresh start at every epoch."""
+        """Keras' own loop: a last batch of 1, and a reset at every epoch."""
         true = np.array([0, 1, 2, 1, 0])
         model = keras.Sequential([keras.Input((3,)), keras.layers.Activation("linear")])
         numbers = {"true": lambda y: ops.reshape(y, (-1,)), "predicted": lambda y: ops.argmax(y, axis=-1)}

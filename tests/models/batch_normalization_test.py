@@ -1,11 +1,11 @@
-"""Keras' batch norm and the fused one, side by side."""
+"""The fused batch norm against that of Keras."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
-from dr_tf.models.layers.replace_layers import own
+from dr_tf.models.layers.replace_layers import to_project_layers
 
 SHAPE = (4, 6, 5, 3)
 
@@ -17,12 +17,12 @@ def network(dtype="float32", shape=SHAPE, **options):
 
 
 def pair(**options):
-    """Two networks with the same weights, drawn so that a mistake in any of them shows."""
+    """A plain and a fused network with the same random weights, so that an error in any of them has an effect."""
     plain = network(**options)
     rng = np.random.default_rng(0)
     for variable in plain.variables:
         variable.assign(rng.uniform(0.5, 2.0, variable.shape))
-    return plain, own(plain)
+    return plain, to_project_layers(plain)
 
 
 def batches(n=3, shape=SHAPE):
@@ -31,7 +31,7 @@ def batches(n=3, shape=SHAPE):
 
 
 def step(model, x):
-    """Output, and gradients with respect to the input and to gamma and beta, of a sum that weighs every value differently."""
+    """The output, and the gradients of a randomly weighted sum of it with respect to the input, gamma and beta."""
     weights = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
     with tf.GradientTape() as tape:
         x = tf.constant(x)
@@ -47,13 +47,13 @@ class FusedTest(tf.test.TestCase):
             self.assertEqual(one.dtype, other.dtype)
             self.assertAllClose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), atol=tolerance, rtol=tolerance)
 
-    def test_it_is_the_fused_op_that_runs(self):
+    def test_the_fused_op_runs(self):
         _, fused = pair()
         operations = {o.type for o in tf.function(lambda x: fused(x, training=True)).get_concrete_function(
             tf.TensorSpec(SHAPE)).graph.get_operations()}  # fmt: skip
         self.assertIn("FusedBatchNormV3", operations)
 
-    def test_outputs_gradients_and_statistics_over_steps(self):
+    def test_outputs_gradients_and_statistics(self):
         for options in ({}, {"scale": False}, {"center": False}, {"scale": False, "center": False}, {"epsilon": 1e-6}):
             with self.subTest(**options):
                 plain, fused = pair(**options)
@@ -63,14 +63,14 @@ class FusedTest(tf.test.TestCase):
                 self.assert_same([plain(x)], [fused(x)])
 
     def test_moving_variance_by_hand(self):
-        """1, 2, 3, 4 have mean 2.5 and variance 1.25: divided by n, as Keras does."""
-        model = own(network(shape=(1, 2, 2, 1)))
+        """1, 2, 3, 4 have mean 2.5 and variance 1.25, dividing by n like Keras."""
+        model = to_project_layers(network(shape=(1, 2, 2, 1)))
         model(np.array([1, 2, 3, 4], np.float32).reshape(1, 2, 2, 1), training=True)
         layer = model.get_layer("bn")
         self.assertAllClose(layer.moving_mean, [0.2 * 2.5])
         self.assertAllClose(layer.moving_variance, [0.8 + 0.2 * 1.25])
 
-    def test_a_single_value_has_no_variance(self):
+    def test_a_single_value(self):
         plain, fused = pair(shape=(1, 1, 1, 3))
         x = batches(1, (1, 1, 1, 3))[0]
         plain(x, training=True), fused(x, training=True)
@@ -95,7 +95,7 @@ class FusedTest(tf.test.TestCase):
         self.assert_same(plain.get_weights(), fused.get_weights())
 
     def test_trained_by_fit_on_two_devices(self):
-        plain, fused = (self._fitted_on_two_devices(fuse) for fuse in (lambda model: model, own))
+        plain, fused = (self._fitted_on_two_devices(fuse) for fuse in (lambda model: model, to_project_layers))
         self.assert_same(plain, fused)
 
     def _fitted_on_two_devices(self, fuse):
@@ -107,8 +107,8 @@ class FusedTest(tf.test.TestCase):
         return model.get_weights()
 
 
-class KerasOwnCodeTest(tf.test.TestCase):
-    """What the fused op cannot do stays with Keras."""
+class KerasCodeTest(tf.test.TestCase):
+    """Keras' own code runs where the fused op cannot."""
 
     def assert_same_as_keras(self, shape=SHAPE, x=None, **options):
         plain, fused = pair(shape=shape, **options)
@@ -141,8 +141,8 @@ class KerasOwnCodeTest(tf.test.TestCase):
         self.assertAllEqual(before[-1], fused.get_weights()[-1])
 
 
-class SavedFormTest(tf.test.TestCase):
-    def test_weights_go_both_ways(self):
+class WeightsTest(tf.test.TestCase):
+    def test_weights_are_interchangeable(self):
         plain, fused = pair()
         self.assertEqual([v.path for v in plain.variables], [v.path for v in fused.variables])
         fused(batches(1)[0], training=True)
@@ -156,7 +156,7 @@ class SavedFormTest(tf.test.TestCase):
 
 
 def two_processors():
-    """Two logical CPUs, where no test before has set TensorFlow up with another number."""
+    """Two logical CPUs, unless an earlier test has initialized TensorFlow with another number."""
     physical = tf.config.list_physical_devices("CPU")[0]
     if tf.config.get_logical_device_configuration(physical) is None:
         try:

@@ -1,4 +1,4 @@
-"""Private names of Keras stand in one module, and the Keras that is installed has them all."""
+"""Private names of Keras are used in one module only, and the installed Keras has all of them."""
 
 import ast
 import pathlib
@@ -10,14 +10,14 @@ import keras
 from dr_tf.models import keras_private
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LIST = pathlib.Path(keras_private.__file__)
-LATER = ROOT / "dr_tf/explain"
-# Not of Keras: documented in spite of its name; of keras_cv, which is archived; what builders of TFDS are built by.
+MODULE = pathlib.Path(keras_private.__file__)
+EXEMPT = ROOT / "dr_tf/explain"
+# Not of Keras: a documented function of os, an attribute of keras_cv (archived), and the API of TFDS builders.
 ALLOWED = {("os", "_exit"), ("layer", "_random_generator"), ("super()", "_generate_splits")}
 
 
-def _things():
-    """{private name: a thing of Keras that must have it}."""
+def _owners():
+    """{private name: an object of Keras that must have it}."""
     number, layer = keras.Input((1,)), keras.layers.Dense(1)
     model = keras.Model(number, layer(number))
     optimizer = keras.optimizers.AdamW(use_ema=True)
@@ -43,7 +43,7 @@ def _modules():
         ROOT / "train.py",
         ROOT / "evaluate.py",
     ]
-    return [path for path in files if path != LIST and LATER not in path.parents]
+    return [path for path in files if path != MODULE and EXEMPT not in path.parents]
 
 
 def _is_private(name):
@@ -51,14 +51,14 @@ def _is_private(name):
 
 
 def _attributes(path):
-    """(what stands before the point, private name, line) of each `x._name`."""
+    """Yield (owner, private name, line) of each attribute `owner._name`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and _is_private(node.attr):
             yield ast.unparse(node.value), node.attr, node.lineno
 
 
-def _named(path):
-    """(name, line) of all that could be meant for a name of Keras: attributes, methods, strings as getattr takes them."""
+def _names(path):
+    """Yield (name, line) of all that may refer to a name of Keras: attributes, functions, and strings for getattr."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute):
             yield node.attr, node.lineno
@@ -69,7 +69,7 @@ def _named(path):
 
 
 class KerasPrivateTest(unittest.TestCase):
-    def test_nothing_private_of_others_is_touched_elsewhere(self):
+    def test_no_private_attribute_of_other_objects_elsewhere(self):
         found = [
             f"{path.relative_to(ROOT)}:{line}: {owner}.{name}"
             for path in _modules()
@@ -78,33 +78,33 @@ class KerasPrivateTest(unittest.TestCase):
         ]
         self.assertEqual(found, [])
 
-    def test_nor_by_way_of_a_subclass_or_a_string(self):
-        listed = set(_things())
+    def test_no_listed_name_in_methods_and_strings_elsewhere(self):
+        listed = set(_owners())
         found = [
             f"{path.relative_to(ROOT)}:{line}: {name}"
             for path in _modules()
-            for name, line in _named(path)
+            for name, line in _names(path)
             if name in listed
         ]
         self.assertEqual(found, [])
 
-    def test_keras_has_what_is_listed(self):
-        for name, thing in _things().items():
-            self.assertTrue(hasattr(thing, name), f"Keras {keras.__version__} has no {name} of {type(thing).__name__}")
+    def test_keras_has_the_listed_names(self):
+        for name, owner in _owners().items():
+            self.assertTrue(hasattr(owner, name), f"Keras {keras.__version__}: {type(owner).__name__} has no {name}")
 
-    def test_the_list_is_whole_and_each_name_is_explained(self):
-        tree = ast.parse(LIST.read_text(encoding="utf-8"))
-        used = {name for _, name, _ in _attributes(LIST)}
+    def test_every_private_name_is_documented(self):
+        tree = ast.parse(MODULE.read_text(encoding="utf-8"))
+        used = {name for _, name, _ in _attributes(MODULE)}
         used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and _is_private(node.name)}
-        self.assertEqual(used, set(_things()))
-        explain_crops = " ".join(ast.get_docstring(node) for node in tree.body if hasattr(node, "body"))
+        self.assertEqual(used, set(_owners()))
+        docstrings = " ".join(ast.get_docstring(node) for node in tree.body if hasattr(node, "body"))
         for name in used:
-            self.assertIn(f"`{name}", explain_crops)
+            self.assertIn(f"`{name}", docstrings)
 
     def test_keras_is_bounded_above_by_the_minor_version_after_the_one_here(self):
-        asked = re.search(r'"keras>=[\d.]+,<(\d+)\.(\d+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+        bounds = re.search(r'"keras>=[\d.]+,<(\d+)\.(\d+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
         major, minor = keras.__version__.split(".")[:2]
-        self.assertEqual(asked.groups(), (major, str(int(minor) + 1)))
+        self.assertEqual(bounds.groups(), (major, str(int(minor) + 1)))
 
 
 if __name__ == "__main__":

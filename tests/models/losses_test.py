@@ -1,45 +1,51 @@
+"""The masked loss: values and gradients computed by hand."""
+
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.models.losses import Masked
+from dr_tf.models.losses import MaskedBinaryCrossentropy
 
 LN3 = np.log(3)
 
 
-class MaskedLossTest(tf.test.TestCase):
-    """Of labels with p = 0.75 that is there, p = 0.75 that is not, one that is not known, and p = 0.5 that is not."""
+class MaskedBinaryCrossentropyTest(tf.test.TestCase):
+    """Four labels: present with p = 0.75, absent with p = 0.75, unknown, and absent with p = 0.5."""
 
     targets, logits = np.float32([[1, 0, -1, 0]]), np.float32([[LN3, LN3, 7, 0]])
+    p_t, sign = (
+        np.array([0.75, 0.25, 1, 0.5]),
+        np.array([1, -1, 0, -1]),
+    )  # of the true value; d log(p_t) / dz = sign (1 - p_t)
 
-    def test_by_hand(self):
+    def test_values(self):
         expected = (-np.log(0.75) - np.log(0.25) - np.log(0.5)) / 4
-        self.assertAllClose(Masked()(self.targets, self.logits), expected)
+        self.assertAllClose(MaskedBinaryCrossentropy()(self.targets, self.logits), expected)
         focal = (-np.log(0.75) * 0.25**2 - np.log(0.25) * 0.75**2 - np.log(0.5) * 0.5**2) / 4
-        self.assertAllClose(Masked(2.0)(self.targets, self.logits), focal)
-        self.assertAllClose(Masked(0.0)(self.targets, self.logits), expected)
+        self.assertAllClose(MaskedBinaryCrossentropy(2.0)(self.targets, self.logits), focal)
+        self.assertAllClose(MaskedBinaryCrossentropy(0.0)(self.targets, self.logits), expected)
 
-    def test_what_is_not_known_has_no_gradient(self):
-        for gamma in (None, 2.0):
+    def test_gradients(self):
+        """d/d log(p_t) of -(1 - p_t)^2 log(p_t) is 2 (1 - p_t) p_t log(p_t) - (1 - p_t)^2. An unknown label has none."""
+        focal = 2 * (1 - self.p_t) * self.p_t * np.log(self.p_t) - (1 - self.p_t) ** 2
+        for gamma, slope in ((None, -1), (2.0, focal)):
             logits = tf.Variable(self.logits)
             with tf.GradientTape() as tape:
-                loss = Masked(gamma)(self.targets, logits)
-            gradient = tape.gradient(loss, logits).numpy()[0]
-            self.assertEqual(gradient[2], 0)
-            self.assertAllEqual(np.sign(gradient), [-1, 1, 0, 1])
-            if gamma is None:
-                self.assertAllClose(gradient, np.array([-0.25, 0.75, 0, 0.5]) / 4)
+                loss = MaskedBinaryCrossentropy(gamma)(self.targets, logits)
+            with self.subTest(gamma=gamma):
+                self.assertAllClose(tape.gradient(loss, logits), [slope * self.sign * (1 - self.p_t) / 4])
 
-    def test_a_patient_of_whom_nothing_is_known_and_weights(self):
+    def test_example_without_known_labels_and_sample_weights(self):
         targets, logits = np.concatenate([self.targets, [[-1] * 4]]), np.repeat(self.logits, 2, axis=0)
-        once = float(Masked()(self.targets, self.logits))
-        self.assertAllClose(Masked()(targets, logits), once / 2)
-        self.assertAllClose(Masked()(targets, logits, sample_weight=[3.0, 1.0]), 3 * once / 2)
+        loss = MaskedBinaryCrossentropy()
+        once = float(loss(self.targets, self.logits))
+        self.assertAllClose(loss(targets, logits), once / 2)
+        self.assertAllClose(loss(targets, logits, sample_weight=[3.0, 1.0]), 3 * once / 2)
 
-    def test_certainty_of_any_size_stays_a_number(self):
+    def test_extreme_logits_are_finite(self):
         for gamma in (None, 2.0):
             logits = tf.Variable(np.float32([[1e4, -1e4, 1e4, -1e4]]))
             with tf.GradientTape() as tape:
-                loss = Masked(gamma)(np.float32([[1, 1, 0, 0]]), logits)
+                loss = MaskedBinaryCrossentropy(gamma)(np.float32([[1, 1, 0, 0]]), logits)
             self.assertAllClose(loss, 5e3)
             self.assertTrue(np.isfinite(tape.gradient(loss, logits)).all())
 

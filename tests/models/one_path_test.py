@@ -1,3 +1,5 @@
+"""Training and decoding are the same code for every head."""
+
 import dataclasses
 from typing import ClassVar
 
@@ -17,7 +19,7 @@ from dr_tf.models.heads.softmax import Softmax
 
 
 class SharedBias(keras.layers.Layer):
-    """One score for all thresholds, as CORAL has it (Cao et al. 2020)."""
+    """One score with a bias per threshold, as in CORAL (Cao et al. 2020)."""
 
     def build(self, input_shape):
         self.score = self.add_weight(shape=(input_shape[-1], 1), name="score")
@@ -29,7 +31,7 @@ class SharedBias(keras.layers.Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Ordinal(Head):
-    """A stranger to the package: four logits for P(grade > k)."""
+    """A head that the package does not know: four logits for P(grade > k)."""
 
     name: ClassVar[str] = "ordinal"
     link: ClassVar[str] = "coral"
@@ -43,7 +45,7 @@ class Ordinal(Head):
     def targets(self, columns):
         return (columns["grade"][:, None] > np.arange(4)).astype(np.float32)
 
-    def strata(self, columns):
+    def true_classes(self, columns):
         return columns["grade"]
 
     def loss(self):
@@ -60,7 +62,7 @@ class Ordinal(Head):
             )
         ]
 
-    def scores(self, probabilities):
+    def definition_probabilities(self, probabilities):
         return probabilities[:, 2:].sum(axis=1, keepdims=True)
 
     def grade(self, probabilities):
@@ -68,40 +70,38 @@ class Ordinal(Head):
 
 
 class OnePathForAllHeadsTest(tf.test.TestCase):
-    """Nothing but the head knows the task: the same lines fit and decode every head, of this package or not."""
-
     def test_fit_predict_decode(self):
         rng = np.random.default_rng(0)
         columns = {"grade": np.arange(7) % 5, "dme": np.arange(7) % 3, "labels": rng.integers(0, 2, (7, 8))}
-        photographs = rng.integers(0, 256, (7, 32, 32, 3), np.uint8)
+        images = rng.integers(0, 256, (7, 32, 32, 3), np.uint8)
         backbone = build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,))
         for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Edema(), MultiLabel(), Ordinal()):
             with self.subTest(head.name):
                 model = classifier(backbone, {"task": head}, hidden=(4,))
                 model.compile("adam", {"task": head.loss()}, metrics={"task": head.metrics()}, run_eagerly=True)
-                self.assertTrue(head.usable(columns).all())
+                self.assertTrue(head.has_label(columns).all())
                 targets = {"task": head.targets(columns)}
                 logs = model.fit(
-                    photographs, targets, batch_size=4, sample_weight=np.ones(7), validation_data=(photographs, targets),
+                    images, targets, batch_size=4, sample_weight=np.ones(7), validation_data=(images, targets),
                     verbose=0,
                 ).history  # fmt: skip
                 self.assertIn(head.monitor[0], logs)
                 self.assertTrue(np.isfinite(logs["loss"]).all())
-                probabilities = head.probabilities(model.predict(photographs, verbose=0)["task"])
+                probabilities = head.probabilities(model.predict(images, verbose=0)["task"])
                 self.assertEqual(probabilities.shape, (7, len(head.classes)))
                 self.assertAllInRange(head.p_positive(probabilities), 0, 1)
 
-    def test_several_outputs_are_fitted_together_each_with_a_weight_of_its_own(self):
-        """With a weight of 0 the risk's own layer stays as it was, and the loss is the grade's alone."""
+    def test_several_outputs_with_loss_weights(self):
+        """With a weight of 0 the layer of the risk does not change, and the loss is that of the grade."""
         heads = {"grade": Softmax(), "edema": Edema()}
         columns = {"grade": np.arange(4), "dme": np.array([0, -1, 2, 1])}
-        photographs = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
         model = classifier(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,)), heads)
         losses = {name: head.loss() for name, head in heads.items()}
         model.compile("adam", losses, loss_weights={"grade": 1.0, "edema": 0.0}, run_eagerly=True)
         before = {name: model.get_layer(name).get_weights()[0] for name in heads}
         targets = {name: head.targets(columns) for name, head in heads.items()}
-        logs = model.fit(photographs, targets, batch_size=4, verbose=0).history
+        logs = model.fit(images, targets, batch_size=4, verbose=0).history
         after = {name: model.get_layer(name).get_weights()[0] for name in heads}
         self.assertAllEqual(before["edema"], after["edema"])
         self.assertNotAllClose(before["grade"], after["grade"], atol=1e-5)

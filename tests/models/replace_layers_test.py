@@ -1,3 +1,5 @@
+"""Networks keep everything but the classes of their layers, in both directions."""
+
 import pathlib
 import subprocess
 import sys
@@ -12,15 +14,15 @@ from dr_tf.models.backbones import build_backbone
 from dr_tf.models.keras_private import layers_within
 from dr_tf.models.layers.batch_normalization import FusedBatchNormalization
 from dr_tf.models.layers.pointwise import SteppedConv2D
-from dr_tf.models.layers.replace_layers import own, plain, with_safe_gradients
+from dr_tf.models.layers.replace_layers import replace_unsafe_convolutions, to_plain_keras, to_project_layers
 from dr_tf.models.stages import freeze
 
-PHOTOGRAPHS = np.random.default_rng(0).normal(1, 2, (4, 8, 8, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(0).normal(1, 2, (4, 8, 8, 3)).astype(np.float32)
 
 
 @keras.saving.register_keras_serializable("exchange_test")
 class Block(layers.Layer):
-    """Layers as attributes, in a list, and in a layer inside, as the blocks of keras-hub have them."""
+    """Layers as attributes, in a list, and inside an inner layer, as in the blocks of keras-hub."""
 
     def __init__(self, depth=1, **options):
         super().__init__(**options)
@@ -40,15 +42,15 @@ class Block(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("exchange_test")
-class Kept(layers.Layer):
-    """A layer that is kept where no exchange reaches it."""
+class InDict(layers.Layer):
+    """A layer in a dictionary, where it cannot be replaced."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.kept = {"norm": layers.BatchNormalization(name="norm")}
+        self.layers_by_name = {"norm": layers.BatchNormalization(name="norm")}
 
     def call(self, x):
-        return self.kept["norm"](x)
+        return self.layers_by_name["norm"](x)
 
     def get_config(self):
         return super().get_config()
@@ -65,7 +67,7 @@ def flat():
     return keras.Model(photograph, {"maps": maps, "pooled": pooled}, name="flat")
 
 
-def around(*inner):
+def wrap(*inner):
     photograph = keras.Input((8, 8, 3))
     x = photograph
     for layer in inner:
@@ -73,108 +75,108 @@ def around(*inner):
     return keras.Model(photograph, x)
 
 
-def drawn(model):
+def with_random_weights(model):
     rng = np.random.default_rng(1)
     for variable in model.weights:
         variable.assign(rng.uniform(0.5, 1.5, variable.shape))
     return model
 
 
-def kinds(model):
+def classes_of(model):
     return [type(layer) for layer in layers_within(model)]
 
 
-class ExchangeTest(tf.test.TestCase):
+class ReplaceTest(tf.test.TestCase):
     def assert_same(self, one, other):
         self.assertEqual([layer.name for layer in one.layers], [layer.name for layer in other.layers])
         for attribute in ("path", "name", "dtype", "trainable"):
-            found = [[getattr(v, attribute) for v in model.weights] for model in (one, other)]
-            self.assertEqual(*found)
+            values = [[getattr(v, attribute) for v in model.weights] for model in (one, other)]
+            self.assertEqual(*values)
         self.assertEqual([v.path for v in one.trainable_variables], [v.path for v in other.trainable_variables])
         for ours, theirs in zip(one.variables, other.variables, strict=True):
             self.assertAllEqual(ours.numpy(), theirs.numpy())
-        self.assertAllClose(one(PHOTOGRAPHS), other(PHOTOGRAPHS), atol=1e-5)
+        self.assertAllClose(one(IMAGES), other(IMAGES), atol=1e-5)
 
-    def assert_exchanged(self, model, count):
-        made = own(drawn(model))
-        self.assertNotIn(layers.BatchNormalization, kinds(made))
-        self.assertEqual(sum(kind in (FusedBatchNormalization, SteppedConv2D) for kind in kinds(made)), count)
+    def assert_replaced(self, model, count):
+        made = to_project_layers(with_random_weights(model))
+        self.assertNotIn(layers.BatchNormalization, classes_of(made))
+        self.assertEqual(sum(kind in (FusedBatchNormalization, SteppedConv2D) for kind in classes_of(made)), count)
         self.assert_same(model, made)
-        again = plain(made)
-        self.assertFalse({FusedBatchNormalization, SteppedConv2D} & set(kinds(again)))
+        again = to_plain_keras(made)
+        self.assertFalse({FusedBatchNormalization, SteppedConv2D} & set(classes_of(again)))
         self.assert_same(made, again)
 
-    def test_there_and_back_everything_but_the_class_stays(self):
-        self.assert_exchanged(flat(), 3)
-        made = own(flat())
+    def test_there_and_back(self):
+        self.assert_replaced(flat(), 3)
+        made = to_project_layers(flat())
         self.assertEqual(made.name, "flat")
         self.assertEqual(list(made.output), ["maps", "pooled"])
         self.assertFalse(made.get_layer("frozen").trainable)
         for layer in flat().layers:
             self.assertEqual(layer.get_config(), made.get_layer(layer.name).get_config())
 
-    def test_inside_of_layers_at_any_depth(self):
-        self.assert_exchanged(around(Block(2)), 9)
+    def test_inside_layers_at_any_depth(self):
+        self.assert_replaced(wrap(Block(2)), 9)
 
-    def test_inside_of_inner_networks(self):
+    def test_inside_inner_networks(self):
         chain = keras.Sequential([keras.Input((8, 8, 3)), layers.BatchNormalization(), Block(1)])
-        self.assert_exchanged(around(chain), 7)
-        self.assert_exchanged(around(around(layers.BatchNormalization(), chain)), 8)
+        self.assert_replaced(wrap(chain), 7)
+        self.assert_replaced(wrap(wrap(layers.BatchNormalization(), chain)), 8)
 
-    def test_inside_of_a_wrapper_that_writes_down_what_it_wraps(self):
+    def test_inside_a_wrapper_whose_config_contains_the_layer(self):
         frames = keras.Input((2, 8, 8, 3))
-        made = own(keras.Model(frames, layers.TimeDistributed(layers.BatchNormalization())(frames)))
-        self.assertIn(FusedBatchNormalization, kinds(made))
-        self.assertNotIn(FusedBatchNormalization, kinds(plain(made)))
+        made = to_project_layers(keras.Model(frames, layers.TimeDistributed(layers.BatchNormalization())(frames)))
+        self.assertIn(FusedBatchNormalization, classes_of(made))
+        self.assertNotIn(FusedBatchNormalization, classes_of(to_plain_keras(made)))
 
-    def test_what_cannot_be_reached_is_left_whole(self):
-        model = around(Kept())
-        made = own(model)
-        self.assertIn(layers.BatchNormalization, kinds(made))
+    def test_layer_that_cannot_be_replaced_stays(self):
+        model = wrap(InDict())
+        made = to_project_layers(model)
+        self.assertIn(layers.BatchNormalization, classes_of(made))
         self.assert_same(model, made)
 
-    def test_statistics_that_a_layer_works_by(self):
-        model = around(layers.Normalization())
-        model.layers[1].adapt(PHOTOGRAPHS)
-        self.assert_same(model, own(model))
+    def test_constants_of_normalization(self):
+        model = wrap(layers.Normalization())
+        model.layers[1].adapt(IMAGES)
+        self.assert_same(model, to_project_layers(model))
 
-    def test_what_drops_goes_on_where_it_was(self):
-        model = own(flat())
-        model(PHOTOGRAPHS, training=True)
-        one, other = (network(PHOTOGRAPHS, training=True) for network in (model, plain(model)))
+    def test_dropout_continues_its_random_sequence(self):
+        model = to_project_layers(flat())
+        model(IMAGES, training=True)
+        one, other = (network(IMAGES, training=True) for network in (model, to_plain_keras(model)))
         self.assertAllClose(one["pooled"], other["pooled"], atol=1e-5)
 
-    def test_a_dropout_that_was_frozen(self):
-        model = own(flat())
+    def test_frozen_dropout(self):
+        model = to_project_layers(flat())
         freeze(model.layers)
-        self.assertEqual(plain(model).get_layer("drop").rate, 0.0)
+        self.assertEqual(to_plain_keras(model).get_layer("drop").rate, 0.0)
 
     def test_half_precision(self):
         keras.config.set_dtype_policy("mixed_float16")
         self.addCleanup(keras.config.set_dtype_policy, "float32")
         model = flat()
         keras.config.set_dtype_policy("float32")
-        made = plain(own(model))
+        made = to_plain_keras(to_project_layers(model))
         for layer in model.layers[1:]:
             self.assertEqual(made.get_layer(layer.name).dtype_policy.name, "mixed_float16")
 
 
 class SavedTest(tf.test.TestCase):
-    def test_what_is_only_to_have_safe_gradients_keeps_its_other_layers(self):
-        model = plain(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4, 8)).model)
-        safe = with_safe_gradients(model)
-        kinds = {type(layer) for layer in layers_within(safe)}
-        self.assertIn(SteppedConv2D, kinds)
-        self.assertNotIn(FusedBatchNormalization, kinds)
+    def test_unsafe_convolutions_alone(self):
+        model = to_plain_keras(build_backbone("resnet_v2", image_size=32, stem=4, filters=(4, 8)).model)
+        safe = replace_unsafe_convolutions(model)
+        classes = {type(layer) for layer in layers_within(safe)}
+        self.assertIn(SteppedConv2D, classes)
+        self.assertNotIn(FusedBatchNormalization, classes)
         self.assertFalse([layer for layer in layers_within(safe) if SteppedConv2D.replaces(layer)])
         x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
         self.assertAllClose(safe(x)["pooled"], model(x)["pooled"], atol=1e-5)
-        self.assertIs(with_safe_gradients(safe), safe)
+        self.assertIs(replace_unsafe_convolutions(safe), safe)
 
-    def test_opens_in_safe_mode_where_this_project_is_not(self):
-        model = own(drawn(flat()))
+    def test_opens_in_safe_mode_without_this_project(self):
+        model = to_project_layers(with_random_weights(flat()))
         path = pathlib.Path(self.get_temp_dir(), "model.keras")
-        plain(model).save(path)
+        to_plain_keras(model).save(path)
         self.assertNotIn(b"dr_tf", zipfile.ZipFile(path).read("config.json"))
         code = (
             "import sys, keras, numpy as np\n"
@@ -183,17 +185,17 @@ class SavedTest(tf.test.TestCase):
             "assert {type(layer).__module__.split('.')[0] for layer in model.layers} == {'keras'}\n"
             f"np.save({str(path) + '.npy'!r}, model(np.load({str(path) + '.in.npy'!r}))['pooled'])\n"
         )
-        np.save(f"{path}.in.npy", PHOTOGRAPHS)
+        np.save(f"{path}.in.npy", IMAGES)
         subprocess.run([sys.executable, "-c", code], cwd=self.get_temp_dir(), check=True, capture_output=True)
-        self.assertAllClose(np.load(f"{path}.npy"), model(PHOTOGRAPHS)["pooled"], atol=1e-5)
+        self.assertAllClose(np.load(f"{path}.npy"), model(IMAGES)["pooled"], atol=1e-5)
 
-    def test_saved_as_it_was_made_it_opens_here(self):
-        model = own(drawn(flat()))
+    def test_saved_with_project_layers(self):
+        model = to_project_layers(with_random_weights(flat()))
         path = f"{self.get_temp_dir()}/model.keras"
         model.save(path)
         loaded = keras.saving.load_model(path, safe_mode=True)
         self.assertIsInstance(loaded.get_layer("norm"), FusedBatchNormalization)
-        self.assertAllClose(loaded(PHOTOGRAPHS)["pooled"], model(PHOTOGRAPHS)["pooled"])
+        self.assertAllClose(loaded(IMAGES)["pooled"], model(IMAGES)["pooled"])
 
 
 if __name__ == "__main__":

@@ -1,32 +1,58 @@
-"""The backbones by name, and the one way to build them."""
+"""Backbones: registered by name, and built by `build_backbone`."""
+
+from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from dr_tf.console import UserError
 from dr_tf.models.backbones import applications
-from dr_tf.models.backbones.backbone import Backbone, assemble
+from dr_tf.models.backbones.backbone import Backbone, Body, assemble
 from dr_tf.models.backbones.presets import keras_hub
 from dr_tf.models.backbones.resnet_v2 import resnet_v2
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
-# Name -> function of (image_size, weights, and options of its own) that gives a Body.
-BACKBONES = {"resnet_v2": resnet_v2, "keras_hub": keras_hub, **applications.BUILDERS}
+# Name -> function of (image_size, weights, and its own options) that returns a Body.
+BACKBONES: dict[str, Callable[..., Body]] = {
+    "resnet_v2": resnet_v2,
+    "keras_hub": keras_hub,
+    **applications.BUILDERS,
+}
 
 
-def build_backbone(name, *, image_size, weights=None, trainable_from="all", freeze_batch_norm=False, **options):
-    """A backbone that takes RGB 0-255.
+def build_backbone(
+    name: str,
+    *,
+    image_size: int,
+    weights: str | None = None,
+    trainable_from: str = "all",
+    freeze_batch_norm: bool = False,
+    **options: Any,
+) -> Backbone:
+    """Build a backbone that takes RGB images 0-255.
 
-    `trainable_from`: "all", "none", or the stage from which upward it is trained; what lies below is frozen altogether:
-    weights, batch-norm statistics, dropout. `freeze_batch_norm`: all batch norm stays as it came with the weights, so that a
-    head that was fitted on the frozen backbone still fits when the rest is trained.
+    Args:
+        name: A name in `BACKBONES`.
+        image_size: Side of the images in pixels.
+        weights: Pretrained weights, as the backbone takes them; None for random ones.
+        trainable_from: "all", "none", or the first stage to train. The stages before it are frozen completely: weights,
+            batch-norm statistics and dropout.
+        freeze_batch_norm: Whether to freeze all batch norm, also in trained stages. A head that was trained on the frozen
+            backbone then still fits when fine-tuning starts.
+        **options: Options of the backbone itself.
+
+    Raises:
+        UserError: The name, an option or a stage is unknown, or the weights cannot be loaded.
     """
     if name not in BACKBONES:
         raise UserError(f"unknown backbone {name!r}; known: {', '.join(sorted(BACKBONES))}")
     known = set(inspect.signature(BACKBONES[name]).parameters) - {"image_size", "weights"}
     if unknown := set(options) - known:
-        has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-        raise UserError(f"backbone {name} has no option {', '.join(sorted(unknown))}; {has}")
+        available = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        raise UserError(f"backbone {name} has no option {', '.join(sorted(unknown))}; {available}")
     body = BACKBONES[name](image_size=image_size, weights=weights, **options)
-    how = {"trainable_from": trainable_from, "freeze_batch_norm": freeze_batch_norm}
-    return assemble(name, body, image_size=image_size, **how)
+    return assemble(
+        name, body, image_size=image_size, trainable_from=trainable_from, freeze_batch_norm=freeze_batch_norm
+    )

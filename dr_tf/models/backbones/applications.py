@@ -1,4 +1,6 @@
-"""The networks of keras.applications: their stages, and the normalization that each was trained with."""
+"""Backbones from keras.applications, with their stages and the normalization that each was trained with."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -12,30 +14,37 @@ from dr_tf.models.backbones.backbone import Body
 
 # ImageNet's mean and standard deviation, RGB 0-255.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-# What Caffe's networks were trained with: a mean and nothing else.
+# Caffe's networks were trained with a mean only.
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
 
 
-def _standardized(mean, std):
+def _standardize(mean, std):
     return keras.layers.Normalization(mean=mean, variance=[s**2 for s in std], dtype="float32", name="normalization")
 
 
 NORMALIZATIONS = {
-    "inside": list,
-    "caffe": lambda: [_standardized(_CAFFE_MEAN, (1, 1, 1))],
-    "torch": lambda: [_standardized(_MEAN, _STD)],
+    "inside": list,  # the network normalizes by itself
+    "caffe": lambda: [_standardize(_CAFFE_MEAN, (1, 1, 1))],
+    "torch": lambda: [_standardize(_MEAN, _STD)],
     "one": lambda: [keras.layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalization")],
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Application:
-    """`starts`: the stages after the stem, each by how the name of its first layer begins."""
+    """An entry of `APPLICATIONS`.
+
+    Attributes:
+        constructor: Name of the constructor in `keras.applications`.
+        normalization: A name in `NORMALIZATIONS`.
+        starts: {stage after the stem: regular expression for the start of its first layer's name}.
+        bgr: Whether the published weights expect BGR images.
+    """
 
     constructor: str
     normalization: str
     starts: dict[str, str]
-    bgr: bool = False  # the published weights expect the channels the other way round
+    bgr: bool = False
 
 
 _RESNET = {f"conv{i}": f"conv{i}_" for i in (2, 3, 4, 5)}
@@ -64,45 +73,54 @@ APPLICATIONS = {
 }
 
 
-def application(entry, *, image_size, weights=None):
-    """`weights`: None, "imagenet", or the path of a file as Keras publishes them without the top (`*_notop.h5`)."""
+def application(entry: Application, *, image_size: int, weights: str | None = None) -> Body:
+    """Build the body of a network of keras.applications.
+
+    Args:
+        entry: The network.
+        image_size: Side of the images in pixels.
+        weights: None, "imagenet", or the path of a weights file without the top, as Keras publishes them (`*_notop.h5`).
+
+    Raises:
+        UserError: The weights file does not exist, or the ImageNet weights cannot be downloaded.
+    """
     if weights not in (None, "imagenet") and not os.path.isfile(weights):
         raise UserError(f"no such weights file: {weights}")
-    model = _built(entry, image_size, weights)
+    model = _build(entry, image_size, weights)
     if entry.bgr and weights is not None:
-        _turn_channels(model)
-    return Body(model, _ends(model, entry.starts), NORMALIZATIONS[entry.normalization]())
+        _reverse_input_channels(model)
+    return Body(model, _stage_ends(model, entry.starts), NORMALIZATIONS[entry.normalization]())
 
 
-def _built(entry, image_size, weights):
+def _build(entry, image_size, weights):
     constructor = getattr(keras.applications, entry.constructor)
     shape = (image_size, image_size, 3)
     try:
         return constructor(include_top=False, pooling="avg", input_shape=shape, weights=weights)
-    except Exception as error:  # keras.utils.get_file raises nothing finer
+    except Exception as error:  # keras.utils.get_file raises nothing more specific
         failed = re.search(r"URL fetch failure on (\S+):", str(error))
         if failed is None:
             raise
         folder = os.path.join(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")), "models")
         url = failed.group(1)
         raise UserError(
-            f"the ImageNet weights of {entry.constructor} are not here and cannot be fetched; bring "
-            f"{url.rpartition('/')[2]} from {url} to {folder}, or give its path as weights"
+            f"the ImageNet weights of {entry.constructor} cannot be downloaded; copy "
+            f"{url.rpartition('/')[2]} from {url} to {folder}, or set weights to its path"
         ) from None
 
 
-def _turn_channels(model):
-    """Turns the first kernel round, so that the network takes RGB and no step of its graph has to swap channels."""
+def _reverse_input_channels(model):
+    """Reverse the first kernel, so that the network takes RGB without a layer that swaps channels."""
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     first.kernel.assign(first.kernel.numpy()[:, :, ::-1])
 
 
-def _ends(model, starts):
-    """The last tensor of each stage: what the first layer of the next takes."""
-    first = [next(o for o in model.operations if re.match(start, o.name)) for start in starts.values()]
-    # Not the first one: squeeze-and-excitation pools as well.
+def _stage_ends(model, starts):
+    """The last tensor of each stage is the input of the next stage's first layer."""
+    first_layers = [next(o for o in model.operations if re.match(start, o.name)) for start in starts.values()]
+    # The last one: squeeze-and-excitation also pools.
     pools = [o for o in model.operations if isinstance(o, keras.layers.GlobalAveragePooling2D)]
-    inputs = [operation.input for operation in [*first, pools[-1]]]
+    inputs = [operation.input for operation in [*first_layers, pools[-1]]]
     return dict(zip(["stem", *starts], inputs, strict=True))
 
 

@@ -1,4 +1,6 @@
-"""What a backbone is, and how any functional Keras network becomes one."""
+"""`Backbone`, and its assembly from any functional Keras network."""
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,15 +8,21 @@ from collections.abc import Sequence
 import keras
 
 from dr_tf.console import UserError
-from dr_tf.models.keras_private import made_by
+from dr_tf.models.keras_private import producing_operation
 from dr_tf.models.layers.batch_normalization import batch_norms
-from dr_tf.models.layers.replace_layers import finalize, own_layer
-from dr_tf.models.stages import feature_maps, freeze, mark, stages
+from dr_tf.models.layers.replace_layers import finalize_normalization, to_project_layer
+from dr_tf.models.stages import feature_maps, freeze, stage_marker, stages
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """`model`: RGB 0-255 -> {"stride_4": ..., ..., "pooled": ...}; `stages`: name -> layers, from input to output."""
+    """A feature extractor.
+
+    Attributes:
+        name: Its name in `BACKBONES`.
+        model: A model from RGB images 0-255 to {"stride_4": feature map, ..., "pooled": features}.
+        stages: {stage: its layers}, from input to output.
+    """
 
     name: str
     model: keras.Model
@@ -23,10 +31,12 @@ class Backbone:
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """A network without its head, before it is a backbone.
+    """A network without its head, from which `assemble` makes a backbone.
 
-    `model` takes normalized photographs and gives pooled features; `ends` names its stages, from input to output, by the
-    last tensor of each; `normalization`: the layers from RGB 0-255 to what `model` takes.
+    Attributes:
+        model: A model from normalized images to pooled features.
+        ends: {stage: its last tensor}, from input to output.
+        normalization: Layers that normalize RGB images 0-255 for `model`.
     """
 
     model: keras.Model
@@ -34,13 +44,22 @@ class Body:
     normalization: Sequence[keras.layers.Layer] = ()
 
 
-def assemble(name, body, *, image_size, trainable_from="all", freeze_batch_norm=False):
-    """Puts normalization before a body and marks behind its stages, and freezes what is not to be trained.
+def assemble(
+    name: str, body: Body, *, image_size: int, trainable_from: str = "all", freeze_batch_norm: bool = False
+) -> Backbone:
+    """Build a backbone from a body: add normalization and stage markers, and freeze what is not trained.
 
-    One flat graph, as a network inside another cannot be cut at a feature map.
+    The result is one flat graph, as a network inside another cannot be cut at a feature map.
+
+    Args:
+        name: Name of the backbone.
+        body: The network.
+        image_size: Side of the images in pixels.
+        trainable_from: "all", "none", or the first stage to train.
+        freeze_batch_norm: Whether to freeze all batch norm.
     """
     frozen = _stages_below(trainable_from, [*body.ends, "pooled"])
-    model = _rebuilt(body, image_size, name)
+    model = _rebuild(body, image_size, name)
     for operation in body.model.layers:
         if operation.weights:
             _copy_weights(operation, model.get_layer(operation.name))
@@ -62,22 +81,25 @@ def _stages_below(trainable_from, known):
     return known[: known.index(trainable_from)]
 
 
-def _rebuilt(body, image_size, name):
-    photograph = keras.Input((image_size, image_size, 3), name="photograph")
-    normalized = photograph
+def _rebuild(body, image_size, name):
+    image = keras.Input((image_size, image_size, 3), name="photograph")
+    normalized = image
     for layer in body.normalization:
         normalized = layer(normalized)
-    ends = {made_by(tensor).name: stage for stage, tensor in (body.ends | {"pooled": body.model.output}).items()}
+    stage_ends = body.ends | {"pooled": body.model.output}
+    stage_of = {producing_operation(tensor).name: stage for stage, tensor in stage_ends.items()}
 
     def call(operation, *args, **kwargs):
-        args = [normalized if argument is photograph else argument for argument in args]
+        args = [normalized if argument is image else argument for argument in args]
         output = operation(*args, **kwargs)
-        return mark(ends[operation.name])(output) if operation.name in ends else output
+        return stage_marker(stage_of[operation.name])(output) if operation.name in stage_of else output
 
-    model = keras.models.clone_model(body.model, input_tensors=photograph, clone_function=own_layer, call_function=call)
-    return keras.Model(photograph, model.output, name=name)
+    model = keras.models.clone_model(
+        body.model, input_tensors=image, clone_function=to_project_layer, call_function=call
+    )
+    return keras.Model(image, model.output, name=name)
 
 
-def _copy_weights(one, other):
-    other.set_weights(one.get_weights())
-    finalize(other)
+def _copy_weights(source, target):
+    target.set_weights(source.get_weights())
+    finalize_normalization(target)

@@ -1,4 +1,8 @@
-"""A small pre-activation residual network (He et al., ECCV 2016)."""
+"""Backbone `resnet_v2`: a small pre-activation residual network (He et al., ECCV 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -7,20 +11,34 @@ from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
 
 
-def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks=1, momentum=0.99):
-    """7x7 convolution and max pool, both of stride 2, then a stack of `blocks` residual blocks for each of `filters`.
+def resnet_v2(
+    *,
+    image_size: int,
+    weights: None = None,
+    stem: int = 16,
+    filters: Sequence[int] = (16, 32, 64),
+    blocks: int = 1,
+    momentum: float = 0.99,
+) -> Body:
+    """Build the body: a 7x7 convolution and a max pool, both of stride 2, then stacks of residual blocks.
 
-    `momentum` is that of the moving statistics: with few steps in a run 0.99 has not forgotten its first values by the end.
-    Each stack halves the sides. As set, 79,920 parameters, 512 of them moving statistics; it has no pretrained weights.
+    By default it has 79,920 parameters, 512 of which are moving statistics.
+
+    Args:
+        image_size: Side of the images in pixels.
+        weights: None: there are no pretrained weights.
+        stem: Filters of the first convolution.
+        filters: Filters of each stack. Each stack halves the sides of the feature map.
+        blocks: Residual blocks per stack.
+        momentum: Momentum of the moving statistics. With 0.99, short runs end before the initial values are forgotten.
     """
     if weights is not None:
         raise UserError(f"resnet_v2 has no pretrained weights; weights must be None, not {weights!r}")
-    x = photograph = keras.Input((image_size, image_size, 3))
+    x = image = keras.Input((image_size, image_size, 3))
     x = _convolution(stem, 7, 2, "stem_conv")(x)
     x = layers.BatchNormalization(momentum=momentum, name="stem_bn")(x)
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
-    # Published before the pool, where it is the same: the largest of what is cut at 0 is the largest, cut at 0. Here it has
-    # a quarter of the pixels.
+    # The paper has ReLU before the pool. After it the result is the same, and it processes a quarter of the pixels.
     x = layers.ReLU(name="stem_relu")(x)
     ends = {"stem": x}
     for stack, width in enumerate(filters, 1):
@@ -30,9 +48,8 @@ def resnet_v2(*, image_size, weights=None, stem=16, filters=(16, 32, 64), blocks
             x = layers.ReLU(name="relu")(x)
         ends[f"stack{stack}"] = x
     pooled = layers.GlobalAveragePooling2D(name="pool")(x)
-    return Body(
-        keras.Model(photograph, pooled), ends, [layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalization")]
-    )
+    normalization = layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalization")
+    return Body(keras.Model(image, pooled), ends, [normalization])
 
 
 def _block(x, width, *, stride, momentum, name):
@@ -49,5 +66,7 @@ def _activated(x, momentum, name):
     return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x))
 
 
-def _convolution(width, side, stride, name):
-    return layers.Conv2D(width, side, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)
+def _convolution(width, kernel_size, stride, name):
+    return layers.Conv2D(
+        width, kernel_size, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )

@@ -1,4 +1,4 @@
-"""The heads by name: `HEADS[head.name](**head.get_config())` is the same head."""
+"""Heads: one per task, registered by name. `HEADS[head.name](**head.get_config())` builds an equal head."""
 
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema

@@ -1,4 +1,4 @@
-"""The risk of macular edema, learned where it is known."""
+"""Head that predicts the risk of macular edema, trained on the examples whose risk is known."""
 
 import dataclasses
 from typing import ClassVar
@@ -9,6 +9,8 @@ from dr_tf.models.heads.one_hot import OneHot
 
 @dataclasses.dataclass(frozen=True)
 class Edema(OneHot):
+    """Softmax over the risks of macular edema."""
+
     positive: str = "referable_dme"
 
     name: ClassVar[str] = "edema"

@@ -1,7 +1,10 @@
-"""ODIR's labels of a patient, each present or absent by itself."""
+"""Head that predicts the ODIR labels of a patient, each present or absent independently of the others."""
+
+from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -9,16 +12,22 @@ from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, ODIR_LABELS
 from dr_tf.models.heads.head import Head
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(Head):
-    """One logit a label. Every label is decided, by a threshold of its own; that of `positive` says who is referred.
+    """One logit per label. Each label is decided by its own threshold; that of `positive` decides on referral.
 
-    A label of ABSENT is not known: it has neither loss nor gradient, and no metric counts it.
+    A label of ABSENT is unknown: it contributes to neither loss, gradient nor metrics.
+
+    Attributes:
+        focal_gamma: Gamma of the focal loss (Lin et al., ICCV 2017); None for plain cross-entropy.
     """
 
     positive: str = "odir_D"
-    focal_gamma: float | None = None  # Lin et al. 2017; None is plain cross-entropy
+    focal_gamma: float | None = None
 
     name: ClassVar[str] = "multi_label"
     link: ClassVar[str] = "labels"
@@ -29,39 +38,50 @@ class MultiLabel(Head):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.positive not in self.decided:
-            raise UserError(f"multi_label does not tell {self.positive!r}; it can tell {', '.join(self.decided)}")
+        if self.positive not in self.definitions:
+            raise UserError(
+                f"the multi_label head cannot decide {self.positive!r}; it can decide {', '.join(self.definitions)}"
+            )
 
     @property
-    def decided(self):
+    def definitions(self) -> tuple[str, ...]:
+        """The definitions that the head decides: one per label."""
         return tuple(f"odir_{letter}" for letter in self.classes)
 
-    def usable(self, columns):
-        return (self.strata(columns) != ABSENT).any(axis=1)
+    def has_label(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return which examples have at least one known label, bool [n]."""
+        return (self.true_classes(columns) != ABSENT).any(axis=1)
 
-    def strata(self, columns):
+    def true_classes(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return 1, 0 or ABSENT for each label, int [n, labels]."""
         n = len(next(iter(columns.values())))
         return np.asarray(columns.get("labels", np.full((n, self.outputs), ABSENT)), np.int64)
 
-    def targets(self, columns):
-        return self.strata(columns).astype(np.float32)
+    def targets(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the labels as float32 [n, labels]; ABSENT if unknown."""
+        return self.true_classes(columns).astype(np.float32)
 
-    def name_of(self, target):
+    def target_name(self, target: np.ndarray) -> str:
+        """Return the letters of the labels that are present."""
         return ", ".join(name for name, value in zip(self.classes, target, strict=True) if value == 1) or "none"
 
-    def loss(self):
-        from dr_tf.models.losses import Masked
+    def loss(self) -> keras.losses.Loss:
+        """Build the masked cross-entropy or focal loss."""
+        from dr_tf.models.losses import MaskedBinaryCrossentropy
 
-        return Masked(self.focal_gamma, name="loss")
+        return MaskedBinaryCrossentropy(self.focal_gamma, name="loss")
 
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Build macro F1 and macro AUROC."""
         from dr_tf.metrics.labels import AUROCMacro, F1Macro
 
         return [F1Macro(self.outputs, name="f1_macro"), AUROCMacro(self.outputs, name="auroc_macro")]
 
-    def evidence(self, logits):
-        each = {name: logits[:, i] for i, name in enumerate(self.classes)}
-        return each | {"positive": logits[:, self.decided.index(self.positive)]}
+    def evidence(self, logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+        """Return the logit of each label, and of "positive"."""
+        by_label = {name: logits[:, i] for i, name in enumerate(self.classes)}
+        return by_label | {"positive": logits[:, self.definitions.index(self.positive)]}
 
-    def scores(self, probabilities):
+    def definition_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the probability of each label, [n, labels]."""
         return np.asarray(probabilities)

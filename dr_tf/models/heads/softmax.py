@@ -1,4 +1,4 @@
-"""The five ICDR grades as classes."""
+"""Head that predicts the five ICDR grades as classes."""
 
 import dataclasses
 from typing import ClassVar
@@ -11,10 +11,13 @@ from dr_tf.models.heads.one_hot import OneHot
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(OneHot):
+    """Softmax over the five grades."""
+
     name: ClassVar[str] = "softmax"
     field: ClassVar[str] = "grade"
     monitor: ClassVar[tuple[str, str]] = ("val_quadratic_kappa", "max")
     classes: ClassVar[tuple[str, ...]] = GRADES
 
-    def grade(self, probabilities):
+    def grade(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the most probable grade, int [n]."""
         return np.argmax(probabilities, axis=-1)

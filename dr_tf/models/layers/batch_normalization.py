@@ -1,7 +1,9 @@
-"""Keras' batch normalization through TensorFlow's fused op.
+"""Batch normalization by TensorFlow's fused op.
 
-Keras 3 puts it together from moments, a multiplication and an addition. The fused op reads the map fewer times.
+Keras 3 composes it of moments, a multiplication and an addition. The fused op reads the feature map fewer times.
 """
+
+from __future__ import annotations
 
 import keras
 import tensorflow as tf
@@ -12,17 +14,21 @@ from dr_tf.models.keras_private import layers_within
 
 @keras.saving.register_keras_serializable(package="dr_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Calls the fused op while it is trained on channels-last maps, and Keras' own code for all else.
+    """`BatchNormalization` that runs the fused op in training on channels-last maps, and Keras' own code otherwise.
 
-    Same variables, same config, same gradients. `exchange.py` puts it into networks and takes it out again.
+    Variables, config and gradients are identical. `replace_layers.py` puts it into networks and removes it.
     """
 
     @staticmethod
-    def replaces(layer):
+    def replaces(layer: keras.layers.Layer) -> bool:
+        """Whether this class can replace the layer."""
         return type(layer) is keras.layers.BatchNormalization
 
-    def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable and self._fusible(inputs, mask)):
+    def call(
+        self, inputs: keras.KerasTensor, training: bool | None = None, mask: keras.KerasTensor | None = None
+    ) -> keras.KerasTensor:
+        """Normalize `inputs`."""
+        if not (training and self.trainable and self._can_fuse(inputs, mask)):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
         output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -34,17 +40,17 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        self._move_statistics(inputs, mean, variance)
+        self._update_statistics(inputs, mean, variance)
         return output
 
-    def _move_statistics(self, inputs, mean, variance):
-        """The fused op divides the squares by n - 1, Keras by n."""
+    def _update_statistics(self, inputs, mean, variance):
+        """The fused op divides the sum of squares by n - 1, Keras by n."""
         n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         variance *= (n - 1) / n
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
 
-    def _fusible(self, inputs, mask):
+    def _can_fuse(self, inputs, mask):
         return (
             mask is None
             and len(inputs.shape) == 4
@@ -55,6 +61,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
 
 
-def batch_norms(model):
-    """Also those inside of layers and inner networks."""
+def batch_norms(model: keras.Model) -> list[keras.layers.Layer]:
+    """List the batch-norm layers of a network, also those inside layers and inner networks."""
     return [layer for layer in layers_within(model) if isinstance(layer, keras.layers.BatchNormalization)]
