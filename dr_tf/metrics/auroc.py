@@ -14,9 +14,9 @@ _ToVector = Callable[[keras.KerasTensor], keras.KerasTensor]
 class AUROC(keras.metrics.AUC):
     """AUC of log-odds instead of probabilities.
 
-    `keras.metrics.AUC` counts between evenly spaced thresholds in [0, 1]. The scores of a confident network all fall into the
-    two outer bins and count as ties. Any increasing function of the score has the same area, so the log-odds z are mapped by
-    z / (1 + |z|), which still separates -40 from -10.
+    `keras.metrics.AUC` counts between evenly spaced thresholds in [0, 1]. The scores of a confident network all fall
+    into the two outer bins and count as ties. Any increasing function of the score has the same area, so the log-odds z
+    are mapped by z / (1 + |z|), which still separates -40 from -10.
 
     Args:
         positive: Maps targets to 0 or 1, [n].

@@ -74,10 +74,11 @@ class BalancedAccuracy(ConfusionMatrix):
 class QuadraticKappa(ConfusionMatrix):
     """Cohen's kappa with quadratic weights (Cohen 1968).
 
-    kappa = 1 - sum(w O) / sum(w E), with w = (true - predicted)^2, O the matrix, and E the matrix expected from its margins.
+    kappa = 1 - sum(w O) / sum(w E), with w = (true - predicted)^2, O the matrix, and E the matrix expected from its
+    margins.
 
-    It is 0 if a single class is all that was seen and predicted. scikit-learn returns NaN there, by which no epoch can be
-    selected.
+    It is 0 if a single class is all that was seen and predicted. scikit-learn returns NaN there, by which no epoch can
+    be selected.
     """
 
     def score(self, matrix: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,7 +1,7 @@
 """Ensembles: one Keras model whose probabilities are the mean of its members' probabilities.
 
-The model has the same inputs and outputs as a single network. Inference, evaluation, explanation and export need no special
-case for it, and plain Keras loads it.
+The model has the same inputs and outputs as a single network. Inference, evaluation, explanation and export need no
+special case for it, and plain Keras loads it.
 """
 
 from __future__ import annotations

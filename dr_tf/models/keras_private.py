@@ -1,7 +1,7 @@
 """All private names of Keras that this project uses, each behind one function.
 
-Any minor version of Keras may change them. `setup.py` therefore excludes the minor versions that this module was not tested
-with. To raise that bound, run `tests/models/keras_private_test.py`: it reports which names are gone.
+Any minor version of Keras may change them. `setup.py` therefore excludes the minor versions that this module was not
+tested with. To raise that bound, run `tests/models/keras_private_test.py`: it reports which names are gone.
 """
 
 from __future__ import annotations

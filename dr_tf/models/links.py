@@ -1,8 +1,8 @@
 """Link functions: convert the scores of an output (logits, log vote shares) to class probabilities, and back.
 
 A network outputs unbounded scores. A link function, as in a generalized linear model, defines which class probabilities
-these scores stand for: softmax, sigmoid, cumulative (CORAL) or conditional (CORN). `LINKS` is the only table of links. For
-each of them it contains everything that depends on the link:
+these scores stand for: softmax, sigmoid, cumulative (CORAL) or conditional (CORN). `LINKS` is the only table of links.
+For each of them it contains everything that depends on the link:
 
 - decoding of scores to probabilities, and encoding of probabilities to scores;
 - what calibration needs: the 0/1 target of each score, the loss, and whether all scores share one slope;
@@ -46,8 +46,8 @@ class Link:
         encode: Maps (probabilities, minimum) to scores that decode to these probabilities, clipped from below.
         targets: Maps (true classes, number of scores) to the 0/1 target of each score, and a mask of the known ones.
         loss: Maps (scores, targets) to the loss of each score, and the gradient of the loss.
-        member_mean: Maps a Keras tensor `[n, members, scores]` of an ensemble's logits to logits `[n, scores]` that decode
-            to the mean of the members' probabilities. For a regression: the mean of the predicted grades.
+        member_mean: Maps a Keras tensor `[n, members, scores]` of an ensemble's logits to logits `[n, scores]` that
+            decode to the mean of the members' probabilities. For a regression: the mean of the predicted grades.
         shared_slope: Whether calibration fits one slope for all scores.
         latent: Whether all scores are one latent number plus descending biases, as in CORAL.
         expand: Maps (scores, number of classes) to the scores that `decode` takes. Only a regression needs it: its one
@@ -150,8 +150,8 @@ def _conditional_exceedance_targets(true_classes, scores):
     return true_classes[:, None] > np.arange(scores), true_classes[:, None] >= np.arange(scores)
 
 
-# Means over the members of an ensemble. They are computed from logarithms, so that probabilities near 0 and 1 keep their
-# digits.
+# Means over the members of an ensemble. They are computed from logarithms, so that probabilities near 0 and 1 keep
+# their # digits.
 
 
 def _log_mean(logarithms):
@@ -294,8 +294,8 @@ def score_count(name: str, classes: int) -> int:
 def link_for_averages(head: Head) -> str:
     """Return the name of the link for averaged or voted probabilities.
 
-    It has to represent any distribution. The link of an ordinal head cannot: CORAL's calibration sees one latent number,
-    which very different vote shares have in common.
+    It has to represent any distribution. The link of an ordinal head cannot: CORAL's calibration sees one latent
+    number, which very different vote shares have in common.
     """
     if not head.exclusive:
         return "labels"

@@ -401,7 +401,8 @@ class PresetTest(tf.test.TestCase):
         folder = f"{self.get_temp_dir()}/preset"
         small = keras_hub.models.ResNetBackbone(
             input_conv_filters=[64], input_conv_kernel_sizes=[3], stackwise_num_filters=[64, 64],
-            stackwise_num_blocks=[1, 1], stackwise_num_strides=[1, 2], block_type="basic_block", use_pre_activation=True,
+            stackwise_num_blocks=[1, 1], stackwise_num_strides=[1, 2], block_type="basic_block",
+            use_pre_activation=True,
         )  # fmt: skip
         small.save_to_preset(folder)
         with self.assertRaisesRegex(UserError, "does not contain its normalization; set mean and std"):

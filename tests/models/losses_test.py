@@ -25,7 +25,7 @@ class MaskedBinaryCrossentropyTest(tf.test.TestCase):
         self.assertAllClose(MaskedBinaryCrossentropy(0.0)(self.targets, self.logits), expected)
 
     def test_gradients(self):
-        """d/d log(p_t) of -(1 - p_t)^2 log(p_t) is 2 (1 - p_t) p_t log(p_t) - (1 - p_t)^2. An unknown label has none."""
+        """The focal loss -(1 - p_t)^2 log(p_t) has 2 (1 - p_t) p_t log(p_t) - (1 - p_t)^2 as its slope in log(p_t)."""
         focal = 2 * (1 - self.p_t) * self.p_t * np.log(self.p_t) - (1 - self.p_t) ** 2
         for gamma, slope in ((None, -1), (2.0, focal)):
             logits = tf.Variable(self.logits)

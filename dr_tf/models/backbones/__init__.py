@@ -39,8 +39,8 @@ def build_backbone(
         weights: Pretrained weights, as the backbone takes them; None for random ones.
         trainable_from: "all", "none", or the first stage to train. The stages before it are frozen completely: weights,
             batch-norm statistics and dropout.
-        freeze_batch_norm: Whether to freeze all batch norm, also in trained stages. A head that was trained on the frozen
-            backbone then still fits when fine-tuning starts.
+        freeze_batch_norm: Whether to freeze all batch norm, also in trained stages. A head that was trained on the
+            frozen backbone then still fits when fine-tuning starts.
         **options: Options of the backbone itself.
 
     Raises:

@@ -79,7 +79,8 @@ def application(entry: Application, *, image_size: int, weights: str | None = No
     Args:
         entry: The network.
         image_size: Side of the images in pixels.
-        weights: None, "imagenet", or the path of a weights file without the top, as Keras publishes them (`*_notop.h5`).
+        weights: None, "imagenet", or the path of a weights file without the top, as Keras publishes them
+            (`*_notop.h5`).
 
     Raises:
         UserError: The weights file does not exist, or the ImageNet weights cannot be downloaded.

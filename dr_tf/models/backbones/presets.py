@@ -12,7 +12,8 @@ from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
 
 # The presets of EfficientNet-Lite do not contain their normalization (Liu, "Higher accuracy on vision models with
-# EfficientNet-Lite", 2020). Their ReLU6 distinguishes them from every other EfficientNet, whatever the folder is called.
+# EfficientNet-Lite", 2020). Their ReLU6 distinguishes them from every other EfficientNet, whatever the folder is
+# called.
 _LITE = {"mean": 127.0, "std": 128.0}
 
 
@@ -28,7 +29,8 @@ def keras_hub(
     Args:
         image_size: Not used: the presets take images of any size.
         weights: A handle such as "resnet_50_imagenet", "hf://..." or "kaggle://...", or the folder of a preset.
-        mean: RGB images 0-255 are normalized as (x - mean) / std; one number, or one per channel. None: the preset's own.
+        mean: RGB images 0-255 are normalized as (x - mean) / std; one number, or one per channel. None: the preset's
+            own.
         std: As `mean`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Base class of heads: a head owns one task end to end, so that no other code branches on the task.
 
-It defines the output layer, the targets, the loss, the training metrics, and the decoding of logits. Decoding needs only
-NumPy; Keras is imported where a network is built or trained.
+It defines the output layer, the targets, the loss, the training metrics, and the decoding of logits. Decoding needs
+only NumPy; Keras is imported where a network is built or trained.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LABEL_FIELDS = {"grade": 1, "any_dr": 1, "dme": 1, "labels": len(ODIR_LABELS)} 
 class Head:
     """Base of all heads.
 
-    A subclass is a frozen dataclass whose fields are its config. It defines the class variables below and the methods that
-    raise `NotImplementedError` here. `columns` is always a mapping from the name of a record field to the values of all
-    examples.
+    A subclass is a frozen dataclass whose fields are its config. It defines the class variables below and the methods
+    that raise `NotImplementedError` here. `columns` is always a mapping from the name of a record field to the values
+    of all examples.
 
     Attributes:
         positive: The positive definition (see `dr_tf.grades`) that decides on referral.
@@ -92,8 +92,8 @@ class Head:
             logits: Tensor [n, outputs].
 
         Returns:
-            {target: tensor [n]}: the classes first, then "grade >= k" where the classes are grades, and "positive". Higher
-            means more evidence for the target. Unlike probabilities, the values do not saturate.
+            {target: tensor [n]}: the classes first, then "grade >= k" where the classes are grades, and "positive".
+            Higher means more evidence for the target. Unlike probabilities, the values do not saturate.
         """
         raise NotImplementedError
 
@@ -140,8 +140,8 @@ class Head:
 def positive_labels(definition: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Evaluate a positive definition on each example.
 
-    In records of pairs, a patient is positive if one eye is, and unknown if no eye is positive and one is unknown. An absent
-    eye counts as negative.
+    In records of pairs, a patient is positive if one eye is, and unknown if no eye is positive and one is unknown. An
+    absent eye counts as negative.
 
     Args:
         definition: A name in `dr_tf.grades.POSITIVE_DEFINITIONS`.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class OneHot(Head):
     """Base of softmax heads. A subclass sets `field`, the record field that contains the class number.
 
-    A target row of zeros stands for an unknown label. Training gives it a sample weight of 0 (by itself its loss is 0 but its
-    gradient is not), and no metric counts it.
+    A target row of zeros stands for an unknown label. Training gives it a sample weight of 0 (by itself its loss is 0
+    but its gradient is not), and no metric counts it.
 
     Attributes:
         label_smoothing: Share of the target that is spread evenly over all classes.
@@ -39,8 +39,8 @@ class OneHot(Head):
         if ABSENT in self._class_is_positive(self.positive):
             known = ", ".join(self.decidable_definitions())
             raise UserError(
-                f"the {self.name} head cannot decide {self.positive!r}; it can decide {known}. A @binary() head can decide any "
-                "definition: name its output as train.decides"
+                f"the {self.name} head cannot decide {self.positive!r}; it can decide {known}. "
+                "A @binary() head can decide any definition: name its output as train.decides"
             )
 
     @classmethod

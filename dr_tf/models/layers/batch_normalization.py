@@ -16,7 +16,7 @@ from dr_tf.models.keras_private import layers_within
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`BatchNormalization` that runs the fused op in training on channels-last maps, and Keras' own code otherwise.
 
-    Variables, config and gradients are identical. `replace_layers.py` puts it into networks and removes it.
+    Variables, config and gradients are identical. `replace_layers.py` inserts and removes it.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Strided 1x1 convolutions that subsample the pixels first, to avoid a bug of TensorFlow.
 
-In TensorFlow 2.21 on a CPU with oneDNN, the gradient of a 1x1 convolution of stride 2 writes outside its memory (16 to 32
-channels and a batch of 5 suffice; the process crashes some steps later). The skipped pixels have no effect anyway.
+In TensorFlow 2.21 on a CPU with oneDNN, the gradient of a 1x1 convolution of stride 2 writes outside its memory (16 to
+32 channels and a batch of 5 suffice; the process crashes some steps later). The skipped pixels have no effect anyway.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="dr_tf")
 class SteppedConv2D(keras.layers.Conv2D):
-    """`Conv2D` with identical outputs, variables and config. `replace_layers.py` puts it into networks and removes it."""
+    """`Conv2D` with identical outputs, variables and config. `replace_layers.py` inserts and removes it."""
 
     @staticmethod
     def replaces(layer: keras.layers.Layer) -> bool:

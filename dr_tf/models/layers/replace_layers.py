@@ -1,7 +1,7 @@
 """Replace layers of Keras in a network by this project's layers, and back.
 
-A layer keeps the class that it was made of, so the network is cloned. In both directions the clone has the names, variables
-and config of the original; only the classes of some layers differ.
+A layer keeps the class that it was made of, so the network is cloned. In both directions the clone has the names,
+variables and config of the original; only the classes of some layers differ.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def replace_unsafe_convolutions(model: keras.Model) -> keras.Model:
 def to_plain_keras(model: keras.Model) -> keras.Model:
     """Copy a network with Keras' own layers and the same values, to save it.
 
-    A saved model contains the class of each layer. A plain model therefore opens in Keras' safe mode where this project is
-    not installed. Use the copy for saving and prediction only: Keras' own layers train more slowly, and their gradient can
-    write outside its memory on a CPU (see `pointwise.py`).
+    A saved model contains the class of each layer. A plain model therefore opens in Keras' safe mode where this project
+    is not installed. Use the copy for saving and prediction only: Keras' own layers train more slowly, and their
+    gradient can write outside its memory on a CPU (see `pointwise.py`).
     """
     return _with_values_of(model, _clone(model, _keras_class))
 
@@ -86,7 +86,7 @@ def _replace_inside(layer, class_of):
 
 
 def _is_network(layer):
-    """Whether it is a functional or sequential network. A subclass of `Model` with its own `call` is handled as a layer."""
+    """Functional or sequential. A subclass of `Model` with its own `call` is handled as a layer."""
     return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
 
 
@@ -100,6 +100,6 @@ def _with_values_of(model, clone):
 
 
 def finalize_normalization(layer: keras.layers.Layer) -> None:
-    """Recompute the constants that `keras.layers.Normalization` derives from its weights. Call it after setting them."""
+    """After its weights were set: recompute the constants that `keras.layers.Normalization` derives from them."""
     if hasattr(layer, "finalize_state"):
         layer.finalize_state()
