@@ -10,7 +10,7 @@ def eye(**labels):
     return {"grade": -1, "any_dr": -1, "dme": -1, "labels": [-1] * 8, **labels}
 
 
-def answers(definition, field, values):
+def results(definition, field, values):
     return [is_positive(definition, eye(**{field: value})) for value in values]
 
 
@@ -22,30 +22,30 @@ class PositiveTest(unittest.TestCase):
             "vision_threatening": [False, False, False, True, True],
         }.items():
             with self.subTest(definition):
-                self.assertEqual(answers(definition, "grade", range(5)), expected)
+                self.assertEqual(results(definition, "grade", range(5)), expected)
 
-    def test_nothing_known_gives_no_answer(self):
+    def test_without_any_label_the_result_is_unknown(self):
         for definition in grades.POSITIVE_DEFINITIONS:
             with self.subTest(definition):
                 self.assertIsNone(is_positive(definition, eye()))
 
-    def test_without_a_grade_no_dr_at_all_is_below_every_threshold(self):
+    def test_no_dr_without_a_grade_is_below_every_threshold(self):
         for definition in ("any_dr", "referable", "vision_threatening"):
             with self.subTest(definition):
                 self.assertIs(is_positive(definition, eye(any_dr=0)), False)
 
-    def test_without_a_grade_some_dr_says_nothing_of_how_much(self):
+    def test_any_dr_without_a_grade_leaves_higher_thresholds_unknown(self):
         self.assertEqual(
             [is_positive(name, eye(any_dr=1)) for name in ("any_dr", "referable", "vision_threatening")],
             [True, None, None],
         )
 
-    def test_referable_dme_lies_near_the_fovea_whatever_the_grade(self):
-        self.assertEqual(answers("referable_dme", "dme", (-1, 0, 1, 2)), [None, False, False, True])
+    def test_referable_dme_depends_on_the_edema_label_only(self):
+        self.assertEqual(results("referable_dme", "dme", (-1, 0, 1, 2)), [None, False, False, True])
         self.assertIsNone(is_positive("referable_dme", eye(grade=4, any_dr=1)))
         self.assertIsNone(is_positive("referable_dme", eye(any_dr=0)))
 
-    def test_referable_or_dme_is_positive_as_soon_as_one_is_and_negative_once_both_are_known(self):
+    def test_referable_or_dme_is_positive_if_either_is_and_negative_if_both_are_known_negative(self):
         table = {
             # (grade, dme): expected; DME elsewhere (1) is not referable
             (0, 0): False,
@@ -63,13 +63,13 @@ class PositiveTest(unittest.TestCase):
             with self.subTest(grade=grade, dme=dme):
                 self.assertIs(is_positive("referable_or_dme", eye(grade=grade, dme=dme)), expected)
 
-    def test_no_dr_at_all_leaves_referable_or_dme_to_the_edema(self):
+    def test_without_dr_referable_or_dme_depends_on_the_edema(self):
         expected = {-1: None, 0: False, 1: False, 2: True}
-        for dme, answer in expected.items():
+        for dme, expected_result in expected.items():
             with self.subTest(dme=dme):
-                self.assertIs(is_positive("referable_or_dme", eye(any_dr=0, dme=dme)), answer)
+                self.assertIs(is_positive("referable_or_dme", eye(any_dr=0, dme=dme)), expected_result)
 
-    def test_each_odir_letter_reads_its_own_label(self):
+    def test_each_odir_definition_depends_on_its_own_label(self):
         for index, letter in enumerate("NDGCAHMO"):
             with self.subTest(letter):
                 labels = [-1] * 8
@@ -81,19 +81,19 @@ class PositiveTest(unittest.TestCase):
                 labels[index] = -1
                 self.assertIsNone(is_positive(f"odir_{letter}", eye(labels=labels)))
 
-    def test_labels_read_from_records_give_plain_answers(self):
+    def test_labels_of_numpy_types_give_python_bools(self):
         record = {"grade": np.int64(2), "any_dr": np.int64(1), "dme": np.int64(0), "labels": np.full(8, 1, np.int64)}
         for definition in grades.POSITIVE_DEFINITIONS:
             with self.subTest(definition):
                 self.assertIsInstance(is_positive(definition, record), bool)
 
-    def test_unknown_name_lists_the_known(self):
+    def test_an_unknown_definition_lists_the_known_ones(self):
         with self.assertRaisesRegex(ValueError, "^unknown positive definition 'severe'; known: any_dr, referable, .*$"):
             is_positive("severe", eye(grade=3))
 
 
 class ScaleTest(unittest.TestCase):
-    def test_names_stand_in_the_order_of_their_values(self):
+    def test_names_are_in_the_order_of_their_values(self):
         self.assertEqual(len(grades.GRADES), 5)
         self.assertEqual((grades.GRADES[0], grades.GRADES[4]), ("no DR", "proliferative DR"))
         self.assertEqual(len(grades.DME_RISKS), 3)

@@ -6,7 +6,7 @@ from dr_tf.inference.cross_fitting import cross_fit, patient_folds
 
 
 class FoldsTest(unittest.TestCase):
-    def test_a_patient_lies_in_one_fold_and_grades_are_spread(self):
+    def test_a_patient_is_in_one_fold_and_grades_are_stratified(self):
         patients = np.arange(100).repeat(2)
         grades = np.stack([np.zeros(100, int), np.arange(100) // 80 * 3], axis=1).ravel()  # the worse eye of 20 is 3
         folds = patient_folds(patients, grades)
@@ -23,11 +23,11 @@ class FoldsTest(unittest.TestCase):
         self.assertTrue((patient_folds(patients, grades) != patient_folds(patients, grades, seed=1)).any())
 
 
-class CrossFittedTest(unittest.TestCase):
-    def test_each_row_is_answered_by_a_fit_that_has_not_seen_its_fold(self):
+class CrossFitTest(unittest.TestCase):
+    def test_each_row_gets_the_value_of_a_model_fitted_on_the_other_folds(self):
         values, folds = np.array([1.0, 10, 100, 1000]), np.array([0, 1, 0, 1])
-        found = cross_fit(np.sum, lambda total, rows: rows + total * 1e6, folds, values)
-        np.testing.assert_array_equal(found, [1010e6 + 1, 101e6 + 10, 1010e6 + 100, 101e6 + 1000])
+        result = cross_fit(np.sum, lambda total, rows: rows + total * 1e6, folds, values)
+        np.testing.assert_array_equal(result, [1010e6 + 1, 101e6 + 10, 1010e6 + 100, 101e6 + 1000])
 
     def test_one_patient_is_refused(self):
         with self.assertRaisesRegex(ValueError, "two patients"):

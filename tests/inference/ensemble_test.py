@@ -1,4 +1,4 @@
-"""Several networks as one, and the command that makes such a run."""
+"""Ensembles of networks, and the command that builds an ensemble run."""
 
 import contextlib
 import dataclasses
@@ -32,23 +32,23 @@ from tests.inference import heads
 
 
 class MeansTest(tf.test.TestCase):
-    def test_they_decode_to_the_mean_of_the_probabilities(self):
+    def test_averaged_logits_decode_to_the_mean_of_the_probabilities(self):
         rng = np.random.default_rng(0)
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Binary(), heads.MultiLabel()):
             logits = rng.normal(0, 2, (6, 3, head.outputs)).astype(np.float32)
-            if head.name == "coral":  # else its probabilities are none
+            if head.name == "coral":  # otherwise its class probabilities are negative
                 logits = -np.sort(-logits, axis=2)
             mean = np.mean([head.probabilities(logits[:, member]) for member in range(3)], axis=0)
-            found = LINKS[head.link].member_mean(keras.ops.convert_to_tensor(logits)).numpy()
+            result = LINKS[head.link].member_mean(keras.ops.convert_to_tensor(logits)).numpy()
             with self.subTest(head.name):
-                self.assertAllClose(head.probabilities(found), mean, atol=1e-6)
-                self.assertAllClose(found, probabilities_to_scores(head.link, mean, minimum=1e-12), atol=1e-3)
+                self.assertAllClose(head.probabilities(result), mean, atol=1e-6)
+                self.assertAllClose(result, probabilities_to_scores(head.link, mean, minimum=1e-12), atol=1e-3)
 
-    def test_what_is_all_but_certain_keeps_its_rank(self):
-        found = (
+    def test_near_certain_predictions_keep_their_rank(self):
+        result = (
             LINKS["binary"].member_mean(keras.ops.convert_to_tensor([[[-40.0], [-41.0]], [[-42.0], [-43.0]]])).numpy()
         )
-        self.assertAllClose(found[0] - found[1], [2.0], atol=1e-4)
+        self.assertAllClose(result[0] - result[1], [2.0], atol=1e-4)
 
 
 HEADS = {"eye": Binary(), "edema": Edema()}
@@ -70,36 +70,36 @@ class CombinedTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
         self.models = [linear(), linear(-2 * nets.WEIGHTS)]
-        self.model, self.x = build_ensemble(self.models, HEADS), nets.photographs()
+        self.model, self.x = build_ensemble(self.models, HEADS), nets.images()
 
-    def test_it_averages_every_output_and_tells_its_members_apart(self):
+    def test_every_output_is_averaged_and_members_are_available(self):
         network = KerasNetwork(self.model)
         apart = [model(self.x) for model in self.models]
         for decides, head in HEADS.items():
-            asked = RequestedModes.from_names(("plain",), HEADS, decides, ensemble=True)
-            found = score_batches(network, asked, [(self.x,)])
+            requested = RequestedModes.from_names(("plain",), HEADS, decides, ensemble=True)
+            result = score_batches(network, requested, [(self.x,)])
             each = [head.probabilities(outputs[decides].numpy()) for outputs in apart]
             with self.subTest(decides):
-                self.assertAllClose(head.probabilities(found.outputs[decides]), np.mean(each, axis=0), atol=1e-6)
-                self.assertAllClose(found.member_probabilities, each, atol=1e-6)
-                self.assertAllClose(found.scores["plain"], found.outputs[decides], atol=1e-6)
-                self.assertEqual(found.features.shape, (1, 16))
+                self.assertAllClose(head.probabilities(result.outputs[decides]), np.mean(each, axis=0), atol=1e-6)
+                self.assertAllClose(result.member_probabilities, each, atol=1e-6)
+                self.assertAllClose(result.scores["plain"], result.outputs[decides], atol=1e-6)
+                self.assertEqual(result.features.shape, (1, 16))
 
-    def test_it_opens_in_plain_keras(self):
+    def test_the_model_loads_in_keras_without_dr_tf(self):
         with tempfile.TemporaryDirectory() as folder:
             self.model.save(f"{folder}/model.keras")
             again = keras.saving.load_model(f"{folder}/model.keras", safe_mode=True)
         self.assertAllClose(KerasNetwork(again)(self.x), KerasNetwork(self.model)(self.x))
 
-    def test_a_smaller_member_sees_the_photograph_made_smaller(self):
+    def test_images_are_downsized_for_a_member_of_smaller_image_size(self):
         network = KerasNetwork(build_ensemble([self.models[0], linear(side=4)], HEADS))
         large = np.broadcast_to(self.x[:, :1, :1], (1, 4, 4, 3))
         self.assertEqual(network.image_size, 4)
         first = network.members(network(large)[1])["eye"][0]
         self.assertAllClose(first, self.models[0](large[:, :2, :2])["eye"], atol=1e-4)
 
-    def test_maps_are_the_mean_of_its_members(self):
-        """Each by how much its answer moves that of all."""
+    def test_activation_maps_are_a_weighted_mean_of_the_members_maps(self):
+        """The weight is the derivative of the ensemble's logit by the member's logit."""
         explanation = Explainer(self.model, Binary(), output="eye", method="hires_cam")(self.x)
         p = np.array([1 / (1 + np.exp(-model(self.x)["eye"].numpy()[:, 0])) for model in self.models])
         slopes = p * (1 - p) / 2 / (p.mean(axis=0) * (1 - p.mean(axis=0)))
@@ -109,8 +109,8 @@ class CombinedTest(tf.test.TestCase):
         self.assertAllClose(stretch_maps(explanation.maps), [expected / expected.max()], atol=1e-4)
 
 
-class CloudsTest(tf.test.TestCase):
-    def test_squares_add_up_and_arrays_come_back(self):
+class FeatureDistributionTest(tf.test.TestCase):
+    def test_squared_distances_add_up_and_arrays_round_trip(self):
         plane = FeatureDistribution(np.zeros(2), np.array([[1.0], [0.0]]), np.array([1.0]), np.array(1.0))
         line = FeatureDistribution(np.ones(1), np.zeros((1, 0)), np.zeros(0), np.array(2.0))
         distributions = EnsembleFeatureDistribution((plane, line))
@@ -144,7 +144,7 @@ class CommandTest(tf.test.TestCase):
             self._make(self.folder / "refused", *runs, **options)
         self.assertIn(expected, str(caught.exception))
 
-    def test_it_predicts_like_any_run_by_the_mean_of_its_members(self):
+    def test_an_ensemble_run_predicts_the_mean_of_its_members(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
         x = np.stack([records.image(row) for row in records.rows("test")])
         made, members = load_run(self.folder / "made"), [load_run(run) for run in (tiny.run_dir(), self.other)]
@@ -157,7 +157,7 @@ class CommandTest(tf.test.TestCase):
         self.assertEqual(list(rule.modes), ["plain", "tta4", "knn", "knn_majority"])
         self.assertIsNotNone(decision.p_positive)
 
-    def test_mistakes_in_one_line(self):
+    def test_user_errors_are_one_line(self):
         fold = self.folder / "fold-0"
         shutil.copytree(self.other, fold)
         calibration = dict(np.load(fold / "calibration.npz"))

@@ -1,4 +1,4 @@
-"""evaluate.py by another mode than plain: what is measured is what predicts."""
+"""Evaluation of other modes than plain: it measures the same decisions that prediction gives."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ class EvaluatingModesTest(tf.test.TestCase):
         decisions = Predictor.from_run(tiny.run_dir(), "tta4").decisions([root / name for name in predictions.ids])
         self.assertAllClose([d.p_positive for d in decisions], predictions.p_positive, atol=1e-6)
 
-    def test_a_mode_that_was_not_fitted_is_one_line(self):
+    def test_an_unfitted_mode_is_refused_in_one_line(self):
         with self.assertRaises(SystemExit) as caught:
             self._run("--mode", "tta8")
         self.assertIn("the mode 'tta8' was not fitted", str(caught.exception))

@@ -1,4 +1,4 @@
-"""Decisions as a rule would give them."""
+"""Example decisions as a rule gives them."""
 
 from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision
 
@@ -17,6 +17,6 @@ def decided(case, p, *, grade=None, threshold=0.3, **others):
 
 
 def retake(case, **others):
-    """Of a photograph of which nothing reached the network."""
+    """The decision on an image that cannot be used."""
     others = {"images": {"": ImageInfo(case, reason="out of focus")}, "reason": "out of focus", **others}
     return Decision(case, "referable", "retake", gradable=False, **others)

@@ -15,10 +15,10 @@ from tests import commands
 from tests.fundus.synthetic_images import draw_fundus
 
 
-class FindTest(unittest.TestCase):
+class FindImagesTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.said = []
+        self.skipped = []
 
     def _write(self, *names):
         for name in names:
@@ -29,18 +29,18 @@ class FindTest(unittest.TestCase):
         """Paths below the folder, as text."""
         return [
             str(path.relative_to(self.folder))
-            for path in find_images(places or [self.folder], on_skipped=self.said.append)
+            for path in find_images(places or [self.folder], on_skipped=self.skipped.append)
         ]
 
-    def test_files_as_named_and_all_below_a_folder_sorted(self):
+    def test_named_files_and_sorted_files_below_a_folder(self):
         self._write("b/2.jpg", "b/1.PNG", "a.tiff", "b/notes.txt", "a.webp")
         self.assertEqual(self._found(), ["a.tiff", "b/1.PNG", "b/2.jpg"])
         self.assertEqual(
             self._found(self.folder / "b/notes.txt", self.folder / "b"), ["b/notes.txt", "b/1.PNG", "b/2.jpg"]
         )
-        self.assertEqual(self.said, [])
+        self.assertEqual(self.skipped, [])
 
-    def test_what_is_passed_over_is_told_and_nothing_hangs(self):
+    def test_skipped_entries_are_reported_and_links_and_pipes_do_not_hang(self):
         self._write("eye.jpg", "in/other.jpg")
         os.mkfifo(self.folder / "pipe.jpg")
         (self.folder / "in" / "round").symlink_to(self.folder)
@@ -50,7 +50,7 @@ class FindTest(unittest.TestCase):
         (self.folder / "same.jpg").symlink_to(self.folder / "eye.jpg")
         self.assertEqual(self._found(), ["eye.jpg", "in/other.jpg", "same.jpg"])
         self.assertEqual(
-            sorted(line.replace(f"{self.folder}/", "") for line in self.said),
+            sorted(line.replace(f"{self.folder}/", "") for line in self.skipped),
             [
                 "skipped: gone.jpg: a broken link (No such file or directory)",
                 "skipped: in/round: a link to a folder",
@@ -60,20 +60,20 @@ class FindTest(unittest.TestCase):
             ],
         )
 
-    def test_a_folder_that_cannot_be_read_is_told(self):
+    def test_an_unreadable_folder_is_reported(self):
         self._write("eye.jpg", "secret/other.jpg")
         read = os.scandir
 
-        def refused(path):  # as root reads all
+        def refused(path):  # patched, because root can read every folder
             if str(path).endswith("secret"):
                 raise PermissionError(13, "Permission denied", str(path))
             return read(path)
 
         with mock.patch("os.scandir", refused):
             self.assertEqual(self._found(), ["eye.jpg"])
-        self.assertEqual(self.said, [f"skipped: {self.folder}/secret: Permission denied"])
+        self.assertEqual(self.skipped, [f"skipped: {self.folder}/secret: Permission denied"])
 
-    def test_mistakes_in_one_line(self):
+    def test_user_errors_are_one_line(self):
         for place, said in (
             (self.folder, "no photograph below .*; looked for .jpg, .jpeg, .png, .tif, .tiff, .bmp$"),
             (self.folder / "nowhere.jpg", "no file .*nowhere.jpg"),
@@ -83,20 +83,20 @@ class FindTest(unittest.TestCase):
                 self._found(place)
 
 
-class PromiseTest(unittest.TestCase):
-    def test_what_is_looked_for_is_read(self):
+class AcceptedFormatsTest(unittest.TestCase):
+    def test_every_suffix_can_be_decoded(self):
         pixels = draw_fundus(size=(400, 300), radius=140)[..., ::-1]
         for suffix in SUFFIXES:
             with self.subTest(suffix):
                 data = cv2.imencode(suffix, pixels)[1].tobytes()
                 self.assertEqual(prepare(data, size=64).image.shape, (64, 64, 3))
 
-    def test_help_names_it(self):
+    def test_help_lists_the_accepted_formats(self):
         for command in (predict, explain):
             status, told, _ = commands.run(command.main, "--help")
             self.assertEqual(status, 0)
             told = " ".join(told.split())
-            for part in ("JPEG, PNG, TIFF or BMP", *SUFFIXES, "exit status: 0 where all were", "2 for wrong use"):
+            for part in ("JPEG, PNG, TIFF or BMP", *SUFFIXES, "exit status: 0 if every", "2 for wrong flags"):
                 self.assertIn(part, told)
 
 

@@ -19,7 +19,7 @@ DECISIONS = [
 
 
 def rule_of(head, **others):
-    """What a format asks of a rule: its heads, and which outputs are told besides."""
+    """The attributes of a rule that formats read."""
     return types.SimpleNamespace(head=head, heads={"main": head, **others}, other_outputs=others)
 
 
@@ -51,7 +51,7 @@ class FormatTest(unittest.TestCase):
         self.assertEqual((first["case"], first["p_positive"], first["p(DR)"]), ("a, b.jpg", "0.875", "0.875"))
         self.assertEqual((second["grade"], second["p(DR)"], second["gradable"]), ("", "", "False"))
 
-    def test_the_header_is_the_same_whichever_comes_first(self):
+    def test_the_header_does_not_depend_on_the_first_decision(self):
         edema = rule_of(heads.Binary(CLASSES), edema=heads.Edema())
         for rule in (RULE, edema, rule_of(heads.MultiLabel())):
             there, back = (lines("csv", order, rule) for order in (DECISIONS, DECISIONS[::-1]))
@@ -60,7 +60,7 @@ class FormatTest(unittest.TestCase):
 
     def test_table(self):
         header, first, second = lines("table")
-        self.assertRegex(header, r"^action +p\(referable\) +grade +of$")
+        self.assertRegex(header, r"^action +p\(referable\) +grade +case$")
         self.assertRegex(first, r"^refer +0\.875 +3 severe NPDR +a, b\.jpg$")
         self.assertRegex(second, r"^retake +- +- +1_left\.jpg: out of focus$")
 
@@ -80,22 +80,22 @@ class FormatTest(unittest.TestCase):
         )
         self.assertEqual([row["photographs"] for row in rows(patients)], ["1_left.jpg", "2_left.jpg 2_right.jpg"])
 
-    def test_a_line_is_there_as_soon_as_its_decision(self):
-        def one_and_no_more():
+    def test_lines_are_yielded_as_soon_as_their_decision_is_made(self):
+        def only_one():
             yield DECISIONS[0]
-            raise AssertionError("asked for more")
+            raise AssertionError("took a second decision")
 
         for name, number in (("table", 2), ("json", 1), ("csv", 2)):
-            printed = FORMATS[name](one_and_no_more(), RULE)
+            printed = FORMATS[name](only_one(), RULE)
             self.assertEqual(len([next(printed) for _ in range(number)]), number)
 
-    def test_nothing_gives_nothing(self):
+    def test_no_decisions_give_no_lines(self):
         for name in FORMATS:
             self.assertEqual(lines(name, []), [])
 
 
-class OthersTest(unittest.TestCase):
-    """The risk of edema, told beside."""
+class OtherOutputsTest(unittest.TestCase):
+    """The risk of edema, an output beside the one that decides."""
 
     rule = rule_of(heads.Binary(CLASSES), edema=heads.Edema())
     told = decided("1_left.jpg", 0.875, grade=3, other_outputs={"edema": RISKS})
@@ -103,7 +103,7 @@ class OthersTest(unittest.TestCase):
 
     def test_table(self):
         header, first, second = lines("table", [self.told, self.dark], self.rule)
-        self.assertRegex(header, r"  grade +edema +of$")
+        self.assertRegex(header, r"  grade +edema +case$")
         self.assertRegex(first, r"  3 severe NPDR +2 near +1_left\.jpg$")
         self.assertEqual(header.index("case"), first.index("1_"))
         self.assertEqual(second[first.index("1_") :], "1_right.jpg: out of focus")
@@ -124,16 +124,16 @@ class OthersTest(unittest.TestCase):
         self.assertEqual(json.loads(lines("json", patients, self.rule)[0])["other_outputs"], {"edema": 2})
         self.assertEqual(rows(patients, self.rule)[0]["class(edema)"], "2")
 
-    def test_of_a_patient_whose_worse_eye_was_not_graded_the_other_tells_it(self):
+    def test_if_the_worse_eye_is_ungradable_the_other_eye_gives_the_output(self):
         (patient,) = group_by_patient([decided("1_left.jpg", 0.1, other_outputs={"edema": RISKS}), self.dark])
         self.assertEqual((patient.action, as_dict(patient)["other_outputs"]), ("retake", {"edema": 2}))
 
-    def test_nothing_of_it_where_the_run_does_not_tell_it(self):
+    def test_a_run_without_the_output_has_no_columns_for_it(self):
         for name in FORMATS:
-            found = lines(name) + lines(name, group_by_patient([decided("1_left.jpg", 0.1)]))
-            self.assertNotRegex("".join(found), "edema|near")
+            result = lines(name) + lines(name, group_by_patient([decided("1_left.jpg", 0.1)]))
+            self.assertNotRegex("".join(result), "edema|near")
 
-    def test_an_output_hides_nothing_of_what_decided_whatever_it_is_called(self):
+    def test_an_output_named_like_a_column_does_not_replace_it(self):
         rule = rule_of(heads.Binary(CLASSES), grade=heads.Binary(CLASSES))
         (row,) = rows([decided("a", 0.875, grade=3, other_outputs={"grade": {"no DR": 1.0, "DR": 0.0}})], rule)
         self.assertEqual((row["grade"], row["class(grade)"]), ("3", "0"))
@@ -162,23 +162,23 @@ class LabelsTest(unittest.TestCase):
         )
         self.dark = Decision("13", "odir_D", "retake", gradable=False, reason="left eye: too dark")
 
-    def test_csv_has_a_probability_and_an_answer_of_each(self):
+    def test_csv_has_a_probability_and_a_decision_for_each_label(self):
         first, second = rows([self.made, self.dark], self.rule)
         self.assertEqual([first[f"p({label})"] for label in "NDG"], ["0.125", "0.75", "0.25"])
         self.assertEqual([first[f"odir_{label}"] for label in "NDG"], ["False", "True", "True"])
         self.assertEqual((first["p_positive"], first["threshold"], first["grade"]), ("0.75", "0.5", ""))
         self.assertEqual([second[f"odir_{label}"] for label in "NDG"], ["", "", ""])
 
-    def test_of_one_definition_the_action_says_it(self):
+    def test_a_single_definition_has_no_column_of_its_own(self):
         self.assertNotIn("referable", rows(DECISIONS)[0])
 
-    def test_table_names_the_labels_that_are_there(self):
+    def test_table_lists_the_positive_labels(self):
         header, first, second = lines("table", [self.made, self.dark], self.rule)
-        self.assertRegex(header, r"^action +p\(odir_D\) +grade +of$")
+        self.assertRegex(header, r"^action +p\(odir_D\) +grade +case$")
         self.assertRegex(first, r"^refer +0\.750 +- +12: odir_D, odir_G$")
         self.assertRegex(second, r"^retake +- +- +13: left eye: too dark$")
 
-    def test_of_a_pair_the_missing_eye_is_said(self):
+    def test_the_missing_eye_of_a_pair_is_reported(self):
         made = Decision(**{**vars(self.made), "images": {"right": self.both["right"]}})
         self.assertRegex(lines("table", [made], self.rule)[1], r"12: odir_D, odir_G; no photograph of the left eye$")
         plain = as_dict(made)

@@ -1,4 +1,4 @@
-"""Heads in numpy, as small as the contract allows: what inference asks of a head."""
+"""Minimal NumPy heads with the attributes that inference needs."""
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Corn(Head):
 
 
 class Regression(Head):
-    """The grade as one number."""
+    """The grade as one continuous score."""
 
     name = link = "regression"
     outputs = 1
@@ -69,7 +69,7 @@ class Binary(Head):
 
 
 class Edema(Head):
-    """Told beside a grade."""
+    """The risk of edema, beside the grade."""
 
     name, link = "edema", "softmax"
 
@@ -81,7 +81,7 @@ class Edema(Head):
 
 
 class MultiLabel(Head):
-    """Each label is decided by itself."""
+    """Independent labels."""
 
     name, link, exclusive = "multi_label", "labels", False
 

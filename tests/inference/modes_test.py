@@ -22,9 +22,9 @@ BESIDE = {"grade": HEAD, "proto": heads.Coral(("0", "1", "2")), "edema": heads.E
 
 
 class FirstPixel:
-    """Its logits are the photograph's first pixel, so that each view of a photograph says something else.
+    """A network whose logits are the first pixel of an image, so that each view gives other logits.
 
-    `proto` reads the first two of them, `edema` the negative.
+    `proto` outputs the first two of them, `edema` their negative.
     """
 
     width = 1
@@ -43,7 +43,7 @@ class FirstPixel:
 
 
 def photograph(*corners):
-    """2 x 2 pixels: upper left, upper right, lower left, lower right, each of three logits."""
+    """An image of 2 x 2 pixels (upper left, upper right, lower left, lower right), each of three logits."""
     return np.array(corners, np.float32).reshape(1, 2, 2, 3)
 
 
@@ -56,28 +56,28 @@ def requested(*modes, head=HEAD):
 
 
 def read(of, mode, scores):
-    """The probabilities that a mode's scores decode to, by its own link."""
+    """Decode a mode's scores by its own link."""
     return scores_to_probabilities(of.modes[mode][1], scores, len(of.head.classes))
 
 
-class AnswersTest(unittest.TestCase):
-    def test_plain_is_what_the_network_says(self):
+class ScoreImagesTest(unittest.TestCase):
+    def test_plain_scores_are_the_logits(self):
         network = FirstPixel()
-        found = score_images(network, requested("plain"), X)
-        np.testing.assert_array_equal(found.scores["plain"], [[2, 0, 0]])
-        np.testing.assert_array_equal(found.outputs["grade"], [[2, 0, 0]])
-        self.assertEqual((network.calls, found.member_probabilities), (1, None))
+        result = score_images(network, requested("plain"), X)
+        np.testing.assert_array_equal(result.scores["plain"], [[2, 0, 0]])
+        np.testing.assert_array_equal(result.outputs["grade"], [[2, 0, 0]])
+        self.assertEqual((network.calls, result.member_probabilities), (1, None))
 
-    def test_views_are_averaged_in_probability_and_looked_at_once(self):
+    def test_views_are_averaged_in_probability_and_processed_once(self):
         network, of = FirstPixel(), requested("plain", "tta2", "tta4")
-        found = score_images(network, of, X)
+        result = score_images(network, of, X)
         by_view = HEAD.probabilities(X.reshape(4, 3))
         for mode, count in (("tta2", 2), ("tta4", 4)):
-            np.testing.assert_allclose(read(of, mode, found.scores[mode]), by_view[None, :count].mean(axis=1))
+            np.testing.assert_allclose(read(of, mode, result.scores[mode]), by_view[None, :count].mean(axis=1))
         self.assertEqual(network.calls, 4)
-        np.testing.assert_allclose(found.view_probabilities, by_view[:, None])
+        np.testing.assert_allclose(result.view_probabilities, by_view[:, None])
 
-    def test_a_mean_keeps_the_rank_of_what_is_all_but_certain(self):
+    def test_a_mean_keeps_the_rank_of_near_certain_predictions(self):
         one, other = (photograph(*[[0, 0, -low]] * 4) for low in (20, 22))
         of = requested("tta2")
         p = [read(of, "tta2", score_images(FirstPixel(), of, x).scores["tta2"])[0, 2] for x in (one, other)]
@@ -85,86 +85,86 @@ class AnswersTest(unittest.TestCase):
 
     def test_neighbours_vote(self):
         of = requested("plain", "knn_majority", "knn")
-        found = score_images(FirstPixel(), of, X, neighbours=NEIGHBOURS)
-        shares = read(of, "knn_majority", found.scores["knn_majority"])
+        result = score_images(FirstPixel(), of, X, neighbours=NEIGHBOURS)
+        shares = read(of, "knn_majority", result.scores["knn_majority"])
         np.testing.assert_allclose(shares, [[1 / 3] * 3], atol=1e-4)
-        near = read(of, "knn", found.scores["knn"])[0]
+        near = read(of, "knn", result.scores["knn"])[0]
         self.assertGreater(near[1], 2 * near[0])
 
-    def test_votes_are_the_distribution_that_they_are_under_every_head(self):
-        """Of one neighbour at 0 and one at the worst CORAL or a regression would make the grade between."""
+    def test_votes_keep_their_distribution_with_every_head(self):
+        """With one neighbour of grade 0 and one of grade 4, the link of CORAL or a regression would give the grade between."""
         for head in (heads.Coral(), heads.Regression(), heads.Corn()):
             neighbours = build_neighbours([[2.0], [2.0]], [0, 4], 5)
             of = RequestedModes.from_names(("knn_majority",), {"grade": head}, "grade")
-            network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
-            found = score_images(network, of, X, neighbours=neighbours)
+            network = _ConstantNetwork({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
+            result = score_images(network, of, X, neighbours=neighbours)
             with self.subTest(head.name):
                 self.assertEqual(of.modes["knn_majority"][1], "softmax")
                 np.testing.assert_allclose(
-                    read(of, "knn_majority", found.scores["knn_majority"]), [[0.5, 0, 0, 0, 0.5]], atol=2e-4
+                    read(of, "knn_majority", result.scores["knn_majority"]), [[0.5, 0, 0, 0, 0.5]], atol=2e-4
                 )
 
     def test_views_of_an_ordinal_head_are_averaged_in_probability(self):
-        """Half the views sure of 0, half sure of the worst: a mean of latents would say the grade between."""
+        """With half of the views certain of grade 0 and half of 4, a mean of latent scores would give the grade between."""
         of = RequestedModes.from_names(("tta2",), {"grade": heads.Coral()}, "grade")
-        apart = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
-        found = score_images(lambda x: ({"grade": next(apart)}, np.zeros((1, 1))), of, X)
-        np.testing.assert_allclose(read(of, "tta2", found.scores["tta2"]), [[0.5, 0, 0, 0, 0.5]], atol=1e-6)
+        by_view = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
+        result = score_images(lambda x: ({"grade": next(by_view)}, np.zeros((1, 1))), of, X)
+        np.testing.assert_allclose(read(of, "tta2", result.scores["tta2"]), [[0.5, 0, 0, 0, 0.5]], atol=1e-6)
 
-    def test_another_output_with_the_same_classes_is_read_by_its_own_link(self):
+    def test_another_output_with_the_same_classes_has_its_own_link(self):
         of = RequestedModes.from_names(("plain", "proto"), BESIDE, "grade")
-        found = score_images(FirstPixel(names=tuple(BESIDE)), of, X)
-        np.testing.assert_array_equal(found.scores["proto"], [[2, 0]])
+        result = score_images(FirstPixel(names=tuple(BESIDE)), of, X)
+        np.testing.assert_array_equal(result.scores["proto"], [[2, 0]])
         self.assertEqual(of.modes["proto"], (ModeDefinition(output="proto"), "coral"))
-        np.testing.assert_array_equal(found.outputs["edema"], [[-2, 0, 0]])
+        np.testing.assert_array_equal(result.outputs["edema"], [[-2, 0, 0]])
 
-    def test_of_a_mean_its_parts_are_asked(self):
+    def test_a_mean_requests_its_parts(self):
         of = requested("plain+knn")
         self.assertEqual(list(of.modes), ["plain", "knn"])
         self.assertEqual(list(score_images(FirstPixel(), of, X, neighbours=NEIGHBOURS).scores), ["plain", "knn"])
         self.assertEqual((of.views, of.votes), (1, {"ordinal"}))
 
-    def test_an_ensembles_answer_is_a_distribution(self):
+    def test_an_ensembles_plain_mode_has_a_link_for_averages(self):
         of = RequestedModes.from_names(("plain",), {"grade": heads.Coral()}, "grade", ensemble=True)
-        network = _Saying({"grade": np.log([[3.0, 1, 1, 1 / 3]])}, np.zeros((1, 1)))
+        network = _ConstantNetwork({"grade": np.log([[3.0, 1, 1, 1 / 3]])}, np.zeros((1, 1)))
         scores = score_images(network, of, X).scores["plain"]
         self.assertEqual(of.modes["plain"][1], "softmax")
         np.testing.assert_allclose(read(of, "plain", scores), [[0.25, 0.25, 0, 0.25, 0.25]], atol=1e-6)
 
-    def test_what_is_no_number_stays_none(self):
+    def test_features_that_are_not_finite_give_scores_that_are_not_finite(self):
         x = np.concatenate([X, np.full_like(X, np.nan)])
         scores = score_images(FirstPixel(), requested("knn"), x, neighbours=NEIGHBOURS).scores["knn"]
         np.testing.assert_array_equal(np.isfinite(scores).all(axis=1), [True, False])
 
 
-class _Saying:
-    """Says the same of everything."""
+class _ConstantNetwork:
+    """A network with a constant output."""
 
     def __init__(self, outputs, features):
-        self._said, self.width = (outputs, features), features.shape[1]
+        self._output, self.width = (outputs, features), features.shape[1]
 
     def __call__(self, x):
-        return self._said
+        return self._output
 
 
 class BatchesTest(unittest.TestCase):
-    def test_batches_are_put_together_and_members_told_apart(self):
+    def test_batches_are_concatenated_and_members_are_available(self):
         logits = np.array([[[0.0, 0, 0]], [[0, 0, np.log(2)]]])
         network = FirstPixel(members={"grade": logits.repeat(2, axis=1)})
-        found = score_batches(network, requested("plain", "tta2"), [(X,), (X,)])
-        self.assertEqual([found.scores["tta2"].shape, found.features.shape], [(2, 3), (2, 1)])
-        self.assertEqual(found.outputs["grade"].shape, (2, 3))
-        np.testing.assert_allclose(found.member_probabilities[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
-        self.assertEqual(found.view_probabilities.shape, (2, 2, 3))
+        result = score_batches(network, requested("plain", "tta2"), [(X,), (X,)])
+        self.assertEqual([result.scores["tta2"].shape, result.features.shape], [(2, 3), (2, 1)])
+        self.assertEqual(result.outputs["grade"].shape, (2, 3))
+        np.testing.assert_allclose(result.member_probabilities[:, :, 2], [[1 / 3] * 2, [1 / 2] * 2])
+        self.assertEqual(result.view_probabilities.shape, (2, 2, 3))
 
-    def test_of_nothing_there_is_nothing(self):
-        found = score_batches(FirstPixel(), requested("plain"), [])
-        self.assertEqual([found.scores["plain"].shape, found.view_probabilities.shape], [(0, 3), (1, 0, 3)])
+    def test_without_batches_there_are_no_rows(self):
+        result = score_batches(FirstPixel(), requested("plain"), [])
+        self.assertEqual([result.scores["plain"].shape, result.view_probabilities.shape], [(0, 3), (1, 0, 3)])
 
-    def test_nothing_can_be_joined_with_something_under_every_head(self):
+    def test_an_empty_result_has_as_many_columns_as_any_other(self):
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression()):
             of = RequestedModes.from_names(("plain", "tta2", "knn", "plain+knn"), {"grade": head}, "grade")
-            network = _Saying({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
+            network = _ConstantNetwork({"grade": np.zeros((1, head.outputs))}, np.float32([[2]]))
             some = score_images(network, of, X, neighbours=build_neighbours([[2.0], [2.0]], [0, 4], 5))
             none = score_batches(network, of, [], neighbours=None)
             with self.subTest(head.name):
@@ -174,18 +174,18 @@ class BatchesTest(unittest.TestCase):
                 )
 
 
-class NamesTest(unittest.TestCase):
+class ModeDefinitionTest(unittest.TestCase):
     def known(self, name, outputs=ONE, decides="grade"):
         return mode_definition(name, outputs, decides)
 
-    def test_what_each_reads(self):
+    def test_definitions_by_name(self):
         self.assertEqual(self.known("tta8"), ModeDefinition(views=8))
         self.assertEqual(self.known("knn_majority"), ModeDefinition(vote="majority"))
         self.assertEqual(self.known("proto", BESIDE), ModeDefinition(output="proto"))
         self.assertEqual(self.known("plain+knn+proto", BESIDE), ModeDefinition(mean=("plain", "knn", "proto")))
         self.assertEqual([mode for mode, definition in MODES.items() if definition.vote], ["knn", "knn_majority"])
 
-    def test_of_a_mean_the_parts_are_needed_once(self):
+    def test_a_mean_is_replaced_by_its_parts_once(self):
         definitions = {name: self.known(name) for name in ("plain", "knn", "plain+knn")}
         self.assertEqual(with_parts(("plain+knn", "plain"), definitions), ("plain", "knn"))
 

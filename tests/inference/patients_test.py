@@ -7,7 +7,7 @@ from dr_tf.inference.patients import group_by_patient, parse_file_name, read_pat
 from tests.inference.example_decisions import decided
 
 
-class NameTest(unittest.TestCase):
+class FileNameTest(unittest.TestCase):
     def test_patient_and_eye(self):
         for name, expected in {
             "123_left.jpg": ("123", "left"),
@@ -39,19 +39,19 @@ class TableTest(unittest.TestCase):
             path.write_text(text, encoding="utf-8")
             return read_patient_table(path)
 
-    def test_it_says_whose_each_photograph_is(self):
+    def test_images_are_grouped_by_the_table(self):
         table = {"x.jpg": ("anna", "left"), "y": ("anna", "right")}
         (patient,) = group_by_patient([decided("in/x.jpg", 0.1), decided("y.png", 0.2)], table)
         self.assertEqual((patient.patient, patient.missing), ("anna", ()))
         with self.assertRaisesRegex(UserError, "has no row for z.jpg"):
             group_by_patient([decided("z.jpg", 0.1)], table)
 
-    def test_it_is_read(self):
+    def test_columns_and_eyes_are_parsed(self):
         table = self.read("\ufeffimage,eye,patient,more\na.jpg,OD,p1,x\nb.jpg,,p2,y\n")
         self.assertEqual(table, {"a.jpg": ("p1", "right"), "b.jpg": ("p2", "")})
 
-    def test_mistakes_are_named_with_their_line(self):
-        for text, said in {
+    def test_errors_contain_the_line(self):
+        for text, message in {
             "": "needs rows and the columns image, patient, eye",
             "image,eye\na,left\n": "needs rows and the columns",
             "image,patient,eye\na,1,left\nb,2,upper\n": "line 3",
@@ -60,10 +60,10 @@ class TableTest(unittest.TestCase):
             "image,patient,eye\na,1,left\na,2,left\n": "another patient or eye",
         }.items():
             with self.subTest(text):
-                if said is None:
+                if message is None:
                     self.assertEqual(self.read(text), {"a": ("1", "")})
                 else:
-                    with self.assertRaisesRegex(UserError, said):
+                    with self.assertRaisesRegex(UserError, message):
                         self.read(text)
         with self.assertRaisesRegex(UserError, "cannot be read as a CSV table"):
             read_patient_table("/nowhere.csv")

@@ -33,15 +33,17 @@ class PredictorTest(tf.test.TestCase):
         cls.run_of = dataclasses.replace(run, rule=dataclasses.replace(run.rule, gradable_from=0.0))
         cls.predictor = Predictor(cls.run_of)
 
-    def test_a_path_its_bytes_and_its_pixels_are_decided_alike(self):
+    def test_a_path_its_bytes_and_its_pixels_get_the_same_decision(self):
         path = tiny.photographs()[0]
         pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         of_path, of_bytes, of_pixels = self.predictor.decisions([path, path.read_bytes(), pixels])
         self.assertEqual(of_path.probabilities, of_bytes.probabilities)
-        self.assertAllClose(of_path.p_positive, of_pixels.p_positive, atol=0.02)  # no reduced decode of an array
+        self.assertAllClose(
+            of_path.p_positive, of_pixels.p_positive, atol=0.02
+        )  # arrays are not decoded at reduced size
         self.assertEqual((of_path.case, of_bytes.case), (str(path), "photograph 2"))
 
-    def test_an_original_gives_what_its_record_gives(self):
+    def test_an_original_gets_the_same_decision_as_its_record(self):
         records = open_records(tiny.records_root(), tiny.DATASET)
         rows = records.rows("test")
         images = np.stack([records.image(row) for row in rows])
@@ -57,7 +59,7 @@ class PredictorTest(tf.test.TestCase):
             self.assertAllClose(one.distance, other.distance, rtol=1e-3)
             self.assertEqual((one.action, one.grade, one.reason), (other.action, other.grade, other.reason))
 
-    def test_order_is_kept_whatever_the_batches_and_what_is_broken(self):
+    def test_order_is_kept_for_any_batch_size_and_with_broken_images(self):
         good = tiny.photographs()[:5]
         mixed = [good[0], b"no photograph", *good[1:3], pathlib.Path("nowhere.jpg"), *good[3:]]
         one = list(self.predictor.decisions(mixed, batch_size=2))
@@ -68,7 +70,7 @@ class PredictorTest(tf.test.TestCase):
         self.assertIn("cannot be read: No such file", one[4].reason)
 
     def test_memory_is_bounded(self):
-        """No more than three batches are read ahead of what was asked for."""
+        """At most three batches are read ahead."""
         taken = []
 
         def photographs():
@@ -79,7 +81,7 @@ class PredictorTest(tf.test.TestCase):
         next(self.predictor.decisions(photographs(), batch_size=2))
         self.assertLessEqual(len(taken), 8)
 
-    def test_far_from_training_is_not_graded(self):
+    def test_an_out_of_distribution_case_is_not_graded(self):
         with mock.patch.object(
             self.run_of.feature_distribution.__class__, "distance", lambda feature_distribution, f: np.full(len(f), 1e9)
         ):
@@ -87,58 +89,58 @@ class PredictorTest(tf.test.TestCase):
         self.assertEqual((decision.action, decision.grade), ("retake", None))
         self.assertIn("unlike", decision.reason)
 
-    def test_a_damaged_photograph_is_named_and_no_other(self):
-        """What is left of the data still decodes, to a wrong picture; libjpeg only warns."""
+    def test_only_the_damaged_image_is_refused(self):
+        """The damaged data still decodes, to a wrong image; libjpeg only warns."""
         good = tiny.photographs()[1].read_bytes()
         damaged = good[: len(good) // 2] + good[len(good) // 2 + 100 :]
-        found = list(self.predictor.decisions([good, damaged] * 6, batch_size=4))
-        self.assertEqual([d.reason == "the JPEG file is damaged" for d in found], [False, True] * 6)
+        result = list(self.predictor.decisions([good, damaged] * 6, batch_size=4))
+        self.assertEqual([d.reason == "the JPEG file is damaged" for d in result], [False, True] * 6)
         self.assertEqual(self.predictor.decide(damaged).reason, "the JPEG file is damaged")
-        self.assertEqual(self.predictor.decide(good).gradable, found[0].gradable)
+        self.assertEqual(self.predictor.decide(good).gradable, result[0].gradable)
 
-    def test_a_photograph_that_kills_who_reads_it_is_the_only_one_lost(self):
+    def test_an_image_that_kills_its_worker_is_the_only_one_lost(self):
         good = tiny.photographs()[0]
-        found = list(self.predictor.decisions([good, Deadly(), good, good]))
-        self.assertEqual(["the process that read it died" in d.reason for d in found], [False, True, False, False])
+        result = list(self.predictor.decisions([good, Deadly(), good, good]))
+        self.assertEqual(["the process that read it died" in d.reason for d in result], [False, True, False, False])
 
-    def test_a_pipe_is_no_photograph(self):
+    def test_a_pipe_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             os.mkfifo(f"{folder}/pipe.jpg")
             self.assertEqual(self.predictor.decide(f"{folder}/pipe.jpg").reason, "not a file")
 
-    def test_each_mode_answers_by_its_own_fit(self):
+    def test_each_mode_has_its_own_probabilities_and_threshold(self):
         paths = tiny.photographs()[:3]
         plain = [d.p_positive for d in self.predictor.decisions(paths)]
         rule = self.run_of.rule
         neighbours = read_neighbours(tiny.run_dir(), rule.requested_modes("knn"), self.run_of.network)
         for mode in ("tta4", "knn", "knn_majority"):
-            found = list(Predictor(self.run_of, mode=mode, neighbours=neighbours).decisions(paths))
-            self.assertNotAllClose([d.p_positive for d in found], plain)
-            self.assertEqual({d.threshold for d in found}, {rule.operating_point(mode).threshold})
+            result = list(Predictor(self.run_of, mode=mode, neighbours=neighbours).decisions(paths))
+            self.assertNotAllClose([d.p_positive for d in result], plain)
+            self.assertEqual({d.threshold for d in result}, {rule.operating_point(mode).threshold})
 
-    def test_a_bank_is_read_only_where_somebody_votes(self):
+    def test_neighbours_are_read_only_for_modes_that_vote(self):
         self.assertIsNone(
             read_neighbours(tiny.run_dir(), self.predictor.rule.requested_modes("tta4"), self.run_of.network)
         )
 
-    def test_four_views_are_the_same_of_a_photograph_that_comes_mirrored(self):
-        run, asked = self.run_of, self.run_of.rule.requested_modes("tta4")
+    def test_four_views_of_a_mirrored_image_give_the_same_scores(self):
+        run, requested = self.run_of, self.run_of.rule.requested_modes("tta4")
         x = np.stack([run.preparation(path.read_bytes())[0] for path in tiny.photographs()[:3]])
         for turned in (x[:, :, ::-1], x[:, ::-1], x[:, ::-1, ::-1]):
-            one, other = (score_images(run.network, asked, of).scores["tta4"] for of in (x, turned))
+            one, other = (score_images(run.network, requested, of).scores["tta4"] for of in (x, turned))
             self.assertAllClose(one, other, atol=1e-4)
 
-    def test_a_mode_that_was_not_fitted_is_refused(self):
+    def test_an_unfitted_mode_is_refused(self):
         with self.assertRaisesRegex(UserError, "the mode 'tta8' was not fitted; known: plain, tta4, knn"):
             Predictor.from_run(tiny.run_dir(), "tta8")
 
-    def test_an_unfinished_run_is_named(self):
+    def test_an_unfinished_run_is_refused(self):
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(UserError, "no finished run: it has no"):
             Predictor.from_run(folder)
 
 
 class RedNetwork:
-    """Its logit is how red an eye is, and of both the redder one; an eye that is not there does not count."""
+    """A network whose logit is the mean red of an eye, and of a pair the higher mean; absent eyes do not count."""
 
     image_size, width, outputs = PREPARATION.image_size, 2, ("eye",)
 
@@ -168,13 +170,13 @@ def _run(paired, **changes):
 
 
 class CasesTest(tf.test.TestCase):
-    """By a network whose answer is known, from photographs to decisions."""
+    """From images to decisions, by a network with known output."""
 
     def setUp(self):
         super().setUp()
         self.eyes = {"left": (photograph(),), "right": (photograph(1),)}
 
-    def test_both_eyes_are_one_decision(self):
+    def test_both_eyes_get_one_decision(self):
         run = _run(paired=True)
         decision = Predictor(run).decide(Case("12", self.eyes))
         self.assertEqual((decision.case, decision.missing, list(decision.images)), ("12", (), ["left", "right"]))
@@ -183,14 +185,14 @@ class CasesTest(tf.test.TestCase):
         self.assertEqual(images["left"].shape, (1, 32, 32, 3))
         self.assertNotAllClose(images["left"], images["right"])
 
-    def test_an_eye_that_is_absent_is_black_and_told_as_absent(self):
+    def test_an_absent_eye_is_black_and_marked_as_absent(self):
         run = _run(paired=True)
         decision = Predictor(run).decide(Case("12", {"right": self.eyes["right"]}))
         self.assertEqual((decision.missing, decision.gradable, decision.reason), (("left",), True, ""))
         (images,) = run.network.seen
         self.assertEqual((images["left"].max(), images["left_present"].tolist()), (0, [False]))
 
-    def test_an_eye_that_cannot_be_read_is_taken_again_whatever_the_other_says(self):
+    def test_an_unreadable_eye_has_to_be_retaken_whatever_the_other(self):
         run = _run(paired=True)
         decision = Predictor(run).decide(Case("12", {"left": (b"nothing",), "right": self.eyes["right"]}))
         self.assertEqual((decision.action, decision.missing), ("retake", ()))
@@ -198,13 +200,13 @@ class CasesTest(tf.test.TestCase):
         self.assertEqual(run.network.seen[0]["left_present"].tolist(), [False])
         self.assertIsNotNone(decision.p_positive)
 
-    def test_where_neither_can_be_read_the_network_is_not_asked(self):
+    def test_if_neither_eye_can_be_read_the_network_is_not_called(self):
         run = _run(paired=True)
         decision = Predictor(run).decide(Case("12", {"left": (b"nothing",), "right": ("nowhere.jpg",)}))
         self.assertRegex(decision.reason, "^left eye: .+; right eye: it cannot be read: No such file")
         self.assertEqual((decision.action, decision.p_positive, run.network.seen), ("retake", None, []))
 
-    def test_one_eye_out_of_focus_is_named(self):
+    def test_the_eye_out_of_focus_is_named(self):
         sharp, blurred = Case("12", self.eyes), Case("13", self.eyes | {"left": (photograph(blur=12),)})
         least = min(image.gradability for image in Predictor(_run(paired=True)).decide(sharp).images.values())
         predictor = Predictor(_run(paired=True, gradable_from=least))
@@ -213,7 +215,7 @@ class CasesTest(tf.test.TestCase):
         self.assertRegex(other.reason, "^left eye: [^;]+$")
         self.assertEqual((other.action, other.images["right"].reason), ("retake", ""))
 
-    def test_of_several_photographs_the_network_sees_the_most_gradable(self):
+    def test_the_network_gets_the_most_gradable_of_several_images(self):
         one, other = _run(paired=True), _run(paired=True)
         Predictor(one).decide(Case("12", self.eyes))
         several = {eye: (photograph(int(eye == "right"), blur=6), *shown) for eye, shown in self.eyes.items()}
@@ -221,7 +223,7 @@ class CasesTest(tf.test.TestCase):
         self.assertAllEqual(one.network.seen[0]["left"], other.network.seen[0]["left"])
         self.assertAllEqual(one.network.seen[0]["right"], other.network.seen[0]["right"])
 
-    def test_a_batch_of_pairs_is_decided_as_each_by_itself(self):
+    def test_a_batch_of_pairs_gets_the_same_decisions_as_single_pairs(self):
         cases = [
             Case("both", self.eyes),
             Case("left", {"left": self.eyes["left"]}),
@@ -229,16 +231,16 @@ class CasesTest(tf.test.TestCase):
             Case("right", {"right": self.eyes["right"]}),
         ]
         predictor = Predictor(_run(paired=True))
-        found = list(predictor.decisions(cases, batch_size=3))
-        self.assertEqual([d.case for d in found], ["both", "left", "none", "right"])
-        for one, case in zip(found, cases, strict=True):
+        result = list(predictor.decisions(cases, batch_size=3))
+        self.assertEqual([d.case for d in result], ["both", "left", "none", "right"])
+        for one, case in zip(result, cases, strict=True):
             self.assertEqual(one, predictor.decide(case))
 
-    def test_what_the_network_was_shown_comes_along(self):
-        ((case, found, decision),) = Predictor(_run(paired=True)).decisions_with_images([Case("12", self.eyes)])
-        self.assertEqual((case.name, list(found), decision.case), ("12", ["left", "right"], "12"))
-        self.assertEqual(found["left"].info.geometry, decision.images["left"].geometry)
-        self.assertEqual(found["left"].pixels.shape, (32, 32, 3))
+    def test_decisions_with_images(self):
+        ((case, result, decision),) = Predictor(_run(paired=True)).decisions_with_images([Case("12", self.eyes)])
+        self.assertEqual((case.name, list(result), decision.case), ("12", ["left", "right"], "12"))
+        self.assertEqual(result["left"].info.geometry, decision.images["left"].geometry)
+        self.assertEqual(result["left"].pixels.shape, (32, 32, 3))
 
     def test_a_case_of_the_wrong_kind_is_refused(self):
         with self.assertRaisesRegex(UserError, "photograph 1: this model takes both eyes of a patient"):
@@ -246,14 +248,14 @@ class CasesTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, "12: this model takes one photograph, not both eyes"):
             list(Predictor(_run(paired=False)).decisions([photograph(), Case("12", self.eyes)]))
 
-    def test_one_photograph(self):
+    def test_a_single_image(self):
         run = _run(paired=False)
         decision = Predictor(run).decide(photograph())
         self.assertEqual((decision.case, list(decision.images), decision.missing), ("photograph 1", [""], ()))
         self.assertEqual(decision.geometry.width, 640)
         self.assertEqual(run.network.seen[0].shape, (1, 32, 32, 3))
 
-    def test_what_is_asked_is_what_the_rule_was_fitted_for(self):
+    def test_requested_modes_are_those_of_the_rule(self):
         predictor = Predictor(_run(paired=False))
         self.assertEqual(predictor.requested_modes, RequestedModes.from_names(("plain",), predictor.rule.heads, "eye"))
 
@@ -263,11 +265,11 @@ class CommandTest(tf.test.TestCase):
         """(exit status, standard output, standard error)."""
         return commands.run(predict.main, "--run_dir", tiny.run_dir(), *arguments)
 
-    def _refused(self, said, *arguments):
-        """In one line, with a status that no photograph gives."""
+    def _refused(self, message, *arguments):
+        """Refused in one line, with the exit status of a user error."""
         status, _, errors = self._run(*arguments)
         self.assertEqual(status, EXIT_USER_ERROR)
-        self.assertRegex(errors, f"^error: .*{said}.*\n$")
+        self.assertRegex(errors, f"^error: .*{message}.*\n$")
 
     def test_json_lines_of_a_folder(self):
         folder = tiny.photographs()[0].parents[1]
@@ -293,7 +295,7 @@ class CommandTest(tf.test.TestCase):
             self.assertEqual(json.loads(output)["threshold"], point.threshold)
         self._refused("unknown operating point 'best'; known: sensitivity_0.9,", "--point", "best", photograph)
 
-    def test_a_bad_photograph_is_named_and_the_status_tells(self):
+    def test_an_unreadable_image_is_named_and_sets_the_exit_status(self):
         with tempfile.TemporaryDirectory() as folder:
             bad = pathlib.Path(folder) / "bad.jpg"
             bad.write_bytes(b"")
@@ -312,7 +314,7 @@ class CommandTest(tf.test.TestCase):
             self.assertEqual(predict.mode_of(predict.parse(["--run_dir", "x", "y", *arguments])), mode)
         self._refused("the mode 'tta3' was not fitted; known: plain, tta4", "--tta", 3, tiny.photographs()[0])
 
-    def test_mistakes_in_one_line(self):
+    def test_user_errors_are_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             self._refused("there is no photograph below", folder)
         self._refused("there is no file nowhere.jpg", "nowhere.jpg")

@@ -1,4 +1,4 @@
-"""How records were made is read from their name, and an original goes through the same."""
+"""Preparation of originals by the configuration in the records' name."""
 
 import pathlib
 import tempfile
@@ -16,19 +16,19 @@ CLASSES = "none,mild,moderate,severe,proliferative"
 
 
 class NameTest(unittest.TestCase):
-    def test_of_one_set_and_of_several_that_were_made_alike(self):
+    def test_one_set_and_several_of_equal_configuration(self):
         for name in ("idrid/512-clahe-q95", "idrid/512-clahe-q95+odir/512-clahe-q95"):
             expected = Preparation(name, size=512, enhancement="clahe", quality=95, image_size=224)
             self.assertEqual(Preparation.from_records_name(name, 224), expected)
 
-    def test_a_name_that_does_not_say_it(self):
+    def test_a_name_without_configuration_is_refused(self):
         for name in ("drawn/plain", "idrid/512-sharp-q95", "idrid/512-clahe-q95+odir/512-plain-q95"):
             with self.subTest(name), self.assertRaisesRegex(UserError, "does not contain one configuration"):
                 Preparation.from_records_name(name, 224)
 
 
 class EnhancedTest(unittest.TestCase):
-    def test_an_original_is_enhanced_as_its_record_was(self):
+    def test_an_original_gives_the_pixels_of_its_record(self):
         with tempfile.TemporaryDirectory() as folder:
             source = write_folder(pathlib.Path(folder) / "photographs", splits=("train",), each=1)
             for enhancement in ENHANCEMENTS:

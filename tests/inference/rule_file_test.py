@@ -16,20 +16,20 @@ PREPARATION = Preparation(records="a/512-plain-q95", size=512, enhancement="plai
 MODES = ("plain", "knn", "tta4", "proto", "plain+knn")
 
 
-def whole_rule():
-    """(a rule with all that there may be: modes of every kind, a mean, another output, a gate; scores, other logits)."""
+def complete_rule():
+    """(a rule with modes of every kind, another output and a gate; its scores; its other logits)."""
     outputs = {"grade": heads.Coral(), "proto": heads.Softmax(), "edema": heads.Edema()}
     logits, grades, names = drawn(heads.Coral(), 40, np.random.default_rng(0))
     five = np.random.default_rng(1).normal(0, 1, (80, 5)) + np.eye(5)[grades]
     scores = {"plain": logits, "knn": five, "tta4": 2 * five, "proto": -five}
     risks = five[:, :3].argmax(axis=1)
-    told = {"proto": five, "edema": five[:, 1:4]}
+    other_logits = {"proto": five, "edema": five[:, 1:4]}
     rule = fit_rule(
         outputs, "grade", scores, CalibrationLabels(grades, grades >= 2, names, other_classes={"proto": grades, "edema": risks}),
-        modes=MODES, train_prior=NATURAL, prior="uniform", distances=np.arange(80), outputs=told,
+        modes=MODES, train_prior=NATURAL, prior="uniform", distances=np.arange(80), outputs=other_logits,
         other_priors={"proto": NATURAL, "edema": [0.6, 0.3, 0.1]}, no_guarantee="nobody knows the patients",
     )  # fmt: skip
-    return rule, scores, told
+    return rule, scores, other_logits
 
 
 class FileTest(unittest.TestCase):
@@ -43,7 +43,7 @@ class FileTest(unittest.TestCase):
         self.assertEqual(preparation, PREPARATION)
         return read
 
-    def test_what_comes_back_decides_the_same_to_the_last_bit(self):
+    def test_a_rule_read_back_gives_identical_decisions(self):
         made = {
             head.name: fitted(head, patients=30, distances=np.arange(60))
             for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression(), heads.Binary())
@@ -57,40 +57,40 @@ class FileTest(unittest.TestCase):
                     (rule.modes, rule.prior, rule.operating_point_name),
                 )
 
-    def test_so_does_every_mode_and_what_is_told_besides(self):
-        rule, scores, told = whole_rule()
+    def test_every_mode_and_other_output_read_back_gives_identical_decisions(self):
+        rule, scores, other_logits = complete_rule()
         again = self.again(rule)
         for mode in MODES:
-            found = [
-                r.decide(scores, cases=range(80), outputs=told, mode=mode, distances=np.arange(80))
+            result = [
+                r.decide(scores, cases=range(80), outputs=other_logits, mode=mode, distances=np.arange(80))
                 for r in (rule, again)
             ]
             with self.subTest(mode):
-                self.assertEqual(*found)
-                self.assertEqual(list(found[1][0].other_outputs), ["proto", "edema"])
+                self.assertEqual(*result)
+                self.assertEqual(list(result[1][0].other_outputs), ["proto", "edema"])
         self.assertEqual(
             [again.requested_modes(mode).modes for mode in MODES], [rule.requested_modes(mode).modes for mode in MODES]
         )
         self.assertEqual((again.other_outputs, again.no_guarantee), (rule.other_outputs, "nobody knows the patients"))
         self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
 
-    def test_a_rule_at_another_prevalence_comes_back(self):
+    def test_a_rule_at_another_prevalence_round_trips(self):
         for rule, logits, _ in (fitted(heads.Softmax(), patients=30), fitted_on_labels(patients=60)):
             moved = rule.at_prevalence(0.05)
             self.assertEqual(self.again(moved).decide(logits, cases=range(60)), moved.decide(logits, cases=range(60)))
 
-    def test_an_absent_file(self):
+    def test_a_missing_file_is_refused(self):
         with self.assertRaisesRegex(UserError, "cannot be read as a decision file"):
             read_rule(self.path, heads.HEADS)
 
 
 class BrokenTest(unittest.TestCase):
-    """Whatever stands in the file, reading it ends in one line that says what is wrong."""
+    """Every invalid file is refused with one line that says what is wrong."""
 
     def setUp(self):
         folder = self.enterContext(tempfile.TemporaryDirectory())
         self.path = pathlib.Path(folder) / "decision.json"
-        write_rule(self.path, whole_rule()[0], PREPARATION)
+        write_rule(self.path, complete_rule()[0], PREPARATION)
         self.whole = self.path.read_text()
 
     def broken(self, *place, value=None, without=False):
@@ -104,13 +104,13 @@ class BrokenTest(unittest.TestCase):
             part[place[-1]] = value
         return json.dumps(document)
 
-    def refused(self, text, said):
+    def refused(self, text, message):
         self.path.write_text(text)
-        with self.subTest(said, text=text[:80]), self.assertRaisesRegex(UserError, said) as caught:
+        with self.subTest(message, text=text[:80]), self.assertRaisesRegex(UserError, message) as caught:
             read_rule(self.path, heads.HEADS)
         self.assertNotIn("\n", str(caught.exception))
 
-    def test_what_is_no_such_file(self):
+    def test_files_that_are_not_json_objects(self):
         self.refused("", "cannot be read as a decision file")
         self.refused(self.whole[:200], "cannot be read as a decision file")
         self.refused("[" * 100000, "cannot be read as a decision file")
@@ -121,12 +121,12 @@ class BrokenTest(unittest.TestCase):
         self.refused("{}", "has version None; this version of dr_tf reads version 3")
         self.refused(self.broken("version", value=4), "has version 4; this version of dr_tf reads version 3")
 
-    def test_the_file_of_an_earlier_version_is_told_as_such(self):
+    def test_an_earlier_version_asks_to_train_again(self):
         before = {"version": 1, "head": {"name": "softmax", "config": {}}, "positive": "referable", "modes": {}}
         self.refused(json.dumps(before), "has version 1; this version of dr_tf reads version 3: train the run again")
 
     def test_heads(self):
-        for place, value, said in (
+        for place, value, message in (
             (("heads", "grade", "name"), "os.system", "unknown head 'os.system'; known: softmax, coral"),
             (("heads", "grade", "name"), [], "cannot be used"),
             (("heads", "grade", "config"), {"x": 1}, "cannot be used: .*unexpected keyword"),
@@ -138,10 +138,10 @@ class BrokenTest(unittest.TestCase):
             (("positive",), "any_dr", "its definition of positive"),
             (("classes",), list("01234x"), "its classes or"),
         ):
-            self.refused(self.broken(*place, value=value), said)
+            self.refused(self.broken(*place, value=value), message)
 
-    def test_what_decides(self):
-        for place, value, said in (
+    def test_prior_operating_point_and_gate(self):
+        for place, value, message in (
             (("operating_point",), "best", "unknown operating point 'best'; known: sensitivity_0.9"),
             (("operating_point",), ["youden"], "cannot be used"),
             (("prior", "shares"), [0.5, 0.5], "one share between 0 and 1 for each class"),
@@ -153,14 +153,14 @@ class BrokenTest(unittest.TestCase):
             (("gate", "gradable_from"), None, "None is not a finite number"),
             (("gate", "gradable_from"), True, "True is not a finite number"),
         ):
-            self.refused(self.broken(*place, value=value), said)
+            self.refused(self.broken(*place, value=value), message)
         self.refused(self.whole.replace('"gradable_from": 0.5', '"gradable_from": 1e999'), "is not a finite number")
         for name in ("heads", "decides", "no_guarantee", "modes", "other_outputs", "gate", "preparation"):
             self.refused(self.broken(name, without=True), f"'{name}' is missing")
 
-    def test_the_fit_of_a_mode(self):
+    def test_values_of_a_mode(self):
         four = [3.0, 1.0, -1.0, -3.0]
-        for place, value, said in (
+        for place, value, message in (
             (("calibration", "slope"), [-1], "positive slopes"),
             (("calibration", "slope"), [1e308], "positive slopes up to 148"),
             (("calibration", "slope"), [], "positive slopes"),
@@ -184,11 +184,11 @@ class BrokenTest(unittest.TestCase):
             (("operating_points", "referable", "youden", "surprise"), 1, "cannot be used"),
             (("operating_points", "referable", "youden"), [], "cannot be used"),
         ):
-            self.refused(self.broken("modes", "plain", *place, value=value), said)
+            self.refused(self.broken("modes", "plain", *place, value=value), message)
 
-    def test_what_a_mode_reads(self):
+    def test_definition_of_a_mode(self):
         nothing = {"output": "", "views": 1, "vote": "", "mean": []}
-        for mode, way, said in (
+        for mode, way, message in (
             ("tta4", {"views": 3}, "'tta4' has an unknown definition"),
             ("tta4", {"views": 10**9}, "has an unknown definition"),
             ("knn", {"vote": "os.system"}, "'knn' has an unknown definition"),
@@ -201,18 +201,18 @@ class BrokenTest(unittest.TestCase):
             ("proto", {"output": ["proto"]}, "cannot be used"),
             ("proto", {"output": "edema"}, "'proto' has a calibration of another link, or an output of other classes"),
         ):
-            self.refused(self.broken("modes", mode, "definition", value=nothing | way), said)
+            self.refused(self.broken("modes", mode, "definition", value=nothing | way), message)
         self.refused(self.broken("modes", "plain", "definition", value={}), "'output' is missing")
         self.refused(
             self.broken("modes", "plain", without=True), "'plain.knn' needs an output or modes that are missing"
         )
 
-    def test_a_number_of_views_that_is_written_otherwise_is_the_same(self):
+    def test_a_number_of_views_written_as_float_is_read_as_integer(self):
         self.path.write_text(self.broken("modes", "tta4", "definition", "views", value=4.0))
-        self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].requested("tta4").views), "4")
+        self.assertEqual(repr(read_rule(self.path, heads.HEADS)[0].requested_modes("tta4").views), "4")
 
-    def test_what_is_told_besides(self):
-        for place, value, said in (
+    def test_other_outputs(self):
+        for place, value, message in (
             (("edema", "calibration", "bias"), [0.0], "has 1 biases, not 3"),
             (("edema", "calibration", "link"), "labels", "positive slopes"),
             (
@@ -225,10 +225,10 @@ class BrokenTest(unittest.TestCase):
             (("edema",), {}, "is missing"),
             (("nowhere",), {}, "'nowhere' is missing"),
         ):
-            self.refused(self.broken("other_outputs", *place, value=value), said)
+            self.refused(self.broken("other_outputs", *place, value=value), message)
         self.refused(self.broken("other_outputs", value=[]), "cannot be used")
 
-    def test_photographs(self):
+    def test_preparation(self):
         for field, values in {
             "enhancement": ["os", None, []],
             "size": [1e9, 0, 15, 16383, 512.0, True],
@@ -245,7 +245,7 @@ class BrokenTest(unittest.TestCase):
         write_rule(self.path, fitted_on_labels(patients=60)[0], PREPARATION)
         self.whole = self.path.read_text()
         points = json.loads(self.whole)["modes"]["plain"]["operating_points"]
-        for place, value, said in (
+        for place, value, message in (
             (("prior", "shares"), [0.5, 0.5, 1.0], "one share between 0 and 1"),
             (("prior", "shares"), [0.9, 0.9], "one share between 0 and 1"),
             (
@@ -261,7 +261,7 @@ class BrokenTest(unittest.TestCase):
             (("modes", "plain", "operating_points", "odir_G"), {}, "unknown operating point"),
             (("modes", "plain", "calibration", "link"), "softmax", "positive slopes"),
         ):
-            self.refused(self.broken(*place, value=value), said)
+            self.refused(self.broken(*place, value=value), message)
 
 
 if __name__ == "__main__":

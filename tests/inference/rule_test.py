@@ -27,7 +27,7 @@ def point(threshold):
 
 
 def mode_of(head, threshold, prior, *, point_name="youden", calibration=None, **others):
-    """The same threshold for whatever the head decides."""
+    """A mode with the same threshold for each definition."""
     points = {definition: {point_name: point(threshold)} for definition in head.definitions}
     return Mode(calibration or Calibration(head.link), prior, points, **others)
 
@@ -55,7 +55,7 @@ def label_rule(**thresholds):
 
 class DecideTest(unittest.TestCase):
     def test_by_hand(self):
-        # logit 2 * ln 2 -> odds 4 under balance; odds 4 / 9 where one in ten is positive.
+        # logit 2 * ln 2 -> odds 4 at equal class shares; odds 4 / 9 at a prevalence of 0.1.
         (decision,) = binary_rule(0.3).decide([[LN2]], cases=["a.jpg"])
         self.assertAlmostEqual(decision.p_positive, 4 / 13)
         self.assertEqual((decision.action, decision.grade, decision.gradable), ("refer", None, True))
@@ -69,11 +69,11 @@ class DecideTest(unittest.TestCase):
         for threshold, action in ((p, "refer"), (np.nextafter(p, 1), "clear")):
             self.assertEqual(binary_rule(float(threshold)).decide([[0.3]], cases=["a"])[0].action, action)
 
-    def test_refer_follows_p_positive_and_not_the_grade(self):
+    def test_the_action_follows_p_positive_and_not_the_grade(self):
         (decision,) = graded_rule().decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), cases=["a"])
         self.assertEqual((decision.grade, decision.action), (0, "refer"))
 
-    def test_cuts_of_the_expected_grade_decide_the_grade(self):
+    def test_grade_thresholds_determine_the_grade(self):
         rule = graded_rule(grade_thresholds=(0.5, 1.2, 2.5, 3.5))
         self.assertEqual(rule.decide(np.log([[0.4, 0.2, 0.2, 0.1, 0.1]]), cases=["a"])[0].grade, 2)
 
@@ -85,29 +85,29 @@ class DecideTest(unittest.TestCase):
         other = dataclasses.replace(rule, operating_point_name="high")
         self.assertEqual([r.decide([[LN2]], cases=["a"])[0].action for r in (rule, other)], ["refer", "clear"])
 
-    def test_what_cannot_be_graded_is_taken_again_and_has_no_grade(self):
+    def test_ungradable_cases_have_to_be_retaken_and_have_no_grade(self):
         dark = ImageInfo("a", 0.2, "too dark")
         rule = binary_rule(0.01, distance_limit=5.0)
-        found = rule.decide(
+        result = rule.decide(
             np.array([[3.0]] * 5 + [[np.nan]]),
             cases=list("abcdef"),
             images=[{"": dark}, {"": GOOD}, {"": GOOD}, {"": ImageInfo("d")}, {"": GOOD}, {"": GOOD}],
             distances=[1, 6, 5, 1, np.nan, 1],
         )
-        self.assertEqual([d.action for d in found], ["retake", "retake", "refer", "refer", "retake", "retake"])
-        self.assertEqual([d.reason for d in found[:3]], ["too dark", OUT_OF_DISTRIBUTION, ""])
-        self.assertEqual((found[5].reason, found[5].p_positive), (NOT_FINITE, None))
-        self.assertEqual((found[4].distance, found[4].reason), (None, OUT_OF_DISTRIBUTION))
-        # What the network made of it is told all the same.
-        self.assertGreater(found[0].p_positive, 0.5)
+        self.assertEqual([d.action for d in result], ["retake", "retake", "refer", "refer", "retake", "retake"])
+        self.assertEqual([d.reason for d in result[:3]], ["too dark", OUT_OF_DISTRIBUTION, ""])
+        self.assertEqual((result[5].reason, result[5].p_positive), (NOT_FINITE, None))
+        self.assertEqual((result[4].distance, result[4].reason), (None, OUT_OF_DISTRIBUTION))
+        # The prediction is reported all the same.
+        self.assertGreater(result[0].p_positive, 0.5)
 
-    def test_how_bad_a_photograph_may_be_is_the_rules_to_say(self):
+    def test_the_rule_sets_the_limit_of_gradability(self):
         dark, blurred = ImageInfo("a", 0.2, "too dark"), ImageInfo("a", 0.6)
         for gradable_from, reasons in ((0.1, ("", "")), (0.7, ("too dark", "gradability 0.60 is below 0.70"))):
             rule = binary_rule(gradable_from=gradable_from)
-            found = rule.decide([[1.0]] * 2, cases="ab", images=[{"": dark}, {"": blurred}])
-            self.assertEqual(tuple(d.reason for d in found), reasons)
-            self.assertEqual(tuple(d.images[""].reason for d in found), reasons)
+            result = rule.decide([[1.0]] * 2, cases="ab", images=[{"": dark}, {"": blurred}])
+            self.assertEqual(tuple(d.reason for d in result), reasons)
+            self.assertEqual(tuple(d.images[""].reason for d in result), reasons)
 
     def test_unknown_names_list_the_known(self):
         with self.assertRaisesRegex(UserError, "the mode 'tta4' was not fitted; known: plain"):
@@ -115,7 +115,7 @@ class DecideTest(unittest.TestCase):
         with self.assertRaisesRegex(UserError, "unknown operating point 'sensitivity_0.9'; known: youden"):
             binary_rule(operating_point_name="sensitivity_0.9")
 
-    def test_what_has_to_be_asked(self):
+    def test_requested_modes(self):
         head, prior = heads.Coral(), (0.2,) * 5
         modes = {
             "plain": mode_of(head, 0.5, prior),
@@ -142,8 +142,8 @@ class DecideTest(unittest.TestCase):
 
 
 class LabelsTest(unittest.TestCase):
-    def test_each_has_its_own_threshold_and_answer(self):
-        # Under a prior of 0.2 instead of 0.5 odds fall to a quarter: those of G from 3 to 3 / 4.
+    def test_each_label_has_its_own_threshold_and_decision(self):
+        # A prior of 0.2 instead of 0.5 divides odds by four: those of G are 3 / 4 instead of 3.
         rule = label_rule(N=0.8, D=0.5, G=0.4)
         (decision,) = rule.decide([[LN3, LN3, LN3]], cases=["a"])
         probabilities = [0.75, 0.75, 3 / 7]
@@ -153,13 +153,13 @@ class LabelsTest(unittest.TestCase):
         np.testing.assert_allclose([decision.probabilities[label] for label in "NDG"], probabilities)
         self.assertEqual((decision.p_positive, decision.threshold, decision.grade), (0.75, 0.5, None))
 
-    def test_the_positive_one_alone_says_whether_to_refer(self):
+    def test_only_the_positive_definition_decides_about_referral(self):
         for logits, action in (([9, -9, 9], "clear"), ([-9, 9, -9], "refer")):
             (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([logits], cases=["a"])
             self.assertEqual(decision.action, action)
             self.assertEqual([answer.yes for answer in decision.label_decisions.values()], [x > 0 for x in logits])
 
-    def test_one_label_that_is_no_number_is_no_answer(self):
+    def test_one_label_that_is_not_finite_means_no_label_decisions(self):
         (decision,) = label_rule(N=0.5, D=0.5, G=0.5).decide([[np.nan, 9, 9]], cases=["a"])
         self.assertEqual((decision.action, decision.label_decisions), ("retake", {}))
 
@@ -173,76 +173,76 @@ class PairTest(unittest.TestCase):
         (decision,) = (rule or binary_rule(0.01)).decide([[3.0]], cases=["12"], images=[images])
         return decision
 
-    def test_both_eyes_are_one_answer(self):
+    def test_both_eyes_get_one_decision(self):
         decision = self.decide({"left": GOOD, "right": ImageInfo("b.jpg", 0.8)})
         self.assertEqual((decision.action, decision.reason, decision.missing), ("refer", "", ()))
         self.assertEqual([image.photograph for image in decision.images.values()], ["a.jpg", "b.jpg"])
 
-    def test_one_eye_that_cannot_be_graded_is_named_and_taken_again(self):
+    def test_an_ungradable_eye_is_named_and_has_to_be_retaken(self):
         decision = self.decide({"left": ImageInfo("a", 0.1, "too dark"), "right": GOOD})
         self.assertEqual((decision.action, decision.gradable), ("retake", False))
         self.assertEqual(decision.reason, "left eye: too dark")
 
-    def test_both(self):
+    def test_two_ungradable_eyes(self):
         unread = ImageInfo("b", reason="not a file")
         decision = self.decide({"left": ImageInfo("a", 0.1, "too dark"), "right": unread})
         self.assertEqual(decision.reason, "left eye: too dark; right eye: not a file")
 
-    def test_an_eye_that_nobody_photographed_is_missing_and_no_reason(self):
+    def test_a_missing_eye_is_no_reason_to_retake(self):
         decision = self.decide({"right": GOOD})
         self.assertEqual((decision.action, decision.reason, decision.missing), ("refer", "", ("left",)))
 
-    def test_of_one_photograph_nothing_is_missing(self):
+    def test_a_single_image_has_no_missing_eye(self):
         self.assertEqual(self.decide({"": GOOD}).missing, ())
 
 
-class OthersTest(unittest.TestCase):
-    """An output that is told beside the one that decides."""
+class OtherOutputsTest(unittest.TestCase):
+    """An output beside the one that decides."""
 
     def rule(self, decides, other, **fit):
         outputs = {"main": decides, "other": other}
         prior = (1 / len(decides.classes),) * len(decides.classes)
         calibration = Calibration("softmax", (2.0,), (0.0,) * len(other.classes))
         even = (1 / len(other.classes),) * len(other.classes)
-        told = OtherOutput(**{"calibration": calibration, "fitted_prior": even, "prior": even, **fit})
+        fitted_other = OtherOutput(**{"calibration": calibration, "fitted_prior": even, "prior": even, **fit})
         mode = mode_of(decides, 0.5, prior)
-        return rule_of(decides, mode, prior, heads=outputs, decides="main", other_outputs={"other": told})
+        return rule_of(decides, mode, prior, heads=outputs, decides="main", other_outputs={"other": fitted_other})
 
-    def test_it_is_told_calibrated_and_under_its_own_prior(self):
+    def test_it_is_calibrated_for_its_own_prior(self):
         rule = self.rule(heads.Softmax(), heads.Edema(), prior=(0.6, 0.3, 0.1))
         scores = {"main": np.zeros((1, 5)), "other": [[0, 0, LN2]]}
         (decision,) = rule.decide(scores["main"], cases=["a"], outputs=scores)
-        # Odds 1 : 1 : 4 once sharpened, times 6 : 3 : 1.
-        told = decision.other_outputs["other"]
-        self.assertEqual(list(told), ["none", "elsewhere", "near"])
-        np.testing.assert_allclose(list(told.values()), [6 / 13, 3 / 13, 4 / 13])
+        # Odds 1 : 1 : 4 after the slope of 2, times 6 : 3 : 1.
+        fitted_other = decision.other_outputs["other"]
+        self.assertEqual(list(fitted_other), ["none", "elsewhere", "near"])
+        np.testing.assert_allclose(list(fitted_other.values()), [6 / 13, 3 / 13, 4 / 13])
         self.assertEqual((decision.most_probable_class("other"), decision.most_probable_class("main")), (0, None))
         self.assertEqual(list(decision.other_outputs), ["other"])
 
-    def test_only_where_the_case_can_be_graded(self):
+    def test_ungradable_cases_have_no_other_outputs(self):
         rule = self.rule(heads.Softmax(), heads.Edema())
         outputs, dark = {"other": [[0, 0, 9.0]]}, {"": ImageInfo("a", 0.1, "too dark")}
         (decision,) = rule.decide(np.zeros((1, 5)), cases=["a"], outputs=outputs, images=[dark])
         self.assertEqual((decision.other_outputs, decision.most_probable_class("other")), ({}, None))
 
-    def test_what_is_no_number_is_not_told(self):
+    def test_an_output_that_is_not_finite_means_retake(self):
         rule = self.rule(heads.Softmax(), heads.Edema())
         outputs = {"other": [[0, 0, np.nan], [0, 0, 9]]}
-        found = rule.decide(np.zeros((2, 5)), cases="ab", outputs=outputs)
-        self.assertEqual([(d.action, d.most_probable_class("other")) for d in found], [("retake", None), ("refer", 2)])
-        self.assertEqual((found[0].reason, found[0].grade), (NOT_FINITE, None))
+        result = rule.decide(np.zeros((2, 5)), cases="ab", outputs=outputs)
+        self.assertEqual([(d.action, d.most_probable_class("other")) for d in result], [("retake", None), ("refer", 2)])
+        self.assertEqual((result[0].reason, result[0].grade), (NOT_FINITE, None))
 
-    def test_what_was_not_asked_for_is_not_told(self):
+    def test_outputs_left_out_are_missing(self):
         (decision,) = self.rule(heads.Softmax(), heads.Edema()).decide(np.zeros((1, 5)), cases=["a"])
         self.assertEqual(decision.other_outputs, {})
 
-    def test_the_grade_is_another_outputs_where_the_one_that_decides_has_none(self):
+    def test_another_output_gives_the_grade_if_the_one_that_decides_has_none(self):
         rule = self.rule(heads.Binary(), heads.Softmax(positive="any_dr"))
         outputs = {"other": np.log([[0.1, 0.1, 0.1, 0.6, 0.1], [0.6, 0.1, 0.1, 0.1, 0.1]])}
-        found = rule.decide([[-9.0], [9.0]], cases="ab", outputs=outputs)
-        self.assertEqual([(d.action, d.grade) for d in found], [("clear", 3), ("refer", 0)])
+        result = rule.decide([[-9.0], [9.0]], cases="ab", outputs=outputs)
+        self.assertEqual([(d.action, d.grade) for d in result], [("clear", 3), ("refer", 0)])
         self.assertEqual([d.grade for d in rule.decide([[-9.0]], cases="a")], [None])
-        # Nor does an output whose classes are no grades give one.
+        # An output whose classes are not grades gives none.
         beside = self.rule(heads.Binary(), heads.Edema())
         self.assertIsNone(beside.decide([[9.0]], cases="a", outputs={"other": [[0, 0, 9.0]]})[0].grade)
 
@@ -250,7 +250,7 @@ class OthersTest(unittest.TestCase):
 class PrevalenceTest(unittest.TestCase):
     @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
     @settings(max_examples=100, deadline=None)
-    def test_it_moves_p_and_refers_the_same(self, logit, cut, before, after):
+    def test_p_positive_changes_and_actions_stay(self, logit, cut, before, after):
         assume(abs(logit - cut) > 1e-6)
         head, prior = heads.Binary(), (1 - before, before)
         rule = rule_of(head, mode_of(head, 0.5, (0.5, 0.5)), prior)
@@ -260,7 +260,7 @@ class PrevalenceTest(unittest.TestCase):
         np.testing.assert_allclose(moved.prior, [1 - after, after])
         self.assertEqual(*(r.decide([[logit]], cases=["a"])[0].action for r in (rule, moved)))
 
-    def test_with_five_grades_every_mode_refers_the_same(self):
+    def test_with_five_grades_the_actions_of_every_mode_stay(self):
         head = heads.Coral()
         logits, grades, names = drawn(head, 150, np.random.default_rng(0))
         scores = {"plain": logits, "knn": logits[:, [0, 0, 1, 2, 3]] * [0, 1, 1, 1, 1] / 2}
@@ -285,7 +285,7 @@ class PrevalenceTest(unittest.TestCase):
                 self.assertGreater(sure.sum(), 250)
                 self.assertLess(head.p_positive(moved.probabilities(scores, mode)).mean(), p.mean())
 
-    def test_of_labels_the_positive_one_alone_moves(self):
+    def test_with_independent_labels_only_the_positive_one_changes(self):
         rule, logits, _ = fitted_on_labels()
         moved = rule.at_prevalence(0.02)
         np.testing.assert_allclose(moved.prior, [rule.prior[0], 0.02, rule.prior[2]])
@@ -305,26 +305,25 @@ class PrevalenceTest(unittest.TestCase):
         )
         self.assertGreater(len(rows), 390)
 
-    def test_a_threshold_that_nobody_reaches_stays_out_of_reach(self):
+    def test_a_threshold_above_one_stays(self):
         for threshold in (1.5, float(np.nextafter(1, 2))):
             self.assertEqual(binary_rule(threshold).at_prevalence(0.5).thresholds().tolist(), [threshold])
 
-    def test_it_lies_between_0_and_1(self):
+    def test_a_prevalence_must_be_between_0_and_1(self):
         with self.assertRaisesRegex(UserError, "between 0 and 1, not 2"):
             fitted(heads.Softmax(), patients=20)[0].at_prevalence(2)
 
 
-class LightTest(unittest.TestCase):
-    def test_serving_loads_numpy_and_opencv_only(self):
+class ImportTest(unittest.TestCase):
+    def test_inference_imports_no_heavy_packages(self):
         code = (
-            "import importlib, sys\n"
-            "for m in ('rule_file', 'rule', 'decision', 'patients', 'case', 'formats', 'neighbours', 'gate', 'fitting',\n"
-            "          'modes', 'network', 'reading', 'run', 'predictor'):\n"
-            "    importlib.import_module('dr_tf.inference.' + m)\n"
+            "import importlib, pkgutil, sys, dr_tf.inference\n"
+            "for module in pkgutil.iter_modules(dr_tf.inference.__path__, 'dr_tf.inference.'):\n"
+            "    importlib.import_module(module.name)\n"
             "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib', 'tqdm', 'pandas'}))"
         )
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        self.assertEqual(found.stdout.strip(), "[]")
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "[]")
 
 
 if __name__ == "__main__":

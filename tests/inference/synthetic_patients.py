@@ -1,4 +1,4 @@
-"""Patients whose severity is known, and rules fitted on them."""
+"""Simulated patients of known severity, and rules fitted on them."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _SPREAD = 0.8
 
 
 def severities(patients, rng):
-    """(latent severity, grade, patient) of two eyes of each."""
+    """(latent severity, grade, patient) of two eyes of each patient."""
     severity = rng.choice(5, patients, p=NATURAL)
     grades = np.clip(severity[:, None] - rng.integers(0, 2, (patients, 2)) * (severity[:, None] > 0), 0, 4).ravel()
     latent = grades + rng.normal(0, _SPREAD, 2 * patients)
@@ -19,20 +19,20 @@ def severities(patients, rng):
 
 
 def scores_of(head, latent):
-    """What a network says that learned under balance and is twice as sure as it should be."""
+    """Scores of a network trained on balanced classes, with twice the logits of a calibrated one."""
     density = np.exp(-((latent[:, None] - np.arange(5)) ** 2) / 2 / _SPREAD**2) + 1e-12
     posterior = density / density.sum(axis=1, keepdims=True)
     if head.link == "coral":
         return 3 * latent[:, None] - 3 * np.arange(4)
     if head.link == "regression":
-        return 2 * latent[:, None] - 2  # stretched about a grade of 2
+        return 2 * latent[:, None] - 2  # scale stretched around grade 2
     if head.link == "binary":
         posterior = np.stack([posterior[:, :2].sum(axis=1), posterior[:, 2:].sum(axis=1)], axis=1)
     return 2 * probabilities_to_scores(head.link, posterior)
 
 
 def drawn(head, patients, rng, noise=0.0):
-    """(scores, grades, patients): two eyes a patient, scores sharper than they should be and under a prior of their own."""
+    """(scores, grades, patients) of two eyes of each patient; see `scores_of`."""
     latent, grades, names = severities(patients, rng)
     scores = scores_of(head, latent)
     return scores + rng.normal(0, noise, scores.shape), grades, names
@@ -48,7 +48,7 @@ def prior_of(head):
 
 
 def fitted(head, patients=300, seed=0, noise=0.0, **others):
-    """(a rule of one output, the scores and the grades that it was fitted on)."""
+    """(a rule of one output, the scores and grades that it was fitted on)."""
     logits, grades, names = drawn(head, patients, np.random.default_rng(seed), noise)
     truth = truth_of(head, grades, names)
     rule = fit_rule({"grade": head}, "grade", {"plain": logits}, truth, train_prior=prior_of(head), **others)
@@ -56,7 +56,7 @@ def fitted(head, patients=300, seed=0, noise=0.0, **others):
 
 
 def fitted_on_labels(patients=400, seed=0, **others):
-    """(a rule of three labels a patient, the scores and the labels that it was fitted on); one label is not always known."""
+    """(a rule of three labels, the scores and labels that it was fitted on). The third label is partly unknown."""
     rng, head = np.random.default_rng(seed), heads.MultiLabel()
     labels = (rng.random((patients, 3)) < [0.5, 0.3, 0.1]).astype(int)
     labels[: patients // 8, 2] = -1
