@@ -6,9 +6,8 @@ from unittest import mock
 
 import cv2
 
-from dr_tf.cli import predict
+from dr_tf.cli import explain, predict
 from dr_tf.console import UserError
-from dr_tf.explain import __main__ as explain
 from dr_tf.fundus.prepare import prepare
 from dr_tf.inference.find_images import SUFFIXES, find_images
 from tests import commands
