@@ -115,6 +115,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     with starting_tensorflow():
         from dr_tf import configuration
         from dr_tf.evaluation import evaluate as evaluation
+        from dr_tf.evaluation.explanations import scorecard_lines
         from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
         from dr_tf.evaluation.report.terminal import summary
 
@@ -138,7 +139,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         )
     print(*summary(metrics), sep="\n")
     if flags.explain:
-        print("", *evaluation.scorecard(folder), "", sep="\n")
+        print("", *scorecard_lines(folder), "", sep="\n")
     print(f"{folder}/report.html")
 
 

@@ -1,176 +1,230 @@
-"""Measures a finished run on a split of a record set: the very rule that predicts, on photographs it was not fitted on."""
+"""Evaluate a finished run on a split of a record set, with the same decisions that prediction makes."""
 
-import json
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.decisions import conformal_of, predict, with_intervals
-from dr_tf.evaluation.evaluation_folder import EXPLANATIONS, folder_of, write_evaluation
-from dr_tf.evaluation.explanations import explanations, made_of
+from dr_tf.data.records import Records
+from dr_tf.evaluation.caveats import training_overlap_caveat
+from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
+from dr_tf.evaluation.explanations import requested_explainers, score_explanations
 from dr_tf.evaluation.measure import measure, measure_shifted
-from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, compute_metrics
 from dr_tf.evaluation.metrics.selective_prediction import ensemble_disagreement, tta_spread
-from dr_tf.evaluation.protocol.calibration_set import calibration_of, learned_from
-from dr_tf.evaluation.protocol.evaluation_set import open_evaluation_set
-from dr_tf.evaluation.protocol.external import beside_own
+from dr_tf.evaluation.predict_records import (
+    add_prediction_intervals,
+    calibration_predictions,
+    fit_prediction_intervals,
+    predict,
+)
+from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.protocol.evaluation_set import EvaluationSet, open_evaluation_set
+from dr_tf.evaluation.protocol.external import external_validation, read_own_test_metrics
 from dr_tf.evaluation.protocol.test_log import log_test_evaluation, repeated_test_caveat
-from dr_tf.evaluation.recorded_cases import recorded_batches
+from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.evaluation.report.images import MistakeImages
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.statistics.label_shift import check_method
 from dr_tf.explain.colour_scale import read_scale
-from dr_tf.explain.scorecard.tables import tables
-from dr_tf.inference.modes import PLAIN, score_batches
+from dr_tf.inference.modes import PLAIN, ModeScores, score_batches
 from dr_tf.inference.priors import positive_classes
-from dr_tf.inference.run import ScoredRows, load_run, read_neighbours
+from dr_tf.inference.rule import Rule
+from dr_tf.inference.run import Run, ScoredRows, load_run, read_neighbours
+
+if TYPE_CHECKING:
+    from dr_tf.data.cross_set_copies import Audit
+    from dr_tf.inference.network import Network
+    from dr_tf.models.heads.head import Head
+
+Predict = Callable[[Records, np.ndarray, str], Predictions]  # (records, rows, name of the split)
 
 
 def evaluate(
-    run_dir,
-    records_root,
+    run_dir: str | os.PathLike,
+    records_root: str | os.PathLike,
     *,
-    dataset=None,
-    split="test",
-    mode=PLAIN,
-    label_shift=None,
-    audit=None,
-    explain=(),
-    prevalence=None,
-    bootstrap_samples=2000,
-):
-    """Writes RUN/evaluation/DATASET-SPLIT, or -SPLIT-MODE, and returns (its folder, what was measured).
+    dataset: str | None = None,
+    split: str = "test",
+    mode: str = PLAIN,
+    label_shift: str | None = None,
+    audit: Audit | None = None,
+    explain: Sequence[str] = (),
+    prevalence: float | None = None,
+    bootstrap_samples: int = BOOTSTRAP_SAMPLES,
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Evaluate a run and write RUN/evaluation/DATASET-SPLIT, or -SPLIT-MODE.
 
-    `label_shift` is None or a name in `label_shift.METHODS`. `audit`, a function of (two record sets' folders, a path)
-    that writes there which photographs they share, is requested where `dataset` is not the run's own; None: not audited.
-    `explain`: maps to score, each METHOD or METHOD@LAYER.
+    Args:
+        run_dir: of a finished run.
+        records_root: folder of all record sets.
+        dataset: NAME/CONFIG of another record set, for external validation; None: the run's own.
+        split: name of the split; "all" for every split of another data set.
+        mode: the prediction mode.
+        label_shift: a name in `label_shift.METHODS`: also compute the metrics after that correction; None: no correction.
+        audit: finds images that another data set shares with the run's own; None: no audit is made.
+        explain: class-activation maps to score, each METHOD or METHOD@LAYER.
+        prevalence: for PPV and NPV at that prevalence.
+        bootstrap_samples: number of bootstrap samples.
+
+    Returns:
+        (the folder, the content of metrics.json).
+
+    Raises:
+        UserError: if the run, the records and the options do not fit together.
     """
-    _refuse_folds(run_dir)
+    _refuse_run_of_folds(run_dir)
     check_method(label_shift)
     run = load_run(run_dir)
     network, rule, preparation = run.network, run.rule, run.preparation
-    judged = _judging(run, mode, run_dir)
-    subject = open_evaluation_set(
+    predict_rows = _predictor(run, mode, run_dir)
+    evaluated = open_evaluation_set(
         run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit
     )
-    made = made_of(explain, network, rule) if explain else None
+    own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
+    explainers = requested_explainers(explain, network, rule) if explain else None
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
-    calibration, fitted = calibration_of(run_dir, rule, mode, subject.own)
-    predictions, metrics = _measured(rule, judged, subject, calibration, label_shift, options)
-    if subject.external:
-        share = float(np.asarray(rule.prior)[positive_classes(rule.head)].sum()) if rule.head.exclusive else None
-        metrics["external"] = beside_own(
-            run_dir, preparation.records, predictions, subject.shared, mode=mode, prior_positive=share
+    calibration, training_rows = calibration_predictions(run_dir, rule, mode, evaluated.training_records)
+    predictions, metrics = _measure(rule, predict_rows, evaluated, calibration, label_shift, options)
+    if evaluated.external:
+        metrics["external"] = external_validation(
+            predictions,
+            dataset=preparation.records,
+            shared=evaluated.shared,
+            own_test=own_test,
+            prior_prevalence=_prior_prevalence(rule),
         )
-    metrics["test_evaluations"] = log_test_evaluation(run_dir, subject.records.name, split)
-    metrics["caveats"] += subject.caveats
-    metrics["caveats"] += repeated_test_caveat(split, metrics["test_evaluations"])
-    metrics["caveats"] += learned_from(
-        [] if subject.external else np.intersect1d(subject.rows, fitted), len(predictions)
-    )
+    metrics["test_evaluations"] = log_test_evaluation(run_dir, evaluated.records.name, split)
+    overlap = 0 if evaluated.external else len(np.intersect1d(evaluated.rows, training_rows))
+    metrics["caveats"] += [
+        *evaluated.caveats,
+        *repeated_test_caveat(split, metrics["test_evaluations"]),
+        *training_overlap_caveat(overlap, len(predictions)),
+    ]
     metrics["mode"] = mode
     metrics["other_outputs"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
-    shown = {
-        "card": _card(run_dir, network, rule, preparation, mode),
-        "explanations": made and explanations(made, subject.records, subject.rows, split),
-        **_pictures(subject, predictions, network, rule, read_scale(run_dir)),
+    report_options = {
+        "card": _model_card(run_dir, run, mode),
+        "explanations": explainers and score_explanations(explainers, evaluated.records, evaluated.rows, split),
+        **_image_options(evaluated, predictions, run, read_scale(run_dir)),
     }
-    folder = folder_of(run_dir, subject.records.name, split, mode)
-    return write_evaluation(folder, predictions, metrics, **shown), metrics
+    folder = evaluation_folder(run_dir, evaluated.records.name, split, mode)
+    return write_evaluation(folder, predictions, metrics, **report_options), metrics
 
 
-def _measured(rule, judged, subject, calibration, label_shift, options):
-    """(predictions, metrics)."""
-    conformal = conformal_of(rule.head, calibration, rule.no_guarantee)
-    predictions = with_intervals(judged(subject.records, subject.rows, subject.split), conformal)
-    shifted = label_shift and measure_shifted(
-        predictions, method=label_shift, prior=rule.prior, calibration=calibration, **options
-    )
+def _measure(
+    rule: Rule,
+    predict_rows: Predict,
+    evaluated: EvaluationSet,
+    calibration: Predictions | None,
+    label_shift: str | None,
+    options: dict[str, Any],
+) -> tuple[Predictions, dict[str, Any]]:
+    conformal = fit_prediction_intervals(rule.head, calibration, rule.no_guarantee)
+    predictions = predict_rows(evaluated.records, evaluated.rows, evaluated.split)
+    predictions = add_prediction_intervals(predictions, conformal)
+    shifted = None
+    if label_shift:
+        shifted = measure_shifted(
+            predictions, method=label_shift, prior=np.asarray(rule.prior), calibration=calibration, **options
+        )
     metrics = measure(
         predictions,
-        excluded=subject.excluded,
-        protocol=subject.protocol,
+        excluded=evaluated.excluded,
+        protocol=evaluated.protocol,
         conformal=conformal and conformal.to_dict(),
         shifted=shifted,
         **options,
     )
-    return predictions, metrics | {"without_test_copies": _without_copies(predictions, subject, options)}
+    return predictions, metrics | {"without_test_copies": _without_test_copies(predictions, evaluated, options)}
 
 
-def _refuse_folds(run_dir):
+def _refuse_run_of_folds(run_dir: str | os.PathLike) -> None:
     if any(pathlib.Path(run_dir).glob("fold-*")):
         raise UserError(
             f"{run_dir} is a run of folds: evaluate it by --split folds, or one of them by --run_dir {run_dir}/fold-0"
         )
 
 
-def _judging(run, mode, run_dir):
-    """A function of (records, rows, split) -> Predictions."""
+def _predictor(run: Run, mode: str, run_dir: str | os.PathLike) -> Predict:
     rule, network = run.rule, run.network
     requested = rule.requested_modes(mode)
     neighbours = read_neighbours(run_dir, requested, network)
 
-    def judged(records, rows, split):
+    def predict_rows(records: Records, rows: np.ndarray, split: str) -> Predictions:
         _check_eyes(network, records)
-        found = score_batches(
-            network, requested, recorded_batches(records, rows, network.image_size), neighbours=neighbours
+        scores = score_batches(
+            network, requested, image_batches(records, rows, network.image_size), neighbours=neighbours
         )
         distances = (
             np.full(len(rows), np.nan)
             if run.feature_distribution is None
-            else run.feature_distribution.distance(found.features)
+            else run.feature_distribution.distance(scores.features)
         )
-        scored = ScoredRows(rows, found.scores, found.outputs, distances)
-        return predict(rule, records, scored, split=split, mode=mode, uncertainties=_spreads(found, rule.head))
+        scored = ScoredRows(rows, scores.scores, scores.outputs, distances)
+        uncertainties = _spread_uncertainties(scores, rule.head)
+        return predict(rule, records, scored, split=split, mode=mode, uncertainties=uncertainties)
 
-    return judged
+    return predict_rows
 
 
-def _check_eyes(network, records):
+def _check_eyes(network: Network, records: Records) -> None:
     if network.paired != records.paired:
-        takes, holds = ("both eyes", "single photographs") if network.paired else ("single photographs", "pairs")
-        raise UserError(f"the run takes {takes}, {records.name} holds {holds}")
+        expected, actual = ("both eyes", "single photographs") if network.paired else ("single photographs", "pairs")
+        raise UserError(f"the run takes {expected}, {records.name} contains {actual}")
 
 
-def _spreads(answers, head):
-    """How far apart lies what was averaged."""
-    spreads = {"tta_spread": tta_spread(answers.view_probabilities)} if len(answers.view_probabilities) > 1 else {}
-    if answers.member_probabilities is not None:
-        spreads["ensemble_disagreement"] = ensemble_disagreement(answers.member_probabilities, not head.exclusive)
+def _spread_uncertainties(scores: ModeScores, head: Head) -> dict[str, np.ndarray]:
+    """Return the uncertainty scores that follow from the spread of averaged views or members."""
+    spreads = {}
+    if len(scores.view_probabilities) > 1:
+        spreads["tta_spread"] = tta_spread(scores.view_probabilities)
+    if scores.member_probabilities is not None:
+        spreads["ensemble_disagreement"] = ensemble_disagreement(scores.member_probabilities, not head.exclusive)
     return spreads
 
 
-def _without_copies(predictions, subject, options):
-    """The figures again without photographs that copy another of the published test split; None where there are none."""
-    columns = subject.records.columns
-    copies = np.asarray(columns.get("test_copy", np.full(len(subject.records), "")))[subject.rows] != ""
+def _without_test_copies(
+    predictions: Predictions, evaluated: EvaluationSet, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the metrics without images that copy another one of the published test split; None where there are none."""
+    columns = evaluated.records.columns
+    copies = np.asarray(columns.get("test_copy", np.full(len(evaluated.records), "")))[evaluated.rows] != ""
     if not copies.any():
         return None
-    left = predictions.take(~copies)
-    return {"left_out": int(copies.sum()), "n": len(left), **compute_metrics(left, **options)}
+    remaining = predictions.take(~copies)
+    return {"left_out": int(copies.sum()), "n": len(remaining), **compute_metrics(remaining, **options)}
 
 
-def _pictures(subject, predictions, network, rule, fitted):
-    row_of = dict(zip(predictions.ids.tolist(), subject.rows.tolist(), strict=True))
-    shown = MistakeImages(subject.records, row_of, network, rule, fitted)
-    return {"photographs": shown.photograph, "reasons": shown.reasons, "colours": lambda: shown.colours}
+def _prior_prevalence(rule: Rule) -> float | None:
+    """Return the prevalence of positives in the rule's class prior; None for several labels."""
+    if not rule.head.exclusive:
+        return None
+    return float(np.asarray(rule.prior)[positive_classes(rule.head)].sum())
 
 
-def _card(run_dir, network, rule, preparation, mode):
-    point = rule.operating_point(mode)
+def _image_options(
+    evaluated: EvaluationSet, predictions: Predictions, run: Run, colour_scale: dict[str, Any] | None
+) -> dict[str, Any]:
+    row_of = dict(zip(predictions.ids.tolist(), evaluated.rows.tolist(), strict=True))
+    images = MistakeImages(evaluated.records, row_of, run.network, run.rule, colour_scale)
+    return {"images": images.image, "overlays": images.overlays, "overlay_legend": images.legend}
+
+
+def _model_card(run_dir: str | os.PathLike, run: Run, mode: str) -> ModelCard:
+    point = run.rule.operating_point(mode)
     return ModelCard(
         name=pathlib.Path(run_dir).name,
-        model=f"{network.description}, {preparation.image_size} pixels",
-        trained_on=preparation.records,
+        model=f"{run.network.description}, {run.preparation.image_size} pixels",
+        trained_on=run.preparation.records,
         details={
             "Mode": mode,
-            "Decision": f"refer from {point.threshold:.3f} on; {point.note}",
-            "Prior": rule.prior_name,
+            "Decision": f"refer at a probability of {point.threshold:.3f} or more; {point.note}",
+            "Prior": run.rule.prior_name,
         },
     )
-
-
-def scorecard(folder):
-    """What `explain` found, as lines of text."""
-    return tables(json.loads((folder / EXPLANATIONS).read_text(encoding="utf-8")))

@@ -1,53 +1,83 @@
-"""The folder of an evaluation: metrics.json, predictions.csv, report.html, explanations.json, and charts."""
+"""Write and read the folder of an evaluation: metrics.json, predictions.csv, report.html, explanations.json and charts."""
 
 import json
 import os
 import pathlib
 import tempfile
+from typing import Any
 
+from dr_tf.console import UserError
+from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
 from dr_tf.evaluation.report.charts import charts
 from dr_tf.evaluation.report.page import report
 from dr_tf.inference.modes import PLAIN
 
-EXPLANATIONS = "explanations.json"
+METRICS, EXPLANATIONS = "metrics.json", "explanations.json"
+VERSION = 2  # of the keys of both
 
 
-def folder_of(run_dir, dataset, split, mode=PLAIN):
-    """RUN/evaluation/DATASET-SPLIT, with -MODE behind where that is not plain."""
+def evaluation_folder(run_dir: str | os.PathLike, dataset: str, split: str, mode: str = PLAIN) -> pathlib.Path:
+    """Return RUN/evaluation/DATASET-SPLIT, followed by -MODE where the mode is not plain."""
     name = f"{dataset.replace('/', '-')}-{split}"
     return pathlib.Path(run_dir) / "evaluation" / (name if mode == PLAIN else f"{name}-{mode}")
 
 
-def write_evaluation(folder, predictions, metrics, **shown):
-    """Replaces `folder` as a whole, once everything has been written: nobody finds half an evaluation.
+def write_evaluation(
+    folder: str | os.PathLike, predictions: Predictions, metrics: dict[str, Any], **report_options: Any
+) -> pathlib.Path:
+    """Write all files of an evaluation, and replace `folder` by them at once when all are written.
 
-    `shown`: what else `report` takes.
+    Args:
+        folder: of the evaluation.
+        predictions: for predictions.csv.
+        metrics: what `measure` returned, for metrics.json.
+        **report_options: keyword arguments of `report`.
+
+    Returns:
+        The folder.
     """
-    parent = os.path.dirname(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as held:
-        new = os.path.join(held, "new")
-        os.mkdir(new)
-        _fill(new, predictions, metrics, shown)
-        if os.path.isdir(folder):
-            os.replace(folder, os.path.join(held, "old"))
+    folder = pathlib.Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".evaluation-") as temporary:
+        new = pathlib.Path(temporary) / "new"
+        new.mkdir()
+        _write_files(new, predictions, metrics, report_options)
+        if folder.is_dir():
+            os.replace(folder, pathlib.Path(temporary) / "old")
         os.replace(new, folder)
     return folder
 
 
-def _fill(folder, predictions, metrics, shown):
-    write_predictions(os.path.join(folder, "predictions.csv"), predictions)
-    _write_json(os.path.join(folder, "metrics.json"), metrics)
-    if shown.get("explanations"):
-        _write_json(os.path.join(folder, EXPLANATIONS), shown["explanations"])
-    with open(os.path.join(folder, "report.html"), "w", encoding="utf-8") as file:
-        file.write(report(predictions, metrics, **shown))
+def _write_files(
+    folder: pathlib.Path, predictions: Predictions, metrics: dict[str, Any], report_options: dict[str, Any]
+) -> None:
+    write_predictions(folder / "predictions.csv", predictions)
+    _write_json(folder / METRICS, metrics)
+    if report_options.get("explanations"):
+        _write_json(folder / EXPLANATIONS, report_options["explanations"])
+    (folder / "report.html").write_text(report(predictions, metrics, **report_options), encoding="utf-8")
     for name, (figure, _) in charts(predictions, metrics).items():
-        figure.savefig(os.path.join(folder, f"{name}.png"), dpi=144)
+        figure.savefig(folder / f"{name}.png", dpi=144)
 
 
-def _write_json(path, value):
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, allow_nan=False, ensure_ascii=False)
+        json.dump({"version": VERSION} | content, file, indent=1, allow_nan=False, ensure_ascii=False)
         file.write("\n")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a metrics.json or explanations.json.
+
+    Raises:
+        UserError: if it cannot be read, or was written by an earlier version.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    version = content.get("version", 1) if isinstance(content, dict) else 1
+    if version != VERSION:
+        raise UserError(f"{path} is of version {version}, this program reads version {VERSION}; evaluate the run again")
+    return content

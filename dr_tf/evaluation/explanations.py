@@ -1,26 +1,68 @@
-"""How far maps of where a network looks can be believed: the scorecard on the photographs of an evaluation."""
+"""Score the explanations of an evaluation: the scorecard of class-activation maps on the evaluated images."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dr_tf.console import UserError, progress
+from dr_tf.data.records import Records
+from dr_tf.evaluation.evaluation_folder import EXPLANATIONS, read_json
+from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scorecard.baselines import BASELINES
-from dr_tf.explain.scorecard.scorecard import choose_thresholds, build_explainers, compute_scorecard
-from dr_tf.explain.scorecard.tables import summarize
+from dr_tf.explain.scorecard.scorecard import build_explainers, choose_thresholds, compute_scorecard
+from dr_tf.explain.scorecard.tables import VERSION, summarize, tables
+from dr_tf.inference.rule import Rule
+
+if TYPE_CHECKING:
+    from dr_tf.models.network import KerasNetwork
 
 VALIDATION = "validation"
 
 
-def made_of(names, network, rule):
-    """{name: Explainer} of METHOD or METHOD@LAYER; refuses what could not be scored, before anything is measured."""
+def requested_explainers(names: Sequence[str], network: KerasNetwork, rule: Rule) -> dict[str, Explainer]:
+    """Build the explainers that `evaluate.py --explain` names, each METHOD or METHOD@LAYER.
+
+    Raises:
+        UserError: if a name is unknown or does not fit the network.
+    """
     try:
         return build_explainers(network.model, rule.head, names, output=rule.decides)
     except UserError as error:
         raise UserError(f"--explain: {error}") from None
 
 
-def explanations(made, records, rows, split):
-    """The scorecard of maps as plain data; thresholds of IoU are chosen on the validation split, where there is one."""
-    chosen = VALIDATION if VALIDATION in set(records.columns["split"]) else None
-    thresholds = choose_thresholds(made, records, records.rows(chosen)) if chosen else {}
-    with progress(len(made) + len(BASELINES), "scoring", "kinds of maps") as bar:
-        card = compute_scorecard(made, records, rows, on_progress=lambda name: bar.update())
-    about = {"split": split, "iou_threshold_split": chosen, "of": len(rows)}
-    return about | summarize(card, thresholds) | {"layers": {name: e.map_layer.name for name, e in made.items()}}
+def score_explanations(
+    explainers: Mapping[str, Explainer], records: Records, rows: np.ndarray, split: str
+) -> dict[str, Any]:
+    """Compute the content of explanations.json: the scorecard of the maps as plain data.
+
+    The IoU thresholds are chosen on the validation split, where there is one.
+
+    Args:
+        explainers: {name: Explainer}.
+        records: the evaluated record set.
+        rows: the evaluated rows.
+        split: name of the split.
+    """
+    threshold_split = VALIDATION if VALIDATION in set(records.columns["split"]) else None
+    thresholds = choose_thresholds(explainers, records, records.rows(threshold_split)) if threshold_split else {}
+    with progress(len(explainers) + len(BASELINES), "scoring", "kinds of maps") as bar:
+        card = compute_scorecard(explainers, records, rows, on_progress=lambda name: bar.update())
+    return {
+        "version": VERSION,
+        "split": split,
+        "split_examples": len(rows),
+        "iou_threshold_split": threshold_split,
+        **summarize(card, thresholds),
+        "layers": {name: explainer.map_layer.name for name, explainer in explainers.items()},
+    }
+
+
+def scorecard_lines(folder: str | os.PathLike) -> Iterator[str]:
+    """Yield the scorecard in the explanations.json of an evaluation folder as lines of text."""
+    return tables(read_json(pathlib.Path(folder) / EXPLANATIONS))

@@ -1,72 +1,87 @@
-"""predictions.csv: one row a photograph, complete enough to make every figure again without the model."""
+"""Read and write predictions.csv, which has one row per example and suffices to compute every metric without the model."""
 
 import csv
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
 
-_SHARED = ("dataset", "split", "positive")  # the same in every row
-_PLAIN = {
+_CONSTANT = ("dataset", "split", "positive")  # the same in every row
+_SINGLE_COLUMNS = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
     "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold", "refer": "refer",
     "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
 }  # fmt: skip
-_OF_CLASSES = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column a class: "p/mild NPDR"
-_BY_NAME = ("uncertainty", "subgroups", "other_truth", "other_predicted")
-_ENDS = ("interval/low", "interval/high")
+_PER_CLASS = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column per class: "p/mild NPDR"
+_NAMED = ("uncertainty", "subgroups", "other_truth", "other_predicted")  # columns such as "subgroups/camera"
+_INTERVAL_ENDS = ("interval/low", "interval/high")
+_EARLIER = ("decided", "slices", "other_decided")  # columns, or their prefixes, of version 1
 
 
-def write_predictions(path, predictions):
+def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None:
+    """Write predictions.csv."""
     columns = _columns(predictions)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(zip(*(_texts(values) for values in columns.values()), strict=True))
+        writer.writerows(zip(*(_python_values(values) for values in columns.values()), strict=True))
 
 
-def _texts(values):
+def _python_values(values: np.ndarray) -> list[Any]:
     """`tolist` makes Python floats, whose text is the shortest that reads back as the same number."""
     values = values.astype(int) if values.dtype == bool else values
     return values.tolist()
 
 
-def _columns(predictions):
-    columns = {name: getattr(predictions, field) for name, field in _PLAIN.items()}
+def _columns(predictions: Predictions) -> dict[str, np.ndarray]:
+    columns = {name: getattr(predictions, field) for name, field in _SINGLE_COLUMNS.items()}
     for name in ("truth", "predicted"):
-        columns |= _split(name, getattr(predictions, name), predictions.classes)
-    for name, field in _OF_CLASSES.items():
-        columns |= _split(name, getattr(predictions, field), predictions.classes)
+        columns |= _split_by_class(name, getattr(predictions, name), predictions.classes)
+    for name, field in _PER_CLASS.items():
+        columns |= _split_by_class(name, getattr(predictions, field), predictions.classes)
     if predictions.prediction_intervals is not None:
-        columns |= dict(zip(_ENDS, predictions.prediction_intervals.T, strict=True))
-    for field in _BY_NAME:
+        columns |= dict(zip(_INTERVAL_ENDS, predictions.prediction_intervals.T, strict=True))
+    for field in _NAMED:
         columns |= {f"{field}/{name}": values for name, values in getattr(predictions, field).items()}
-    columns |= {name: np.full(len(predictions), getattr(predictions, name)) for name in _SHARED}
+    columns |= {name: np.full(len(predictions), getattr(predictions, name)) for name in _CONSTANT}
     return {name: values for name, values in columns.items() if values is not None}
 
 
-def _split(name, values, classes):
-    """A matrix becomes a column a class."""
-    if values is None or values.ndim == 1:
+def _split_by_class(
+    name: str, values: np.ndarray | None, classes: tuple[str, ...]
+) -> dict[str, np.ndarray] | dict[str, None]:
+    """A matrix becomes one column per class."""
+    if values is None:
+        return {name: None}
+    if values.ndim == 1:
         return {name: values}
     return {f"{name}/{label}": values[:, i] for i, label in enumerate(classes)}
 
 
-def read_predictions(path):
-    """The predictions that `write_predictions` wrote, every number the same."""
+def read_predictions(path: str | os.PathLike) -> Predictions:
+    """Read the predictions that `write_predictions` wrote, with every number unchanged.
+
+    Raises:
+        UserError: if the file cannot be read, is damaged, or was written by an earlier version.
+    """
     columns = _read(path)
+    if any(name.split("/")[0] in _EARLIER for name in columns):
+        raise UserError(f"{path} was written by an earlier version; evaluate the run again")
     classes = tuple(name.removeprefix("p/") for name in columns if name.startswith("p/"))
-    missing = {"id", "patient", "threshold", "refer", *_SHARED} - set(columns)
+    missing = {"id", "patient", "threshold", "refer", *_CONSTANT} - set(columns)
     if missing or not classes:
-        raise UserError(f"{path}: not a predictions.csv of ours; missing: {', '.join(sorted(missing)) or 'p/…'}")
+        raise UserError(f"{path} is not a predictions.csv of dr_tf; missing: {', '.join(sorted(missing)) or 'p/…'}")
     try:
         return Predictions(**_fields(columns, classes))
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: damaged: {error}") from error
 
 
-def _read(path):
+def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
@@ -79,23 +94,24 @@ def _read(path):
     return {name: np.array(column) for name, *column in zip(*rows, strict=True)}
 
 
-def _fields(columns, classes):
-    fields = {field: columns[name] for name, field in _PLAIN.items() if name in columns}
+def _fields(columns: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
+    fields: dict[str, Any] = {field: columns[name] for name, field in _SINGLE_COLUMNS.items() if name in columns}
     for name in ("patient_known", "refer", "gradable"):
         if name in columns:
-            fields[_PLAIN[name]] = columns[name].astype(int).astype(bool)
+            fields[_SINGLE_COLUMNS[name]] = columns[name].astype(int).astype(bool)
     for name in ("truth", "predicted"):
-        fields[name] = columns[name] if name in columns else _joined(name, columns, classes)
-    for name, field in _OF_CLASSES.items():
-        fields[field] = _joined(name, columns, classes)
-    fields["prediction_intervals"] = np.stack([columns[end] for end in _ENDS], axis=1) if _ENDS[0] in columns else None
-    for field in _BY_NAME:
+        fields[name] = columns[name] if name in columns else _stack_classes(name, columns, classes)
+    for name, field in _PER_CLASS.items():
+        fields[field] = _stack_classes(name, columns, classes)
+    if _INTERVAL_ENDS[0] in columns:
+        fields["prediction_intervals"] = np.stack([columns[end] for end in _INTERVAL_ENDS], axis=1)
+    for field in _NAMED:
         names = [name for name in columns if name.startswith(f"{field}/")]
         fields[field] = {name.removeprefix(f"{field}/"): columns[name] for name in names}
-    return fields | {name: columns[name][0].item() for name in _SHARED} | {"classes": classes}
+    return fields | {name: columns[name][0].item() for name in _CONSTANT} | {"classes": classes}
 
 
-def _joined(name, columns, classes):
+def _stack_classes(name: str, columns: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> np.ndarray | None:
     if f"{name}/{classes[0]}" not in columns:
         return None
     return np.stack([columns[f"{name}/{label}"] for label in classes], axis=1)

@@ -1,48 +1,66 @@
-"""Examples of a record set as cases: the same photographs, gradability and geometry that prediction takes from originals."""
+"""Examples of a record set as cases, with the image information that prediction extracts from original images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.images import ImageLoader
+from dr_tf.data.records import Records
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import GRADABLE, low_gradability_reason
 from dr_tf.inference.case import SINGLE
 from dr_tf.inference.decision import ImageInfo
 
-_PARTS = ("exposure", "field", "sharpness", "contrast")
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_GRADABILITY_PARTS = ("exposure", "field", "sharpness", "contrast")
 
 
-def names_of(records, rows):
-    """What the cases are called: their photographs, or patients where a record is a pair."""
+def case_names(records: Records, rows: ArrayLike) -> np.ndarray:
+    """Return the name of each case: the image, or the patient where an example is a pair of eyes."""
     return records.columns["patient_id" if records.paired else "image_id"][rows]
 
 
-def recorded_batches(records, rows, image_size, batch_size=32):
-    """Batches of the photographs of these rows; elements are (images, 0)."""
-    photographs = ImageLoader(records, image_size=image_size, cache="none")
-    return ordered_batches(photographs, np.zeros(len(records), np.float32), rows=rows, batch_size=batch_size)
+def image_batches(records: Records, rows: np.ndarray, image_size: int, batch_size: int = 32) -> tf.data.Dataset:
+    """Return batches (images, 0) of these rows in their order."""
+    loader = ImageLoader(records, image_size=image_size, cache="none")
+    return ordered_batches(loader, np.zeros(len(records), np.float32), rows=rows, batch_size=batch_size)
 
 
-def recorded_images(records, rows):
-    """Of each row {eye: ImageInfo}, as prediction has it of the original; an absent eye is left out."""
+def image_infos(records: Records, rows: Sequence[int] | np.ndarray) -> list[dict[str, ImageInfo]]:
+    """Return {eye: ImageInfo} of each row, equal to what prediction returns for the original; without absent eyes."""
     return [
-        {eye or SINGLE: _shown(records, row, eye) for eye in records.eyes if records.present(eye)[row]} for row in rows
+        {eye or SINGLE: _image_info(records, row, eye) for eye in records.eyes if records.present(eye)[row]}
+        for row in rows
     ]
 
 
-def _shown(records, row, eye):
-    def of(name):
+def encoded_images(records: Records, ids: ArrayLike, rows: ArrayLike) -> Callable[[str], bytes]:
+    """Return a function of an id that returns the JPEG stored in its row; of a pair the left eye's."""
+    row_of = dict(zip(np.asarray(ids).tolist(), np.asarray(rows).tolist(), strict=True))
+    return lambda name: records.encoded_image(row_of[name], "left" if records.paired else None)
+
+
+def _image_info(records: Records, row: int, eye: str | None) -> ImageInfo:
+    def field(name: str) -> Any:
         return records.columns[f"{eye}/{name}" if eye else name][row]
 
     has_score = (f"{eye}/gradability/score" if eye else "gradability/score") in records.columns
-    score = float(of("gradability/score")) if has_score else None
+    score = float(field("gradability/score")) if has_score else None
     reason = ""
     if score is not None and score < GRADABLE:
-        reason = low_gradability_reason(records.image(row, eye), [float(of(f"gradability/{part}")) for part in _PARTS])
-    return ImageInfo(str(of("image_id")), score, reason, _geometry(of, records.image_size))
+        parts = [float(field(f"gradability/{part}")) for part in _GRADABILITY_PARTS]
+        reason = low_gradability_reason(records.image(row, eye), parts)
+    return ImageInfo(str(field("image_id")), score, reason, _geometry(field, records.image_size))
 
 
-def _geometry(of, size):
-    numbers = {name: tuple(of(name).tolist()) for name in ("original_size", "circle", "crop", "padding")}
+def _geometry(field: Callable[[str], Any], size: int) -> Geometry:
+    numbers = {name: tuple(field(name).tolist()) for name in ("original_size", "circle", "crop", "padding")}
     width, height = numbers["original_size"]
     return Geometry(width, height, numbers["circle"], numbers["crop"], numbers["padding"], size)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.protocol.calibration_set import calibration_of, learned_from
+from dr_tf.evaluation.caveats import training_overlap_caveat
+from dr_tf.evaluation.predict_records import calibration_predictions
 from dr_tf.inference.run import load_run
 from tests import tiny
 
@@ -26,10 +27,10 @@ class CalibrationTest(tf.test.TestCase):
     def _changed(self, **arrays):
         with np.load(tiny.run_dir() / "calibration.npz") as file:
             np.savez(self.folder / "calibration.npz", **(dict(file) | arrays))
-        return calibration_of(self.folder, self.rule, "plain", self.records)
+        return calibration_predictions(self.folder, self.rule, "plain", self.records)
 
     def test_it_is_the_calibration_split_as_the_network_sees_it(self):
-        predictions, fitted = calibration_of(tiny.run_dir(), self.rule, "plain", self.records)
+        predictions, fitted = calibration_predictions(tiny.run_dir(), self.rule, "plain", self.records)
         rows = self.records.rows("calibration")
         photographs = ImageLoader(self.records, image_size=64, cache="none")
         outputs, _ = self.network(np.stack([photographs.read(row) for row in rows]))
@@ -37,7 +38,7 @@ class CalibrationTest(tf.test.TestCase):
         self.assertAllClose(predictions.probabilities, expected, atol=1e-5)
         self.assertAllEqual(predictions.truth, self.records.columns["grade"][rows])
         self.assertAllEqual(fitted, self.records.rows("train"))
-        by_votes, _ = calibration_of(tiny.run_dir(), self.rule, "knn", self.records)
+        by_votes, _ = calibration_predictions(tiny.run_dir(), self.rule, "knn", self.records)
         self.assertNotAllClose(predictions.probabilities, by_votes.probabilities)
 
     def test_out_of_fold_answers_stand_in_where_all_is_fitted(self):
@@ -48,20 +49,20 @@ class CalibrationTest(tf.test.TestCase):
         predictions, fitted = self._changed(fitted=rows, rows=rows, names=names, **scores)
         self.assertLen(predictions, 45)
         self.assertAllEqual(fitted, rows)
-        self.assertIn("learned from 45 of these 60 photographs", learned_from(fitted, 60)[0])
-        self.assertEmpty(learned_from(fitted[:0], 60))
+        self.assertIn("trained on 45 of these 60 photographs", training_overlap_caveat(len(fitted), 60)[0])
+        self.assertEmpty(training_overlap_caveat(0, 60))
 
     def test_other_records_are_told(self):
-        with self.assertRaisesRegex(UserError, "its calibration photographs are others"):
+        with self.assertRaisesRegex(UserError, "its calibration photographs differ"):
             self._changed(names=np.array(["other.jpg"] * 15))
-        with self.assertRaisesRegex(UserError, "its calibration photographs are others"):
+        with self.assertRaisesRegex(UserError, "its calibration photographs differ"):
             self._changed(rows=np.arange(15) + 1000)
 
     def test_where_nothing_was_kept_there_is_none(self):
-        self.assertIsNone(calibration_of(self.folder, self.rule, "plain", self.records)[0])
-        self.assertIsNone(calibration_of(tiny.run_dir(), self.rule, "plain", None)[0])
+        self.assertIsNone(calibration_predictions(self.folder, self.rule, "plain", self.records)[0])
+        self.assertIsNone(calibration_predictions(tiny.run_dir(), self.rule, "plain", None)[0])
         shutil.copy(tiny.run_dir() / "calibration.npz", self.folder)
-        self.assertIsNone(calibration_of(self.folder, self.rule, "tta8", self.records)[0])
+        self.assertIsNone(calibration_predictions(self.folder, self.rule, "tta8", self.records)[0])
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import numpy as np
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.decisions import decisions_of
+from dr_tf.evaluation.predict_records import decide
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predictions_csv import read_predictions
-from dr_tf.evaluation.recorded_cases import recorded_batches
+from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.inference.gate import fit_feature_distribution
 from dr_tf.inference.modes import score_batches
@@ -89,7 +89,7 @@ def folder():
 def _add_gate(made):
     """One of the good photographs is farther from the others than the rule allows."""
     run, records = load_run(made / "run"), open_records(made / "records", DATASET)
-    features = np.concatenate([run.network(x)[1] for x, _ in recorded_batches(records, np.arange(len(records)), SIDE)])
+    features = np.concatenate([run.network(x)[1] for x, _ in image_batches(records, np.arange(len(records)), SIDE)])
     feature_distribution = fit_feature_distribution(features)
     far = np.sort(feature_distribution.distance(features[records.columns["gradability/score"] >= 0.5]))
     limit = float((far[-1] + far[-2]) / 2)
@@ -101,9 +101,9 @@ class DecisionsTest(unittest.TestCase):
     def test_of_originals_and_of_their_records_field_by_field(self):
         records, run = open_records(folder() / "records", DATASET), load_run(folder() / "run")
         rows = np.arange(len(records))
-        found = score_batches(run.network, run.rule.requested_modes(), recorded_batches(records, rows, SIDE))
+        found = score_batches(run.network, run.rule.requested_modes(), image_batches(records, rows, SIDE))
         scored = ScoredRows(rows, found.scores, found.outputs, run.feature_distribution.distance(found.features))
-        of_records = decisions_of(run.rule, records, scored)
+        of_records = decide(run.rule, records, scored)
         paths = [folder() / "drawn/images" / name for name in records.columns["image_id"]]
         of_originals = list(Predictor(run).decisions(paths))
         actions = [decision.action for decision in of_originals]
@@ -181,7 +181,7 @@ class MetricsTest(unittest.TestCase):
         metrics = measure(_made(), bootstrap_samples=20)
         self.assertEqual(metrics["retake_reasons"], {"too dark": 60})
         self.assertEqual(sum(map(sum, metrics["confusion"]["action"])), 300)
-        self.assertIn("The gate asks to take 60 photographs of 300 again", " ".join(metrics["caveats"]))
+        self.assertIn("The gate rejects 60 photographs of 300", " ".join(metrics["caveats"]))
 
     def test_nothing_where_no_gate_was_asked(self):
         metrics = measure(make_graded(50), bootstrap_samples=20)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -49,11 +50,12 @@ class EvaluateTest(tf.test.TestCase):
         self.assertIn(f"nothing is promised: {UNKNOWN_PATIENTS}", report)
         self.assertNotIn("http://", report.replace("http://www.w3.org", ""))
 
-    def test_a_look_is_logged(self):
+    def test_a_test_set_evaluation_is_logged(self):
         self._run()
         metrics = json.loads((self._folder("test") / "metrics.json").read_text())
-        looks = [json.loads(line) for line in (tiny.run_dir() / "test_evaluations.jsonl").read_text().splitlines()]
-        self.assertEqual(metrics["test_evaluations"], sum(look["split"] == "test" for look in looks))
+        entries = [json.loads(line) for line in (tiny.run_dir() / "test_evaluations.jsonl").read_text().splitlines()]
+        self.assertEqual(metrics["test_evaluations"], sum(entry["split"] == "test" for entry in entries))
+        self.assertEqual(next(iter(metrics.items())), ("version", 2))
 
     def test_two_evaluations_compared(self):
         self._run("--split", "validation")
@@ -75,12 +77,21 @@ class EvaluateTest(tf.test.TestCase):
         self.assertIn("no finished run", str(caught.exception))
 
 
-class LooksTest(tf.test.TestCase):
+class TestLogTest(tf.test.TestCase):
     def test_each_split_of_each_set_is_counted_by_itself(self):
         run = self.create_tempdir().full_path
-        looks = [("a/b", "test"), ("a/b", "validation"), ("a/b", "test"), ("c/d", "test")]
-        self.assertEqual([log_test_evaluation(run, *look) for look in looks], [1, 1, 2, 1])
+        evaluations = [("a/b", "test"), ("a/b", "validation"), ("a/b", "test"), ("c/d", "test")]
+        self.assertEqual([log_test_evaluation(run, *evaluation) for evaluation in evaluations], [1, 1, 2, 1])
 
-    def test_a_second_look_is_told_to_who_reads_the_figures(self):
+    def test_a_log_of_the_former_name_is_renamed_and_counted_on(self):
+        run = pathlib.Path(self.create_tempdir().full_path)
+        for _ in range(2):
+            log_test_evaluation(run, "a/b", "test")
+        (run / "test_evaluations.jsonl").rename(run / "looks.jsonl")
+        self.assertEqual([log_test_evaluation(run, "a/b", "test") for _ in range(2)], [3, 4])
+        self.assertFalse((run / "looks.jsonl").exists())
+        self.assertLen((run / "test_evaluations.jsonl").read_text().splitlines(), 4)
+
+    def test_a_repeated_test_evaluation_is_a_caveat(self):
         self.assertEqual([repeated_test_caveat("validation", 9), repeated_test_caveat("test", 1)], [[], []])
-        self.assertIn("Look 2 at this test split", repeated_test_caveat("test", 2)[0])
+        self.assertIn("This is evaluation 2 of this test split", repeated_test_caveat("test", 2)[0])

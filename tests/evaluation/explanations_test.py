@@ -14,9 +14,9 @@ import numpy as np
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.report.explanations import reasons_section
+from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.report.images import MistakeImages
-from dr_tf.evaluation.report.mistakes import groups, mistake_pages
+from dr_tf.evaluation.report.page import report
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.operating_points import OperatingPoint
@@ -71,14 +71,14 @@ class CommandTest(unittest.TestCase):
         for said in ("synthetic only", "grad_cam@green", "random map", "local contrast", "deletion", "shuffled"):
             self.assertIn(said, told)
         figures = json.loads((folder / "explanations.json").read_text())
-        self.assertEqual((figures["split"], figures["iou_threshold_split"], figures["of"]), ("test", "validation", 12))
+        self.assertEqual((figures["split"], figures["iou_threshold_split"], figures["split_examples"]), ("test", "validation", 12))
         self.assertEqual(figures["photographs"], {"masks": 8, "positive": 8, "parameter_randomization": 12})
         self.assertEqual(figures["maps"]["hires_cam"]["lesions"]["any lesion"]["pointing"]["value"], 1)
         self.assertEqual(figures["layers"], {"hires_cam": "map", "grad_cam@green": "green"})
         page = (folder / "report.html").read_text()
-        for said in ("Can the explanations be believed?", "synthetic only", "knows nothing of the network"):
+        for said in ("Class-activation maps: scorecard", "synthetic only", "independent of the network"):
             self.assertIn(said, page)
-        self.assertEqual(page.count("What spoke for positive in"), 8)  # the overlays, for which nobody has to ask
+        self.assertEqual(page.count("Class-activation map of"), 8)  # the overlays, for which nobody has to ask
 
     def test_mistakes_in_one_line(self):
         for arguments, said in (
@@ -128,25 +128,19 @@ class ShownTest(unittest.TestCase):
 
 
 class ReportTest(unittest.TestCase):
-    def test_only_what_is_shown_is_explained_and_at_once(self):
-        requested, predictions = [], make_graded(300)
-        page = mistake_pages(predictions, lambda name: None, lambda names: requested.append(names) or {})
-        self.assertEqual(len(requested), 1)
-        self.assertEqual(
-            requested[0], [str(predictions.ids[row]) for rows in groups(predictions).values() for row in rows]
-        )
-        self.assertNotIn("On the right", page)
-
     def test_what_cannot_be_said_is_said(self):
         map = {"lesions": {}, "deletion": None, "insertion": None, "parameter_randomization": {"head": 0.1}}
-        page = reasons_section({
-            "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "iou_threshold_split": None, "of": 3,
+        scorecard = {
+            "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "iou_threshold_split": None, "split_examples": 3,
             "method": "", "photographs": {"masks": 0, "positive": 0, "parameter_randomization": 3}, "maps": {"a <map>": map},
-        })  # fmt: skip
+        }  # fmt: skip
+        predictions = make_graded(30)
+        metrics = measure(predictions, bootstrap_samples=10)
+        page = report(predictions, metrics, explanations=scorecard)
         self.assertIn("no lesion masks", page)
-        self.assertIn("calls none of the photographs positive", page)
+        self.assertIn("predicts none of the photographs positive", page)
         self.assertIn("a &lt;map&gt;", page)
-        self.assertEqual(reasons_section(None), "")
+        self.assertNotIn("Class-activation maps: scorecard", report(predictions, metrics))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Another data set: what it shares is left out and counted, the run's own figures stand beside, nothing is refitted."""
+"""External validation: shared images are left out and counted, the own test metrics are added, nothing is refitted."""
 
 import contextlib
 import csv
@@ -13,11 +13,17 @@ import tensorflow as tf
 import evaluate
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.evaluation_folder import folder_of
+from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.evaluation.protocol.evaluation_set import EXTERNAL
-from dr_tf.evaluation.protocol.external import REASONS, beside_own, shared_photographs, without
+from dr_tf.evaluation.protocol.external import (
+    REASONS,
+    external_validation,
+    leave_out_shared,
+    read_own_test_metrics,
+    shared_images,
+)
 from dr_tf.evaluation.report.page import report
 from dr_tf.files import write_json
 from tests import tiny
@@ -89,45 +95,55 @@ class AuditTest(tf.test.TestCase):
                 csv.writer(file).writerows([("set_a", "set_b", "image_a", "image_b", "kind", "split_a"), *rows])
 
         run = self.create_tempdir().full_path
-        found = [shared_photographs(run, own, other, audit) for _ in range(2)]
+        found = [shared_images(run, own, other, audit) for _ in range(2)]
         self.assertLen(requested, 1)
         self.assertEqual(found[0], found[1])
         self.assertEqual(found[0], {"a": REASONS["copy"], "c": REASONS["same_eye"]})
-        self.assertIsNone(shared_photographs(run, None, other, audit))  # the run's own records are not at hand
+        self.assertIsNone(shared_images(run, None, other, audit))  # the run's own records are not at hand
 
     def test_what_is_left_out_is_counted(self):
         other = other_records()
         names, copy = other.columns["image_id"], REASONS["copy"]
-        rows, excluded = without({names[3]: copy}, other, np.arange(5), {"before": 1})
+        rows, excluded = leave_out_shared({names[3]: copy}, other, np.arange(5), {"before": 1})
         self.assertAllEqual(rows, [0, 1, 2, 4])
         self.assertEqual(excluded, {"before": 1, copy: 1})
         with self.assertRaisesRegex(UserError, "every photograph"):
-            without(dict.fromkeys(names, copy), other, np.arange(5), {})
+            leave_out_shared(dict.fromkeys(names, copy), other, np.arange(5), {})
 
 
-class BesideTest(tf.test.TestCase):
-    """The run's own test split, as an earlier evaluation left it."""
+class OwnTestSplitTest(tf.test.TestCase):
+    """The metrics of the run's own test split, as an earlier evaluation wrote them."""
 
-    def test_the_runs_own_figures(self):
+    def _external(self, run, predictions, shared):
+        own_test = read_own_test_metrics(run, "made/256")
+        return external_validation(predictions, dataset="made/256", shared=shared, own_test=own_test)
+
+    def test_metrics_of_the_own_test_split_are_added(self):
         run, here = self.create_tempdir().full_path, make_graded(60, seed=1, dataset="other/256")
-        own = measure(make_graded(50), bootstrap_samples=20)
-        write_json(folder_of(run, "made/256", "test") / "metrics.json", own)
-        beside = beside_own(run, "made/256", here, {})
-        self.assertEqual(beside["own_test"]["metrics"]["auroc"], own["auroc"])
-        self.assertNotIn("confusion", beside["own_test"]["metrics"])
-        page = report(here, measure(here, bootstrap_samples=20, protocol=EXTERNAL) | {"external": beside})
-        for said in ("made/256, test", "other/256, test", "found no photograph", EXTERNAL):
-            self.assertIn(said, page)
+        own_predictions = make_graded(50)
+        own = measure(own_predictions, bootstrap_samples=20)
+        write_evaluation(evaluation_folder(run, "made/256", "test"), own_predictions, own)
+        external = self._external(run, here, {})
+        self.assertEqual(external["own_test"]["metrics"]["auroc"], own["auroc"])
+        self.assertNotIn("confusion", external["own_test"]["metrics"])
+        page = report(here, measure(here, bootstrap_samples=20, protocol=EXTERNAL) | {"external": external})
+        for expected in ("made/256, test", "other/256, test", EXTERNAL):
+            self.assertIn(expected, page)
 
-    def test_another_decision_is_not_put_beside(self):
+    def test_metrics_of_another_threshold_are_left_out(self):
         run, here = self.create_tempdir().full_path, make_graded(60)
-        self.assertIsNone(beside_own(run, "made/256", here, None)["own_test"])
-        write_json(
-            folder_of(run, "made/256", "test") / "metrics.json",
-            measure(make_graded(50, threshold=0.3), bootstrap_samples=20),
-        )
-        beside = beside_own(run, "made/256", here, None)
-        self.assertIsNone(beside["own_test"])
-        page = report(here, measure(here, bootstrap_samples=20) | {"external": beside})
-        for said in ("evaluate the run without --dataset first", "was not audited"):
-            self.assertIn(said, page)
+        self.assertIsNone(self._external(run, here, None)["own_test"])
+        other = make_graded(50, threshold=0.3)
+        folder = evaluation_folder(run, "made/256", "test")
+        write_evaluation(folder, other, measure(other, bootstrap_samples=20))
+        self.assertIsNone(self._external(run, here, None)["own_test"])
+
+    def test_metrics_of_an_earlier_version_are_refused(self):
+        run = self.create_tempdir().full_path
+        path = evaluation_folder(run, "made/256", "test") / "metrics.json"
+        write_json(path, {"dataset": "made/256", "thresholds": [0.4]})
+        with self.assertRaisesRegex(UserError, r"test/metrics\.json is of version 1.*; evaluate the run again"):
+            read_own_test_metrics(run, "made/256")
+        path.write_text("{")
+        with self.assertRaisesRegex(UserError, "metrics.json cannot be read"):
+            read_own_test_metrics(run, "made/256")

@@ -7,7 +7,7 @@ import unittest
 import numpy as np
 from sklearn import metrics
 
-from dr_tf.evaluation.measure import operating_points
+from dr_tf.evaluation.measure import operating_point_metrics
 from dr_tf.evaluation.metrics import confusion
 from dr_tf.evaluation.metrics.compute import compute_metrics, estimates_and_statistics
 from dr_tf.evaluation.statistics.bootstrap import RankStatistics, bootstrap, draw_weights
@@ -67,7 +67,7 @@ class ByHandTest(unittest.TestCase):
 
     def test_at_each_operating_point(self):
         points = {"none": np.zeros(10, bool), "as decided": by_hand().refer, "all": np.ones(10, bool)}
-        found = operating_points(by_hand(operating_points=points), bootstrap_samples=50)
+        found = operating_point_metrics(by_hand(operating_points=points), bootstrap_samples=50)
         values = {name: [of[key]["value"] for key in ("sensitivity", "specificity")] for name, of in found.items()}
         self.assertEqual(values, {"none": [0, 1], "as decided": [3 / 4, 5 / 6], "all": [1, 0]})
         self.assertEqual(found["all"]["balanced_accuracy_positive"]["value"], 0.5)

@@ -81,9 +81,9 @@ class WrittenTest(unittest.TestCase):
             found = read_predictions(path)
         np.testing.assert_array_equal(found.other_truth["dme"], make_told().other_truth["dme"])
         np.testing.assert_array_equal(found.other_predicted["dme"], make_told().other_predicted["dme"])
-        joined = Predictions.joined([found.take(np.arange(3)), found.take(np.arange(3, 6))])
+        joined = Predictions.concatenate([found.take(np.arange(3)), found.take(np.arange(3, 6))])
         np.testing.assert_array_equal(joined.other_truth["dme"], found.other_truth["dme"])
-        self.assertEqual(Predictions.joined([found, make_graded(3, ids=["a", "b", "c"])]).other_truth, {})
+        self.assertEqual(Predictions.concatenate([found, make_graded(3, ids=["a", "b", "c"])]).other_truth, {})
 
     def test_the_report_has_it_where_there_is_something_to_say(self):
         for predictions, expected in ((make_told(60), True), (make_graded(60), False)):

@@ -16,7 +16,7 @@ from dr_tf import configuration
 from dr_tf.cli.audit import audit_record_sets
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.protocol.external import REASONS, own_records, shared_photographs
+from dr_tf.evaluation.protocol.external import REASONS, open_training_records, shared_images
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import load_run, read_calibration
 from tests import tiny
@@ -82,7 +82,7 @@ class SeveralSetsTest(tf.test.TestCase):
         self.assertEqual(load_run(self.folder / "run").preparation.records, BOTH)
         configuration.parse([self.folder / "run" / "config.gin"])
         self.assertEqual(configuration.experiment(self.records)[1].name, BOTH)
-        decision = Predictor.of_run(self.folder / "run").decide(tiny.photographs()[0])
+        decision = Predictor.from_run(self.folder / "run").decide(tiny.photographs()[0])
         self.assertAllClose(sum(decision.probabilities.values()), 1)
 
     def test_another_answer_of_the_audit_is_another_run(self):
@@ -100,15 +100,15 @@ class SeveralSetsTest(tf.test.TestCase):
 
     def test_of_one_of_its_sets_only_the_test_split_was_not_fitted(self):
         own, twin = open_records(self.records, BOTH), open_records(self.records, "twin")
-        self.assertEqual(own_records(self.records, BOTH, twin).name, BOTH)
-        self.assertIsNone(own_records(self.records, f"{TWIN}+gone/64-plain-q95", twin))
-        shared = shared_photographs(self.folder / "run", own, twin, audit_record_sets)
+        self.assertEqual(open_training_records(self.records, BOTH, twin).name, BOTH)
+        self.assertIsNone(open_training_records(self.records, f"{TWIN}+gone/64-plain-q95", twin))
+        shared = shared_images(self.folder / "run", own, twin, audit_record_sets)
         fitted = twin.columns["image_id"][twin.columns["split"] != "test"]
         self.assertEqual(shared, dict.fromkeys(fitted, REASONS["exact"]))  # what its test split shows was left out
 
     def test_several_sets_beside_a_run_of_one(self):
         both = open_records(self.records, BOTH)
-        shared = shared_photographs(self.folder / "one", both.parts[0], both, audit_record_sets)
+        shared = shared_images(self.folder / "one", both.parts[0], both, audit_record_sets)
         fitted = both.parts[0].columns["split"] != "test"
         expected = [*both.columns["image_id"][:60][fitted], "twin/test/severe/copy.jpg"]
         self.assertEqual(shared, dict.fromkeys(expected, REASONS["exact"]))
@@ -120,9 +120,9 @@ class SeveralSetsTest(tf.test.TestCase):
             good = dict(arrays)
         few = good | {"mean": good["mean"][:4], "axes": good["axes"][:4]}
         for expected, arrays in {
-            "gate.npz cannot be read: it holds an array 'x'": {"x": np.zeros(1)},
-            "gate.npz cannot be read: its mean holds what is no number": good | {"mean": good["mean"] * np.nan},
-            "gate.npz reads 4 features, the network beside it has": few,
+            "gate.npz cannot be read: it contains an unknown array 'x'": {"x": np.zeros(1)},
+            "gate.npz cannot be read: its mean contains values that are not finite numbers": good | {"mean": good["mean"] * np.nan},
+            "gate.npz is for 4 features, the network has": few,
         }.items():
             np.savez(run / "gate.npz", **arrays)
             with self.subTest(expected), self.assertRaisesRegex(UserError, expected):

@@ -1,14 +1,24 @@
-"""Who is evaluated: which rows of which records, and what was left out of them for which reason."""
+"""The evaluation set: which rows of which record set are evaluated, and what is left out for which reason."""
+
+from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.records import open_records
-from dr_tf.evaluation.decisions import known_rows
-from dr_tf.evaluation.protocol.external import own_records, shared_photographs, without
+from dr_tf.data.records import Records, open_records
+from dr_tf.evaluation.protocol.external import leave_out_shared, open_training_records, shared_images
+from dr_tf.grades import ABSENT
 from dr_tf.inference.preparation import Preparation
+from dr_tf.models.heads.head import positive_labels
+
+if TYPE_CHECKING:
+    from dr_tf.data.cross_set_copies import Audit
+    from dr_tf.models.heads.head import Head
 
 ALL = "all"
 EXTERNAL = "external validation, nothing refitted"
@@ -16,61 +26,124 @@ EXTERNAL = "external validation, nothing refitted"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    records: object
+    """The evaluated rows of a record set.
+
+    Attributes:
+        records: the evaluated record set.
+        split: name of the split, or "all".
+        rows: the evaluated rows.
+        excluded: {reason: number of images that are left out}.
+        training_records: the run's own record set; None where it is not available.
+        shared: {image shared with the training data: why it is left out}; None where no audit was made.
+        caveats: what a reader of the metrics has to know about this set.
+    """
+
+    records: Records
     split: str
     rows: np.ndarray
-    excluded: dict  # reason -> number of photographs
-    own: object  # the run's own records; None where they are not at hand
-    shared: dict | None = None  # with what was fitted, as external.shared_photographs gives it
+    excluded: dict[str, int]
+    training_records: Records | None
+    shared: dict[str, str] | None = None
     caveats: tuple[str, ...] = ()
 
     @property
-    def external(self):
-        return self.own is not self.records
+    def external(self) -> bool:
+        """Whether this is another data set than the run's own."""
+        return self.training_records is not self.records
 
     @property
-    def protocol(self):
+    def protocol(self) -> str:
+        """How the predictions are independent of training, where the split does not make it plain."""
         return EXTERNAL if self.external else ""
 
 
-def open_evaluation_set(run_dir, root, head, preparation, *, dataset, split, audit):
-    """`audit` as `evaluate` takes it."""
+def open_evaluation_set(
+    run_dir: str | os.PathLike,
+    root: str | os.PathLike,
+    head: Head,
+    preparation: Preparation,
+    *,
+    dataset: str | None,
+    split: str,
+    audit: Audit | None,
+) -> EvaluationSet:
+    """Open the record set to evaluate and choose its rows.
+
+    Args:
+        run_dir: of the evaluated run.
+        root: folder of all record sets.
+        head: the head that decides.
+        preparation: of the run.
+        dataset: NAME/CONFIG of another record set than the run's own; None: its own.
+        split: name of the split; "all" for every split of another data set.
+        audit: finds images shared by several record sets; None: no audit is made.
+
+    Raises:
+        UserError: if the records were prepared in another way, or no row can be evaluated.
+    """
     records = open_records(root, dataset or preparation.records)
-    made = _check(records, preparation)
-    own = own_records(root, preparation.records, records)
-    rows, excluded = known_rows(records, _rows(records, split, own), head, where=split)
-    if own is records:
-        return EvaluationSet(records, split, rows, excluded, own)
-    shared = shared_photographs(run_dir, own, records, audit)
-    return EvaluationSet(
-        records, split, *without(shared, records, rows, excluded), own, shared, tuple(_unlike(made, preparation))
-    )
+    records_preparation = _check_enhancement(records, preparation)
+    training_records = open_training_records(root, preparation.records, records)
+    rows, excluded = labelled_rows(records, _split_rows(records, split, training_records), head, split=split)
+    if training_records is records:
+        return EvaluationSet(records, split, rows, excluded, training_records)
+    shared = shared_images(run_dir, training_records, records, audit)
+    rows, excluded = leave_out_shared(shared, records, rows, excluded)
+    caveats = tuple(_preparation_caveat(records_preparation, preparation))
+    return EvaluationSet(records, split, rows, excluded, training_records, shared, caveats)
 
 
-def _unlike(made, preparation):
-    """What the records were made by that the run does not do to originals."""
-    said = [f"{one.size} pixels, JPEG quality {one.quality}" for one in (made, preparation)]
-    if said[0] != said[1]:
+def labelled_rows(
+    records: Records, rows: np.ndarray, head: Head, *, split: str
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Select the rows with a known true label.
+
+    Args:
+        records: the evaluated record set.
+        rows: the rows of the split.
+        head: the head that decides.
+        split: name of the split, for messages.
+
+    Returns:
+        (rows, {reason: number of images that are left out}).
+
+    Raises:
+        UserError: if no label determines positives, or if they determine only positives or only negatives beside unknowns.
+    """
+    labels = positive_labels(head.positive, records.columns)[rows]
+    known = (labels != ABSENT) | head.has_label(records.columns)[rows]
+    if not known.any():
+        raise UserError(f"no label of {records.name}, {split}, determines whether a photograph is {head.positive}")
+    if len(values := set(labels.tolist())) == 2 and ABSENT in values:
+        missing = "not " if 1 in values else ""
+        raise UserError(f"no label of {records.name}, {split}, determines that a photograph is {missing}{head.positive}")
+    unknown = int((~known).sum())
+    return rows[known], {f"the label does not determine whether it is {head.positive}": unknown} if unknown else {}
+
+
+def _preparation_caveat(records_preparation: Preparation, preparation: Preparation) -> Iterator[str]:
+    made, expected = (f"{each.size} pixels, JPEG quality {each.quality}" for each in (records_preparation, preparation))
+    if made != expected:
         yield (
-            f"These records were made at {said[0]}; the run prepares originals at {said[1]}, so what it would say of the "
-            "originals may differ."
+            f"These records were made at {made}; the run prepares original images at {expected}, so that its predictions "
+            "on the originals may differ."
         )
 
 
-def _check(records, preparation):
-    """The Preparation that the records had."""
-    made = Preparation.from_records_name(records.name, preparation.image_size)
-    if made.enhancement != preparation.enhancement:
+def _check_enhancement(records: Records, preparation: Preparation) -> Preparation:
+    """Return the Preparation of the records; refuse another enhancement than the run's."""
+    records_preparation = Preparation.from_records_name(records.name, preparation.image_size)
+    if records_preparation.enhancement != preparation.enhancement:
         raise UserError(
-            f"{records.name} holds photographs enhanced by {made.enhancement!r}, the run learned from "
+            f"{records.name} has photographs enhanced by {records_preparation.enhancement!r}, the run was trained on "
             f"{preparation.enhancement!r}: build the records the same way"
         )
-    return made
+    return records_preparation
 
 
-def _rows(records, split, own):
+def _split_rows(records: Records, split: str, training_records: Records | None) -> np.ndarray:
     if split != ALL:
         return records.rows(split)
-    if own is records:
-        raise UserError(f"--split {ALL} is for another data set than {records.name}, on which the run was fitted")
+    if training_records is records:
+        raise UserError(f"--split {ALL} is for another data set than {records.name}, on which the run was trained")
     return np.arange(len(records))

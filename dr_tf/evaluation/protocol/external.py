@@ -1,103 +1,187 @@
-"""Another data set than the run's own: what both share is left out, and the run's own figures stand beside."""
+"""External validation: leave out images shared with the training data, and add the run's metrics on its own test split."""
+
+from __future__ import annotations
 
 import hashlib
-import json
+import os
 import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.data.cross_set_copies import read_audit
 from dr_tf.data.joined_records import joined_name
-from dr_tf.data.records import JOIN, open_records
-from dr_tf.evaluation.evaluation_folder import folder_of
+from dr_tf.data.records import JOIN, Records, open_records
+from dr_tf.evaluation.evaluation_folder import METRICS, evaluation_folder, read_json
+from dr_tf.evaluation.predictions import Predictions
 from dr_tf.inference.modes import PLAIN
 
-# Kind of a pair in the audit -> why its photograph is left out.
+if TYPE_CHECKING:
+    from dr_tf.data.cross_set_copies import Audit
+
+# Kind of a pair in the audit -> why its image is left out.
 REASONS = {
     "exact": "the same file as one that the run was fitted on",
     "copy": "a copy of a photograph that the run was fitted on",
     "same_eye": "likely another photograph of an eye that the run was fitted on",
 }
-_ABOUT = ("dataset", "split", "n", "patients", "patients_known", "positives", "negatives", "classes", "thresholds")
+_DESCRIPTION = (
+    "dataset", "split", "n", "patients", "patients_known", "positives", "negatives", "classes", "thresholds",
+)  # fmt: skip
 
 
-def own_records(root, name, records):
-    """`records` where they are the run's own; else those, or None where they are not at hand."""
+def open_training_records(root: str | os.PathLike, name: str, records: Records) -> Records | None:
+    """Return the record set that the run was trained on.
+
+    Args:
+        root: folder of all record sets.
+        name: name of the run's own record set.
+        records: the evaluated record set, which is returned where it is the run's own.
+
+    Returns:
+        The record set; None where it is not in `root`.
+    """
     if records.name == name:
         return records
-    there = all((pathlib.Path(root) / part).is_dir() for part in name.split(JOIN))
-    return open_records(root, name) if there else None
+    available = all((pathlib.Path(root) / part).is_dir() for part in name.split(JOIN))
+    return open_records(root, name) if available else None
 
 
-def shared_photographs(run_dir, own, records, audit):
-    """{image_id of `records`: why it is left out}, by the audit between the two sets; None where there was none.
+def shared_images(
+    run_dir: str | os.PathLike, training_records: Records | None, records: Records, audit: Audit | None
+) -> dict[str, str] | None:
+    """Find the images that another record set shares with the data that the run was fitted on.
 
-    The audit's answer is kept in the run, so that it is asked once for the same two sets.
+    The result of the audit is stored in the run, so that it is made once for the same two sets.
+
+    Args:
+        run_dir: of the evaluated run.
+        training_records: the run's own record set.
+        records: the evaluated record set.
+        audit: finds images shared by several record sets.
+
+    Returns:
+        {image_id in `records`: why it is left out}; None where no audit can be made.
     """
-    if audit is None or own is None:
+    if audit is None or training_records is None:
         return None
-    both = hashlib.sha256(f"{own.fingerprint} {records.fingerprint}".encode()).hexdigest()[:8]
-    names = (name.replace("/", "-") for name in (own.name, records.name))
-    path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{both}.csv"
-    known = {part.name for part in own.parts}
-    new = [part for part in records.parts if part.name not in known]
-    pairs = read_audit([part.directory for part in (*own.parts, *new)], path, audit) if new else []
-    return _own_fitted(known, records) | _fitted_on(pairs, {_folder(part): part for part in new}, records)
+    digest = hashlib.sha256(f"{training_records.fingerprint} {records.fingerprint}".encode()).hexdigest()[:8]
+    names = (name.replace("/", "-") for name in (training_records.name, records.name))
+    path = pathlib.Path(run_dir) / "evaluation" / f"audit-{'-'.join(names)}-{digest}.csv"
+    training_names = {part.name for part in training_records.parts}
+    new = [part for part in records.parts if part.name not in training_names]
+    folders = [part.directory for part in (*training_records.parts, *new)]
+    pairs = read_audit(folders, path, audit) if new else []
+    return _fitted_images(training_names, records) | _copies_of_fitted(
+        pairs, {_short_folder(part): part for part in new}, records
+    )
 
 
-def _folder(part):
+def _short_folder(part: Records) -> str:
     return "/".join(pathlib.Path(part.directory).parts[-3:])
 
 
-def _own_fitted(known, records):
-    """Where some of these sets are among several that the run was fitted on: of them only test was not."""
-    columns, found = records.columns, {}
+def _fitted_images(training_names: Collection[str], records: Records) -> dict[str, str]:
+    """Return all but the test images of record sets that were themselves part of the training data."""
+    columns, fitted_images = records.columns, {}
     for part, first in records.parts_with_first_row():
-        if part.name in known:
-            fitted = first + np.flatnonzero(part.columns["split"] != "test")
-            names = [columns[f"{eye}/image_id" if eye else "image_id"][fitted].tolist() for eye in records.eyes]
-            found |= dict.fromkeys((name for of_eye in names for name in of_eye if name), REASONS["exact"])
-    return found
+        if part.name in training_names:
+            rows = first + np.flatnonzero(part.columns["split"] != "test")
+            names = [columns[f"{eye}/image_id" if eye else "image_id"][rows].tolist() for eye in records.eyes]
+            fitted_images |= dict.fromkeys((name for of_eye in names for name in of_eye if name), REASONS["exact"])
+    return fitted_images
 
 
-def _fitted_on(pairs, new, records):
-    """Only a test photograph of the run was neither fitted nor chosen by. The surest reason stands: kinds come in order."""
-    found = {}
+def _copies_of_fitted(
+    pairs: Sequence[Mapping[str, str]], new: Mapping[str, Records], records: Records
+) -> dict[str, str]:
+    """Return the images that match one of the run's data outside of its test split.
+
+    Pairs are sorted by kind, the most certain first, so that the first reason of an image is kept.
+    """
+    copies: dict[str, str] = {}
     for pair in pairs:
-        mine, other = ("b", "a") if pair["set_a"] in new else ("a", "b")
+        training, other = ("b", "a") if pair["set_a"] in new else ("a", "b")
         part, name = new.get(pair[f"set_{other}"]), pair[f"image_{other}"]
-        if part and pair[f"set_{mine}"] not in new and pair[f"split_{mine}"] != "test":
-            found.setdefault(name if part is records else joined_name(part, name), REASONS[pair["kind"]])
-    return found
+        if part and pair[f"set_{training}"] not in new and pair[f"split_{training}"] != "test":
+            copies.setdefault(name if part is records else joined_name(part, name), REASONS[pair["kind"]])
+    return copies
 
 
-def without(shared, records, rows, excluded):
-    """(rows that share nothing with what was fitted, `excluded` with the others counted by reason)."""
+def leave_out_shared(
+    shared: Mapping[str, str] | None, records: Records, rows: np.ndarray, excluded: dict[str, int]
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Leave out the rows whose image is shared with the training data.
+
+    Args:
+        shared: what `shared_images` returned.
+        records: the evaluated record set.
+        rows: rows of it.
+        excluded: {reason: number of images} that are left out already.
+
+    Returns:
+        (remaining rows, `excluded` with the shared images counted by reason).
+
+    Raises:
+        UserError: if no row remains.
+    """
     if not shared:
         return rows, excluded
     names = ["image_id"] if not records.paired else [f"{eye}/image_id" for eye in records.eyes]
-    each = [[shared.get(name, "") for name in records.columns[column][rows]] for column in names]
-    reasons = np.array([next(filter(None, found), "") for found in zip(*each, strict=True)])
+    by_eye = [[shared.get(name, "") for name in records.columns[column][rows]] for column in names]
+    reasons = np.array([next(filter(None, of_row), "") for of_row in zip(*by_eye, strict=True)])
     if reasons.all():
-        raise UserError(f"every photograph of {records.name} that could be judged is one that the run was fitted on")
+        raise UserError(f"every labelled photograph of {records.name} is one that the run was fitted on")
     counts = {reason: int((reasons == reason).sum()) for reason in REASONS.values() if (reasons == reason).any()}
     return rows[reasons == ""], excluded | counts
 
 
-def beside_own(run_dir, name, predictions, shared, *, mode=PLAIN, prior_positive=None):
-    """What the report of an external validation says besides: the audit, and the run's figures on its own test split.
+def read_own_test_metrics(run_dir: str | os.PathLike, dataset: str, mode: str = PLAIN) -> dict[str, Any] | None:
+    """Read the metrics of an earlier evaluation of the run's own test split.
 
-    Its own split is not looked at here: what an earlier evaluation found stands, if the run decided by the same threshold.
-    `prior_positive`: how common the positive is in the mix that the run's probabilities are made for.
+    The test split is not evaluated here, so that an external validation is no further test-set evaluation.
+
+    Args:
+        run_dir: of the run.
+        dataset: name of its own record set.
+        mode: the prediction mode.
+
+    Returns:
+        The content of its metrics.json; None where there is none.
+
+    Raises:
+        UserError: if it was written by an earlier version.
     """
-    path = folder_of(run_dir, name, "test", mode) / "metrics.json"
-    own = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if own and (own["thresholds"], own["positive"]) != (predictions.thresholds, predictions.positive):
-        own = None
-    figures = own and {key: value for key, value in own.items() if isinstance(value, dict) and "method" in value}
+    path = evaluation_folder(run_dir, dataset, "test", mode) / METRICS
+    return read_json(path) if path.exists() else None
+
+
+def external_validation(
+    predictions: Predictions,
+    *,
+    dataset: str,
+    shared: Mapping[str, str] | None,
+    own_test: dict[str, Any] | None,
+    prior_prevalence: float | None = None,
+) -> dict[str, Any]:
+    """Return what metrics.json contains about an external validation: the audit, and the metrics on the own test split.
+
+    Args:
+        predictions: on the other data set.
+        dataset: name of the run's own record set.
+        shared: what `shared_images` returned.
+        own_test: what `read_own_test_metrics` returned; left out where it is of another threshold or definition.
+        prior_prevalence: the prevalence of positives in the class prior that the run's probabilities are calibrated for.
+    """
+    if own_test and (own_test["thresholds"], own_test["positive"]) != (predictions.thresholds, predictions.positive):
+        own_test = None
+    if own_test:
+        metrics = {name: value for name, value in own_test.items() if isinstance(value, dict) and "method" in value}
+        own_test = {key: own_test[key] for key in _DESCRIPTION} | {"metrics": metrics}
     return {
-        "audit": None if shared is None else {"dataset": name, "shared": len(shared)},
-        "prior_prevalence": prior_positive,
-        "own_test": own and {key: own[key] for key in _ABOUT} | {"metrics": figures},
+        "audit": None if shared is None else {"dataset": dataset, "shared": len(shared)},
+        "prior_prevalence": prior_prevalence,
+        "own_test": own_test,
     }

@@ -1,4 +1,7 @@
-"""An evaluation in a few lines, for a terminal."""
+"""Summaries of an evaluation and of a comparison, as lines for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 NAMES = (
     "balanced_accuracy",
@@ -15,31 +18,41 @@ NAMES = (
 )
 
 
-def summary(metrics):
-    how = metrics["protocol"] and f" ({metrics['protocol']})"
-    whom = f"{metrics['n']} {metrics['unit']}s"
+def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the main metrics and the caveats of an evaluation.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    protocol = metrics["protocol"] and f" ({metrics['protocol']})"
+    examples = f"{metrics['n']} {metrics['unit']}s"
     if metrics["unit"] != "patient":
-        whom += f" of {metrics['patients']} patients" if metrics["patients_known"] else " of unknown patients"
-    yield f"{metrics['dataset']}, {metrics['split']}{how}: {whom}"
+        examples += f" of {metrics['patients']} patients" if metrics["patients_known"] else " of unknown patients"
+    yield f"{metrics['dataset']}, {metrics['split']}{protocol}: {examples}"
     for name in NAMES:
-        if (figure := metrics.get(name)) and figure["value"] is not None:
-            yield f"{name:20} {figure['value']:.3f}  {interval(figure)}"
+        if (metric := metrics.get(name)) and metric["value"] is not None:
+            yield f"{name:20} {metric['value']:.3f}  {format_interval(metric)}"
     yield from metrics["caveats"]
 
 
-def differences(found):
-    """Of what `compare` gave."""
-    yield f"{found['n']} cases of {found['patients']} patients; the difference is second minus first"
-    for name, count in found["left_out"].items():
+def differences(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the metrics of two runs and their differences.
+
+    Args:
+        comparison: what `compare` returned.
+    """
+    yield f"{comparison['n']} cases of {comparison['patients']} patients; the difference is second minus first"
+    for name, count in comparison["left_out"].items():
         if count:
-            yield f"left out, as only the {name} has them: {count}"
-    for name, figure in found["metrics"].items():
-        if figure["value"] is not None:
-            both = f"{figure['first']:7.3f} {figure['second']:7.3f}"
-            yield f"{name:28} {both} {figure['value']:+7.3f}  {interval(figure, '+.3f')}"
+            yield f"left out because only the {name} run has them: {count}"
+    for name, metric in comparison["metrics"].items():
+        if metric["value"] is not None:
+            both = f"{metric['first']:7.3f} {metric['second']:7.3f}"
+            yield f"{name:28} {both} {metric['value']:+7.3f}  {format_interval(metric, '+.3f')}"
 
 
-def interval(figure, form=".3f"):
-    if figure["low"] is None:
-        return f"(no interval: {figure['method']})"
-    return f"({figure['low']:{form}} to {figure['high']:{form}}, {figure['method']})"
+def format_interval(metric: Mapping[str, Any], form: str = ".3f") -> str:
+    """Return the confidence interval and its method in brackets."""
+    if metric["low"] is None:
+        return f"(no confidence interval: {metric['method']})"
+    return f"({metric['low']:{form}} to {metric['high']:{form}}, {metric['method']})"

@@ -6,7 +6,7 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.evaluation.decisions import known_rows
+from dr_tf.evaluation.protocol.evaluation_set import labelled_rows
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.softmax import Softmax
 
@@ -18,7 +18,7 @@ def _records(**columns):
 def _known(head, rows=None, **columns):
     records = _records(**columns)
     rows = np.arange(len(records.columns["grade"])) if rows is None else np.array(rows)
-    found, excluded = known_rows(records, rows, head, where="test")
+    found, excluded = labelled_rows(records, rows, head, split="test")
     return found.tolist(), excluded
 
 
@@ -26,20 +26,20 @@ class KnownRowsTest(unittest.TestCase):
     def test_the_unknown_are_counted(self):
         found, excluded = _known(Softmax(), grade=[0, -1, 3, -1], any_dr=[0, 1, 1, 0])
         self.assertEqual(found, [0, 2, 3])  # ungraded, but without any retinopathy
-        self.assertEqual(excluded, {"its labels do not say whether it is referable": 1})
+        self.assertEqual(excluded, {"the label does not determine whether it is referable": 1})
 
     def test_only_the_rows_asked_for(self):
         self.assertEqual(_known(Softmax(), rows=[2, 3], grade=[-1, -1, 0, 4]), ([2, 3], {}))
 
     def test_labels_missing(self):
-        with self.assertRaisesRegex(UserError, "no label of a/b, test, says whether a photograph is referable"):
+        with self.assertRaisesRegex(UserError, "no label of a/b, test, determines whether a photograph is referable"):
             _known(Softmax(), grade=[-1, -1])
 
     def test_a_definition_that_labels_can_only_half_tell(self):
         """Without the risk of edema a moderate grade is positive, and nobody is negative."""
-        with self.assertRaisesRegex(UserError, "ever says that a photograph is not referable_or_dme"):
+        with self.assertRaisesRegex(UserError, "determines that a photograph is not referable_or_dme"):
             _known(Binary("referable_or_dme"), grade=[0, 1, 2], dme=[-1, -1, -1])
-        with self.assertRaisesRegex(UserError, "ever says that a photograph is referable"):
+        with self.assertRaisesRegex(UserError, "determines that a photograph is referable"):
             _known(Binary("referable"), grade=[-1, -1, 0], any_dr=[1, 0, 0])
 
     def test_one_class_whose_labels_are_all_known_is_judged(self):
