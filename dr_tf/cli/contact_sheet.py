@@ -47,10 +47,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.da
         configuration.parse([find_config(name) for name in flags.gin_file], flags.gin_param)
         experiment, records = configuration.experiment(flags.records)
         size = image_size_of(experiment.model(heads=experiment.heads))
-        data = TrainingData(experiment, records, split_roles(records, experiment.head), size)
+        roles = split_roles(records, experiment.head)
+        data = TrainingData(experiment, records, roles, size)
         augmented, originals = (
-            data.training(augmented=is_augmented).map(lambda x, y, *weights: (x, y[experiment.output]))
+            data.training_batches(augmented=is_augmented).map(lambda x, y, *weights: (x, y[experiment.deciding_output]))
             for is_augmented in (True, False)
         )
-        drawn = draw_contact_sheet(flags.output, augmented, originals, name_of=experiment.head.name_of, count=flags.count)
-    print_status(f"{flags.output}: {drawn} of {len(data.roles.fit)} training examples")
+        drawn = draw_contact_sheet(
+            flags.output, augmented, originals, name_of=experiment.head.target_name, count=flags.count
+        )
+    print_status(f"{flags.output}: {drawn} of {len(roles.fit)} training examples")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from dr_tf.inference.rule import Rule
     from dr_tf.inference.run import Run
     from dr_tf.training.data_roles import Roles
-    from dr_tf.training.experiment import Experiment
+    from dr_tf.training.fit_decision import DecisionSettings
 
 _EXAMPLES = """examples:
   {prog} --run_dirs runs/a runs/b runs/c --records records --run_dir runs/ensemble
@@ -119,11 +118,11 @@ def _describe_outputs(rule: Rule) -> str:
 
 def _check_unseen(run_dirs: Sequence[pathlib.Path], records: Records, rows: np.ndarray) -> None:
     """Refuse a member that was trained on the calibration split, as folds and refits are."""
-    from dr_tf.training.fit_decision import fitted_names, names_of
+    from dr_tf.training.example_names import example_names, fitted_example_names
 
-    names = names_of(records, rows)
+    names = example_names(records, rows)
     for path in run_dirs:
-        if np.isin(names, fitted_names(path)).any():
+        if np.isin(names, fitted_example_names(path)).any():
             raise UserError(f"{path} was trained on images of the calibration split, which no member may have seen")
 
 
@@ -133,33 +132,30 @@ def _config(flags: argparse.Namespace) -> str:
     return f"# An ensemble of\n{names}# decided as the first of them is.\n"
 
 
-def _calibration_data(flags: argparse.Namespace, first: Run) -> tuple[Experiment, Records, Roles]:
-    """Return (experiment, records, roles) for calibration, with the settings of the first member's rule."""
+def _calibration_data(flags: argparse.Namespace, first: Run) -> tuple[DecisionSettings, Records, Roles]:
+    """Return (settings of the first member's rule, records, roles) for calibration."""
     from dr_tf.data.cross_set_copies import leave_out_copies
     from dr_tf.data.records import open_records
     from dr_tf.training.data_roles import split_roles
-    from dr_tf.training.experiment import Experiment
+    from dr_tf.training.fit_decision import DecisionSettings
 
     rule, dataset = first.rule, first.preparation.records
     modes = [name for name in rule.modes if name != PLAIN] if flags.modes is None else flags.modes
-    experiment = Experiment(
-        dataset=dataset,
+    settings = DecisionSettings(
         heads=rule.heads,
-        model=None,  # nothing is trained
         decides=rule.decides,
-        modes=tuple(modes),
-        keep="last",
+        modes=modes,
         prior=_prior(rule),
-        operating_point=rule.point,
+        operating_point=rule.operating_point_name,
     )
     records = open_records(flags.records, dataset)
     if len(records.parts) > 1:
         records, _ = leave_out_copies(records, audit_record_sets)
-    roles = split_roles(records, experiment.head)
+    roles = split_roles(records, settings.head)
     if not len(roles.calibrate):
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
     _check_unseen(flags.run_dirs, records, roles.calibrate)
-    return experiment, records, roles
+    return settings, records, roles
 
 
 def _prior(rule: Rule) -> str | dict[str, float]:
@@ -170,28 +166,33 @@ def _prior(rule: Rule) -> str | dict[str, float]:
 
 
 def _write(
-    path: str | os.PathLike, members: Sequence[Run], experiment: Experiment, records: Records, roles: Roles
-) -> Any:
+    path: pathlib.Path, members: Sequence[Run], settings: DecisionSettings, records: Records, roles: Roles
+) -> Rule:
+    """Build and calibrate the ensemble, and write its run directory."""
     from dr_tf import files
+    from dr_tf.data.images import ImageLoader
     from dr_tf.explain.crop_maps import default_explainer
     from dr_tf.inference.gate import EnsembleFeatureDistribution
     from dr_tf.models.ensemble import build_ensemble
     from dr_tf.models.network import KerasNetwork
-    from dr_tf.training.fit_decision import fit_decision, keep_scale
-    from dr_tf.training.training_data import TrainingData
+    from dr_tf.training.fit_decision import fit_decision
+    from dr_tf.training.map_scale import fit_map_scale
 
     distributions = tuple(member.feature_distribution for member in members)
     model = build_ensemble([member.network.model for member in members], members[0].rule.heads)
     network = KerasNetwork(model)
-    data = TrainingData(experiment, records, roles, network.image_size)
+    images = ImageLoader(records, image_size=network.image_size)
     rule = fit_decision(
         network,
-        data,
-        path,
+        settings,
+        images=images,
+        fit_rows=roles.fit,
+        calibration_rows=roles.calibrate,
+        run_dir=path,
         feature_distribution=EnsembleFeatureDistribution(distributions) if all(distributions) else None,
     )
     if (explainer := default_explainer(model, rule)) is not None:
-        keep_scale(path, explainer, data)
+        fit_map_scale(path, explainer, images=images, fit_rows=roles.fit, calibration_rows=roles.calibrate)
     with files.atomic_write(path / "model.keras") as unfinished:  # last: a run that has it is complete
         model.save(unfinished)
     return rule

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.console import UserError, exit_on_user_error, print_status, progress
-from dr_tf.inference.find_images import ACCEPTED, find
-from dr_tf.inference.patients import read_table
-from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.inference.find_images import ACCEPTED, find_images
+from dr_tf.inference.patients import read_patient_table
+from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.runtime import starting_tensorflow
 from dr_tf.safe_names import printable
 
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
-    add_run_dir(parser)
+    add_run_dir_argument(parser)
     parser.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="the folder to write to")
     parser.add_argument(
         "--target", default="positive",
@@ -70,17 +70,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ex
     flags = parse(arguments, prog)
     with exit_on_user_error():
         entries = run(flags)
-    unexplained = [entry for entry in entries if entry.mishap]
+    unexplained = [entry for entry in entries if entry.problem]
     for entry in unexplained:
-        print_status(f"{printable(entry.decision.case)}: {entry.mishap}")
+        print_status(f"{printable(entry.decision.case)}: {entry.problem}")
     print(printable(flags.output / "explanations.html"))
     sys.exit(1 if unexplained else 0)
 
 
 def run(flags: argparse.Namespace) -> list[Entry]:
     """Write the gallery as the flags ask, and return its entries."""
-    paths = list(find(flags.images))
-    table = read_table(flags.patient_table) if flags.patient_table else None
+    paths = list(find_images(flags.images))
+    table = read_patient_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.images)
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.explain.colour_scale import read_scale
@@ -90,13 +90,13 @@ def run(flags: argparse.Namespace) -> list[Entry]:
         from dr_tf.inference.case import Case, pairs
         from dr_tf.inference.predictor import Predictor
 
-        predictor = Predictor.of_run(flags.run_dir)
-    say_measured(flags.run_dir)
+        predictor = Predictor.from_run(flags.run_dir)
+    print_measured(flags.run_dir)
     method = flags.method or DEFAULT_METHOD
     rule, network = predictor.rule, predictor.run.network
     explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
-    cases = pairs(paths, table) if network.paired else [Case.of(path) for path in paths]
-    fitted = None if flags.stretch else read_scale(flags.run_dir)
+    cases = pairs(paths, table) if network.paired else [Case.from_image(path) for path in paths]
+    scale = None if flags.stretch else read_scale(flags.run_dir)
     with progress(len(cases), "explaining", "cases") as bar:
         return write_gallery(
             flags.output,
@@ -104,7 +104,7 @@ def run(flags: argparse.Namespace) -> list[Entry]:
             explainer,
             cases,
             target=flags.target,
-            fitted=fitted,
+            scale=scale,
             on_progress=lambda entry: bar.update(),
         )
 

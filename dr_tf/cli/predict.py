@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.console import exit_on_user_error, print_status, progress
-from dr_tf.inference.find_images import ACCEPTED, find
-from dr_tf.inference.ready import add_run_dir, say_measured
+from dr_tf.inference.find_images import ACCEPTED, find_images
+from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
-    add_run_dir(parser)
+    add_run_dir_argument(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--mode", default="plain",
@@ -98,20 +98,20 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.pr
 def run(flags: argparse.Namespace) -> dict[str, int]:
     """Print the decisions as the flags ask, and return the number of cases by action."""
     from dr_tf.inference.formats import FORMATS
-    from dr_tf.inference.patients import by_patient, read_table, whose
+    from dr_tf.inference.patients import group_by_patient, patient_and_eye, read_patient_table
 
-    paths = list(find(flags.images))
-    table = read_table(flags.patient_table) if flags.patient_table else None
+    paths = list(find_images(flags.images))
+    table = read_patient_table(flags.patient_table) if flags.patient_table else None
     by_patients = flags.patients or table is not None
     if by_patients:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
-            whose(str(path), table)
+            patient_and_eye(str(path), table)
     predictor = _load(flags)
     rule, paired = predictor.rule, predictor.run.network.paired
     cases = _cases(paths, table, paired)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
-    shown = by_patient(decisions, table) if by_patients and not paired else decisions
+    shown = group_by_patient(decisions, table) if by_patients and not paired else decisions
     for line in FORMATS[flags.format](shown, rule):
         print(line, flush=len(cases) == 1)
     return counts
@@ -121,11 +121,11 @@ def _load(flags: argparse.Namespace) -> Predictor:
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.predictor import Predictor
 
-        predictor = Predictor.of_run(flags.run_dir, mode_of(flags))
-    say_measured(flags.run_dir)
+        predictor = Predictor.from_run(flags.run_dir, mode_of(flags))
+    print_measured(flags.run_dir)
     rule = predictor.rule
     if flags.point is not None:
-        rule = dataclasses.replace(rule, point=flags.point)
+        rule = dataclasses.replace(rule, operating_point_name=flags.point)
     if flags.prevalence is not None:
         rule = rule.at_prevalence(flags.prevalence)
     predictor.run = dataclasses.replace(predictor.run, rule=rule)

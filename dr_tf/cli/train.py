@@ -120,25 +120,13 @@ def _connect_workers() -> None:
     from dr_tf import configuration
     from dr_tf.training import strategies
 
-    strategies.strategy(configuration.build("train").distribution)
+    strategies.make_strategy(configuration.build("train").distribution)
 
 
 def _experiment(flags: argparse.Namespace) -> tuple[Experiment, Records, Callable[[], str]]:
-    """Return the experiment, its records without shared photographs, and a function that returns the run's config."""
-    from dr_tf import configuration
-    from dr_tf.data.cross_set_copies import leave_out_copies
+    from dr_tf.api import open_experiment
 
-    experiment, records = configuration.experiment(flags.records)
-    if len(records.parts) == 1:
-        return experiment, records, configuration.operative
-    left_out: Any = "not looked for"  # part of the stored config, by which a run is resumed
-    if flags.audit == "on":
-        records, left_out = leave_out_copies(records, audit_record_sets)
-
-    def config() -> str:
-        return f"{configuration.operative()}\n# Shared by the sets, and left out = {left_out}\n"
-
-    return experiment, records, config
+    return open_experiment(flags.records, audit=audit_record_sets if flags.audit == "on" else None)
 
 
 def _train_once(flags: argparse.Namespace) -> None:
@@ -174,5 +162,5 @@ def _train_grid(flags: argparse.Namespace) -> None:
         experiment, records, config = _experiment(flags)
         return train(experiment, records, run_dir=folder, config=config, init_from=flags.init_from)[1]
 
-    objective = configuration.build("train").selected_by
+    objective = configuration.build("train").selection_metric
     grid.run_grid(configuration.build("grid"), run_dir=flags.run_dir, run_trial=run_trial, objective=objective)
