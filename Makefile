@@ -6,41 +6,42 @@ INSTALLED := .venv/installed
 
 .PHONY: quickstart test base resolve slow lint bench clean
 
-quickstart: $(INSTALLED)  ## synthetic photographs -> records -> a trained model -> its report and its reasons
+quickstart: $(INSTALLED)  ## synthetic photographs -> records -> trained model -> report and class-activation maps
 	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
-	@$(BIN)/python -m tfrecords_builder synthetic --patients 250 --side 320 --cameras full_circle \
+	@$(BIN)/dr_tf records synthetic --patients 250 --side 320 --cameras full_circle \
 	  --grade_shares 40,0,15,25,20 --findings_share 0 --image_size 256 \
 	  --source quickstart/photographs --records quickstart/records --sheet quickstart/sheet.png --sheet_count 32
 	@echo "2 of 4: training a small network on them"
-	@$(BIN)/python train.py --gin_file configs/quickstart.gin --records quickstart/records --run_dir quickstart/run
-	@echo "3 of 4: measuring it on photographs of other patients"
-	@test -d quickstart/run/evaluation || $(BIN)/python evaluate.py --run_dir quickstart/run --records quickstart/records
-	@echo "4 of 4: showing on eight photographs why"
-	@test -d quickstart/reasons || $(BIN)/python -m dr_tf.explain --run_dir quickstart/run --output quickstart/reasons \
+	@$(BIN)/dr_tf train --gin_file quickstart --records quickstart/records --run_dir quickstart/run
+	@echo "3 of 4: evaluating it on photographs of other patients"
+	@test -d quickstart/run/evaluation || $(BIN)/dr_tf evaluate --run_dir quickstart/run --records quickstart/records
+	@echo "4 of 4: drawing class-activation maps on eight photographs"
+	@test -d quickstart/reasons || $(BIN)/dr_tf explain --run_dir quickstart/run --output quickstart/reasons \
 	  $$(ls quickstart/photographs/images/* | tail -8)
 	@echo "Look at quickstart/sheet.png (the photographs), quickstart/run/curves.png (the training),"
-	@echo "quickstart/run/evaluation/*/report.html (what it is worth) and quickstart/reasons/explanations.html (why it decides so)"
+	@echo "quickstart/run/evaluation/*/report.html (its metrics) and quickstart/reasons/explanations.html (its class-activation maps)"
 
-test: $(INSTALLED)  ## the whole suite
+test: $(INSTALLED)  ## run the whole suite, except slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-base:  ## what a base install promises, in a virtual environment that has nothing else
+base:  ## test a base install, without any extra, in a virtual environment of its own
 	@rm -rf .venv-base && $(PYTHON) -m venv .venv-base
 	@.venv-base/bin/pip install --quiet --disable-pip-version-check -c constraints.txt .
 	@cd .venv-base && bin/python ../tests/base_install_test.py
 
-resolve: $(INSTALLED)  ## do all extras install together, at the versions of constraints.txt?
+resolve: $(INSTALLED)  ## check that all extras install together, at the versions in constraints.txt
 	@$(BIN)/pip install --dry-run --quiet --disable-pip-version-check -c constraints.txt \
 	  '.[train,keras_cv,litert,export,app,dicom,excel,beam,test]'
 
-slow: $(INSTALLED)  ## the tests that take longer
+slow: $(INSTALLED)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## every benchmark, one after the other
+bench: $(INSTALLED)  ## run every benchmark, one after the other
 	@if [ -f benchmarks/requirements.txt ]; then $(BIN)/pip install -q -r benchmarks/requirements.txt; fi
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
