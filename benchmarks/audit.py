@@ -6,7 +6,7 @@
    any more never gets into records; it is counted beside.
 2. False pairs: what the audit reports among all photographs of both sets, but the copies and second photographs that
    were looked at and found right (VIEWED), per million pairs.
-3. Cost: milliseconds a photograph for its trace, and the whole audit of 100,000 photographs, each a blend of two real
+3. Cost: milliseconds a photograph for its signature, and the whole audit of 100,000 photographs, each a blend of two real
    ones in random variants (so that borders, discs and vessels are as in nature), with 500 copies among them. Each half
    is bent a little, as blends that share a half would be two photographs of one eye.
 
@@ -37,9 +37,16 @@ import numpy as np  # noqa: E402
 
 from dr_tf.fundus.header import BadImageError  # noqa: E402
 from dr_tf.fundus.prepare import prepare  # noqa: E402
-from tfrecords_builder import traces as traces_module  # noqa: E402
-from tfrecords_builder.copy_search import Traces  # noqa: E402
-from tfrecords_builder.descriptors import SIDE, VARIANTS, Trace, describe, trace, varied  # noqa: E402
+from tfrecords_builder import copy_search  # noqa: E402
+from tfrecords_builder.copy_search import SignatureIndex  # noqa: E402
+from tfrecords_builder.descriptors import (  # noqa: E402
+    ORIENTATIONS,
+    VIEW_SIDE,
+    ImageSignature,
+    compute_descriptor,
+    compute_signature,
+    reorient_view,
+)
 
 DATA = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data"
 SIZE = 256
@@ -100,7 +107,7 @@ def files():
 
 
 def traced(path, name=""):
-    """The Trace of a photograph, changed by the transform of that name; None where no retina is found."""
+    """The ImageSignature of a photograph, changed by the transform of that name; None where no retina is found."""
     cv2.setNumThreads(1)
     data = pathlib.Path(path).read_bytes()
     if name:
@@ -109,7 +116,7 @@ def traced(path, name=""):
         found = prepare(data, size=SIZE)
     except BadImageError:
         return None
-    return trace(found.image, found.geometry, hashlib.sha256(data).hexdigest())
+    return compute_signature(found.image, found.geometry, hashlib.sha256(data).hexdigest())
 
 
 def recall(originals, chosen, names, pool, folder):
@@ -117,13 +124,13 @@ def recall(originals, chosen, names, pool, folder):
     result = {}
     for name in names:
         changed = list(pool.map(traced, chosen, [name] * len(chosen)))
-        with Traces(folder / "views") as traces:
+        with SignatureIndex(folder / "views") as index:
             for path, found in originals.items():
-                traces.append(str(path), found, set_of="original")
+                index.add(str(path), found, set_name="original")
             for path, found in zip(chosen, changed, strict=True):
                 if found is not None:
-                    traces.append(f"{path} changed", found, set_of="changed")
-            pairs = traces.pairs(workers=2, across_sets=True)
+                    index.add(f"{path} changed", found, set_name="changed")
+            pairs = index.find_pairs(workers=2, across_sets=True)
         copies = {(p.a, p.b) for p in pairs if p.kind == "copy"}
         there = [str(p) for p, found in zip(chosen, changed, strict=True) if found is not None and p in originals]
         result[name] = sum((p, f"{p} changed") in copies for p in there), len(there), len(chosen) - len(there)
@@ -141,34 +148,34 @@ def wilson(found, n, z=1.96):
 
 def reported(everything, folder):
     """(name, name, kind) of all pairs in both sets together."""
-    with Traces(folder / "views") as traces:
+    with SignatureIndex(folder / "views") as index:
         for path, found in everything.items():
-            traces.append(path.stem, found)
-        return [(p.a, p.b, p.kind) for p in traces.pairs(workers=2)]
+            index.add(path.stem, found)
+        return [(p.a, p.b, p.kind) for p in index.find_pairs(workers=2)]
 
 
 def blends(views, count, seed=0):
     """`count` views, each half one retina and half another, in random variants, bent."""
     rng = np.random.default_rng(seed)
-    variants, maps = list(VARIANTS), _bends(rng)
+    variants, maps = list(ORIENTATIONS), _bends(rng)
     for _ in range(count):
-        a, b = (varied(views[rng.integers(len(views))], variants[rng.integers(8)]) for _ in range(2))
+        a, b = (reorient_view(views[rng.integers(len(views))], variants[rng.integers(8)]) for _ in range(2))
         a, b = (cv2.remap(view, *maps[rng.integers(len(maps))], cv2.INTER_LINEAR) for view in (a, b))
         yield np.where((a > 0) & (b > 0), cv2.addWeighted(a, 0.5, b, 0.5, 0), cv2.max(a, b))
 
 
 def _bends(rng, count=200, pixels=1.5, smooth=14):
     """Maps that move each pixel of a view by about so many pixels, and neighbours alike."""
-    noise = rng.normal(size=(count, 2, SIDE, SIDE)).astype(np.float32)
+    noise = rng.normal(size=(count, 2, VIEW_SIDE, VIEW_SIDE)).astype(np.float32)
     fields = [[cv2.GaussianBlur(field, (0, 0), smooth) for field in pair] for pair in noise]
-    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    rows, columns = np.mgrid[:VIEW_SIDE, :VIEW_SIDE].astype(np.float32)
     return [(columns + x * (pixels / x.std()), rows + y * (pixels / y.std())) for x, y in fields]
 
 
 def many(views, count, folder, copies=500):
     """Seconds of retrieval and in all, candidates, and how many of the copies were found."""
     seconds = {}
-    candidates = traces_module.candidates
+    candidates = copy_search.find_candidates
 
     def timed(*args, **kwargs):
         start = time.perf_counter()
@@ -176,21 +183,23 @@ def many(views, count, folder, copies=500):
         seconds["retrieval"], seconds["candidates"] = time.perf_counter() - start, len(result)
         return result
 
-    traces_module.candidates = timed
-    with Traces(folder / "views") as traces:
+    copy_search.find_candidates = timed
+    with SignatureIndex(folder / "views") as index:
         for i, view in enumerate(blends(views, count)):
-            traces.append(i, Trace(str(i), view[None], describe(view)[None].astype(np.float16)))
+            index.add(i, ImageSignature(str(i), view[None], compute_descriptor(view)[None].astype(np.float16)))
             if i < copies:
-                changed = varied(cv2.convertScaleAbs(cv2.GaussianBlur(view, (0, 0), 0.8), alpha=0.8), (1, 1, 0))
-                changed[varied(view, (1, 1, 0)) == 0] = 0
-                traces.append(-1 - i, Trace(f"-{i}", changed[None], describe(changed)[None].astype(np.float16)))
+                changed = reorient_view(cv2.convertScaleAbs(cv2.GaussianBlur(view, (0, 0), 0.8), alpha=0.8), (1, 1, 0))
+                changed[reorient_view(view, (1, 1, 0)) == 0] = 0
+                index.add(
+                    -1 - i, ImageSignature(f"-{i}", changed[None], compute_descriptor(changed)[None].astype(np.float16))
+                )
         start, busy = time.perf_counter(), cpu_seconds()
-        pairs = traces.pairs(workers=2)
+        pairs = index.find_pairs(workers=2)
         seconds["all"] = time.perf_counter() - start
         for worker in multiprocessing.active_children():
             worker.join(2)  # until then, its seconds do not count
         seconds["cpu"] = cpu_seconds() - busy
-    traces_module.candidates = candidates
+    copy_search.find_candidates = candidates
     found = {(p.a, p.b) for p in pairs if p.kind == "copy"}
     return {**seconds, "copies_found": sum((i, -1 - i) in found for i in range(copies)), "copies": copies}
 
@@ -206,7 +215,7 @@ def trace_milliseconds(path):
     found = prepare(path.read_bytes(), size=512)
     start = time.process_time()
     for _ in range(100):
-        trace(found.image, found.geometry, "")
+        compute_signature(found.image, found.geometry, "")
     return (time.process_time() - start) * 10
 
 

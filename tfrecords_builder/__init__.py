@@ -1,1 +1,1 @@
-"""Published folders of fundus photographs -> TFRecords that can be trusted: `python -m tfrecords_builder --help`."""
+"""Convert published fundus-image data sets to TFRecords: `python -m tfrecords_builder --help`."""

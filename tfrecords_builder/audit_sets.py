@@ -1,41 +1,61 @@
-"""`python -m tfrecords_builder audit A B …`: do record sets share photographs, or eyes?"""
+"""`python -m tfrecords_builder audit A B …`: find images and eyes that record sets have in common."""
 
 import collections
 import contextlib
+import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from dr_tf.console import UserError, progress
-from tfrecords_builder.audit import COLUMNS, conflict, describe
-from tfrecords_builder.copy_search import Traces
-from tfrecords_builder.descriptors import trace
+from tfrecords_builder.audit import COLUMNS, conflicting_labels, pair_columns
+from tfrecords_builder.copy_search import SignatureIndex
+from tfrecords_builder.descriptors import compute_signature
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.workers import map_in_order
 
 SET_COLUMNS = ("set_a", "set_b", *COLUMNS[:-1])
+_KINDS = {"exact": "exact copies", "copy": "near copies", "same_eye": "probably show the same eye"}
 
 
-def audit_sets(folders, output, *, workers, starting=contextlib.nullcontext):
-    """Writes every pair across the sets to `output`; returns the lines to print.
+def audit_sets(
+    folders: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    workers: int,
+    starting: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Iterator[str]:
+    """Compare record sets, and write every pair of images across them to a csv file.
 
-    `starting()` is around the first import of TensorFlow.
+    Args:
+        folders: Record sets, each a folder RECORDS/NAME/CONFIG/VERSION.
+        output: The csv file, with the columns SET_COLUMNS.
+        workers: Number of worker processes.
+        starting: Returns the context manager in which TensorFlow is imported for the first time.
+
+    Returns:
+        The lines of a summary. The last one names the csv file.
+
+    Raises:
+        UserError: A folder is not a record set, or fewer than two are given.
     """
-    names = _names(folders)
+    set_paths = _set_paths(folders)
     samples = {}
-    with tempfile.TemporaryDirectory() as folder, Traces(pathlib.Path(folder) / "views") as traces:
-        for key, sample, found in _traced(names, workers, starting):
+    with tempfile.TemporaryDirectory() as folder, SignatureIndex(pathlib.Path(folder) / "views") as index:
+        for key, sample, signature in _signatures(set_paths, workers, starting):
             samples[key] = sample
-            traces.append(key, found, set_of=key[0])
-        pairs = traces.pairs(workers=workers, across_sets=True)
-    rows = [(p.a[0], p.b[0], *_described(p, samples)) for p in pairs]
-    write_csv(output, SET_COLUMNS, rows)
+            index.add(key, signature, set_name=key[0])
+        pairs = index.find_pairs(workers=workers, across_sets=True)
+    rows = [(p.a[0], p.b[0], *_columns(p, samples)) for p in pairs]
+    write_csv(pathlib.Path(output), SET_COLUMNS, rows)
     return _summary(pairs, samples, output)
 
 
-def _names(folders):
+def _set_paths(folders):
+    """{name of a record set: its path}. The name is NAME/CONFIG/VERSION, or the whole path where names repeat."""
     if len(folders) < 2:
         raise UserError("audit compares record sets: name at least two folders RECORDS/NAME/CONFIG/VERSION")
     paths = [pathlib.Path(folder).resolve() for folder in folders]
@@ -43,53 +63,52 @@ def _names(folders):
         raise UserError("audit: a record set is named twice")
     for path in paths:
         if not (path / "dataset_info.json").is_file():
-            raise UserError(f"{path} is no record set: name a folder RECORDS/NAME/CONFIG/VERSION")
+            raise UserError(f"{path} is not a record set: name a folder RECORDS/NAME/CONFIG/VERSION")
     names = ["/".join(path.parts[-3:]) for path in paths]
     return {str(path) if names.count(name) > 1 else name: path for name, path in zip(names, paths, strict=True)}
 
 
-def _traced(names, workers, starting):
+def _signatures(set_paths, workers, starting):
+    """Yield ((record set, image_id), sample, signature) of every image that can be decoded."""
     with starting():
-        from tfrecords_builder.read_records import read_stored, start
+        from tfrecords_builder.read_records import initialize_tensorflow, read_records
 
-        start()
+        initialize_tensorflow()
 
-    keys = []
+    keys_and_samples = []
 
-    def photographs():
-        for name, path in names.items():
-            for stored in read_stored(path):
-                keys.append(((name, stored.sample.image_id), stored.sample))
-                yield stored.jpeg, stored.geometry, stored.sha256
+    def images():
+        for name, path in set_paths.items():
+            for record in read_records(path):
+                keys_and_samples.append(((name, record.sample.image_id), record.sample))
+                yield record.jpeg, record.geometry, record.sha256
 
-    with progress(None, "reading", "photographs") as bar:
-        for i, found in enumerate(map_in_order(_trace, photographs(), workers=workers, on_death=lambda item: None)):
+    with progress(None, "reading", "images") as bar:
+        signatures = map_in_order(_signature, images(), workers=workers, on_crash=lambda item: None)
+        for i, signature in enumerate(signatures):
             bar.update()
-            if found is not None:
-                yield *keys[i], found
+            if signature is not None:
+                yield *keys_and_samples[i], signature
 
 
-def _trace(item):
+def _signature(item):
     jpeg, geometry, sha256 = item
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if image is None else trace(image, geometry, sha256)
+    return None if image is None else compute_signature(image, geometry, sha256)
 
 
-def _described(pair, samples):
-    _, _, *rest = describe(pair, samples[pair.a], samples[pair.b])
+def _columns(pair, samples):
+    _, _, *rest = pair_columns(pair, samples[pair.a], samples[pair.b])
     return (pair.a[1], pair.b[1], *rest)
 
 
 def _summary(pairs, samples, output):
-    sets = collections.Counter(name for name, _ in samples)
-    yield "photographs: " + ", ".join(f"{count} in {name}" for name, count in sets.items())
+    sizes = collections.Counter(name for name, _ in samples)
+    yield "images: " + ", ".join(f"{count} in {name}" for name, count in sizes.items())
     kinds = collections.Counter((p.a[0], p.b[0], p.kind) for p in pairs)
     for (a, b, kind), count in sorted(kinds.items()):
         yield f"{a} and {b}: {count} pairs: {_KINDS[kind]}"
     copies = [p for p in pairs if p.kind != "same_eye"]
-    if differing := sum(bool(conflict(samples[p.a], samples[p.b])) for p in copies):
-        yield f"{differing} of the copies have different labels"
-    yield f"{len(pairs)} pairs in {output}" if pairs else f"nothing is shared; {output} is empty but for its header"
-
-
-_KINDS = {"exact": "exact copies", "copy": "near copies", "same_eye": "likely of one eye"}
+    if differing := sum(bool(conflicting_labels(samples[p.a], samples[p.b])) for p in copies):
+        yield f"{differing} pairs of copies have different labels"
+    yield f"{len(pairs)} pairs in {output}" if pairs else f"no image or eye is shared; {output} has a header only"

@@ -1,4 +1,8 @@
-"""Listing -> crops -> splits -> records, put into place in one rename; or nothing at all."""
+"""Build a record set: crop the images, audit them for leaks, assign splits, write the records, and move them into place.
+
+A build works in a hidden staging folder and ends with one rename. If it fails or is killed, no partial record set is
+left where a finished one would be, and an older record set survives.
+"""
 
 import collections
 import contextlib
@@ -7,179 +11,170 @@ import fcntl
 import functools
 import json
 import os
-import pathlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from dr_tf.console import UserError, progress
-from tfrecords_builder.audit import COLUMNS, Verdict, judge, refuse_crossing, with_splits
-from tfrecords_builder.copy_search import Traces
-from tfrecords_builder.crops import Rejection, Spool, crop_sample, died
+from tfrecords_builder.audit import (
+    COLUMNS,
+    AuditResult,
+    refuse_pairs_across_splits,
+    resolve_pairs,
+    with_assigned_splits,
+)
+from tfrecords_builder.copy_search import SignatureIndex
+from tfrecords_builder.crops import Crop, CropStore, crop_sample, reject_crashed
+from tfrecords_builder.eye_pairs import choose_image_per_eye
 from tfrecords_builder.fingerprint import differences, fingerprint
-from tfrecords_builder.manifest import refuse_damaged, write_manifest
-from tfrecords_builder.pairs import one_an_eye
+from tfrecords_builder.manifest import verify_shards, write_manifest
+from tfrecords_builder.plan import Plan
+from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.workers import map_in_order
 
-VERSION = "1.0.0"
-
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """All that a build needs besides the listing. `options` and `shares`, `seed`, `folds` decide what is written."""
+class BuildReport:
+    """What a build did, for the summary and the contact sheet.
 
-    name: str
-    source: object
-    records: object
-    options: object
-    shares: dict
-    seed: int = 0
-    folds: int = 5
-    workers: int = 2
-    overwrite: bool = False
-    beam: object = None  # a BeamRunner that crops and writes in place of this machine's processes
-    starting: Callable = contextlib.nullcontext  # around the first import of TensorFlow
-
-    @property
-    def target(self):
-        return self.records / self.name / self.options.config_name / VERSION
-
-    @property
-    def staging(self):
-        return self.records / f".building-{self.name}-{self.options.config_name}"
-
-    @property
-    def beam_folder(self):
-        return self.staging / "beam"
-
-    @property
-    def replaced(self):
-        return self.records / f".replaced-{self.name}-{self.options.config_name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a build did, for the summary and the contact sheet."""
+    Attributes:
+        plan: The settings of the build.
+        crops: The crops in the record set, with their splits but without their pixels.
+        rejections: The images that were left out.
+        record_bytes: Size of the record set.
+        seconds: Duration of the build.
+        audit: The result of the leak audit.
+    """
 
     plan: Plan
-    crops: list  # with their splits, without their JPEGs
-    rejections: list
-    bytes_out: int
+    crops: Sequence[Crop]
+    rejections: Sequence[Rejection]
+    record_bytes: int
     seconds: float
-    verdict: Verdict
+    audit: AuditResult
 
 
-def build(plan, listing):
-    """Builds the records; returns a Report, or None where they are there already. UserError where it cannot."""
+def build(plan: Plan, listing: Listing) -> BuildReport | None:
+    """Build the record set of a listing.
+
+    Returns:
+        A report, or None if the record set exists already and was made from the same options and images.
+
+    Raises:
+        UserError: No image is left, a different record set exists and `plan.overwrite` is not set, or another build of
+            the same record set is running.
+    """
     if not listing.samples:
-        raise UserError("no photograph is left to build from" + _main_reasons(listing.rejections))
-    with _alone(plan):
+        raise UserError("no image is left to build from" + _main_reasons(listing.rejections))
+    with _exclusive_lock(plan):
         _recover(plan)
-        made_from = fingerprint(plan, listing)
+        new_fingerprint = fingerprint(plan, listing)
         if plan.target.exists() and not plan.overwrite:
-            _check_same(plan, made_from)
-            refuse_damaged(plan.target)
+            _check_same_fingerprint(plan, new_fingerprint)
+            verify_shards(plan.target)
             return None
         try:
-            return _build(plan, listing, made_from)
+            return _build(plan, listing, new_fingerprint)
         finally:
             _recover(plan)
 
 
-def _build(plan, listing, made_from):
+def _build(plan, listing, new_fingerprint):
     start = time.monotonic()
     plan.staging.mkdir(parents=True)
-    with Spool(plan.staging / "crops") as spool, Traces(plan.staging / "views") as traces:
-        rejections = listing.rejections + _crop_all(plan, listing.samples, spool, traces)
-        verdict = _audit(plan, spool, traces)
-        samples, surplus = one_an_eye(spool.crops()) if plan.options.paired else (verdict.samples, [])
-        samples, torn = assign_splits(samples, plan.shares, plan.seed, verdict.groups)
-        rejections += verdict.rejections + surplus + torn
+    with CropStore(plan.staging / "crops") as store, SignatureIndex(plan.staging / "views") as index:
+        rejections = listing.rejections + _crop_all(plan, listing.samples, store, index)
+        audit = _audit(plan, store, index)
+        samples, surplus = choose_image_per_eye(store.crops()) if plan.options.paired else (audit.samples, [])
+        samples, in_two_splits = assign_splits(samples, plan.shares, plan.seed, audit.groups)
+        rejections += audit.rejections + surplus + in_two_splits
         if not samples:
-            raise UserError("no photograph is left to build from" + _main_reasons(rejections))
-        spool.place({s.image_id: s for s in samples})
-        folder = _write(plan, spool, made_from)
-    write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan, verdict))
+            raise UserError("no image is left to build from" + _main_reasons(rejections))
+        store.update_samples({s.image_id: s for s in samples})
+        folder = _write_records(plan, store, new_fingerprint)
+    write_csv(folder / "folds.csv", ("image_id", "patient_id", "grade", "fold"), _fold_rows(samples, plan, audit))
     write_csv(
         folder / "rejected.csv",
         ("image_id", "path", "reason"),
-        [(r.image_id, _relative(r.path, plan.source), r.reason) for r in rejections],
+        [(r.image_id, r.path.removeprefix(f"{plan.source}/"), r.reason) for r in rejections],
     )
     if plan.options.audit != "off":
-        write_csv(folder / "audit.csv", COLUMNS, with_splits(verdict.rows, samples))
-    write_manifest(pathlib.Path(folder))
+        write_csv(folder / "audit.csv", COLUMNS, with_assigned_splits(audit.rows, samples))
+    write_manifest(folder)
     _put_in_place(plan, folder)
-    size = sum(path.stat().st_size for path in plan.target.iterdir())
-    return Report(plan, spool.crops(), rejections, size, time.monotonic() - start, verdict)
+    record_bytes = sum(path.stat().st_size for path in plan.target.iterdir())
+    return BuildReport(plan, store.crops(), rejections, record_bytes, time.monotonic() - start, audit)
 
 
-def _audit(plan, spool, traces):
-    """The Verdict on what was cropped; the spool keeps what stays."""
-    crops = spool.crops()
-    scores = {c.sample.image_id: c.gradability.score for c in crops}
-    verdict = judge([c.sample for c in crops], scores, traces.pairs(workers=plan.workers))
+def _audit(plan, store, index):
+    """Audit the crops of a store, and drop those that the audit rejects."""
+    crops = store.crops()
+    gradability = {c.sample.image_id: c.gradability.score for c in crops}
+    audit = resolve_pairs([c.sample for c in crops], gradability, index.find_pairs(workers=plan.workers))
     if plan.options.audit == "strict":
-        refuse_crossing(verdict)
-    spool.place({s.image_id: s for s in verdict.samples})
-    return verdict
+        refuse_pairs_across_splits(audit)
+    store.update_samples({s.image_id: s for s in audit.samples})
+    return audit
 
 
-def _crop_all(plan, samples, spool, traces):
+def _crop_all(plan, samples, store, index):
+    """Crop all samples into a store, add their signatures to an index, and return the rejections."""
     rejections = []
-    results = _cropped(plan, samples)
-    with contextlib.closing(results), progress(len(samples), "cropping", "photographs") as bar:
+    results = _crops(plan, samples)
+    with contextlib.closing(results), progress(len(samples), "cropping", "images") as bar:
         for result in results:
             if isinstance(result, Rejection):
                 rejections.append(result)
                 bar.set_postfix_str(f"{len(rejections)} rejected", refresh=False)
             else:
-                spool.append(result)
-                if result.trace:
-                    traces.append(result.sample.image_id, result.trace)
+                store.append(result)
+                if result.signature:
+                    index.add(result.sample.image_id, result.signature)
             bar.update()
     return rejections
 
 
-def _cropped(plan, samples):
-    if plan.beam:
+def _crops(plan, samples):
+    if plan.beam_runner:
         from tfrecords_builder.beam_crops import crop_on_beam
 
-        return crop_on_beam(samples, plan.options, plan.beam_folder, plan.beam)
+        return crop_on_beam(samples, plan.options, plan.beam_folder, plan.beam_runner)
     crop = functools.partial(crop_sample, options=plan.options)
-    return map_in_order(crop, samples, workers=plan.workers, on_death=died)
+    return map_in_order(crop, samples, workers=plan.workers, on_crash=reject_crashed)
 
 
-def _write(plan, spool, made_from):
-    # Imported here: cropping, --help and a finished build answer without waiting for TensorFlow.
+def _write_records(plan, store, new_fingerprint):
+    # Imported here, so that cropping, --help and finished builds do not wait for TensorFlow.
     with plan.starting():
         from tfrecords_builder.records import write_records
 
         write_splits = None
-        if plan.beam:
+        if plan.beam_runner:
             from tfrecords_builder import records_on_beam
 
-            where = {"runner": plan.beam, "folder": plan.beam_folder}
-            write_splits = functools.partial(records_on_beam.write_splits, **where)
+            write_splits = functools.partial(
+                records_on_beam.write_splits, runner=plan.beam_runner, folder=plan.beam_folder
+            )
     return write_records(
         name=plan.name,
         options=plan.options,
-        spool=spool,
-        metadata={"fingerprint": made_from},
+        store=store,
+        metadata={"fingerprint": new_fingerprint},
         data_dir=plan.staging,
         write_splits=write_splits,
     )
 
 
-def _fold_rows(samples, plan, verdict):
-    """One row a photograph; paired records are found by their patient_id."""
-    folds = assign_folds(samples, plan.folds, plan.seed, verdict.groups)
+def _fold_rows(samples, plan, audit):
+    """One row per image. The reader of paired records looks their folds up by patient_id."""
+    folds = assign_folds(samples, plan.folds, plan.seed, audit.groups)
     return [(s.image_id, s.group, s.grade, folds[s.image_id]) for s in samples if s.image_id in folds]
 
 
 def _put_in_place(plan, folder):
-    """The old records are there until the new ones are; a kill between the two renames is mended by `_recover`."""
+    """Replace the old record set by the new one. `_recover` repairs a build that was killed between the two renames."""
     plan.target.parent.mkdir(parents=True, exist_ok=True)
     if plan.target.exists():
         plan.target.rename(plan.replaced)
@@ -188,6 +183,7 @@ def _put_in_place(plan, folder):
 
 
 def _recover(plan):
+    """Delete what an interrupted build left, and restore the old record set if the new one is not in place."""
     shutil.rmtree(plan.staging, ignore_errors=True)
     if plan.replaced.exists() and not plan.target.exists():
         plan.replaced.rename(plan.target)
@@ -195,42 +191,34 @@ def _recover(plan):
 
 
 @contextlib.contextmanager
-def _alone(plan):
+def _exclusive_lock(plan):
     plan.records.mkdir(parents=True, exist_ok=True)
     path = plan.staging.with_name(plan.staging.name + ".lock")
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(
-                path.stat(), os.fstat(lock.fileno())
-            ):  # a build that ended just now took it away
+            # A build that ended between open() and flock() has deleted the file, and then this lock excludes nobody.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
                 raise BlockingIOError
         except BlockingIOError:
-            raise UserError(f"another build of {plan.target} is under way") from None
+            raise UserError(f"another build of {plan.target} is running") from None
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def _check_same(plan, made_from):
+def _check_same_fingerprint(plan, new_fingerprint):
     try:
-        before = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
-        changed = differences(before, made_from)
+        old_fingerprint = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
+        changes = differences(old_fingerprint, new_fingerprint)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{plan.target} was not written by this builder; --overwrite replaces it") from None
-    if changed:
-        lines = "".join(f"\n  {line}" for line in changed)
-        raise UserError(f"{plan.target} is there, made from something else:{lines}\n--overwrite builds it anew")
+    if changes:
+        lines = "".join(f"\n  {line}" for line in changes)
+        raise UserError(f"{plan.target} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
 
 
 def _main_reasons(rejections):
     reasons = collections.Counter(r.reason for r in rejections).most_common(3)
     return "".join(f"\n  {count} x {reason}" for reason, count in reasons)
-
-
-def _relative(path, source):
-    try:
-        return str(path.relative_to(source)) if hasattr(path, "relative_to") else str(path).removeprefix(f"{source}/")
-    except ValueError:
-        return str(path)

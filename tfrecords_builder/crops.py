@@ -1,9 +1,15 @@
-"""From a sample to the JPEG that its record holds. Runs in worker processes: OpenCV and numpy, never TensorFlow."""
+"""Crop an image to its retina and encode it as the JPEG of its record.
+
+This runs in worker processes, which import OpenCV and numpy but never TensorFlow.
+"""
 
 import dataclasses
 import hashlib
+import pathlib
 import pickle
 import stat
+from collections.abc import Iterator, Mapping
+from typing import Self
 
 import cv2
 import numpy as np
@@ -13,28 +19,24 @@ from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop_mask, encode_jpeg, prepare_undamaged
-from tfrecords_builder.descriptors import Trace, trace
+from tfrecords_builder.descriptors import ImageSignature, compute_signature
+from tfrecords_builder.plan import Options
 from tfrecords_builder.samples import Rejection, Sample
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """All that decides the bytes of a record."""
-
-    image_size: int = 512
-    enhancement: str = "plain"
-    quality: int = 95
-    max_megapixels: float = 200
-    paired: bool = False
-    audit: str = "on"
-
-    @property
-    def config_name(self):
-        return f"{self.image_size}-{self.enhancement}-q{self.quality}" + ("-paired" if self.paired else "")
-
-
-@dataclasses.dataclass(frozen=True)
 class Crop:
+    """A sample and its image, cropped to the retina.
+
+    Attributes:
+        jpeg: The encoded crop. It is empty while the pixels are in a `CropStore`.
+        roundness: Share of the retina's border that was found.
+        sha256: Digest of the original file.
+        bytes_in: Size of the original file.
+        masks: Lesion type and PNG, aligned with the crop.
+        signature: For the leak audit; None where the audit is off.
+    """
+
     sample: Sample
     jpeg: bytes
     geometry: Geometry
@@ -42,37 +44,39 @@ class Crop:
     roundness: float
     sha256: str
     bytes_in: int
-    masks: tuple[tuple[str, bytes], ...] = ()  # lesion type and PNG
-    trace: Trace | None = None  # for the leak audit
+    masks: tuple[tuple[str, bytes], ...] = ()
+    signature: ImageSignature | None = None
 
 
-def crop_sample(sample, options):
-    """The Crop of a sample, or a Rejection that says why there is none."""
+def crop_sample(sample: Sample, options: Options) -> Crop | Rejection:
+    """Crop the image of a sample. Return a Rejection with the reason if that is impossible."""
     try:
         return _crop(sample, options)
     except BadImageError as error:
         reason = str(error)
     except FileNotFoundError:
-        reason = "the file is absent"
+        reason = "the file does not exist"
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror}"
     except MemoryError:
-        reason = "the photograph does not fit into memory"
+        reason = "the image does not fit into memory"
     except cv2.error as error:
-        reason = f"the photograph cannot be processed: {error.err}"
+        reason = f"the image cannot be processed: {error.err}"
     return Rejection(sample.image_id, str(sample.path), reason)
 
 
-def died(sample):
-    return Rejection(sample.image_id, str(sample.path), "the process that read it died: the file may be malicious")
+def reject_crashed(sample: Sample) -> Rejection:
+    """Return the Rejection of a sample whose image crashed the process that read it."""
+    reason = "the process that read the file crashed; the file may be malicious"
+    return Rejection(sample.image_id, str(sample.path), reason)
 
 
 def _crop(sample, options):
     status = sample.path.stat()
-    if not stat.S_ISREG(status.st_mode):  # to read a pipe would never end
-        raise BadImageError("not a file")
-    memory.check_file(status.st_size)
-    with memory.turn(status.st_size):
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+        raise BadImageError("not a regular file")
+    memory.check_file_size(status.st_size)
+    with memory.reserve(status.st_size):
         return _crop_file(sample, options)
 
 
@@ -94,70 +98,76 @@ def _crop_file(sample, options):
         sha256=sha256,
         bytes_in=len(data),
         masks=tuple((lesion, _mask(path, prepared.geometry)) for lesion, path in sample.masks),
-        trace=None if options.audit == "off" else trace(prepared.image, prepared.geometry, sha256),
+        signature=None if options.audit == "off" else compute_signature(prepared.image, prepared.geometry, sha256),
     )
-
-
-def without_pixels(crop):
-    return dataclasses.replace(crop, jpeg=b"", masks=())
-
-
-def with_pixels(crop, jpeg, masks):
-    return dataclasses.replace(crop, jpeg=jpeg, masks=masks)
 
 
 def _mask(path, geometry):
     pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
-        raise BadImageError(f"its mask {path.name} cannot be decoded")
+        raise BadImageError(f"the lesion mask {path.name} cannot be decoded")
     return cv2.imencode(".png", crop_mask(pixels, geometry))[1].tobytes()
 
 
-class Spool:
-    """Crops whose pixels wait in one file, so that memory does not grow with the photographs."""
+def drop_pixels(crop: Crop) -> Crop:
+    """Return the crop without its JPEG and masks."""
+    return dataclasses.replace(crop, jpeg=b"", masks=())
 
-    def __init__(self, path):
+
+def restore_pixels(crop: Crop, jpeg: bytes, masks: tuple[tuple[str, bytes], ...]) -> Crop:
+    """Return a crop from `drop_pixels` with its JPEG and masks."""
+    return dataclasses.replace(crop, jpeg=jpeg, masks=masks)
+
+
+class CropStore:
+    """Crops whose JPEGs and masks are kept in one file, so that memory does not grow with the number of images.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
         self._file = open(path, "w+b")  # noqa: SIM115
-        self._places = []
+        self._entries: list[tuple[Crop, int]] = []  # a crop without its pixels, and their offset in the file
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, crop):
-        start = self._file.seek(0, 2)
+    def append(self, crop: Crop) -> None:
+        """Write the pixels of a crop to the file, and keep the rest of it without its signature."""
+        offset = self._file.seek(0, 2)
         pickle.dump((crop.jpeg, crop.masks), self._file)
-        self._places.append((dataclasses.replace(without_pixels(crop), trace=None), start))
+        self._entries.append((dataclasses.replace(drop_pixels(crop), signature=None), offset))
 
-    def place(self, samples):
-        """Gives each crop the sample, with its split, of that image_id; a crop without one is dropped."""
-        self._places = [
-            (dataclasses.replace(crop, sample=samples[crop.sample.image_id]), start)
-            for crop, start in self._places
+    def update_samples(self, samples: Mapping[str, Sample]) -> None:
+        """Give each crop the sample with its image_id, which has a split by now. Drop the crops that have none."""
+        self._entries = [
+            (dataclasses.replace(crop, sample=samples[crop.sample.image_id]), offset)
+            for crop, offset in self._entries
             if crop.sample.image_id in samples
         ]
 
-    def crops(self):
-        """All crops without their pixels, in the order they came."""
-        return [crop for crop, _ in self._places]
+    def crops(self) -> list[Crop]:
+        """Return all crops without their pixels, in the order in which they were appended."""
+        return [crop for crop, _ in self._entries]
 
-    def read(self, split):
-        """The crops of a split with their pixels."""
-        yield from (self._read(place) for place in self._places if place[0].sample.split == split)
+    def read_split(self, split: str) -> Iterator[Crop]:
+        """Yield the crops of a split with their pixels."""
+        yield from (self._read(*entry) for entry in self._entries if entry[0].sample.split == split)
 
-    def read_pairs(self, split):
-        """{eye: crop} with their pixels, for each patient of a split."""
-        patients = {}
-        for crop, start in self._places:
+    def read_patients(self, split: str) -> Iterator[dict[str, Crop]]:
+        """Yield {eye: crop} for each patient of a split, with pixels."""
+        patients: dict[str, dict[str, tuple[Crop, int]]] = {}
+        for crop, offset in self._entries:
             if crop.sample.split == split:
-                patients.setdefault(crop.sample.group, {})[crop.sample.eye] = crop, start
-        for places in patients.values():
-            yield {eye: self._read(place) for eye, place in places.items()}
+                patients.setdefault(crop.sample.group, {})[crop.sample.eye] = crop, offset
+        for entries in patients.values():
+            yield {eye: self._read(*entry) for eye, entry in entries.items()}
 
-    def _read(self, place):
-        crop, start = place
-        self._file.seek(start)
-        jpeg, masks = pickle.load(self._file)  # this process wrote it
-        return with_pixels(crop, jpeg, masks)
+    def _read(self, crop, offset):
+        self._file.seek(offset)
+        jpeg, masks = pickle.load(self._file)  # written by this process
+        return restore_pixels(crop, jpeg, masks)

@@ -1,11 +1,20 @@
-"""What records follow from, so that a build which is there already is known by what made it."""
+"""Compute the fingerprint of a build's inputs, which shows whether an existing record set is up to date."""
 
 import dataclasses
 import hashlib
+import pathlib
+from typing import Any
+
+from tfrecords_builder.plan import Plan
+from tfrecords_builder.samples import Listing
 
 
-def fingerprint(plan, listing):
-    """What the records follow from; two builds with equal fingerprints write equal bytes."""
+def fingerprint(plan: Plan, listing: Listing) -> dict[str, Any]:
+    """Compute the fingerprint of a build. Two builds with equal fingerprints write equal bytes.
+
+    Returns:
+        The options, the number of images, and a digest of the names, sizes and labels of all images.
+    """
     options = {
         **dataclasses.asdict(plan.options),
         "shares": {split: round(share, 6) for split, share in plan.shares.items()},
@@ -14,29 +23,30 @@ def fingerprint(plan, listing):
     }
     digest = hashlib.sha256()
     for sample in sorted(listing.samples, key=lambda s: s.image_id):
-        # Sizes stand for the files: where they lie decides nothing that is written.
-        lesions = tuple((lesion, _size(path)) for lesion, path in sample.masks)
-        labels = dataclasses.astuple(dataclasses.replace(sample, path=None, masks=lesions))
-        digest.update(repr((labels, _size(sample.path))).encode())
+        # A file enters by its size. Its path does not, because it has no effect on the records.
+        # The digest depends on the order of Sample's fields, so new fields make existing record sets stale.
+        fields = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+        fields |= {"path": None, "masks": tuple((lesion, _size(path)) for lesion, path in sample.masks)}
+        digest.update(repr((tuple(fields.values()), _size(sample.path))).encode())
     return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}
 
 
-def differences(before, now):
-    """One line for each thing in which two fingerprints differ."""
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return one line for each difference between two fingerprints."""
     lines = [
         f"{name}: {before['options'].get(name)} before, {value} now"
         for name, value in now["options"].items()
         if before["options"].get(name) != value
     ]
     if before["photographs"] != now["photographs"]:
-        lines.append(f"source table: {before['photographs']} photographs before, {now['photographs']} now")
+        lines.append(f"source table: {before['photographs']} images before, {now['photographs']} now")
     elif before["source_table"] != now["source_table"]:
-        lines.append("source table: as many photographs, but names, sizes or labels are not the same")
+        lines.append("source table: the number of images is the same, but their names, sizes or labels changed")
     return lines
 
 
-def _size(path):
+def _size(path: pathlib.Path | None) -> int | None:
     try:
-        return path.stat().st_size
+        return path.stat().st_size if path else None
     except OSError:
         return None

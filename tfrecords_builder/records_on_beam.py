@@ -1,13 +1,17 @@
-"""Records written as work of Apache Beam, byte for byte those of a local build.
+"""Write records on Apache Beam, byte for byte as a local build does.
 
-TFDS would write them on Beam itself, but there it cuts shards by ranges of hashed keys, and locally by count. Here the
-caller, who knows all keys, says which place in its split each example has, and shards are cut by count.
+TFDS can write on Beam itself, but there it cuts shards by ranges of hashed keys, and locally by count. Here the position
+of each example in its split is computed beforehand from all keys, and shards are cut by count.
 """
+
+from __future__ import annotations
 
 import bisect
 import collections
 import functools
+import pathlib
 import uuid
+from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
 import tensorflow_datasets as tfds
@@ -16,35 +20,60 @@ from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.utils.shard_utils import ShardConfig, get_shard_boundaries
 
 from tfrecords_builder.beam_crops import PIXELS, read_lines, write_lines
-from tfrecords_builder.crops import with_pixels
-from tfrecords_builder.records import to_example, to_pair
+from tfrecords_builder.beam_runner import BeamRunner
+from tfrecords_builder.crops import Crop, restore_pixels
+from tfrecords_builder.records import to_example, to_pair_example
 
 
-def write_splits(crops, *, features, size, paired, templates, writer, runner, folder):
-    """Writes the shards of all splits; returns TFDS's note of each. `folder` is where `crop_on_beam` left the pixels."""
+def write_splits(
+    crops: Sequence[Crop],
+    *,
+    features: tfds.features.FeaturesDict,
+    size: int,
+    paired: bool,
+    templates: Mapping[str, tfds.core.ShardedFileTemplate],
+    writer: tfds.core.ExampleWriter,
+    runner: BeamRunner,
+    folder: pathlib.Path,
+) -> list[tfds.core.SplitInfo]:
+    """Write the shards of all splits.
+
+    Args:
+        crops: The crops without their pixels. Each has its split.
+        features: The schema of a record.
+        size: Side of a crop in pixels.
+        paired: Whether a record holds both eyes of a patient.
+        templates: File name templates of the shards of each split.
+        writer: Writes the examples of a shard.
+        runner: Where the pipeline runs.
+        folder: The folder in which `crop_on_beam` left the pixels.
+
+    Returns:
+        The SplitInfo of each split.
+    """
     ranks = _ranks(crops, paired)
     counts = {split: len(ranks[split]) for split in templates}
-    write_lines(folder / "places", enumerate(_places(crops, ranks, paired)))
+    write_lines(folder / "places", enumerate(_positions(crops, ranks, paired)))
     serialize = functools.partial(
         _serialize,
         features=features,
         serializer=ExampleSerializer(features.get_serialized_info()),
-        to_example=functools.partial(_pair, size=size) if paired else _single,
+        make_example=functools.partial(_pair_example, size=size) if paired else _single_example,
     )
-    write = functools.partial(_write, templates=templates, writer=writer, folder=folder)
+    write = functools.partial(_write_shard, templates=templates, writer=writer, folder=folder)
     with runner.pipeline() as pipeline:
-        examples = pipeline | _crops(folder) | beam.GroupByKey() | "serialize" >> beam.MapTuple(serialize)
-        _ = examples | _shards(counts) | "write" >> beam.MapTuple(write)
+        examples = pipeline | _read_crops(folder) | beam.GroupByKey() | "serialize" >> beam.MapTuple(serialize)
+        _ = examples | _group_by_shard(counts) | "write" >> beam.MapTuple(write)
     return [_split_info(split, counts[split], template) for split, template in templates.items()]
 
 
 def _key(crop, paired):
-    """The key of a crop's example, as a local build gives it to TFDS."""
+    """The key of a crop's example, as a local build passes it to TFDS."""
     return crop.sample.group if paired else crop.sample.image_id
 
 
 def _ranks(crops, paired):
-    """{split: {key: rank}} in the order of TFDS: it shuffles by sorting hashes that are salted with the split."""
+    """{split: {key: rank}} in the order of TFDS, which shuffles by sorting hashes that are salted with the split."""
     keys = collections.defaultdict(set)
     for crop in crops:
         keys[crop.sample.split].add(_key(crop, paired))
@@ -52,66 +81,69 @@ def _ranks(crops, paired):
     return {split: {key: rank for rank, key in enumerate(names)} for split, names in ordered.items()}
 
 
-def _places(crops, ranks, paired):
-    """(split, rank in it) of each crop's example, the crop's number, and the crop without its pixels."""
-    for number, crop in enumerate(crops):
+def _positions(crops, ranks, paired):
+    """Yield the (split, rank) of each crop's example, the index of the crop, and the crop without its pixels."""
+    for index, crop in enumerate(crops):
         split = crop.sample.split
-        yield (split, ranks[split][_key(crop, paired)]), number, crop
+        yield (split, ranks[split][_key(crop, paired)]), index, crop
 
 
 @beam.ptransform_fn
-def _crops(pipeline, folder):
-    """((split, rank), (number, crop)), whole again."""
+def _read_crops(pipeline, folder):
+    """((split, rank), (index, crop)) of each crop, with its pixels."""
     pixels = pipeline | "pixels" >> read_lines(folder / f"{PIXELS}-*") | "by name" >> beam.Values()
-    places = pipeline | "places" >> read_lines(folder / "places") | beam.Map(_by_image_id)
-    return (places, pixels) | beam.CoGroupByKey() | beam.FlatMapTuple(_joined)
+    positions = pipeline | "places" >> read_lines(folder / "places") | beam.Map(_by_image_id)
+    return (positions, pixels) | beam.CoGroupByKey() | beam.FlatMapTuple(_with_pixels)
 
 
 def _by_image_id(line):
-    _, place = line
-    return place[-1].sample.image_id, place
+    _, position = line
+    return position[-1].sample.image_id, position
 
 
-def _joined(image_id, found):
-    """Nothing for a crop that the audit or the splits left out."""
-    places, pixels = found
-    for example, number, crop in places:
-        yield example, (number, with_pixels(crop, *next(iter(pixels))))
+def _with_pixels(image_id, positions_and_pixels):
+    """Join a crop with its pixels. There is no position for a crop that the audit or the splits left out."""
+    positions, pixels = positions_and_pixels
+    for example, index, crop in positions:
+        yield example, (index, restore_pixels(crop, *next(iter(pixels))))
 
 
-def _single(crops):
+def _single_example(crops):
     return to_example(crops[0])
 
 
-def _pair(crops, size):
-    return to_pair({crop.sample.eye: crop for crop in crops}, size)
+def _pair_example(crops, size):
+    return to_pair_example({crop.sample.eye: crop for crop in crops}, size)
 
 
-def _serialize(example, numbered, *, features, serializer, to_example):
-    crops = [crop for _, crop in sorted(numbered, key=lambda n: n[0])]
-    return example, serializer.serialize_example(features.encode_example(to_example(crops)))
+def _serialize(position, indexed_crops, *, features, serializer, make_example):
+    crops = [crop for _, crop in sorted(indexed_crops, key=lambda indexed: indexed[0])]
+    return position, serializer.serialize_example(features.encode_example(make_example(crops)))
 
 
 @beam.ptransform_fn
-def _shards(examples, counts):
-    """((split, shard, number of shards), [(rank, serialized)]); the number follows from the bytes in the split."""
+def _group_by_shard(examples, counts):
+    """((split, shard, number of shards), [(rank, serialized)]). The number of shards depends on the split's bytes."""
     sizes = examples | "size" >> beam.MapTuple(_size) | beam.CombinePerKey(sum)
-    placed = examples | "shard" >> beam.Map(_in_shard, counts=counts, sizes=beam.pvalue.AsDict(sizes))
+    placed = examples | "shard" >> beam.Map(_with_shard, counts=counts, sizes=beam.pvalue.AsDict(sizes))
     return placed | beam.GroupByKey()
 
 
-def _size(example, serialized):
-    return example[0], len(serialized)
+def _size(position, serialized):
+    return position[0], len(serialized)
 
 
-def _in_shard(element, counts, sizes):
+def _with_shard(element, counts, sizes):
     (split, rank), serialized = element
     shards = ShardConfig().get_number_shards(sizes[split], counts[split])
     return (split, bisect.bisect_right(get_shard_boundaries(counts[split], shards), rank), shards), (rank, serialized)
 
 
-def _write(shard, examples, *, templates, writer, folder):
-    """In one rename, as a runner may give the same work to two workers; what a killed one leaves goes with the folder."""
+def _write_shard(shard, examples, *, templates, writer, folder):
+    """Write a shard to a temporary file and rename it, because a runner may give the same work to two workers.
+
+    The temporary file of a worker that is killed is deleted with the folder.
+    """
     split, index, shards = shard
     unfinished = folder / f"unfinished-{uuid.uuid4().hex}"
     writer.write(unfinished, sorted(examples))

@@ -1,27 +1,37 @@
-"""What a layout yields: one `Sample` a photograph, and a `Rejection` for every row or file that cannot be one."""
+"""The data classes that a layout returns: a `Sample` for each image, a `Rejection` for each unusable row or file."""
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from dr_tf.grades import ABSENT, ANY_DR_GRADE, DME_RISKS, GRADES, ODIR_LABELS
 
 SPLITS = ("train", "validation", "calibration", "test")
 SEXES = ("female", "male")
-
-_OLDEST = 130
-
 UNKNOWN_LABELS = (ABSENT,) * len(ODIR_LABELS)
+
+_MAXIMUM_AGE = 130
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A photograph and what its publisher says of it. Empty text and -1 stand for what is not known."""
+    """One image with its published labels. An empty string or -1 means that a value is unknown.
+
+    Attributes:
+        path: The image file; None for a sample that was read back from records.
+        split: The published split. The builder assigns one to samples that have none.
+        labels: The eight ODIR labels.
+        keywords: The diagnostic keywords of the eye, as the publisher's doctors wrote them.
+        masks: Lesion type and mask file. Each mask is as large as the original image.
+        test_copy: For an image of a published test split: the image_id of another image that it is a copy of. The leak
+            audit sets it.
+    """
 
     image_id: str
-    path: pathlib.Path
+    path: pathlib.Path | None
     patient_id: str = ""
     eye: str = ""
-    split: str = ""  # as published; the builder gives a split to samples that have none
+    split: str = ""
     source: str = ""
     camera: str = ""
     age: int = ABSENT
@@ -30,23 +40,29 @@ class Sample:
     dme: int = ABSENT
     any_dr: int = ABSENT
     labels: tuple[int, ...] = UNKNOWN_LABELS
-    keywords: str = ""  # what the publisher's doctors wrote of this eye, as they wrote it
-    masks: tuple[tuple[str, pathlib.Path], ...] = ()  # lesion type and picture, as large as the photograph
-    test_copy: str = ""  # the leak audit says it: what a photograph of a published test split is a copy of
+    keywords: str = ""
+    masks: tuple[tuple[str, pathlib.Path], ...] = ()
+    test_copy: str = ""
 
     @property
-    def group(self):
-        """What must not be torn apart by a split: the patient, or the photograph alone where no patient is known."""
+    def group(self) -> str:
+        """The patient_id, or the image_id where the patient is unknown. A group is never divided between splits."""
         return self.patient_id or self.image_id
 
-    def strata(self, several_sources=False):
-        """What splits are balanced by: the grade, and where sources are several, the grade within this one, too."""
+    def strata(self, *, by_source: bool = False) -> tuple[str, ...]:
+        """Return the strata by which splits are balanced.
+
+        Args:
+            by_source: Whether to balance the grades within each source too.
+        """
         grade = f"grade {self.grade}" if self.grade != ABSENT else f"any_dr {self.any_dr}"
-        return (grade, f"{self.source}: {grade}") if several_sources else (grade,)
+        return (grade, f"{self.source}: {grade}") if by_source else (grade,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rejection:
+    """An image or a table row that is left out, and the reason."""
+
     image_id: str
     path: str
     reason: str
@@ -54,19 +70,28 @@ class Rejection:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """All that a layout found below its source folder."""
+    """The samples and rejections of a whole source folder."""
 
     samples: list[Sample]
     rejections: list[Rejection]
 
 
-def make_sample(*, image_id, path, **fields):
-    """A checked sample: any_dr follows from the grade, and labels that contradict each other are a ValueError."""
+def make_sample(*, image_id: str, path: str | pathlib.Path, **fields: Any) -> Sample:
+    """Make a sample after checking its labels. `any_dr` is derived from the grade.
+
+    Args:
+        image_id: Unique within the record set.
+        path: The image file.
+        fields: Further fields of `Sample`.
+
+    Raises:
+        ValueError: A label is out of range, or two labels contradict each other.
+    """
     grade, any_dr = fields.get("grade", ABSENT), fields.get("any_dr", ABSENT)
     _check_range("grade", grade, len(GRADES))
     _check_range("DME risk", fields.get("dme", ABSENT), len(DME_RISKS))
     _check_range("any_dr", any_dr, 2)
-    _check_range("age", fields.get("age", ABSENT), _OLDEST + 1)
+    _check_range("age", fields.get("age", ABSENT), _MAXIMUM_AGE + 1)
     if grade != ABSENT:
         implied = int(grade >= ANY_DR_GRADE)
         if any_dr not in (ABSENT, implied):
@@ -80,18 +105,19 @@ def _check_range(name, value, count):
         raise ValueError(f"unknown {name} {value}: it must be 0 to {count - 1}")
 
 
-def without_repeats(listing):
-    """One sample an image_id. Equal repeats count once; where their labels differ, none can be believed."""
-    kept, rejections = {}, list(listing.rejections)
-    doubtful = set()
+def drop_repeated_ids(listing: Listing) -> Listing:
+    """Keep one sample per image_id. Where the labels of repeated samples differ, reject all of them."""
+    first_by_id: dict[str, Sample] = {}
+    contradictory = set()
+    rejections = list(listing.rejections)
     for sample in listing.samples:
-        first = kept.setdefault(sample.image_id, sample)
+        first = first_by_id.setdefault(sample.image_id, sample)
         if first is sample:
             continue
-        same = first == sample
-        reason = "listed twice" if same else "listed twice with different labels"
+        is_equal = first == sample
+        reason = "listed twice" if is_equal else "listed twice with different labels"
         rejections.append(Rejection(sample.image_id, str(sample.path), reason))
-        if not same and sample.image_id not in doubtful:
-            doubtful.add(sample.image_id)
+        if not is_equal and sample.image_id not in contradictory:
+            contradictory.add(sample.image_id)
             rejections.append(Rejection(first.image_id, str(first.path), reason))
-    return Listing([s for s in kept.values() if s.image_id not in doubtful], rejections)
+    return Listing([s for s in first_by_id.values() if s.image_id not in contradictory], rejections)

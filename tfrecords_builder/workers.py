@@ -1,4 +1,4 @@
-"""Map a function over items in worker processes: in order, in bounded memory, outliving a worker that dies."""
+"""Map a function over items in worker processes: in order, in bounded memory, and robust to workers that crash."""
 
 import collections
 import concurrent.futures
@@ -7,14 +7,33 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from typing import Generic, Self, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _AHEAD = 8  # items in flight per worker
 
 
-def map_in_order(function, items, *, workers, on_death):
-    """Yields function(item) for each item, in order. An item that kills its worker yields on_death(item)."""
-    pending = collections.deque()
+def map_in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    on_crash: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Yield function(item) for each item, in order.
+
+    Args:
+        function: Called in the worker processes. It must be picklable.
+        items: Read only a little ahead of the results, so the iterable may be endless.
+        workers: Number of processes.
+        on_crash: Called in this process with an item that crashes its worker. Its result takes the place of
+            function(item).
+    """
+    pending: collections.deque[tuple[Item, concurrent.futures.Future]] = collections.deque()
     items = iter(items)
     pool = _pool(workers)
     try:
@@ -27,8 +46,8 @@ def map_in_order(function, items, *, workers, on_death):
             try:
                 yield future.result()
             except BrokenProcessPool:
-                # Any item in flight may be the culprit.
-                yield from _one_by_one(function, [(item, future), *pending], on_death)
+                # Any item in flight may have caused the crash.
+                yield from _retry_one_by_one(function, [(item, future), *pending], on_crash)
                 pending.clear()
                 pool = _pool(workers)
     finally:
@@ -36,56 +55,63 @@ def map_in_order(function, items, *, workers, on_death):
 
 
 def _submit(pool, function, item):
-    """A pool that broke since the last result refuses calls; the future says so when its turn comes."""
+    """Submit a call. A pool that broke since its last result refuses it, so the future then holds the error."""
     try:
         return pool.submit(function, item)
     except BrokenProcessPool as error:
-        future = concurrent.futures.Future()
+        future: concurrent.futures.Future = concurrent.futures.Future()
         future.set_exception(error)
         return future
 
 
-def _one_by_one(function, calls, on_death):
-    """Results that are there, and those of the other calls, tried again with one process that has nothing else to do."""
-    with Apart(function, on_death=on_death) as apart:
-        for item, call in calls:
-            done = call.done() and not call.cancelled() and call.exception() is None
-            yield call.result() if done else apart(item)
+def _retry_one_by_one(function, calls, on_crash):
+    """Yield the results of finished calls, and repeat the other calls in an isolated process."""
+    with IsolatedWorker(function, on_crash=on_crash) as worker:
+        for item, future in calls:
+            is_finished = future.done() and not future.cancelled() and future.exception() is None
+            yield future.result() if is_finished else worker(item)
 
 
-class Apart:
-    """Calls function(item) in one process that has nothing else to do; on_death(item) where that kills it."""
+class IsolatedWorker(Generic[Item, Result]):
+    """Call function(item) in a process of its own, which does nothing else. A crash affects that item only.
 
-    def __init__(self, function, *, on_death):
-        self._function, self._on_death = function, on_death
+    Args:
+        function: Called in the process. It must be picklable.
+        on_crash: Called in this process with an item that crashes the worker. Its result takes the place of
+            function(item).
+    """
+
+    def __init__(self, function: Callable[[Item], Result], *, on_crash: Callable[[Item], Result]):
+        self._function, self._on_crash = function, on_crash
         self._pool = _pool(1)
 
-    def __call__(self, item):
+    def __call__(self, item: Item) -> Result:
         try:
             return self._pool.submit(self._function, item).result()
         except BrokenProcessPool:
             self._pool = _pool(1)
-            return self._on_death(item)
+            return self._on_crash(item)
 
-    def close(self):
+    def close(self) -> None:
+        """Stop the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def _pool(workers):
-    # Spawned, as a fork of a process that has started TensorFlow's threads may hang.
+    # Spawned, because a fork of a process that has started TensorFlow's threads may hang.
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
 
 
-def _start():
-    """A process hears its own libraries, with one thread of OpenCV, and has no life after its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
+def _initialize_worker():
+    """Use one OpenCV thread, capture what image libraries print, and exit when the parent process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
 
     import cv2
 

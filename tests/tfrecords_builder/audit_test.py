@@ -3,7 +3,14 @@
 import unittest
 
 from dr_tf.console import UserError
-from tfrecords_builder.audit import Groups, Pair, count, judge, refuse_crossing, with_splits
+from tfrecords_builder.audit import (
+    DisjointSets,
+    ImagePair,
+    count_pairs,
+    refuse_pairs_across_splits,
+    resolve_pairs,
+    with_assigned_splits,
+)
 from tfrecords_builder.samples import make_sample
 from tfrecords_builder.splits import assign_folds, assign_splits, parse_shares
 
@@ -13,7 +20,9 @@ def sample(name, **fields):
 
 
 def decided(samples, *pairs, scores=None):
-    return judge(samples, {s.image_id: (scores or {}).get(s.image_id, 0.5) for s in samples}, [Pair(*p) for p in pairs])
+    return resolve_pairs(
+        samples, {s.image_id: (scores or {}).get(s.image_id, 0.5) for s in samples}, [ImagePair(*p) for p in pairs]
+    )
 
 
 def kept(verdict):
@@ -24,7 +33,7 @@ def reasons(verdict):
     return {r.image_id: r.reason for r in verdict.rejections}
 
 
-class JudgeTest(unittest.TestCase):
+class ResolvePairsTest(unittest.TestCase):
     def test_without_pairs_nothing_changes(self):
         samples = [sample("a", grade=1), sample("b", grade=2)]
         verdict = decided(samples)
@@ -35,7 +44,7 @@ class JudgeTest(unittest.TestCase):
         pairs = (("a", "b", "copy", 0.01), ("b", "c", "exact", 0.0))
         verdict = decided(samples, *pairs, scores={"b": 0.9})
         self.assertEqual(kept(verdict), ["b"])
-        self.assertEqual(set(reasons(verdict).values()), {"a copy of b, which is kept"})
+        self.assertEqual(set(reasons(verdict).values()), {"copy of b, which is kept"})
         self.assertEqual(verdict.rows[0][-1], "rejected a")
 
     def test_among_equally_gradable_ones_the_first_name_stays(self):
@@ -48,7 +57,7 @@ class JudgeTest(unittest.TestCase):
                 verdict = decided([sample("a", **{field: one}), sample("b", **{field: two})], ("a", "b", "exact", 0.0))
                 self.assertEqual(kept(verdict), [])
                 self.assertIn(f"{field} {one} here, {two} there", reasons(verdict)["a"])
-                self.assertIn("a copy of a with another label", reasons(verdict)["b"])
+                self.assertIn("copy of a, with a different label", reasons(verdict)["b"])
 
     def test_a_label_that_is_not_known_contradicts_nothing(self):
         verdict = decided([sample("a", grade=1), sample("b")], ("a", "b", "copy", 0.01))
@@ -58,13 +67,13 @@ class JudgeTest(unittest.TestCase):
         samples = [sample("a", grade=1), sample("b", grade=2), sample("c")]
         verdict = decided(samples, ("a", "b", "copy", 0.01), ("b", "c", "copy", 0.01))
         self.assertEqual(kept(verdict), [])
-        self.assertEqual(reasons(verdict)["c"], "a copy of a, b, whose labels differ")
+        self.assertEqual(reasons(verdict)["c"], "copy of a, b, whose labels contradict each other")
 
     def test_published_test_is_never_thinned_only_flagged(self):
         samples = [sample("a", grade=0, split="train"), sample("t", grade=3, split="test")]
         verdict = decided(samples, ("a", "t", "exact", 0.0))
         self.assertEqual([(s.image_id, s.test_copy) for s in verdict.samples], [("t", "a")])
-        self.assertIn("a copy of t of the published test split", reasons(verdict)["a"])
+        self.assertIn("copy of t in the published test split", reasons(verdict)["a"])
         self.assertIn("grade 0 here, 3 there", reasons(verdict)["a"])
         self.assertEqual(verdict.rows[0][-1], "rejected a; flagged t")
 
@@ -114,28 +123,29 @@ class JudgeTest(unittest.TestCase):
         samples = [sample("a", split="train"), sample("t", split="test"), sample("b", split="train")]
         verdict = decided(samples, ("a", "t", "same_eye", 0.05), ("a", "b", "copy", 0.01))
         with self.assertRaisesRegex(UserError, r"1 pairs cross .*: a \(train\) and t \(test\): same_eye$"):
-            refuse_crossing(verdict)
-        refuse_crossing(decided(samples, ("a", "b", "copy", 0.01)))
+            refuse_pairs_across_splits(verdict)
+        refuse_pairs_across_splits(decided(samples, ("a", "b", "copy", 0.01)))
 
     def test_rows_show_the_split_that_was_dealt(self):
         samples = [sample("a"), sample("b", split="train"), sample("c", split="train")]
         verdict = decided(samples, ("a", "b", "same_eye", 0.05), ("b", "c", "copy", 0.01))
         dealt = [sample("a", split="validation"), sample("b", split="validation")]
         self.assertEqual(
-            [r[5:7] for r in with_splits(verdict.rows, dealt)], [("validation", "validation"), ("validation", "train")]
+            [r[5:7] for r in with_assigned_splits(verdict.rows, dealt)],
+            [("validation", "validation"), ("validation", "train")],
         )
 
     def test_counts(self):
         samples = {s.image_id: s for s in (sample("a", grade=0, split="train"), sample("t", grade=1, split="test"))}
-        pairs = [Pair("a", "t", kind, 0.0) for kind in ("exact", "copy", "same_eye")]
+        pairs = [ImagePair("a", "t", kind, 0.0) for kind in ("exact", "copy", "same_eye")]
         self.assertEqual(
-            count(pairs, samples),
+            count_pairs(pairs, samples),
             {"exact": 1, "near": 1, "same eye": 1, "across splits": 3, "label conflicts": 2},
         )
 
     def test_groups_are_named_by_their_least_member_in_any_order(self):
         for order in ((("c", "b"), ("b", "a"), ("d", "c")), (("d", "c"), ("c", "b"), ("b", "a"))):
-            groups = Groups()
+            groups = DisjointSets()
             for pair in order:
                 groups.join(*pair)
             self.assertEqual({groups.find(m) for m in "abcd"}, {"a"})

@@ -102,7 +102,7 @@ BAD = {
     "grey 16 bit.tif": (opencv("tiff", GOOD[..., 1].astype(np.uint16) * 257), "greyscale or red-free photograph"),
     "flipped.tif": (overwritten(trees.encoded(GOOD, "tiff", compression="tiff_lzw"), b"LZW"), "TIFF file is damaged"),
     "a byte too few.jpg": (JPEG[: len(JPEG) // 2] + JPEG[len(JPEG) // 2 + 100 :], "JPEG file is damaged"),
-    "bomb.png": (trees.encoded(np.zeros((6000, 6000, 3), np.uint8), "png"), "no photograph packs so well"),
+    "bomb.png": (trees.encoded(np.zeros((6000, 6000, 3), np.uint8), "png"), "no photograph compresses so well"),
     "all black.jpg": (trees.jpeg(plain(0)), NO_RETINA),
     "all white.jpg": (trees.jpeg(plain(255)), NO_RETINA),
     "one colour.png": (trees.encoded(plain((190, 95, 45)), "png"), NO_RETINA),
@@ -166,9 +166,9 @@ def write_all(source):
 
 
 SPECIAL = {
-    "folder.jpg": "not a file",
-    "dangling.jpg": "the file is absent",
-    "pipe.jpg": "not a file",
+    "folder.jpg": "not a regular file",
+    "dangling.jpg": "the file does not exist",
+    "pipe.jpg": "not a regular file",
     "secret.jpg": "the file cannot be read: Permission denied",
 }
 IS_ROOT = os.geteuid() == 0  # to whom no file is unreadable
@@ -232,7 +232,7 @@ class BadPhotographsTest(tf.test.TestCase):
 
     def test_summary_counts_them(self):
         count = len(BAD) + len(SPECIAL) - IS_ROOT
-        self.assertIn(f"rejected: {count} (each named in rejected.csv)", self.result.stdout)
+        self.assertIn(f"rejected: {count} (listed in rejected.csv)", self.result.stdout)
         self.assertIn("not a JPEG, PNG, TIFF or BMP file", self.result.stdout)
 
     def test_contact_sheet_is_drawn_all_the_same(self):
@@ -261,8 +261,7 @@ class NothingLeftTest(unittest.TestCase):
         result = command("folder", "--source", self.source, "--records", self.folder / "records", *FLAGS)
         self.assert_one_line(
             result,
-            "error: no photograph is left to build from\n"
-            "  2 x the file is empty\n  1 x not a JPEG, PNG, TIFF or BMP file",
+            "error: no image is left to build from\n  2 x the file is empty\n  1 x not a JPEG, PNG, TIFF or BMP file",
         )
 
     def test_only_rejected_rows(self):
@@ -270,7 +269,7 @@ class NothingLeftTest(unittest.TestCase):
         labels = trees.write_table(self.source / "labels.csv", ("file", "grade"), [("a.jpg", 7), ("b.jpg", 1)])
         flags = ("--labels", labels, "--name", "x", "--image_column", "file", "--grade_column", "grade")
         result = command("csv", "--source", self.source, "--records", self.folder / "records", *flags)
-        self.assert_one_line(result, "error: no photograph is left to build from", "1 x unknown grade 7")
+        self.assert_one_line(result, "error: no image is left to build from", "1 x unknown grade 7")
 
     def test_unusable_tables_and_flags(self):
         trees.write(self.source / "a.jpg", JPEG)
@@ -288,7 +287,7 @@ class NothingLeftTest(unittest.TestCase):
             (b'file,grade\n"b,1\n' + b"c,1\n" * 20 + b'"d",1\n', ("--name", "x"), "is a quote not closed?"),
             (b"file,grade\na,1\n", ("--name", "My Set"), "--name 'My Set': use small letters"),
             (b"file,grade\na,1\n", ("--name", "../x"), "--name '../x': use small letters"),
-            (b"file,grade\na,1\n", ("--name", "x", "--shares", "train"), "--shares 'train' is not of the form"),
+            (b"file,grade\na,1\n", ("--name", "x", "--shares", "train"), "--shares 'train' does not have the form"),
             (b"file,grade\na,1\n", ("--name", "x", "--shares", "test=nan"), "with shares of at least 0"),
             (b"file,grade\na,1\n", ("--name", "x", "--max_megapixels", "nan"), "must be a whole number"),
             (b"file,grade\na,1\n", ("--name", "x", "--image_size", "0"), "must be a whole number from 32"),

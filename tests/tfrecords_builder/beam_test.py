@@ -56,7 +56,7 @@ class SameRecordsTest(unittest.TestCase):
         rejected = trees.read_csv(self.folder / "beam" / "clinic" / "128-plain-q95" / "1.0.0" / "rejected.csv")
         reasons = {r["image_id"]: r["reason"] for r in rejected}
         self.assertEqual(len(reasons), 8)
-        self.assertIn("process that read it died", reasons["07.jpg"])
+        self.assertIn("process that read the file crashed", reasons["07.jpg"])
 
     def test_pairs_with_lesion_masks(self):
         drawn = ("--patients", 5, "--side", 256, "--image_size", 64)
@@ -71,7 +71,7 @@ class SameRecordsTest(unittest.TestCase):
             (("--beam_runner", "Nowhere"), "Unexpected pipeline runner: Nowhere. Valid values are"),
             ((*ON_BEAM, "--beam_option", "direct_num_workers=x"), "invalid int value: 'x'"),
             ((*ON_BEAM, "--beam_option=--streaming"), "without dashes"),
-            (("--beam_option", "streaming"), "name one"),
+            (("--beam_option", "streaming"), "--beam_option needs --beam_runner"),
         ):
             with self.subTest(said):
                 self.assert_refused(flags, said)

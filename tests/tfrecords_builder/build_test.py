@@ -20,8 +20,9 @@ import tensorflow as tf
 from dr_tf.fundus.prepare import prepare
 from tests.tfrecords_builder import trees
 from tfrecords_builder import records as writer
-from tfrecords_builder.build import Plan, fingerprint
-from tfrecords_builder.crops import Options, Spool, crop_sample
+from tfrecords_builder.crops import CropStore, crop_sample
+from tfrecords_builder.fingerprint import fingerprint
+from tfrecords_builder.plan import Options, Plan
 from tfrecords_builder.samples import Listing, make_sample
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -177,7 +178,7 @@ class RecordsTest(TemporaryTest):
         self.assertEqual(len(found), 5)
         self.assertIn("cut short", found["broken.jpg", "broken.jpg"])
         self.assertIn("no retina found", found["black.png", "black.png"])
-        self.assertIn("no such photograph", found["absent.jpg", "labels.csv, row 15"])
+        self.assertIn("no image of this name", found["absent.jpg", "labels.csv, row 15"])
         self.assertIn("published in train, but its patient p7 is also in test", found["torn.jpg", "torn.jpg"])
         self.assertEqual(found["a.jpg", "a.jpg"], "listed twice")
 
@@ -194,18 +195,18 @@ class RecordsTest(TemporaryTest):
         self.assertIn(["test", "1", "0", "0", "0", "1", "0", "2"], lines)
         self.assertIn(["all", "3", "1", "2", "1", "2", "1", "10"], lines)
         for text in (
-            "rejected: 5 (each named in rejected.csv)",
+            "rejected: 5 (listed in rejected.csv)",
             "1  listed twice",
-            "the patient of 2 photographs is not known",
-            "MB of photographs -> ",
-            " photographs/s with 2 workers)",
+            "the patient of 2 images is unknown",
+            "MB of images -> ",
+            " images/s with 2 workers)",
             str(self.target),
         ):
             self.assertIn(text, self.result[1])
 
     def test_progress_shows_a_bar_and_a_rate(self):
-        self.assertIn("photographs below", self.result[2])
-        self.assertRegex(self.result[2], r"cropping: +\d+%.*photographs")
+        self.assertIn("images below", self.result[2])
+        self.assertRegex(self.result[2], r"cropping: +\d+%.*images")
 
     def test_contact_sheet_shows_good_and_rejected_photographs(self):
         sheet = cv2.imread(str(self.tree / "sheets" / "sheet.png"))
@@ -249,7 +250,7 @@ class RecordsTest(TemporaryTest):
         before = trees.digests(self.built)
         status, output, _ = build_csv(self.original, self.built)
         self.assertEqual(status, 0)
-        self.assertIn(f"{self.target} is done: same options, same 13 photographs", output)
+        self.assertIn(f"{self.target} is up to date: same options, same 13 images", output)
         self.assertEqual(trees.digests(self.built), before)
 
     def test_what_differs_is_named_and_nothing_is_touched(self):
@@ -262,7 +263,7 @@ class RecordsTest(TemporaryTest):
         ):
             with self.subTest(arguments):
                 self.assert_refused(
-                    build_csv(self.original, self.built, *arguments), expected, "--overwrite builds it anew"
+                    build_csv(self.original, self.built, *arguments), expected, "--overwrite rebuilds it"
                 )
         self.assertEqual(trees.digests(self.built), before)
 
@@ -278,9 +279,9 @@ class RecordsTest(TemporaryTest):
             (source / "c.jpg").unlink()
 
         for change, expected in (
-            (relabel, "names, sizes or labels are not the same"),
-            (grow, "names, sizes or labels are not the same"),
-            (remove, "source table: 13 photographs before, 12 now"),
+            (relabel, "their names, sizes or labels changed"),
+            (grow, "their names, sizes or labels changed"),
+            (remove, "source table: 13 images before, 12 now"),
         ):
             with self.subTest(change.__name__):
                 source = self.folder / change.__name__
@@ -299,7 +300,7 @@ class IdridRecordsTest(TemporaryTest):
         self.assertIn(["test", "1", "0", "1", "0", "0", "2"], lines)
         self.assertIn(["all", "3", "1", "2", "1", "1", "8"], lines)
         status, output, _ = trees.run_builder("idrid", "--source", root, *arguments)
-        self.assertIn("is done: same options, same 8 photographs", output)
+        self.assertIn("is up to date: same options, same 8 images", output)
 
 
 class FolderTreeTest(TemporaryTest):
@@ -337,12 +338,12 @@ class OverwriteTest(FolderTreeTest):
             return rename(path, target)
 
         failures = {
-            "no photograph is left": mock.patch.object(writer, "FundusRecords"),  # is not reached
+            "no image is left": mock.patch.object(writer, "FundusRecords"),  # is not reached
             "No space left": mock.patch.object(writer.SortedFieldsWriter, "write", side_effect=full_disk()),
             "Input/output error": mock.patch.object(os, "rename", no_second_rename),
         }
         for expected, failure in failures.items():
-            source = self.all_bad() if "photograph" in expected else self.source
+            source = self.all_bad() if "no image" in expected else self.source
             with self.subTest(expected), failure:
                 self.assert_refused(build_folder(source, self.records, "--overwrite"), expected)
             self.assertEqual(trees.digests(self.target), self.before)
@@ -354,13 +355,13 @@ class OverwriteTest(FolderTreeTest):
         (self.records / f".building-folder-{SIZE}-plain-q95").mkdir()
         status, output, _ = build_folder(self.source, self.records)
         self.assertEqual(status, 0)
-        self.assertIn("is done", output)
+        self.assertIn("is up to date", output)
         self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
     def test_kill_after_both_renames_leaves_the_new_ones(self):
         shutil.copytree(self.target, self.records / f".replaced-folder-{SIZE}-plain-q95")
-        self.assertIn("is done", build_folder(self.source, self.records)[1])
+        self.assertIn("is up to date", build_folder(self.source, self.records)[1])
         self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
@@ -373,7 +374,7 @@ class OverwriteTest(FolderTreeTest):
         for data, expected in (
             (whole[: len(whole) // 2], f"is damaged: {shard.name} has {len(whole) // 2} bytes, not {len(whole)}; --ov"),
             (altered, f"is damaged: {shard.name} was altered"),
-            (None, f"is damaged: {shard.name} is absent"),
+            (None, f"is damaged: {shard.name} is missing"),
         ):
             with self.subTest(expected):
                 shard.unlink() if data is None else shard.write_bytes(data)
@@ -383,7 +384,7 @@ class OverwriteTest(FolderTreeTest):
         shard.write_bytes(whole[: len(whole) // 2])
         self.assert_refused(build_folder(self.source, self.records), "is damaged: the shards of the split")
         shard.write_bytes(whole)
-        self.assertIn("is done", build_folder(self.source, self.records)[1])
+        self.assertIn("is up to date", build_folder(self.source, self.records)[1])
         manifest.write_text(noted)
         shard.write_bytes(altered)
         self.assertEqual(build_folder(self.source, self.records, "--overwrite")[0], 0)
@@ -407,11 +408,11 @@ class FailureTest(FolderTreeTest):
         for failure in (
             mock.patch.object(writer.SortedFieldsWriter, "write", side_effect=full_disk()),
             mock.patch.object(writer.SortedFieldsWriter, "write", side_effect=tensorflow_s),
-            mock.patch.object(Spool, "append", side_effect=full_disk()),
+            mock.patch.object(CropStore, "append", side_effect=full_disk()),
         ):
             with self.subTest(failure), failure:
                 result = build_folder(self.source, self.records)
-                self.assert_refused(result, "error: ", "No space left on device", "nothing half-written was left")
+                self.assert_refused(result, "error: ", "No space left on device", "no partial files were left")
                 self.assert_only_finished()
 
     def test_an_error_of_ours_is_not_hidden(self):
@@ -432,14 +433,14 @@ class FailureTest(FolderTreeTest):
 
     def test_nothing_left_is_refused_with_the_main_reasons(self):
         result = build_folder(self.all_bad(), self.records)
-        self.assert_refused(result, "error: no photograph is left to build from\n  10 x the file is empty")
+        self.assert_refused(result, "error: no image is left to build from\n  10 x the file is empty")
         self.assert_only_finished()
 
     def test_a_second_build_at_the_same_time_says_so(self):
         self.records.mkdir()
         with open(self.records / f".building-folder-{SIZE}-plain-q95.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.assert_refused(build_folder(self.source, self.records), f"another build of {self.target} is under way")
+            self.assert_refused(build_folder(self.source, self.records), f"another build of {self.target} is running")
         self.assertEqual(build_folder(self.source, self.records)[0], 0)
         self.assert_only_finished(self.target)
 
@@ -451,15 +452,15 @@ class FailureTest(FolderTreeTest):
         self.assertEqual(status, 0, errors)
         (row,) = trees.read_csv(self.target / "rejected.csv")
         self.assertEqual(row["image_id"], "mild/01.jpg")
-        self.assertIn("the process that read it died", row["reason"])
+        self.assertIn("the process that read the file crashed", row["reason"])
 
 
 # Slows one stage down until it is seen and shot: {moment: what is done before the command is run}.
 MOMENTS = {
     "cropping": """
-from tfrecords_builder.crops import Spool
-append = Spool.append
-Spool.append = lambda self, crop: (append(self, crop), self._file.flush(), say(), time.sleep(0.3))""",
+from tfrecords_builder.crops import CropStore
+append = CropStore.append
+CropStore.append = lambda self, crop: (append(self, crop), self._file.flush(), say(), time.sleep(0.3))""",
     "writing": """
 from tfrecords_builder import records
 to_example = records.to_example
@@ -530,13 +531,13 @@ class KilledTest(FolderTreeTest):
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=30)
         self.assertNotEqual(process.returncode, 0)
-        self.assertIn("stopped; nothing half-written was left", output)
+        self.assertIn("stopped; no partial files were left", output)
         self.assertNotIn("Traceback", output)
         self.assert_only_finished()
 
     def test_two_processes_at_once(self):
         process = self.start("renaming")
-        self.assert_refused(build_folder(self.source, self.records), "another build of", "is under way")
+        self.assert_refused(build_folder(self.source, self.records), "another build of", "is running")
         self.assertIsNone(process.poll(), "the first is not disturbed")
 
 
@@ -557,7 +558,7 @@ class FingerprintTest(TemporaryTest):
         self.assertNotEqual(same, self.of("here", mask=b"another mask"))
 
 
-class SpoolTest(TemporaryTest):
+class CropStoreTest(TemporaryTest):
     def crops(self):
         for seed in range(3):
             path = trees.write(self.folder / f"{seed}.jpg", trees.jpeg(trees.photograph(seed)))
@@ -565,22 +566,22 @@ class SpoolTest(TemporaryTest):
             yield crop_sample(make_sample(image_id=path.name, path=path, split="train"), options)
 
     def test_jpegs_wait_on_disk_and_come_back(self):
-        with Spool(self.folder / "crops") as spool:
+        with CropStore(self.folder / "crops") as store:
             expected = list(self.crops())
             for crop in expected:
-                spool.append(crop)
-            self.assertEqual([crop.jpeg for crop in spool.crops()], [b""] * 3, "memory holds no JPEG")
-            self.assertEqual(list(spool.read("train")), expected)
+                store.append(crop)
+            self.assertEqual([crop.jpeg for crop in store.crops()], [b""] * 3, "memory holds no JPEG")
+            self.assertEqual(list(store.read_split("train")), expected)
             self.assertGreaterEqual((self.folder / "crops").stat().st_size, sum(len(crop.jpeg) for crop in expected))
 
     def test_only_what_is_placed_is_read(self):
-        with Spool(self.folder / "crops") as spool:
+        with CropStore(self.folder / "crops") as store:
             for crop in self.crops():
-                spool.append(crop)
-            spool.place({"1.jpg": make_sample(image_id="1.jpg", path=self.folder / "1.jpg", split="test")})
-            self.assertEqual([crop.sample.image_id for crop in spool.read("test")], ["1.jpg"])
-            self.assertEqual(list(spool.read("train")), [])
-            self.assertEqual(len(spool.crops()), 1)
+                store.append(crop)
+            store.update_samples({"1.jpg": make_sample(image_id="1.jpg", path=self.folder / "1.jpg", split="test")})
+            self.assertEqual([crop.sample.image_id for crop in store.read_split("test")], ["1.jpg"])
+            self.assertEqual(list(store.read_split("train")), [])
+            self.assertEqual(len(store.crops()), 1)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,17 @@ class CommandTest(unittest.TestCase):
 
     def test_tensorflow_is_not_imported_before_it_writes(self):
         # Nor in the worker processes, which import crops.
-        modules = ["__main__", "build", "crops", "layouts", "sheet", "splits", "summary", "tables", "workers"]
+        modules = [
+            "__main__",
+            "build",
+            "crops",
+            "layouts",
+            "contact_sheet",
+            "splits",
+            "build_summary",
+            "tables",
+            "workers",
+        ]
         code = "import sys\n" + "".join(f"import tfrecords_builder.{module}\n" for module in modules)
         code += "from tfrecords_builder.layouts import known_layouts\nknown_layouts()\n"
         code += "print([m for m in ('tensorflow', 'keras', 'tensorflow_datasets') if m in sys.modules])"

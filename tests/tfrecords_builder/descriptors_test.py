@@ -10,19 +10,19 @@ import numpy as np
 from dr_tf.fundus.prepare import prepare
 from dr_tf.fundus.synthesis import render_patient
 from tests.tfrecords_builder import trees
-from tfrecords_builder.candidate_pairs import candidates
-from tfrecords_builder.copy_search import Traces
+from tfrecords_builder.candidate_pairs import find_candidates
+from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import (
-    LENGTH,
-    SIDE,
-    VARIANTS,
-    describe,
-    normalized,
-    trace,
-    varied,
-    varied_descriptors,
+    DESCRIPTOR_LENGTH,
+    ORIENTATIONS,
+    VIEW_SIDE,
+    compute_descriptor,
+    compute_signature,
+    normalize_view,
+    reorient_descriptors,
+    reorient_view,
 )
-from tfrecords_builder.image_registration import compare
+from tfrecords_builder.image_registration import compare_views
 
 COUNT = 12
 
@@ -72,15 +72,15 @@ def photographs(count=COUNT):
 def traced(rgb, quality=95, size=256):
     data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     found = prepare(data, size=size)
-    return trace(found.image, found.geometry, f"{hash(data)}")
+    return compute_signature(found.image, found.geometry, f"{hash(data)}")
 
 
-def pairs(traces):
-    """All pairs among named traces."""
-    with tempfile.TemporaryDirectory() as folder, Traces(pathlib.Path(folder) / "views") as store:
-        for name, found in traces.items():
-            store.append(name, found)
-        return store.pairs(workers=2)
+def pairs(signatures):
+    """All pairs among named signatures."""
+    with tempfile.TemporaryDirectory() as folder, SignatureIndex(pathlib.Path(folder) / "views") as index:
+        for name, signature in signatures.items():
+            index.add(name, signature)
+        return index.find_pairs(workers=2)
 
 
 class FindingTest(unittest.TestCase):
@@ -116,9 +116,9 @@ class FindingTest(unittest.TestCase):
         self.assertEqual(len(found), 1)
 
     def test_equal_files_need_no_pixels(self):
-        black = np.zeros((1, SIDE, SIDE), np.uint8)
+        black = np.zeros((1, VIEW_SIDE, VIEW_SIDE), np.uint8)
         one = traced(self.photographs[0])
-        same = type(one)("digest", black, np.zeros((1, LENGTH), np.float16))
+        same = type(one)("digest", black, np.zeros((1, DESCRIPTOR_LENGTH), np.float16))
         found = pairs({"a": same, "b": same, "c": same, "d": one})
         self.assertEqual(
             [(p.a, p.b, p.kind) for p in found], [("a", "b", "exact"), ("a", "c", "exact"), ("b", "c", "exact")]
@@ -169,48 +169,50 @@ def _second(rgb):
 class DescriptorTest(unittest.TestCase):
     def test_descriptors_of_variants_are_those_of_varied_views(self):
         view = traced(next(photographs())).views[0]
-        plain = describe(view)[None]
-        for variant in VARIANTS:
-            expected = describe(varied(view, variant))
-            self.assertTrue(np.allclose(varied_descriptors(plain, variant)[0], expected, atol=1e-4), variant)
+        plain = compute_descriptor(view)[None]
+        for variant in ORIENTATIONS:
+            expected = compute_descriptor(reorient_view(view, variant))
+            self.assertTrue(np.allclose(reorient_descriptors(plain, variant)[0], expected, atol=1e-4), variant)
 
     def test_brightness_and_contrast_do_not_count(self):
         view = traced(next(photographs())).views[0]
         dark = np.where(view > 0, np.maximum(view * 0.6, 1), 0).astype(np.uint8)
-        self.assertGreater(float(describe(view) @ describe(dark)), 0.99)
+        self.assertGreater(float(compute_descriptor(view) @ compute_descriptor(dark)), 0.99)
 
     def test_a_plain_view_is_no_number_out_of_range(self):
         for value in (0, 200):
-            view = np.full((SIDE, SIDE), value, np.uint8)
-            self.assertTrue(np.isfinite(normalized(view)[0]).all())
-            self.assertTrue(np.isfinite(describe(view)).all())
-            self.assertEqual(compare(view, view).kind, "")
+            view = np.full((VIEW_SIDE, VIEW_SIDE), value, np.uint8)
+            self.assertTrue(np.isfinite(normalize_view(view)[0]).all())
+            self.assertTrue(np.isfinite(compute_descriptor(view)).all())
+            self.assertEqual(compare_views(view, view).kind, "")
 
     def test_a_trace_takes_few_bytes(self):
         found = traced(next(photographs()))
-        self.assertLessEqual(found.views.nbytes, 3 * SIDE**2)
-        self.assertLessEqual(found.descriptors.nbytes, 3 * 2 * LENGTH)
+        self.assertLessEqual(found.views.nbytes, 3 * VIEW_SIDE**2)
+        self.assertLessEqual(found.descriptors.nbytes, 3 * 2 * DESCRIPTOR_LENGTH)
 
 
 class CandidatesTest(unittest.TestCase):
     def test_blocks_agree_with_all_pairs_at_once(self):
         rng = np.random.default_rng(0)
-        descriptors = rng.normal(size=(300, LENGTH)).astype(np.float32)
-        descriptors[200:240] = varied_descriptors(descriptors[:40], (1, 0, 1)) + 0.3 * rng.normal(size=(40, LENGTH))
-        found = {tuple(row) for row in candidates(descriptors, np.arange(300)).tolist()}
-        index = list(VARIANTS).index((1, 1, 0))
+        descriptors = rng.normal(size=(300, DESCRIPTOR_LENGTH)).astype(np.float32)
+        descriptors[200:240] = reorient_descriptors(descriptors[:40], (1, 0, 1)) + 0.3 * rng.normal(
+            size=(40, DESCRIPTOR_LENGTH)
+        )
+        found = {tuple(row) for row in find_candidates(descriptors, np.arange(300)).tolist()}
+        index = list(ORIENTATIONS).index((1, 1, 0))
         self.assertEqual(found, {(i, 200 + i, index) for i in range(40)})
 
     def test_only_pairs_across_sets_where_sets_are_named(self):
         rng = np.random.default_rng(0)
-        one = rng.normal(size=(1, LENGTH))
+        one = rng.normal(size=(1, DESCRIPTOR_LENGTH))
         descriptors = np.repeat(one, 4, 0)
-        found = candidates(descriptors, np.arange(4), sets=["a", "a", "b", "b"])
+        found = find_candidates(descriptors, np.arange(4), sets=["a", "a", "b", "b"])
         self.assertEqual({(a, b) for a, b, _ in found.tolist()}, {(0, 2), (0, 3), (1, 2), (1, 3)})
 
     def test_views_of_one_photograph_are_no_pair(self):
-        one = np.repeat(np.random.default_rng(0).normal(size=(1, LENGTH)), 3, 0)
-        self.assertEqual(candidates(one, [0, 0, 1])[:, :2].tolist(), [[0, 2]])
+        one = np.repeat(np.random.default_rng(0).normal(size=(1, DESCRIPTOR_LENGTH)), 3, 0)
+        self.assertEqual(find_candidates(one, [0, 0, 1])[:, :2].tolist(), [[0, 2]])
 
 
 if __name__ == "__main__":

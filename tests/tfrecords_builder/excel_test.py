@@ -9,7 +9,7 @@ import openpyxl
 
 from dr_tf.console import UserError
 from tests.tfrecords_builder import published_trees
-from tfrecords_builder.tables import numbered_rows, read_table
+from tfrecords_builder.tables import read_numbered_rows, read_table
 
 
 class ExcelTest(unittest.TestCase):
@@ -31,7 +31,7 @@ class ExcelTest(unittest.TestCase):
         self.write(
             (None, None), ("name", None, "day"), (), ("a", None, datetime.date(2018, 7, 10)), (None, None), ("b",)
         )
-        rows = numbered_rows(self.path, required=("name", "day"))
+        rows = read_numbered_rows(self.path, required=("name", "day"))
         self.assertEqual([(number, row["name"]) for number, row in rows], [(4, "a"), (6, "b")])
         self.assertIn("2018-07-10", rows[0][1]["day"])
 
@@ -55,7 +55,7 @@ class ExcelTest(unittest.TestCase):
         with self.assertRaisesRegex(UserError, "is empty"):
             read_table(self.path)
         self.path.write_bytes(b"name\na\n")
-        with self.assertRaisesRegex(UserError, "cannot be read as a table of Excel"):
+        with self.assertRaisesRegex(UserError, "cannot be read as an Excel file"):
             read_table(self.path)
         self.path.unlink()
         with self.assertRaisesRegex(UserError, "there is no file"):
@@ -65,9 +65,7 @@ class ExcelTest(unittest.TestCase):
         self.write(("name",), ("a",))
         with mock.patch.dict(sys.modules, {"openpyxl": None}), self.assertRaises(UserError) as caught:
             read_table(self.path)
-        self.assertEqual(
-            str(caught.exception), f"{self.path} is a table of Excel; to read it: pip install 'dr_tf[excel]'"
-        )
+        self.assertEqual(str(caught.exception), f"{self.path} is an Excel file; to read it: pip install 'dr_tf[excel]'")
 
 
 if __name__ == "__main__":

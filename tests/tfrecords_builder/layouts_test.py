@@ -9,7 +9,7 @@ from dr_tf.console import UserError
 from tests.tfrecords_builder import trees
 from tfrecords_builder.__main__ import parse
 from tfrecords_builder.layouts import known_layouts
-from tfrecords_builder.samples import without_repeats
+from tfrecords_builder.samples import drop_repeated_ids
 
 SHARED = pathlib.Path(os.environ.get("DR_TF_SHARED", pathlib.Path(__file__).parents[3] / "shared"))
 IDRID = SHARED / "data" / "idrid"
@@ -19,7 +19,7 @@ GRADES = "none,mild,moderate,severe,proliferative"
 def listed(layout, source, *arguments):
     """What the builder makes of a source before it looks at any photograph."""
     flags = parse([layout, "--source", str(source), "--records", "unused", *map(str, arguments)])
-    return without_repeats(known_layouts()[layout].read(flags.source, flags))
+    return drop_repeated_ids(known_layouts()[layout].read(flags.source, flags))
 
 
 class TreeTest(unittest.TestCase):
@@ -59,8 +59,8 @@ class IdridTest(TreeTest):
     def test_wrong_folder_answers_with_what_was_looked_for_and_found(self):
         self.touch("images/a.jpg", "labels.csv")
         message = self.refusal("idrid")
-        self.assertIn("looked for the folder " + str(self.source / "1. Original Images"), message)
-        self.assertIn(f"{self.source} holds images/, labels.csv", message)
+        self.assertIn("folder not found: " + str(self.source / "1. Original Images"), message)
+        self.assertIn(f"{self.source} contains images/, labels.csv", message)
         self.assertIn("a. Training Set/IDRiD_001.jpg", message, "the expected tree is shown")
 
     def test_missing_table_and_absent_source(self):
@@ -68,10 +68,10 @@ class IdridTest(TreeTest):
         table = root / "2. Groundtruths" / "b. IDRiD_Disease Grading_Testing Labels.csv"
         table.unlink()
         message = self.refusal("idrid")
-        self.assertIn(f"looked for the file {table}", message)
-        self.assertIn("holds a. IDRiD_Disease Grading_Training Labels.csv", message)
+        self.assertIn(f"file not found: {table}", message)
+        self.assertIn("contains a. IDRiD_Disease Grading_Training Labels.csv", message)
         self.source = self.source / "nowhere" / "at all"
-        self.assertIn(f"{self.source.parents[1]} holds", self.refusal("idrid"))
+        self.assertIn(f"{self.source.parents[1]} contains", self.refusal("idrid"))
 
     def test_unknown_grade_is_rejected_and_the_rest_kept(self):
         root = trees.write_idrid(self.source, draw=False)
@@ -124,12 +124,15 @@ class FolderTest(TreeTest):
     def test_class_orders_that_are_refused(self):
         self.touch("DR/a.jpg", "No_DR/b.jpg")
         for arguments, expected in (
-            ((), "found the classes DR, No_DR; state their order, least disease first: --classes"),
-            (("--classes", "No_DR,DR"), "grade has 5 classes, --classes names 2; are they any_dr?"),
-            (("--classes", GRADES, "--label", "any_dr"), "any_dr has 2 classes, --classes names 5; are they grade?"),
-            (("--classes", "a,b,c"), "grade has 5 classes, --classes names 3"),
-            (("--classes", "healthy,DR", "--label", "any_dr"), "the folder also holds No_DR"),
-            (("--classes", "dr,No_DR", "--label", "any_dr"), "the folder also holds DR"),
+            ((), "found the classes DR, No_DR; state their order, least disease first, with --classes"),
+            (("--classes", "No_DR,DR"), "grade has 5 classes, but --classes names 2; use --label any_dr?"),
+            (
+                ("--classes", GRADES, "--label", "any_dr"),
+                "any_dr has 2 classes, but --classes names 5; use --label grade?",
+            ),
+            (("--classes", "a,b,c"), "grade has 5 classes, but --classes names 3"),
+            (("--classes", "healthy,DR", "--label", "any_dr"), "the folder also contains No_DR"),
+            (("--classes", "dr,No_DR", "--label", "any_dr"), "the folder also contains DR"),
             (("--classes", "DR,DR", "--label", "any_dr"), "names a class twice"),
         ):
             with self.subTest(arguments):
@@ -138,15 +141,15 @@ class FolderTest(TreeTest):
     def test_sources_that_are_no_class_folders(self):
         self.assertIn("no class folders were found\nexpected:", self.refusal("folder", "--classes", GRADES))
         self.touch("train/none/a.jpg", "extra/none/a.jpg")
-        self.assertIn("holds splits and also extra", self.refusal("folder", "--classes", GRADES))
+        self.assertIn("contains split folders and also extra", self.refusal("folder", "--classes", GRADES))
         self.source = self.source / "absent"
-        self.assertIn("looked for the folder", self.refusal("folder", "--classes", GRADES))
+        self.assertIn("folder not found", self.refusal("folder", "--classes", GRADES))
 
     def test_class_folder_without_photographs_is_named(self):
         self.touch("none/a.jpg", "mild/readme.txt")
         listing = listed("folder", self.source, "--classes", GRADES)
         self.assertEqual([r.image_id for r in listing.rejections], ["mild"])
-        self.assertIn("holds no photographs", listing.rejections[0].reason)
+        self.assertIn("contains no images", listing.rejections[0].reason)
 
     def test_broken_links_and_folders_named_like_photographs_are_listed(self):
         # Cropping says what is wrong with each; left out of the listing they would vanish without a word.
@@ -244,7 +247,7 @@ class CsvTest(TreeTest):
         # They would be read as grade 0 and grade 1, which is mild disease only.
         self.touch("a.jpg")
         self.table("file,g", "a.jpg,DR")
-        with self.assertRaisesRegex(UserError, "grade has 5 classes, --classes names 2"):
+        with self.assertRaisesRegex(UserError, "grade has 5 classes, but --classes names 2"):
             self.listed("--grade_column", "g", "--classes", "healthy,DR")
 
     def test_photographs_are_found_by_path_or_by_name(self):
@@ -267,7 +270,7 @@ class CsvTest(TreeTest):
         self.table("file,g", "a.jpg,1", "b.jpg,1", "C.jpg,1")
         listing = self.listed("--grade_column", "g")
         self.assertEqual([s.image_id for s in listing.samples], ["b.jpg", "C.jpg"])
-        self.assertEqual(listing.rejections[0].reason, "2 files are named so: one/a.jpg, two/a.jpg")
+        self.assertEqual(listing.rejections[0].reason, "2 files have this name: one/a.jpg, two/a.jpg")
 
     def test_absent_photographs_are_rejected_with_their_row(self):
         self.touch("a.jpg", "note.txt")
@@ -279,7 +282,7 @@ class CsvTest(TreeTest):
             [(name, f"labels.csv, row {row}") for name, row in
              (("gone.jpg", 4), ("note.txt", 5), ("row 6", 6), ("../labels.csv", 7))],
         )  # fmt: skip
-        self.assertIn("no such photograph below the source", listing.rejections[0].reason)
+        self.assertIn("no image of this name below the source", listing.rejections[0].reason)
 
     def test_equal_repeats_count_once(self):
         self.touch("a.jpg", "b.jpg")

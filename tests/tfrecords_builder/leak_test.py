@@ -68,7 +68,7 @@ class CopiesTest(unittest.TestCase):
     def test_what_copies_the_test_split_is_dropped_and_the_test_split_is_whole(self):
         self.assertEqual(set(self.rejected), {"train/DR/eye0.png", "train/DR/mirrored.jpg", "train/DR/smaller.jpg"})
         for reason in self.rejected.values():
-            self.assertIn("a copy of test/DR/brighter.jpg of the published test split", reason)
+            self.assertIn("copy of test/DR/brighter.jpg in the published test split", reason)
 
     def test_strict_refuses_and_writes_nothing(self):
         with tempfile.TemporaryDirectory() as records:

@@ -82,7 +82,9 @@ class TableTest(layouts_test.TreeTest):
         published_trees.write_odir(self.source, draw=False)
         for flags in ((), ("--single_eye",)):
             reasons = {r.image_id: r.reason for r in listed("odir", self.source, *flags).rejections}
-            self.assertEqual(reasons["1706_left"], "no fundus, say its keywords: anterior segment image")
+            self.assertEqual(
+                reasons["1706_left"], "not a fundus image, according to the keyword: anterior segment image"
+            )
 
     def test_single_eyes_are_graded(self):
         published_trees.write_odir(self.source, draw=False)
@@ -91,9 +93,9 @@ class TableTest(layouts_test.TreeTest):
         self.assertEqual(
             {r.image_id: r.reason for r in listing.rejections if r.image_id != "1706_left"},
             {
-                "30_right": "ungraded: DR without a grade",
-                "64_left": "ungraded: its keywords do not tell",
-                "64_right": "ungraded: its keywords do not tell",
+                "30_right": "ungraded: diabetic retinopathy without a grade",
+                "64_left": "ungraded: the keywords determine no grade",
+                "64_right": "ungraded: the keywords determine no grade",
             },
         )
         self.assertEqual({sum(s.labels) for s in listing.samples}, {1, 2}, "the labels are the patient's")
@@ -113,9 +115,9 @@ class TableTest(layouts_test.TreeTest):
         table.write_text("\n".join([header, *by_name.values()]))
         listing = listed("odir", self.source)
         reasons = {r.image_id: r.reason for r in listing.rejections}
-        self.assertEqual(reasons["0_left"], "its row lists it as the right eye")
-        self.assertEqual(reasons["0_right"], "its row lists it as the left eye")
-        self.assertEqual(reasons["77_left"], "its row, of patient 5, names it neither as left nor as right")
+        self.assertEqual(reasons["0_left"], "its row lists it as the right eye, but the file name names the other eye")
+        self.assertEqual(reasons["0_right"], "its row lists it as the left eye, but the file name names the other eye")
+        self.assertEqual(reasons["77_left"], "its row (patient 5) names it neither as the left nor as the right image")
         self.assertEqual(reasons["91_right"], "listed twice")
         self.assertEqual(reasons["30_left"], "the rows of patient 30 contradict each other")
         self.assertEqual(reasons["30_right"], reasons["30_left"])
@@ -143,9 +145,9 @@ class TableTest(layouts_test.TreeTest):
         whole = (self.source / "data.xlsx").read_bytes()
         for data in (b"ID,Patient Age", whole[: len(whole) // 2], b""):
             (self.source / "data.xlsx").write_bytes(data)
-            self.assertIn("data.xlsx cannot be read as a table of Excel", self.refusal("odir"))
+            self.assertIn("data.xlsx cannot be read as an Excel file", self.refusal("odir"))
         shutil.rmtree(self.source / "Training Images")
-        self.assertIn("looked for the folder", self.refusal("odir"))
+        self.assertIn("folder not found", self.refusal("odir"))
 
     def test_flags(self):
         flags = ["odir", "--source", "s", "--records", "r"]
@@ -180,7 +182,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(one_eye, {"5", "91", "1706"})
         self.assertEqual(present["91"], (False, True))
         self.assertEqual({name: reasons[name] for name in ("5_right", "91_left")}, dict.fromkeys(
-            ("5_right", "91_left"), "the file is absent"
+            ("5_right", "91_left"), "the file does not exist"
         ))  # fmt: skip
         self.assertEqual((pairs["30"]["age"], pairs["30"]["sex"].decode()), (60, "male"))
         self.assertEqual(pairs["30"]["labels"].tolist(), [0, 1, 0, 0, 0, 0, 0, 1])
@@ -190,7 +192,7 @@ class BuildTest(unittest.TestCase):
             pairs["30"]["left"]["keywords"].decode(), "laser spot，severe nonproliferative retinopathy", "as written"
         )
         self.assertEqual(pairs["91"]["left"]["keywords"], b"")
-        self.assertIn("6 patients, 3 of them with one eye", summary)
+        self.assertIn("6 patients, 3 of them with one eye only", summary)
 
     def test_single_eyes(self):
         records, reasons, _ = self.build("--single_eye")

@@ -52,8 +52,8 @@ class EveryLayoutTest(TreeTest):
         for layout in WRITERS:
             with self.subTest(layout):
                 message = self.refusal(layout)
-                self.assertRegex(message, f"looked for the (file|folder) {self.source}/")
-                self.assertIn(f"{self.source} holds holiday/, notes.txt", message)
+                self.assertRegex(message, f"(file|folder) not found: {self.source}/")
+                self.assertIn(f"{self.source} contains holiday/, notes.txt", message)
                 self.assertIn("expected:\n  SOURCE/", message)
 
     def test_help_says_licence_origin_and_counts_in_lines_that_fit(self):
@@ -78,7 +78,7 @@ class EveryLayoutTest(TreeTest):
                 self.source = pathlib.Path(folder)
                 WRITERS[layout](self.source, draw=False)
                 shutil.rmtree(self.source / part)
-                self.assertIn(f"looked for the folder {self.source / part}", self.refusal(layout))
+                self.assertIn(f"folder not found: {self.source / part}", self.refusal(layout))
 
     def test_every_sample_names_its_set_or_the_set_within(self):
         sources = {layout: set() for layout in WRITERS}
@@ -121,7 +121,7 @@ class EyepacsTest(TreeTest):
         self.assertEqual({s.split for s in samples.values()}, {"train"})
         self.assertEqual(
             [(r.image_id, r.reason) for r in listing.rejections],
-            [("test", "unlabelled: retinopathy_solution.csv is absent")],
+            [("test", "unlabelled: retinopathy_solution.csv is missing")],
         )
         shutil.rmtree(self.source / "test")
         self.assertEqual(self.listing("eyepacs")[0].rejections, [])
@@ -131,7 +131,7 @@ class EyepacsTest(TreeTest):
         with open(self.source / "trainLabels.csv", "a") as table:
             table.write("portrait,0\n20_left,7\n")
         reasons = {r.image_id: r.reason for r in self.listing("eyepacs")[0].rejections}
-        self.assertIn("its name is not PATIENT_left", reasons["portrait"])
+        self.assertIn("the file name does not have the form PATIENT_left", reasons["portrait"])
         self.assertIn("unknown grade 7", reasons["20_left"])
 
 
@@ -225,8 +225,8 @@ class DeepdridTest(TreeTest):
         self.assertEqual(
             {r.image_id: r.reason for r in listing.rejections},
             {
-                "56_r3": "its name says right, but its grade stands in left_eye_DR_Level",
-                "56_l3": "its name says left, but its grade stands in right_eye_DR_Level",
+                "56_r3": "the file name names the right eye, but the grade is in the column left_eye_DR_Level",
+                "56_l3": "the file name names the left eye, but the grade is in the column right_eye_DR_Level",
             },
         )
 
@@ -236,14 +236,14 @@ class DeepdridTest(TreeTest):
         labels.unlink()
         listing, samples = self.listing("deepdrid")
         self.assertNotIn("test", {s.split for s in samples.values()})
-        self.assertIn("unlabelled: Challenge1_labels.xlsx is absent", [r.reason for r in listing.rejections])
+        self.assertIn("unlabelled: Challenge1_labels.xlsx is missing", [r.reason for r in listing.rejections])
         published_trees.write_deepdrid(self.source, draw=False, labels="csv")
         self.assertEqual(self.listing("deepdrid")[0], excel)
 
     def test_without_openpyxl_one_line_says_what_to_install(self):
         published_trees.write_deepdrid(self.source, draw=False)
         with mock.patch.dict(sys.modules, {"openpyxl": None}):
-            self.assertIn("is a table of Excel; to read it: pip install 'dr_tf[excel]'", self.refusal("deepdrid"))
+            self.assertIn("is an Excel file; to read it: pip install 'dr_tf[excel]'", self.refusal("deepdrid"))
 
 
 class IdridLesionsTest(TreeTest):
@@ -291,7 +291,7 @@ class GdrbenchTest(TreeTest):
         text = self.source / "splits" / "APTOS_train.txt"
         text.write_text(text.read_text().replace("001639a390f0.png 4", "001639a390f0.png 3"))
         reasons = {r.image_id: r.reason for r in self.listing("gdrbench")[0].rejections}
-        self.assertEqual(reasons["APTOS/pdr/001639a390f0.png"], "it lies in pdr, but its line says grade 3")
+        self.assertEqual(reasons["APTOS/pdr/001639a390f0.png"], "in the folder pdr, but listed with grade 3")
 
     def test_a_photograph_in_two_texts_is_in_neither(self):
         published_trees.write_gdrbench(self.source, draw=False)
@@ -306,7 +306,7 @@ class GdrbenchTest(TreeTest):
         self.assertEqual({s.split for s in samples.values()}, {""})
         self.assertEqual(samples["RLDR/mild_npdr/29730_right.jpg"].grade, 1)
         self.assertEqual([r.image_id for r in listing.rejections], ["EYEPACS/Images"])
-        self.assertIn("no folder of a grade (nodr, ", listing.rejections[0].reason)
+        self.assertIn("not a grade folder (nodr, ", listing.rejections[0].reason)
 
     def test_chosen_sources(self):
         _, samples = self.written("gdrbench", "--sources", "RLDR, deepdr")
@@ -314,7 +314,7 @@ class GdrbenchTest(TreeTest):
         self.assertIn("--sources names fgadr; ", self.refusal("gdrbench", "--sources", "fgadr"))
         shutil.rmtree(self.source / "images")
         (self.source / "images").mkdir()
-        self.assertIn("holds no folder of a source", self.refusal("gdrbench"))
+        self.assertIn("contains no source folder", self.refusal("gdrbench"))
 
     def test_splits_are_made_within_each_source(self):
         for source, grades in {"A": (80, 20, 40, 10, 10), "B": (10, 30, 10, 5, 0), "C": (0, 0, 3, 30, 20)}.items():
@@ -335,13 +335,13 @@ class GdrbenchTest(TreeTest):
 
 # Layout -> (photographs in the records, {image_id in rejected.csv: fragment of the reason}).
 EXPECTED = {
-    "aptos": (5, {"0024cdab0c15": "the file is absent"}),
-    "ddr": (6, {"train/007-0025-000": "ungradable", "test/007-9999-000": "the file is absent"}),
-    "deepdrid": (7, {"56_r3": "its name", "56_l3": "its name", "348_l1": "the file is absent"}),
-    "eyepacs": (7, {"17_right": "the file is absent"}),
+    "aptos": (5, {"0024cdab0c15": "the file does not exist"}),
+    "ddr": (6, {"train/007-0025-000": "ungradable", "test/007-9999-000": "the file does not exist"}),
+    "deepdrid": (7, {"56_r3": "the file name", "56_l3": "the file name", "348_l1": "the file does not exist"}),
+    "eyepacs": (7, {"17_right": "the file does not exist"}),
     "gdrbench": (12, {"RLDR/moderate_npdr/3166_right.jpg": "also in validation"}),
-    "idrid_lesions": (3, {"test/IDRiD_99": "the file is absent"}),
-    "messidor2": (5, {"IM000020.jpg": "ungradable", "IM000030.jpg": "the file is absent"}),
+    "idrid_lesions": (3, {"test/IDRiD_99": "the file does not exist"}),
+    "messidor2": (5, {"IM000020.jpg": "ungradable", "IM000030.jpg": "the file does not exist"}),
 }
 
 

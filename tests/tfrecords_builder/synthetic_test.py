@@ -128,7 +128,7 @@ class SyntheticTest(tf.test.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             (pathlib.Path(folder) / "photographs").mkdir()
             (pathlib.Path(folder) / "photographs" / "thesis.doc").write_text("mine")
-            with self.assertRaisesRegex(SystemExit, "holds other files"):
+            with self.assertRaisesRegex(SystemExit, "contains other files"):
                 _build(folder)
 
     def test_mistaken_flags_are_answered_in_one_line(self):

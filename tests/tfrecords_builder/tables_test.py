@@ -3,7 +3,7 @@ import tempfile
 import unittest
 
 from dr_tf.console import UserError
-from tfrecords_builder.tables import numbered_rows, read_table, whole_number
+from tfrecords_builder.tables import parse_whole_number, read_numbered_rows, read_table
 
 ROWS = [{"name": "a", "grade": "0"}, {"name": "b", "grade": "4"}]
 
@@ -78,7 +78,7 @@ class TableTest(unittest.TestCase):
 
     def test_rows_are_numbered_as_a_spreadsheet_does(self):
         self.path.write_text('name,grade\na,1\n\n"b\nc",2\n')
-        self.assertEqual([number for number, _ in numbered_rows(self.path)], [2, 4])
+        self.assertEqual([number for number, _ in read_numbered_rows(self.path)], [2, 4])
 
     def test_missing_column_lists_those_there(self):
         message = self.refusal("image,icdr,,\na,0,,\n")
@@ -110,12 +110,12 @@ class TableTest(unittest.TestCase):
 class WholeNumberTest(unittest.TestCase):
     def test_numbers_as_tables_have_them(self):
         for text, value in (("", -1), ("3", 3), ("2.0", 2), ("-2", -2), (" 4 ".strip(), 4)):
-            self.assertEqual(whole_number(text, "grade", absent=-1), value)
+            self.assertEqual(parse_whole_number(text, "grade", absent=-1), value)
 
     def test_anything_else_is_refused_with_the_text(self):
         for text in ("2.5", "abc", "nan", "inf", "1e999", "0x1", "1,0"):
             with self.subTest(text), self.assertRaisesRegex(ValueError, f"unknown grade '{text}'"):
-                whole_number(text, "grade", absent=-1)
+                parse_whole_number(text, "grade", absent=-1)
 
 
 if __name__ == "__main__":

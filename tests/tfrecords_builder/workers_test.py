@@ -37,7 +37,7 @@ def sleep_after_saying_who(folder, item):
 
 
 def mapped(function, items, workers=2):
-    return map_in_order(function, items, workers=workers, on_death=lambda item: f"{item} died")
+    return map_in_order(function, items, workers=workers, on_crash=lambda item: f"{item} died")
 
 
 class WorkersTest(unittest.TestCase):

@@ -1,9 +1,12 @@
-"""One module per published layout, each with `LAYOUT`; a further one is a module here and a name in `LAYOUTS`.
+"""The layouts of published data sets, one module each, and the registry of their names.
 
-Importing a layout reads no data and needs no TensorFlow.
+To add a layout, write a module with a `LAYOUT` and add its name to `known_layouts`. Importing a layout reads no data
+and does not import TensorFlow.
 """
 
+import argparse
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 from tfrecords_builder.samples import Listing
@@ -11,14 +14,26 @@ from tfrecords_builder.samples import Listing
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    summary: str  # one line
-    about: str  # what the set is, its licence, where it comes from, its tree, counts to check against
-    read: Callable[..., Listing]  # (source, flags) -> Listing
-    add_flags: Callable = lambda parser: None
-    dataset_name: Callable = lambda flags: flags.layout
+    """How the files of a data set are arranged, and how to list them.
+
+    Attributes:
+        summary: One line for the list of layouts.
+        about: The text of --help: what the data set is, its licence, where it comes from, its folder tree, and counts
+            to check a download against.
+        read: Lists the images below a source folder, given the parsed flags.
+        add_flags: Adds the layout's own flags to its parser.
+        dataset_name: Returns the name of the record set, given the parsed flags.
+    """
+
+    summary: str
+    about: str
+    read: Callable[[pathlib.Path, argparse.Namespace], Listing]
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    dataset_name: Callable[[argparse.Namespace], str] = lambda flags: flags.layout
 
 
-def known_layouts():
+def known_layouts() -> dict[str, Layout]:
+    """Return all layouts by name, in the order of --help."""
     from tfrecords_builder.layouts import (
         aptos,
         ddr,

@@ -1,6 +1,8 @@
-"""What several layouts share: finding photographs below a folder, and saying what was looked for and what was found."""
+"""Helpers that several layouts share: find files below a source folder, parse split names and class orders."""
 
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from dr_tf.console import UserError
 from dr_tf.grades import GRADES
@@ -9,7 +11,7 @@ from tfrecords_builder.samples import Listing, Rejection, make_sample
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 CLASS_COUNTS = {"grade": len(GRADES), "any_dr": 2}
 
-# Names that publishers give to the four roles.
+# Published names of splits -> our names.
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation",
@@ -18,30 +20,44 @@ SPLIT_NAMES = {
 }  # fmt: skip
 
 
-def require(path, kind, tree):
-    """`path`, or a line that names it, what is there instead, and the layout's tree."""
+def require_path(path: str | pathlib.Path, kind: Literal["file", "folder"], tree: str) -> pathlib.Path:
+    """Return `path` if it exists.
+
+    Args:
+        path: A file or folder of the layout.
+        kind: Which of the two it must be.
+        tree: The layout's folder tree, for the error message.
+
+    Raises:
+        UserError: It does not exist. The message lists what is there instead, and shows the tree.
+    """
     path = pathlib.Path(path)
     if path.is_dir() if kind == "folder" else path.is_file():
         return path
-    raise UserError(f"looked for the {kind} {path} and did not find it; {_found_instead(path)}\nexpected:\n{tree}")
+    raise UserError(f"{kind} not found: {path}; {_nearest_contents(path)}\nexpected:\n{tree}")
 
 
-def _found_instead(path):
+def _nearest_contents(path):
     parent = next(p for p in path.parents if p.exists() or p == p.parent)
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in parent.iterdir()) if parent.is_dir() else []
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"{parent} holds {shown or 'nothing'}"
+    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"{parent} contains {listed or 'nothing'}"
 
 
-def first_folder(*folders):
-    """The first that is there, else the last: archives unpack with and without the folder that their name says."""
-    return next(
-        (pathlib.Path(folder) for folder in folders if pathlib.Path(folder).is_dir()), pathlib.Path(folders[-1])
-    )
+def first_existing_folder(*folders: pathlib.Path) -> pathlib.Path:
+    """Return the first folder that exists, or else the last one.
+
+    Archives unpack with or without a folder of their own name, so layouts accept both.
+    """
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
-def collect(entries):
-    """A Listing of (image_id, path, function that makes the sample's fields); its ValueError is a rejection's reason."""
+def collect_samples(entries: Iterable[tuple[str, pathlib.Path, Callable[[], dict[str, Any]]]]) -> Listing:
+    """Make a sample of each entry. An entry whose fields raise a ValueError is rejected with its message as the reason.
+
+    Args:
+        entries: (image_id, path, function that returns the other fields of the sample).
+    """
     samples, rejections = [], []
     for name, path, make_fields in entries:
         try:
@@ -51,10 +67,10 @@ def collect(entries):
     return Listing(samples, rejections)
 
 
-def photographs_in(folder):
-    """What is named like a photograph below `folder`, in a fixed order; hidden files are not meant.
+def find_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """Return the paths with an image's extension below `folder`, sorted, without hidden files.
 
-    Folders and broken links of such a name are among them, so that cropping says what is wrong with each.
+    Folders and broken links with such names are included, so that cropping rejects each of them with a reason.
     """
     return sorted(
         path
@@ -63,26 +79,41 @@ def photographs_in(folder):
     )
 
 
-def image_id(source, path):
-    """The path below `source`; bytes that are no UTF-8, as old archives have them in names, are written out."""
+def image_id_of(source: pathlib.Path, path: pathlib.Path) -> str:
+    """Return the path below `source` as text.
+
+    File names from old archives can contain bytes that are not UTF-8. These are written as backslash escapes.
+    """
     return path.relative_to(source).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def class_order(text, label):
-    """The names in a --classes flag, one for each value of `label`, least disease first."""
+def parse_class_order(text: str, label: str) -> list[str]:
+    """Parse a --classes flag: the class names, separated by commas, one for each value of a label.
+
+    Args:
+        text: The flag.
+        label: "grade" or "any_dr".
+
+    Raises:
+        UserError: The number of classes is wrong, or a class is repeated.
+    """
     classes = [name.strip() for name in text.split(",")]
     count = CLASS_COUNTS[label]
     if len(classes) != count:
         other = next((k for k, n in CLASS_COUNTS.items() if n == len(classes)), None)
-        hint = f"; are they {other}?" if other else ""
-        raise UserError(f"{label} has {count} classes, --classes names {len(classes)}{hint}")
+        hint = f"; use --label {other}?" if other else ""
+        raise UserError(f"{label} has {count} classes, but --classes names {len(classes)}{hint}")
     if len({name.lower() for name in classes}) < count:
         raise UserError(f"--classes names a class twice: {', '.join(classes)}")
     return classes
 
 
-def split_named(text):
-    """The role that a publisher's split name means; "" for none, a ValueError for an unknown one."""
+def parse_split(text: str) -> str:
+    """Return our name of a published split name, or "" for an empty text.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     if text == "":
         return ""
     if text.lower() not in SPLIT_NAMES:

@@ -1,57 +1,70 @@
-"""One folder a class, with or without folders for the splits above them."""
+"""Any data set with one folder per class, with or without split folders above them: read the images of each folder."""
+
+import argparse
+import pathlib
 
 from dr_tf.console import UserError
 from tfrecords_builder.layouts import Layout
-from tfrecords_builder.layouts.common import CLASS_COUNTS, SPLIT_NAMES, class_order, image_id, photographs_in, require
+from tfrecords_builder.layouts.common import (
+    CLASS_COUNTS,
+    SPLIT_NAMES,
+    find_images,
+    image_id_of,
+    parse_class_order,
+    require_path,
+)
 from tfrecords_builder.samples import Listing, Rejection, make_sample
 
 TREE = """\
-  SOURCE/train|valid|test/CLASS/*.jpg        (validation, val, testing, … are understood)
-  SOURCE/CLASS/*.jpg                         (splits are made)"""
+  SOURCE/train|valid|test/CLASS/*.jpg        (or validation, val, dev, calibration, testing, …)
+  SOURCE/CLASS/*.jpg                         (the builder assigns splits)"""
 
 ABOUT = f"""\
-Any folder of photographs with one sub-folder a class.
+Any folder of images with one sub-folder per class.
 
 {TREE}
 
-The order of classes is never guessed from the alphabet: `DR` sorts before `No_DR`, and sensitivity would be
-upside down. State it, least disease first:
+State the order of the classes, least disease first. It is never inferred from the alphabet: `DR` sorts before `No_DR`,
+and sensitivity would become specificity.
   --classes No_DR,DR --label any_dr
   --classes none,mild,moderate,severe,proliferative --label grade"""
 
 
-def add_flags(parser):
-    parser.add_argument("--classes", help="class folders, least disease first, with commas between", metavar="A,B,…")
-    parser.add_argument("--label", choices=CLASS_COUNTS, default="grade", help="what the classes are (default: grade)")
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this layout."""
+    parser.add_argument("--classes", help="class folders, least disease first, separated by commas", metavar="A,B,…")
+    parser.add_argument(
+        "--label", choices=CLASS_COUNTS, default="grade", help="the label that the classes are (default: grade)"
+    )
     parser.add_argument("--name", default="folder", help="name of the record set (default: folder)")
 
 
-def read(source, flags):
-    folders = _class_folders(require(source, "folder", TREE))
+def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
+    """List the images of all class folders."""
+    folders = _class_folders(require_path(source, "folder", TREE))
     classes = _classes(flags, sorted({folder.name for _, folder in folders}))
     samples, rejections = [], []
     for split, folder in folders:
-        paths = photographs_in(folder)
+        paths = find_images(folder)
         if not paths:
-            rejections.append(
-                Rejection(str(folder.relative_to(source)), str(folder), "the folder holds no photographs")
-            )
+            name = str(folder.relative_to(source))
+            rejections.append(Rejection(name, str(folder), "the folder contains no images"))
         for path in paths:
             label = {flags.label: classes.index(folder.name)}
-            name = image_id(source, path)
-            samples.append(make_sample(image_id=name, path=path, split=split, source=flags.name, **label))
+            image_id = image_id_of(source, path)
+            samples.append(make_sample(image_id=image_id, path=path, split=split, source=flags.name, **label))
     return Listing(samples, rejections)
 
 
 def _class_folders(source):
-    """(split, folder) of every class folder; a source with split folders has no class folders beside them."""
+    """(split, folder) of every class folder. Split folders and class folders must not be beside each other."""
     children = [p for p in sorted(source.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     splits = [p for p in children if p.name.lower() in SPLIT_NAMES]
     if not splits:
         return [("", p) for p in children]
-    strange = [p.name for p in children if p not in splits]
-    if strange:
-        raise UserError(f"{source} holds splits and also {', '.join(strange)}; move what is no split elsewhere")
+    others = [p.name for p in children if p not in splits]
+    if others:
+        raise UserError(f"{source} contains split folders and also {', '.join(others)}; move the others elsewhere")
     return [
         (SPLIT_NAMES[split.name.lower()], p)
         for split in splits
@@ -60,15 +73,17 @@ def _class_folders(source):
     ]
 
 
-def _classes(flags, found):
-    if not found:
+def _classes(flags, folders):
+    if not folders:
         raise UserError(f"no class folders were found\nexpected:\n{TREE}")
     if not flags.classes:
-        raise UserError(f"found the classes {', '.join(found)}; state their order, least disease first: --classes …")
-    classes = class_order(flags.classes, flags.label)
-    if strange := sorted(set(found) - set(classes)):
-        raise UserError(f"--classes names {', '.join(classes)}; the folder also holds {', '.join(strange)}")
+        raise UserError(
+            f"found the classes {', '.join(folders)}; state their order, least disease first, with --classes"
+        )
+    classes = parse_class_order(flags.classes, flags.label)
+    if others := sorted(set(folders) - set(classes)):
+        raise UserError(f"--classes names {', '.join(classes)}; the folder also contains {', '.join(others)}")
     return classes
 
 
-LAYOUT = Layout("any folder with one sub-folder a class", ABOUT, read, add_flags, lambda flags: flags.name)
+LAYOUT = Layout("any folder with one sub-folder per class", ABOUT, read, add_flags, lambda flags: flags.name)

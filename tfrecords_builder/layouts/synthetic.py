@@ -1,8 +1,14 @@
-"""Patients drawn by `dr_tf.fundus.synthesis`: photographs, lesion masks and labels, free to share and known."""
+"""Synthetic patients, rendered by `dr_tf.fundus.synthesis`: draw images, lesion masks and labels, then list them.
 
+No download is needed. Licence: Apache 2.0, as this project.
+"""
+
+import argparse
 import csv
 import functools
 import json
+import pathlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,38 +20,46 @@ from tfrecords_builder.tables import read_table
 from tfrecords_builder.workers import map_in_order
 
 TREE = """\
-  SOURCE/labels.csv                  grade, DME risk, ODIR labels, camera of every photograph
+  SOURCE/labels.csv                  grade, DME risk, ODIR labels and camera of every image
   SOURCE/images/00001_left.jpg …
   SOURCE/masks/00001_left/microaneurysms.png …"""
 
 ABOUT = f"""\
-Retinas drawn from a seed: no download, no consent, and every lesion is known. Patients have two eyes with shared
-traits, ICDR grades by the published rules, other findings of the ODIR labels, and one of several cameras.
-SOURCE is where the photographs are written (about 50 KB each) before they become records like any others; photographs
-that an earlier run with the same flags has drawn are kept. Licence: Apache 2.0, as this project.
+Synthetic retinas, rendered from a seed. They need no download and no consent, and every lesion is known. Each patient
+has two eyes with shared traits, ICDR grades by the published rules, other findings of the ODIR labels, and one of
+several cameras.
+The images are first written to SOURCE (about 50 KB each), and then become records like those of any other layout.
+Images that an earlier run with the same flags has drawn are used again.
+Licence: Apache 2.0, as this project.
 
 {TREE}
 
-They teach a program, not a doctor: figures measured on them say nothing about real eyes."""
+These images test software. Metrics on them say nothing about real eyes."""
 
-_GRADE_SHARES = "33,5,33,17,12"  # IDRiD's training photographs, rounded
+_GRADE_SHARES = "33,5,33,17,12"  # of IDRiD's training split, rounded
 _COLUMNS = ("image_id", "patient_id", "eye", "age", "sex", "camera", "grade", "dme", "labels", "patient_labels")
 
 
-def add_flags(parser):
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this layout."""
     parser.add_argument("--name", default="synthetic", help="name of the record set (default: synthetic)")
-    parser.add_argument("--patients", type=int, default=100, help="each with two photographs (default: 100)")
-    parser.add_argument("--side", type=int, default=512, help="pixels across the retina (default: 512)")
     parser.add_argument(
-        "--grade_shares", default=_GRADE_SHARES, metavar="A,B,C,D,E", help="of patients by grade (default: %(default)s)"
+        "--patients", type=int, default=100, help="number of patients, with two images each (default: 100)"
     )
+    parser.add_argument("--side", type=int, default=512, help="diameter of the retina in pixels (default: 512)")
     parser.add_argument(
-        "--findings_share", type=float, default=0.2, help="of patients with a finding beside DR (default: 0.2)"
-    )
-    parser.add_argument("--cameras", default="all", metavar="A,B,…", help="styles to draw from (default: all)")
+        "--grade_shares", default=_GRADE_SHARES, metavar="A,B,C,D,E",
+        help="shares of patients with grade 0 to 4 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--findings_share", type=float, default=0.2,
+        help="share of patients with a finding other than diabetic retinopathy (default: 0.2)",
+    )  # fmt: skip
+    parser.add_argument("--cameras", default="all", metavar="A,B,…", help="camera styles to draw from (default: all)")
 
 
-def read(source, flags):
+def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
+    """Draw the images if they do not exist yet, and list them."""
     options = _options(flags)
     _draw_all(source, options, flags.workers)
     samples = [_sample(row, source, flags.paired) for row in read_table(source / "labels.csv", required=_COLUMNS)]
@@ -77,12 +91,12 @@ def _options(flags):
 
 
 def _draw_all(source, options, workers):
-    """labels.csv is written last: where it is, the photographs are whole and made with the options beside it."""
+    """Draw all patients. labels.csv is written last, so its existence shows that the images are complete."""
     marker = source / "options.json"
     if source.exists() and any(source.iterdir()) and not marker.exists():
-        raise UserError(f"{source} holds other files; give an empty or new folder for the photographs")
+        raise UserError(f"{source} contains other files; give an empty or new folder for the images")
     if marker.exists() and json.loads(marker.read_text()) != options:
-        raise UserError(f"{source} holds photographs drawn with other flags; give another folder")
+        raise UserError(f"{source} contains images drawn with other flags; give another folder")
     if (source / "labels.csv").exists():
         return
     (source / "images").mkdir(parents=True, exist_ok=True)
@@ -90,8 +104,9 @@ def _draw_all(source, options, workers):
     draw = functools.partial(draw_patient, source=source, options=options)
     rows = []
     with progress(options["patients"], "drawing", "patients") as bar:
-        for drawn in map_in_order(draw, range(options["patients"]), workers=workers, on_death=_died):
-            rows += drawn
+        patients = range(options["patients"])
+        for patient_rows in map_in_order(draw, patients, workers=workers, on_crash=_raise_crashed):
+            rows += patient_rows
             bar.update()
     unfinished = source / ".labels.csv.unfinished"
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
@@ -99,12 +114,21 @@ def _draw_all(source, options, workers):
     unfinished.rename(source / "labels.csv")
 
 
-def _died(index):
-    raise UserError(f"the process that drew patient {index + 1} died; is there enough memory?")
+def _raise_crashed(index):
+    raise UserError(f"the process that drew patient {index + 1} crashed; is there enough memory?")
 
 
-def draw_patient(index, source, options):
-    """Writes a patient's photographs and masks; returns the rows of the table."""
+def draw_patient(index: int, source: pathlib.Path, options: dict[str, Any]) -> list[tuple]:
+    """Draw a patient, and write the images and masks. Called in worker processes.
+
+    Args:
+        index: Number of the patient, from 0.
+        source: The folder of images and masks.
+        options: As stored in options.json.
+
+    Returns:
+        The patient's rows of labels.csv.
+    """
     from dr_tf.fundus.synthesis import draw_grades, render_patient
 
     rng = np.random.default_rng((options["seed"], index))
@@ -124,7 +148,7 @@ def _write_eye(source, name, patient, eye):
     for lesion, mask in eye.masks.items():
         cv2.imwrite(str(masks / f"{lesion}.png"), mask * 255)
     (source / "images" / f"{image_id}.jpg").write_bytes(eye.encode())
-    labels, patient_labels = ("".join(map(str, who.labels)) for who in (eye, patient))
+    labels, patient_labels = ("".join(map(str, labelled.labels)) for labelled in (eye, patient))
     return (image_id, name, eye.eye, patient.age, patient.sex, eye.camera, eye.grade, eye.dme, labels, patient_labels)
 
 
@@ -147,4 +171,4 @@ def _sample(row, source, paired):
     )
 
 
-LAYOUT = Layout("patients drawn by a program, lesions known", ABOUT, read, add_flags, lambda flags: flags.name)
+LAYOUT = Layout("synthetic patients with known lesions", ABOUT, read, add_flags, lambda flags: flags.name)

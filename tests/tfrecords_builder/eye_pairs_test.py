@@ -8,7 +8,7 @@ from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import Gradability
 from dr_tf.fundus.prepare import encode_jpeg
 from tfrecords_builder.crops import Crop
-from tfrecords_builder.pairs import one_an_eye
+from tfrecords_builder.eye_pairs import choose_image_per_eye
 from tfrecords_builder.samples import make_sample
 
 
@@ -27,23 +27,23 @@ def _crop(image_id, patient="p", eye="left", score=0.9, **fields):
 class OneAnEyeTest(unittest.TestCase):
     def test_the_most_gradable_photograph_of_an_eye_stays(self):
         crops = [_crop("a", score=0.5), _crop("b", score=0.8), _crop("c", eye="right", score=0.1)]
-        samples, rejections = one_an_eye(crops)
+        samples, rejections = choose_image_per_eye(crops)
         self.assertEqual([s.image_id for s in samples], ["b", "c"])
         self.assertEqual(
             [(r.image_id, r.reason) for r in rejections], [("a", "b shows the same eye and is more gradable")]
         )
 
     def test_without_patient_or_eye_there_is_no_pair(self):
-        samples, rejections = one_an_eye([_crop("a", patient=""), _crop("b", eye="")])
+        samples, rejections = choose_image_per_eye([_crop("a", patient=""), _crop("b", eye="")])
         self.assertEqual(samples, [])
-        self.assertEqual({r.reason for r in rejections}, {"its patient or eye is not known"})
+        self.assertEqual({r.reason for r in rejections}, {"the patient or the eye is unknown"})
 
 
 class AbsentEyeTest(unittest.TestCase):
     def test_an_absent_eye_is_black_and_unknown(self):
-        from tfrecords_builder.records import pair_features, to_pair
+        from tfrecords_builder.records import pair_features, to_pair_example
 
-        pair = to_pair({"right": _crop("a", eye="right", grade=3, age=61, sex="female")}, 32)
+        pair = to_pair_example({"right": _crop("a", eye="right", grade=3, age=61, sex="female")}, 32)
         pair_features(32).encode_example(pair)  # fits the schema
         self.assertTrue(pair["right_present"])
         self.assertFalse(pair["left_present"])

@@ -1,37 +1,47 @@
-"""The contact sheet: originals with the border that was found, beside their crops and lesions; the doubtful ones first."""
+"""Draw a contact sheet: originals with the detected border, beside their crops with lesions, doubtful images first."""
 
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from dr_tf.fundus.decode import decode
+from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop, crop_mask
 from dr_tf.grades import ABSENT
+from tfrecords_builder.build import BuildReport
 from tfrecords_builder.workers import map_in_order
 
-_CELL, _LABEL, _COLUMNS = 180, 34, 4
-_FOUND, _CUT, _REFUSED = (60, 220, 60), (255, 170, 0), (235, 70, 60)
+_CELL, _CAPTION, _COLUMNS = 180, 34, 4  # side of an image and height of a caption in pixels; cells in a row
+_BORDER, _RECTANGLE, _REJECTED = (60, 220, 60), (255, 170, 0), (235, 70, 60)  # colours: border, crop, rejected
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
+    """An image on the sheet. The geometry of a rejected one is None."""
+
     path: pathlib.Path
     lines: tuple[str, str]
-    geometry: object = None  # None: rejected
-    masks: tuple = ()
+    geometry: Geometry | None = None
+    masks: tuple[tuple[str, pathlib.Path], ...] = ()
 
 
-def write_sheet(path, report, count):
-    """Draws at most `count` photographs to `path`: rejected ones, then by how little of the border was seen."""
+def write_contact_sheet(path: str | pathlib.Path, report: BuildReport, count: int) -> None:
+    """Draw a contact sheet as PNG: rejected images first, then those with the least of the border detected.
+
+    Args:
+        path: The PNG file.
+        report: The report of the build.
+        count: The largest number of images to draw.
+    """
     items = _choose(report, count)
-    colours = _colours({lesion for item in items for lesion, _ in item.masks})
-    cells = list(
-        map_in_order(functools.partial(_draw, colours=colours), items, workers=report.plan.workers, on_death=_blank)
-    )
+    colours = _lesion_colours({lesion for item in items for lesion, _ in item.masks})
+    draw = functools.partial(_draw, colours=colours)
+    cells = list(map_in_order(draw, items, workers=report.plan.workers, on_crash=_blank_cell))
     blank = np.full_like(cells[0], 32)
     cells += [blank] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
@@ -43,14 +53,18 @@ def write_sheet(path, report, count):
     unfinished.rename(path)
 
 
-def _choose(report, count):
-    refused = [
+def _choose(report: BuildReport, count: int) -> Sequence[Item]:
+    rejected = [
         Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if pathlib.Path(r.path).is_file()
     ]
     crops = sorted(report.crops, key=lambda c: (round(c.roundness, 2), c.gradability.score))
-    found = [Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks) for c in crops]
-    refused = refused[: max(count // 3, count - len(found))]
-    return [*refused, *found][:count]
+    accepted = [
+        Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks)
+        for c in crops
+        if c.sample.path is not None
+    ]
+    rejected = rejected[: max(count // 3, count - len(accepted))]
+    return [*rejected, *accepted][:count]
 
 
 def _caption(crop):
@@ -60,48 +74,47 @@ def _caption(crop):
 
 def _draw(item, colours):
     try:
-        photograph = decode(item.path.read_bytes(), side=2 * _CELL)
+        image = decode(item.path.read_bytes(), side=2 * _CELL)
     except (BadImageError, OSError, MemoryError, cv2.error):
-        return _blank(item)
-    original = _outlined(photograph, item.geometry)
+        return _blank_cell(item)
+    original = _thumbnail(image, item.geometry)
     if item.geometry is None:
-        return _labelled(original, np.full((_CELL, _CELL, 3), 16, np.uint8), item.lines, _REFUSED)
-    cropped = _crop(photograph, item.geometry)
+        return _cell(original, np.full((_CELL, _CELL, 3), 16, np.uint8), item.lines, _REJECTED)
+    cropped = _crop(image, item.geometry)
     for lesion, path in item.masks:
         _outline(cropped, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), item.geometry, colours[lesion])
-    return _labelled(original, cropped, item.lines, (230, 230, 230))
+    return _cell(original, cropped, item.lines, (230, 230, 230))
 
 
-def _outlined(photograph, geometry):
-    height, width = photograph.rgb.shape[:2]
+def _thumbnail(image, geometry):
+    """The original with its border and crop rectangle."""
+    height, width = image.rgb.shape[:2]
     scale = _CELL / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    thumbnail = cv2.resize(photograph.rgb, size, interpolation=cv2.INTER_AREA)
-    scale /= photograph.reduction
+    thumbnail = cv2.resize(image.rgb, size, interpolation=cv2.INTER_AREA)
+    scale /= image.reduction
     if geometry is not None:
         left, top, right, bottom = (round(v * scale) for v in geometry.rectangle)
-        cv2.rectangle(thumbnail, (left, top), (right - 1, bottom - 1), _CUT, 1)
+        cv2.rectangle(thumbnail, (left, top), (right - 1, bottom - 1), _RECTANGLE, 1)
         x, y, radius = (round(v * scale * 16) for v in geometry.circle)
-        cv2.circle(thumbnail, (x - 8, y - 8), radius, _FOUND, 1, cv2.LINE_AA, shift=4)
+        cv2.circle(thumbnail, (x - 8, y - 8), radius, _BORDER, 1, cv2.LINE_AA, shift=4)
     return _centred(thumbnail)
 
 
-def _crop(photograph, geometry):
-    """The record's geometry applied to the thumbnail's decode, which may be coarser than the record's."""
-    reduction = photograph.reduction
-    small = dataclasses.replace(geometry, size=_CELL)
-    return crop(photograph.rgb, small, reduction=reduction)
+def _crop(image, geometry):
+    """The crop of the record at the size of a cell, from a decode that may be coarser than the record's."""
+    return crop(image.rgb, dataclasses.replace(geometry, size=_CELL), reduction=image.reduction)
 
 
 def _outline(cropped, mask, geometry, colour):
-    shown = crop_mask(mask, dataclasses.replace(geometry, size=_CELL))
-    contours, _ = cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cell_mask = crop_mask(mask, dataclasses.replace(geometry, size=_CELL))
+    contours, _ = cv2.findContours(cell_mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(cropped, contours, -1, colour, 1)
 
 
-def _colours(lesions):
-    """Hues as far apart as their number allows, from green on: red and orange are the retina's own."""
-    if not lesions:  # OpenCV converts no empty picture
+def _lesion_colours(lesions):
+    """{lesion: colour}, with hues spread from green on, because red and orange are the colours of the retina."""
+    if not lesions:  # OpenCV converts no empty image
         return {}
     hues = np.linspace(40, 165, len(lesions)).astype(np.uint8)
     rgb = cv2.cvtColor(np.stack([hues, np.full_like(hues, 170), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB)
@@ -121,16 +134,17 @@ def _legend(colours, width):
     return rows
 
 
-def _centred(picture):
+def _centred(thumbnail):
     cell = np.full((_CELL, _CELL, 3), 32, np.uint8)
-    height, width = picture.shape[:2]
+    height, width = thumbnail.shape[:2]
     top, left = (_CELL - height) // 2, (_CELL - width) // 2
-    cell[top : top + height, left : left + width] = picture
+    cell[top : top + height, left : left + width] = thumbnail
     return cell
 
 
-def _labelled(left, right, lines, colour):
-    cell = np.full((_CELL + _LABEL, 2 * _CELL + 12, 3), 32, np.uint8)
+def _cell(left, right, lines, colour):
+    """Two images side by side above two lines of text."""
+    cell = np.full((_CELL + _CAPTION, 2 * _CELL + 12, 3), 32, np.uint8)
     cell[:_CELL, :_CELL], cell[:_CELL, _CELL + 4 : 2 * _CELL + 4] = left, right
     for i, line in enumerate(lines):
         text = line if len(line) <= 48 else line[:47] + "…"
@@ -138,6 +152,6 @@ def _labelled(left, right, lines, colour):
     return cell
 
 
-def _blank(item):
+def _blank_cell(item):
     empty = np.full((_CELL, _CELL, 3), 16, np.uint8)
-    return _labelled(empty, empty, item.lines, _REFUSED)
+    return _cell(empty, empty, item.lines, _REJECTED)
