@@ -1,15 +1,23 @@
-"""What does a finished run answer to photographs that it should not grade?
+"""Actions of a finished run on images that it should not grade: degraded ones, ones without a retina, other cameras.
 
-Every group goes the way of `python -m dr_tf.predict`: the run's own official test photographs (IDRiD's, if it learned
-from IDRiD), the same degraded by the models of `gradability.py`, pictures that show no retina (those of the tests), and
-eyes of ODIR, which other cameras took: normal ones, and those of each label. Printed are the shares of refer, clear and
-retake with Wilson intervals, how well the distance from training tells the group from the run's own photographs (AUROC),
-and the reasons. The limit: of pictures without a retina all retaken; of own photographs no more retaken than the gate's
-promise, 1 in 100 by distance, and those that are hardly gradable as published. A photograph of an eye that is ill is
-answered wrongly where it is cleared, of a normal one where it is referred.
+Every group is decided as by `dr_tf predict`:
+
+- the run's own published test photographs (IDRiD's, if it was trained on IDRiD);
+- the same, degraded by the models of `gradability.py`;
+- pictures without a retina (those of the tests);
+- eyes of ODIR, taken by other cameras: normal ones, and those of each label.
+
+For each group the script prints the shares of refer, clear and retake with Wilson confidence intervals, the AUROC of the
+out-of-distribution distance against the run's own photographs, and the most frequent reasons.
+
+The limits: all pictures without a retina are retaken. Of the run's own photographs no more are retaken than the coverage of
+the gate allows: 1 in 100 by distance, and those that are hardly gradable as published. A diseased eye that is cleared is an
+error, as is a normal eye that is referred.
 
     python benchmarks/gate.py --run_dir runs/idrid [--every 1] [--eyes 200]      # DR_TF_SHARED: the folder of real data
 """
+
+from __future__ import annotations
 
 import argparse
 import collections
@@ -21,6 +29,8 @@ import pathlib
 import platform
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from machine import processor
 
@@ -32,12 +42,19 @@ from gradability import DEGRADATIONS, IDRID, ODIR, auroc, crop, degrade
 
 from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.grades import ODIR_LABELS
-from dr_tf.inference.decision import ACTIONS
+from dr_tf.inference.decision import ACTIONS, Decision
 from tests.fundus.not_fundus import drawn, samples
 
+Image = pathlib.Path | np.ndarray
 
-def groups(every, eyes):
-    """(name, photographs as `Predictor` takes them); the first are the run's own."""
+
+def image_groups(every: int, eyes: int) -> Iterator[tuple[str, Sequence[Image]]]:
+    """Yield (name, images) of each group. The first group is the run's own test split.
+
+    Args:
+        every: take each n-th of the own photographs.
+        eyes: the most eyes of ODIR for each label.
+    """
     own = sorted((IDRID / "b. Testing Set").glob("*.jpg"))[::every]
     yield "own test split", own
     crops = [crop(path) for path in own]
@@ -47,24 +64,25 @@ def groups(every, eyes):
             yield f"{name}, {unit} {strength:.2g}", [degrade(name, image, strength, rng) for image in crops]
     yield "drawn pictures", [picture for _, picture in drawn()]
     yield "sample pictures of packages", [picture for _, picture in samples()]
-    for label, paths in odir().items():
+    for label, paths in odir_eyes().items():
         yield f"ODIR, {ODIR_LABELS[label]}", paths[:eyes]
 
 
-def odir():
-    """{label: photographs of eyes that carry it}, at random by their names."""
-    found = {label: [] for label in ODIR_LABELS}
+def odir_eyes() -> dict[str, list[pathlib.Path]]:
+    """Return {label: images of eyes with this label in their keywords}, in random order."""
+    by_label: dict[str, list[pathlib.Path]] = {label: [] for label in ODIR_LABELS}
     if (ODIR / "full_df.csv").exists():
         with open(ODIR / "full_df.csv", newline="") as table:
             for row in csv.DictReader(table):
                 path = ODIR / "preprocessed_images" / row["filename"]
                 if path.exists():
-                    found[row["labels"].strip("[']")].append(path)
+                    by_label[row["labels"].strip("[']")].append(path)
     rng = np.random.default_rng(0)
-    return {label: [paths[i] for i in rng.permutation(len(paths))] for label, paths in found.items() if paths}
+    return {label: [paths[i] for i in rng.permutation(len(paths))] for label, paths in by_label.items() if paths}
 
 
-def measured(decisions):
+def action_shares(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Return n, (share, low, high) of each action, and how often each reason occurs."""
     actions = collections.Counter(decision.action for decision in decisions)
     n = len(decisions)
     shares = {action: [actions[action] / n, *wilson(actions[action], n)] for action in ACTIONS}
@@ -74,40 +92,46 @@ def measured(decisions):
     return {"n": n, **shares, "reasons": dict(reasons.most_common())}
 
 
-def distances(decisions):
+def distances(decisions: Sequence[Decision]) -> np.ndarray:
+    """Return the out-of-distribution distances of the decisions that have one."""
     return np.array([decision.distance for decision in decisions if decision.distance is not None])
 
 
-def line(name, figures):
+def table_row(name: str, results: dict[str, Any]) -> str:
+    """Format the results of a group as a line of the table."""
     shares = "".join(
-        f"{share:8.3f} ({low:.3f} to {high:.3f})" for share, low, high in (figures[action] for action in ACTIONS)
+        f"{share:8.3f} ({low:.3f} to {high:.3f})" for share, low, high in (results[action] for action in ACTIONS)
     )
-    far = "" if figures["auroc_of_distance"] is None else f"{figures['auroc_of_distance']:.3f}"
-    reasons = ", ".join(f"{reason} {count}" for reason, count in list(figures["reasons"].items())[:3])
-    return f"{name:42}{figures['n']:5}{shares}{far:>8}  {reasons}"
+    distance = "" if results["auroc_of_distance"] is None else f"{results['auroc_of_distance']:.3f}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in list(results["reasons"].items())[:3])
+    return f"{name:42}{results['n']:5}{shares}{distance:>10}  {reasons}"
 
 
-def main():
+def main() -> None:
+    """Decide on all groups and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run_dir", required=True)
-    parser.add_argument("--every", type=int, default=1, help="only each n-th of the own photographs")
-    parser.add_argument("--eyes", type=int, default=200, help="of ODIR, at most, for each label")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th of the own photographs")
+    parser.add_argument("--eyes", type=int, default=200, help="the most eyes of ODIR for each label")
     args = parser.parse_args()
     from dr_tf.inference.predictor import Predictor
 
-    predictor, found, own = Predictor.of_run(args.run_dir), {}, None
-    print(f"{'':42}{'n':>5}" + "".join(f"{action:>26}" for action in ACTIONS) + "  far by  most frequent reasons")
-    for name, photographs in groups(args.every, args.eyes):
-        if not photographs:
+    predictor = Predictor.from_run(args.run_dir)
+    results: dict[str, dict[str, Any]] = {}
+    own_distances = None
+    print(f"{'':42}{'n':>5}" + "".join(f"{action:>26}" for action in ACTIONS) + "  distance  most frequent reasons")
+    for name, images in image_groups(args.every, args.eyes):
+        if not images:
             continue
-        decisions = list(predictor.decisions(photographs))
-        far = distances(decisions)
-        own = far if own is None else own
-        found[name] = measured(decisions) | {"auroc_of_distance": auroc(far, own) if len(far) else None}
-        print(line(name, found[name]), flush=True)
+        decisions = list(predictor.decisions(images))
+        of_group = distances(decisions)
+        own_distances = of_group if own_distances is None else own_distances
+        auroc_of_distance = auroc(of_group, own_distances) if len(of_group) else None
+        results[name] = action_shares(decisions) | {"auroc_of_distance": auroc_of_distance}
+        print(table_row(name, results[name]), flush=True)
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "tensorflow", "keras")}
     machine = f"{processor()}, {os.cpu_count()} cores"
-    print(json.dumps({"machine": machine, "python": platform.python_version(), **versions, "groups": found}))
+    print(json.dumps({"machine": machine, "python": platform.python_version(), **versions, "groups": results}))
 
 
 if __name__ == "__main__":
