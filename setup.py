@@ -34,7 +34,7 @@ EXTRAS = {
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
     "litert": ["ai-edge-litert"],
     "export": ["tf2onnx", "onnx"],
-    "app": ["streamlit"],
+    "app": ["streamlit", "jinja2"],
     "dicom": ["pydicom"],
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],

@@ -1,102 +1,128 @@
-"""What is said beside the pictures."""
+"""Captions of explained cases: sentences about the decision, the class-activation map, and its colours."""
+
+from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING, Any
 
 from dr_tf.inference.decision import Decision, grade_name
 from dr_tf.safe_names import printable
 
-_LITTLE = 0.1  # of the full colour
+if TYPE_CHECKING:
+    from dr_tf.explain.explainer import Explainer
+
+_WEAK = 0.1  # of full colour
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A photograph of the gallery; `evidence` is None where it never reached the network.
+    """A case of the gallery.
 
-    `undrawn` says why there is no picture of a photograph that was decided on.
+    Args:
+        decision: The decision on the case.
+        evidence: {target: evidence}; None where the case never reached the network.
+        has_evidence: Whether the map has any evidence for the target.
+        peak: The maximum of the map as a share of full colour; None where each map is scaled to its own maximum.
+        picture: File name of the picture: panels in a row, captions below.
+        aspect: Width of a panel divided by its height.
+        not_drawn: Why a case that was decided has no picture; empty where it has one.
     """
 
     decision: Decision
     evidence: dict[str, float] | None
-    speaks: bool = False  # whether anything in it speaks for the target
-    strongest: float | None = None  # the share of full colour at its strongest place; None where that is 1 by itself
-    picture: str | None = None  # a file: panels in a row, lines of words below
-    aspect: float = 1.0  # of a panel, width by height
-    undrawn: str = ""
+    has_evidence: bool = False
+    peak: float | None = None
+    picture: str | None = None
+    aspect: float = 1.0
+    not_drawn: str = ""
 
     @property
-    def mishap(self):
-        """Why there is no explanation of it, or nothing."""
-        return self.decision.reason if self.evidence is None else self.undrawn
+    def problem(self) -> str:
+        """Why the case has no explanation; empty where it has one."""
+        return self.decision.reason if self.evidence is None else self.not_drawn
 
 
-def plain_target(target, positive):
+def target_name(target: str, positive: str) -> str:
+    """Return a target in words; "positive" becomes the definition of a positive case."""
     return (positive if target == "positive" else target).replace("_", " ")
 
 
-def about_colours(full, name):
-    """What the colours mean, in sentences; `full`: the map's value of full colour, None where maps are stretched."""
-    if full is None:
+def describe_colours(full_colour: float | None, name: str) -> str:
+    """Return sentences on what the colours mean.
+
+    Args:
+        full_colour: The value of a map that has full colour; None where each map is scaled to its own maximum.
+        name: The target in words.
+    """
+    if full_colour is None:
         return (
-            "Each photograph is stretched to its own strongest place, which has the full colour: colours do not compare "
-            "between photographs, and one on which little speaks for it glows as brightly as one on which much does."
+            "Each map is scaled to its own maximum: colours cannot be compared between photographs, and weak evidence "
+            "looks as bright as strong evidence."
         )
     return (
-        "Colours are on one scale for all photographs: full colour is what half of the photographs that the network calls "
-        f"{name} reach at their strongest place, so one that it finds clear shows next to nothing."
+        "All photographs share one colour scale. Full colour is the median of the maxima of those predicted "
+        f"{name}, so a photograph without evidence shows hardly any colour."
     )
 
 
-def about(explainer, target, full):
+def map_settings(explainer: Explainer, target: str, full_colour: float | None) -> dict[str, Any]:
+    """Return what explanations.json states about all maps."""
     return {
         "target": target,
         "positive": explainer.head.positive,
         "method": explainer.method,
-        "layer": explainer.place.name,
-        "colours": "stretched" if full is None else "one scale",
-        "full_colour": full,
+        "layer": explainer.map_layer.name,
+        "colours": "stretched" if full_colour is None else "one scale",
+        "full_colour": full_colour,
     }
 
 
-def verdict(decision):
-    """Such as "refer: moderate NPDR, 0.812 referable (from 0.695 on)"."""
+def describe_decision(decision: Decision) -> str:
+    """Return the action and its reason: "refer: moderate NPDR, probability of referable 0.812 (threshold 0.695)"."""
+    return f"{decision.action}: {describe_probability(decision)}"
+
+
+def describe_probability(decision: Decision) -> str:
+    """Return the reason for an action: why the case was not predicted, or its grade, probability and threshold."""
     if decision.p_positive is None:
-        return f"{decision.action}: {decision.reason}"
+        return decision.reason
+    positive = target_name("positive", decision.positive)
+    probability = f"probability of {positive} {decision.p_positive:.3f} (threshold {decision.threshold:.3f})"
     grade = f"{grade_name(decision.grade)}, " if decision.grade is not None else ""
-    positive = plain_target("positive", decision.positive)
-    chance = f"{grade}{decision.p_positive:.3f} {positive} (referred from {decision.threshold:.3f} on)"
-    return f"{decision.action}: {f'{decision.reason}; ' if decision.reason else ''}{chance}"
+    return f"{f'{decision.reason}; ' if decision.reason else ''}{grade}{probability}"
 
 
-def finding(entry, target):
-    """What the map shows, in one sentence."""
-    value, name = entry.evidence[target], plain_target(target, entry.decision.positive)
-    if not entry.speaks:
-        return f"Nothing at this layer speaks for {name}: the map is empty."
-    if entry.strongest is not None and entry.strongest < _LITTLE:
-        return f"Next to nothing speaks for {name}: no place has a tenth of the full colour."
+def describe_map(entry: Entry, target: str) -> str:
+    """Return one sentence on what the map shows."""
+    value, name = (entry.evidence or {})[target], target_name(target, entry.decision.positive)
+    if not entry.has_evidence:
+        return f"The layer of the map has no evidence for {name}: the map is empty."
+    if entry.peak is not None and entry.peak < _WEAK:
+        return f"There is hardly any evidence for {name}: the map stays below a tenth of full colour."
     if value < 0 and target not in entry.decision.probabilities:
-        return f"On the whole the photograph speaks against {name}; the map shows the little that speaks for it."
-    return f"The map shows what speaks for {name}."
+        return f"On the whole the evidence is against {name}; the map shows the little evidence for it."
+    return f"The map shows the evidence for {name}."
 
 
-def lines(entry, target):
-    """Below a picture, for when it is passed on without its page."""
-    decision, evidence = entry.decision, entry.evidence
-    name = plain_target(target, decision.positive)
+def picture_captions(entry: Entry, target: str) -> list[str]:
+    """Return the lines below a picture, which explain it when it is passed on without its page."""
+    decision, evidence = entry.decision, entry.evidence or {}
+    name = target_name(target, decision.positive)
     classes = ", ".join(f"{c} {p:.3f} ({evidence[c]:+.2f})" for c, p in decision.probabilities.items())
     return [
-        f"{_file(decision)}  {verdict(decision)}",
-        f"evidence for {name}: {evidence[target]:+.2f}. {finding(entry, target)}",
+        f"{_file_name(decision)}  {describe_decision(decision)}",
+        f"evidence for {name}: {evidence[target]:+.2f}. {describe_map(entry, target)}",
         f"probability (evidence): {classes}",
     ]
 
 
-def short_line(entry):
+def tile_caption(entry: Entry) -> str:
+    """Return the line below a tile of the contact sheet."""
     decision = entry.decision
-    p = "" if decision.p_positive is None else f" {decision.p_positive:.2f}"
-    return f"{decision.action}{p}  {_file(decision)}"
+    probability = "" if decision.p_positive is None else f" {decision.p_positive:.2f}"
+    return f"{decision.action}{probability}  {_file_name(decision)}"
 
 
-def _file(decision):
+def _file_name(decision: Decision) -> str:
     return printable(pathlib.Path(decision.case).name)

@@ -1,96 +1,121 @@
-"""Curves as matplotlib figures, drawn without a display and without pyplot's global state."""
+"""Charts of the evaluation report: ROC and precision-recall curves, reliability diagrams, selective prediction.
+
+They are matplotlib figures, drawn without a display and without pyplot's global state.
+"""
+
+from __future__ import annotations
 
 import base64
+import functools
 import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from dr_tf.evaluation.metrics.calibration_error import reliability, top_label
+from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.display_names import NAMES, thresholds
-from dr_tf.evaluation.report.style import ACCENT, ALARM, INK, LINE, QUIET, SECOND
 from dr_tf.evaluation.statistics.proportions import wilson
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_P = ParamSpec("_P")
+
+# The colours of templates/style.css.
+INK, QUIET, LINE, ACCENT, ALARM = "#1c2430", "#5c6675", "#d9dee5", "#14597f", "#b3261e"
+SECOND, NEGATIVE = "#c77700", "#9fb4c3"
 COLOURS = (ACCENT, SECOND, "#5b7f3b", "#7a4f9a", QUIET)
-_RC = {
+_RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": QUIET, "axes.labelcolor": INK,
     "xtick.color": QUIET, "ytick.color": QUIET, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8.5,
     "svg.hashsalt": "dr_tf", "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold",
 }  # fmt: skip
 
+SELECTIVE_METRICS = ("accuracy", "f1_micro", "quadratic_kappa", "sensitivity", "specificity")
 
-def _drawing(draw):
-    """A chart is a function of (axes, …); this gives it a square of paper of the report's look."""
 
-    def drawn(*arguments, **options):
+def _chart(draw: Callable[Concatenate[Axes, _P], None]) -> Callable[_P, Figure]:
+    """Decorate a function that draws on axes, so that it returns a new figure in the report's style."""
+
+    @functools.wraps(draw)
+    def draw_figure(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
         import matplotlib
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context(_RC):
             figure = Figure(figsize=(4.6, 4.1), layout="constrained")
-            draw(figure.add_subplot(), *arguments, **options)
+            draw(figure.add_subplot(), *args, **kwargs)
         return figure
 
-    return drawn
+    return draw_figure
 
 
-def svg(figure):
-    """As a data URI; the same figure gives the same bytes."""
+def svg_data_uri(figure: Figure) -> str:
+    """Return a figure as the data URI of an SVG file; equal figures give equal bytes."""
     import matplotlib
 
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     with matplotlib.rc_context(_RC):
-        figure.savefig(held, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(held.getvalue()).decode()}"
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _unit_square(axes, x, y):
+def _unit_square(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
     axes.set_box_aspect(1)
 
 
-def _thinned(x, y, points=800):
-    """Ten thousand steps of a curve make a heavy page and no finer a line."""
+def _thinned(x: np.ndarray, y: np.ndarray, points: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many points of a curve: more make a heavy page and no finer a line."""
     keep = np.unique(np.linspace(0, len(x) - 1, points).round().astype(int))
     return x[keep], y[keep]
 
 
-def _operating_point(axes, x, y, *, label):
-    """A cross whose arms are the 95 % intervals of two figures; `x` may be turned round (1 - specificity)."""
-    for horizontal, figure in ((True, x), (False, y)):
-        if figure["low"] is not None:
-            line = (figure["low"], figure["high"])
-            across = (y["value"],) * 2 if horizontal else (x["value"],) * 2
-            axes.plot(*((line, across) if horizontal else (across, line)), color=ALARM, lw=1.4, zorder=4)
+def _operating_point(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], *, label: str) -> None:
+    """Draw a dot with the 95 % confidence intervals of two metrics as arms."""
+    for is_horizontal, metric in ((True, x), (False, y)):
+        if metric["low"] is not None:
+            ends = (metric["low"], metric["high"])
+            fixed = (y["value"],) * 2 if is_horizontal else (x["value"],) * 2
+            axes.plot(*((ends, fixed) if is_horizontal else (fixed, ends)), color=ALARM, lw=1.4, zorder=4)
     axes.plot(x["value"], y["value"], "o", color=ALARM, ms=6, label=label, zorder=5)
 
 
-def _turned(figure):
-    ends = {"value": figure["value"], "low": figure["high"], "high": figure["low"]}
+def _one_minus(metric: Mapping[str, Any]) -> dict[str, float | None]:
+    ends = {"value": metric["value"], "low": metric["high"], "high": metric["low"]}
     return {key: None if value is None else 1 - value for key, value in ends.items()}
 
 
-@_drawing
-def roc(axes, p, metrics):
+@_chart
+def roc(axes: Axes, predictions: Predictions, metrics: Mapping[str, Any]) -> None:
+    """Draw the ROC curve of the decision, with its operating point."""
     from sklearn.metrics import roc_curve
 
-    false, true, _ = roc_curve(p.truth_positive, p.p_positive, drop_intermediate=True)
+    false, true, _ = roc_curve(predictions.truth_positive, predictions.p_positive, drop_intermediate=True)
     axes.plot([0, 1], [0, 1], color=LINE, lw=1)
     axes.plot(*_thinned(false, true), color=ACCENT, lw=1.8, label=f"AUROC {metrics['auroc']['value']:.3f}")
-    label = f"operating point, threshold {thresholds(p.thresholds)}"
-    _operating_point(axes, _turned(metrics["specificity"]), metrics["sensitivity"], label=label)
+    label = f"operating point, threshold {thresholds(predictions.thresholds)}"
+    _operating_point(axes, _one_minus(metrics["specificity"]), metrics["sensitivity"], label=label)
     _unit_square(axes, "1 − specificity", "sensitivity")
     axes.legend(loc="lower right")
 
 
-@_drawing
-def precision_recall(axes, p, metrics):
+@_chart
+def precision_recall(axes: Axes, predictions: Predictions, metrics: Mapping[str, Any]) -> None:
+    """Draw the precision-recall curve of the decision, with its operating point."""
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, _ = precision_recall_curve(p.truth_positive, p.p_positive, drop_intermediate=True)
-    share = p.truth_positive.mean()
-    axes.axhline(share, color=LINE, lw=1)
-    axes.annotate(f"chance {share:.2f}", (0.01, share), xytext=(0, 3), textcoords="offset points", color=QUIET, size=8)
+    truth, probability = predictions.truth_positive, predictions.p_positive
+    precision, recall, _ = precision_recall_curve(truth, probability, drop_intermediate=True)
+    chance = truth.mean()
+    axes.axhline(chance, color=LINE, lw=1)
+    axes.annotate(
+        f"chance {chance:.2f}", (0.01, chance), xytext=(0, 3), textcoords="offset points", color=QUIET, size=8
+    )
     label = f"average precision {metrics['average_precision']['value']:.3f}"
     axes.plot(*_thinned(recall, precision), color=ACCENT, lw=1.8, label=label)
     if metrics["ppv"]["value"] is not None:
@@ -99,92 +124,118 @@ def precision_recall(axes, p, metrics):
     axes.legend(loc="lower left")
 
 
-@_drawing
-def histogram(axes, p):
-    edges = np.linspace(0, 1, 31)
-    for value, name, colour in ((0, "negative", "#9fb4c3"), (1, "positive", ACCENT)):
-        scores = p.p_positive[p.truth_positive == value]
+@_chart
+def histogram(axes: Axes, predictions: Predictions) -> None:
+    """Draw the predicted probabilities of positive and negative cases as histograms."""
+    edges = np.linspace(0, 1, 31).tolist()
+    for value, name, colour in ((0, "negative", NEGATIVE), (1, "positive", ACCENT)):
+        scores = predictions.p_positive[predictions.truth_positive == value]
         axes.hist(scores, edges, histtype="stepfilled", alpha=0.75, color=colour, label=f"{name} ({len(scores):,})")
-    low, high = p.thresholds[0], p.thresholds[-1]
-    mark = {"color": ALARM, "label": f"threshold {thresholds([low, high])}"}
+    low, high = predictions.thresholds[0], predictions.thresholds[-1]
+    mark: dict[str, Any] = {"color": ALARM, "label": f"threshold {thresholds([low, high])}"}
     if low == high:
         axes.axvline(low, lw=1.4, **mark)
-    else:  # of folds
+    else:  # each fold has its own
         axes.axvspan(low, high, alpha=0.3, lw=0, **mark)
-    axes.set(xlim=(0, 1), xlabel="stated probability", ylabel="photographs")
+    axes.set(xlim=(0, 1), xlabel="predicted probability", ylabel="cases")
     axes.set_box_aspect(1)
     axes.grid(axis="x", visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.2, handlelength=1.2)
 
 
-@_drawing
-def reliability_diagram(axes, series):
-    """`series`: name -> (probabilities, outcomes), the last as it is in use. Each point is a bin: probability stated,
-    share that happened, as large as it is full, with the 95 % interval of that share for the last."""
+@_chart
+def reliability_diagram(axes: Axes, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Draw the observed frequency of bins over their predicted probability.
+
+    Args:
+        axes: The axes to draw on.
+        series: Name -> (predicted probabilities, outcomes 0 or 1). Only the bins of the last have confidence intervals.
+    """
     axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls=(0, (4, 3)))
     for (name, values), colour in zip(series.items(), (SECOND, ACCENT)[-len(series) :], strict=True):
-        stated, happened, n = reliability(*values)
-        axes.plot(stated, happened, color=colour, lw=1.2, label=name)
-        axes.scatter(stated, happened, 6 + 60 * n / n.max(), color=colour, zorder=3)
-    ends = np.array([wilson(share * k, k) for share, k in zip(happened, n, strict=True)])
-    axes.vlines(stated, *ends.T, color=ACCENT, lw=1, alpha=0.6)
-    _unit_square(axes, "stated probability", "share that happened")
+        predicted, observed, n = reliability(*values)
+        axes.plot(predicted, observed, color=colour, lw=1.2, label=name)
+        axes.scatter(predicted, observed, 6 + 60 * n / n.max(), color=colour, zorder=3)
+    ends = np.array([wilson(share * k, k) for share, k in zip(observed, n, strict=True)])
+    axes.vlines(predicted, *ends.T, color=ACCENT, lw=1, alpha=0.6)
+    _unit_square(axes, "predicted probability", "observed frequency")
     axes.legend(loc="upper left")
 
 
-def _before_and_after(before, after, outcomes):
-    """`outcomes` may depend on the probabilities."""
-    series = {} if before is None else {"before calibration": outcomes(before)}
-    return reliability_diagram(series | {"as stated" if before is None else "after calibration": outcomes(after)})
+def _before_and_after(
+    before: np.ndarray | None, after: np.ndarray, outcomes: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> Figure:
+    """The diagram of probabilities before and after calibration; `outcomes` may depend on the probabilities."""
+    if before is None:
+        return reliability_diagram({"predicted": outcomes(after)})
+    return reliability_diagram({"before calibration": outcomes(before), "after calibration": outcomes(after)})
 
 
-@_drawing
-def referral(axes, curves, name):
+@_chart
+def selective_prediction(axes: Axes, curves: Mapping[str, list[Mapping[str, Any]]], name: str) -> None:
+    """Draw a metric of the cases that remain over the share of the most uncertain ones that are referred.
+
+    Args:
+        axes: The axes to draw on.
+        curves: Uncertainty score -> its points. Only the first curve has its confidence intervals drawn, as a band.
+        name: The metric.
+    """
     for i, (score, points) in enumerate(curves.items()):
-        known = [point for point in points if point.get(name, {}).get("value") is not None]
-        shares = [100 * point["share"] for point in known]
+        defined = [point for point in points if point.get(name, {}).get("value") is not None]
         if i == 0:
-            sure = [point for point in known if point[name]["low"] is not None]
-            low, high = ([point[name][end] for point in sure] for end in ("low", "high"))
-            axes.fill_between([100 * point["share"] for point in sure], low, high, color=ACCENT, alpha=0.13, lw=0)
-        values = [point[name]["value"] for point in known]
+            band = [point for point in defined if point[name]["low"] is not None]
+            low, high = ([point[name][end] for point in band] for end in ("low", "high"))
+            axes.fill_between([100 * point["share"] for point in band], low, high, color=ACCENT, alpha=0.13, lw=0)
+        shares, values = [100 * point["share"] for point in defined], [point[name]["value"] for point in defined]
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(shares, values, "o-", ms=3.5, lw=1.6, color=colour, label=score.replace("_", " "))
-    axes.set(xlabel="share referred to a person, %", ylabel=f"{NAMES[name][0].lower()} of the rest")
+    axes.set(xlabel="share referred to a reader, %", ylabel=f"{NAMES[name][0].lower()} of the rest")
     axes.set_box_aspect(1)
     axes.legend(loc="best")
 
 
-def charts(p, metrics):
-    """name -> (figure, caption), of what the predictions allow."""
-    found = {}
-    known = p.take(p.known_positive) if p.known_positive.any() else None
+def charts(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
+    """Draw the charts that the predictions allow.
+
+    Args:
+        predictions: The predictions that were evaluated.
+        metrics: Their metrics, as `measure` returns them.
+
+    Returns:
+        {name: (figure, caption)}.
+    """
+    drawn = {}
+    known = predictions.take(predictions.known_positive) if predictions.known_positive.any() else None
     if known and metrics["auroc"]["value"] is not None:
-        found["roc"] = roc(known, metrics), "ROC. The cross's arms are 95 % intervals."
-        found["precision_recall"] = precision_recall(known, metrics), "Precision and recall, as common as in this set."
+        drawn["roc"] = roc(known, metrics), "ROC curve. Arms: 95 % confidence intervals."
+        caption = "Precision-recall curve, at the prevalence of this set."
+        drawn["precision_recall"] = precision_recall(known, metrics), caption
     if known:
-        found["histogram"] = histogram(known), "Stated probability of the positive, by truth."
-        pair = known.p_positive_uncalibrated, known.p_positive
-        drawn = _before_and_after(*pair, lambda stated: (stated, known.truth_positive))
-        found["reliability"] = (
-            drawn,
-            "The decision's probability. Dots grow with the number of photographs; arms are Wilson intervals of each dot.",
+        drawn["histogram"] = histogram(known), "Predicted probability of positive and negative cases."
+        before, after = known.p_positive_uncalibrated, known.p_positive
+        figure = _before_and_after(before, after, lambda probabilities: (probabilities, known.truth_positive))
+        drawn["reliability"] = (
+            figure,
+            "Reliability diagram of the decision. Larger dots: more cases. Lines: Wilson confidence intervals.",
         )
-    return found | _reliability_of_classes(p) | _referral(metrics)
+    return drawn | _reliability_of_classes(predictions) | _selective_prediction(metrics)
 
 
-def _reliability_of_classes(p):
-    if p.multi_label or len(p.classes) == 2 or not p.labelled.any():
-        return {}  # of two classes the decision's own diagram says it
-    known = p.take(p.labelled)
-    pair = known.uncalibrated, known.probabilities
-    drawn = _before_and_after(*pair, lambda probabilities: top_label(probabilities, known.truth))
-    return {"reliability_classes": (drawn, "The likeliest class's probability, and how often it is right.")}
+def _reliability_of_classes(predictions: Predictions) -> dict[str, tuple[Figure, str]]:
+    if predictions.multi_label or len(predictions.classes) == 2 or not predictions.labelled.any():
+        return {}  # with two classes, the diagram of the decision shows the same
+    known = predictions.take(predictions.labelled)
+    before, after = known.uncalibrated, known.probabilities
+    figure = _before_and_after(before, after, lambda probabilities: top_label(probabilities, known.truth))
+    return {"reliability_classes": (figure, "Reliability diagram of the most probable class.")}
 
 
-def _referral(metrics):
-    curves, found = metrics["referral_curves"], {}
-    for name in ("accuracy", "f1_micro", "quadratic_kappa", "sensitivity", "specificity"):
+def _selective_prediction(metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
+    curves, drawn = metrics["referral_curves"], {}
+    for name in SELECTIVE_METRICS:
         if any(point.get(name, {}).get("value") is not None for points in curves.values() for point in points):
-            found[f"referral_{name}"] = referral(curves, name), f"{NAMES[name][0]} of those that are not referred."
-    return found
+            drawn[f"referral_{name}"] = (
+                selective_prediction(curves, name),
+                f"{NAMES[name][0]} of the cases not referred.",
+            )
+    return drawn
