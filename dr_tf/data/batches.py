@@ -94,6 +94,11 @@ def ordered_batches(
     return _in_order(builder, len(rows), batch_size, threads, lambda part: (np.asarray(rows)[part], None))
 
 
+def image_batches(images: ImageLoader, *, rows: Rows, batch_size: int) -> tf.data.Dataset:
+    """Return the image of every row once, in order, without augmentation, as a dataset of (x, rows)."""
+    return ordered_batches(images, np.arange(len(images.records)), rows=rows, batch_size=batch_size)
+
+
 def view_batches(
     images: ImageLoader,
     *,

@@ -1,121 +1,186 @@
-"""Which rows of a record set a run fits on, which select an epoch, which calibrate, and what the fitted ones weigh."""
+"""Roles of the examples in a run (training, selection, calibration, held out), and class weights of the training examples."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.records import Records
 from dr_tf.inference.cross_fitting import patient_folds
+from dr_tf.models.heads.head import Head
 
 CLASS_WEIGHTS = ("balanced",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
+    """Row numbers of a record set by their role in a run.
+
+    Attributes:
+        fit: training examples.
+        select: examples that select the epoch to keep.
+        calibrate: examples that calibrate probabilities and set thresholds.
+        held_out: examples of the held-out fold, which training never uses; None without folds.
+    """
+
     fit: np.ndarray
     select: np.ndarray
     calibrate: np.ndarray
-    held_out: np.ndarray | None = None  # of a fold: never looked at while training
+    held_out: np.ndarray | None = None
 
     @property
-    def unfitted(self):
-        """Rows that the run is chosen, calibrated or judged by."""
+    def not_fitted(self) -> np.ndarray:
+        """All examples that select, calibrate or evaluate the run."""
         held_out = self.select[:0] if self.held_out is None else self.held_out
         return np.concatenate([self.select, self.calibrate, held_out])
 
 
-def split_roles(records, head):
+def split_roles(records: Records, head: Head) -> Roles:
+    """Return the roles by the published splits: train, validation and calibration."""
     usable = usable_rows(records, head)
-    fit, select, calibrate = (_among(records, split, usable) for split in ("train", "validation", "calibration"))
+    fit, select, calibrate = (
+        _usable_in_split(records, split, usable) for split in ("train", "validation", "calibration")
+    )
     return Roles(fit, select, calibrate)
 
 
-def fold_roles(records, head, *, fold, folds, selects):
-    """Fold `fold` is held out. Where an epoch is chosen, half of the next fold's patients choose it and the other half
-    calibrate: what chose an epoch would flatter the calibration."""
-    fold_of = check_folds(records, folds)
+def fold_roles(records: Records, head: Head, *, fold: int, folds: int, selects: bool) -> Roles:
+    """Return the roles in a cross-validation with one fold held out.
+
+    Args:
+        records: the record set.
+        head: head of the deciding output.
+        fold: number of the held-out fold.
+        folds: number of folds.
+        selects: whether an epoch is selected. Then half of the patients of the next fold select it and the other half
+            calibrate, as the examples that select an epoch would make calibration overoptimistic. Otherwise nothing is
+            left to calibrate on.
+    """
+    fold_of_row = check_folds(records, folds)
     usable = usable_rows(records, head)
-    held_out = np.flatnonzero(usable & (fold_of == fold))
+    held_out = np.flatnonzero(usable & (fold_of_row == fold))
     if not selects:
-        fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold))
+        fit = np.flatnonzero(usable & (fold_of_row >= 0) & (fold_of_row != fold))
         return Roles(fit, select=held_out, calibrate=held_out[:0], held_out=held_out)
     other = (fold + 1) % folds
-    fit = np.flatnonzero(usable & (fold_of >= 0) & (fold_of != fold) & (fold_of != other))
-    select, calibrate = _halves(records, head, np.flatnonzero(usable & (fold_of == other)))
+    fit = np.flatnonzero(usable & (fold_of_row >= 0) & (fold_of_row != fold) & (fold_of_row != other))
+    select, calibrate = _halves(records, head, np.flatnonzero(usable & (fold_of_row == other)))
     return Roles(fit, select, calibrate, held_out)
 
 
-def check_folds(records, folds):
-    """The fold of each row, -1 for none; UserError where the records have other folds than so many."""
-    fold_of = records.columns["fold"]
-    found = sorted(set(fold_of[fold_of >= 0].tolist()))
-    if found != list(range(folds)):
+def check_folds(records: Records, folds: int) -> np.ndarray:
+    """Return the fold of each row, -1 for none. Raises UserError if the records have another number of folds."""
+    fold_of_row = records.columns["fold"]
+    numbers = sorted(set(fold_of_row[fold_of_row >= 0].tolist()))
+    if numbers != list(range(folds)):
         raise UserError(
-            f"{records.name}: its folds.csv has {len(found)} folds, not {folds}; records keep one set of folds"
+            f"{records.name} has {len(numbers)} folds, not {folds}: --folds is the number of folds that the records were "
+            "built with"
         )
-    return fold_of
+    return fold_of_row
 
 
 def _halves(records, head, rows):
-    """Rows of one half of the patients and of the other, grades spread over both."""
-    strata = head.strata(records.columns)[rows]
-    worst = strata if strata.ndim == 1 else strata.max(axis=1)
+    """The rows of two halves of the patients, stratified by grade."""
+    true_classes = head.true_classes(records.columns)[rows]
+    worst = true_classes if true_classes.ndim == 1 else true_classes.max(axis=1)
     half = patient_folds(np.asarray(records.columns["patient_id"])[rows], worst, folds=2)
     return rows[half == 0], rows[half == 1]
 
 
-def refit_roles(records, head):
-    """Everything that is not test is fitted, so that nothing is left to choose or to calibrate by."""
+def refit_roles(records: Records, head: Head) -> Roles:
+    """Return the roles if everything but the test split is fitted: nothing is left to select or calibrate on."""
     fit = np.flatnonzero(usable_rows(records, head) & (records.columns["fold"] >= 0))
     return Roles(fit, select=fit[:0], calibrate=fit[:0])
 
 
-def usable_rows(records, head):
-    usable = head.usable(records.columns)
+def usable_rows(records: Records, head: Head) -> np.ndarray:
+    """Return which rows have a label for the head, bool [n]. Raises UserError if none has."""
+    usable = head.has_label(records.columns)
     if not usable.any():
         raise UserError(
-            f"none of the {len(usable)} examples of {records.name} has the labels that {head.name} learns from"
+            f"none of the {len(usable)} examples of {records.name} has the labels that the head {head.name} needs"
         )
     return usable
 
 
-def check_classes(head, strata, dataset):
-    """A class that nobody fits can never be predicted."""
-    members = strata == 1 if strata.ndim == 2 else strata[:, None] == np.arange(len(head.classes))
+def check_classes(head: Head, true_classes: np.ndarray, dataset: str) -> None:
+    """Raise UserError if a class has no training example, as it could never be predicted."""
+    members = _memberships(true_classes, len(head.classes))
     absent = [name for name, count in zip(head.classes, members.sum(axis=0), strict=True) if count == 0]
     if absent:
-        raise UserError(f"nothing of {', '.join(absent)} among the {len(strata)} fitted examples of {dataset}")
+        raise UserError(
+            f"no example of {', '.join(absent)} among the {len(true_classes)} training examples of {dataset}"
+        )
 
 
-def class_weights(wanted, strata, classes):
-    """A weight per fitted example with mean 1, and the factor that each class's prior is multiplied by.
+def class_weights(
+    setting: str | Sequence[float], true_classes: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a weight with mean 1 for each training example, and the factor of each class.
 
-    Of several labels an example weighs the mean over those that it has; without any, 1.
+    Args:
+        setting: "balanced" for n / (classes * count) as in scikit-learn, or a positive number for each class.
+        true_classes: class of each training example, int [n], or its labels [n, labels]. An example with several labels
+            has the mean weight of its labels, one without any 1.
+        classes: number of classes or labels.
+
+    Raises:
+        UserError: the setting is invalid.
     """
-    members = (strata == 1) if strata.ndim == 2 else strata[:, None] == np.arange(classes)
-    by_class = _by_class(wanted, members)
-    total = members.sum(axis=1)
-    weights = np.where(total > 0, (members * by_class).sum(axis=1) / np.maximum(total, 1), 1.0)
+    members = _memberships(true_classes, classes)
+    by_class = _by_class(setting, members)
+    labels = members.sum(axis=1)
+    weights = np.where(labels > 0, (members * by_class).sum(axis=1) / np.maximum(labels, 1), 1.0)
     return weights / weights.mean(), by_class
 
 
-def _by_class(wanted, members):
+def weighted_prior(
+    prior: Sequence[float], true_classes: np.ndarray, weights: np.ndarray, by_class: np.ndarray, *, exclusive: bool
+) -> np.ndarray:
+    """Return the class prior of the batches once examples are weighted, as `class_weights` returns weights.
+
+    Args:
+        prior: class prior of the batches without weights.
+        true_classes: class of each training example, int [n], or its labels [n, labels].
+        weights: weight of each training example.
+        by_class: factor of each class.
+        exclusive: whether an example has exactly one class. The frequency of an independent label changes by the mean
+            weight of the examples that have it.
+    """
+    before = np.asarray(prior)
+    if exclusive:
+        return before * by_class / (before * by_class).sum()
+    has_label = true_classes == 1
+    return before * (has_label * weights[:, None]).sum(axis=0) / np.maximum(has_label.sum(axis=0), 1)
+
+
+def _memberships(true_classes, classes):
+    """Bool [n, classes]."""
+    return true_classes == 1 if true_classes.ndim == 2 else true_classes[:, None] == np.arange(classes)
+
+
+def _by_class(setting: Any, members: np.ndarray) -> np.ndarray:
     classes = members.shape[1]
-    if isinstance(wanted, str):
-        if wanted not in CLASS_WEIGHTS:
+    if isinstance(setting, str):
+        if setting not in CLASS_WEIGHTS:
             raise UserError(
-                f"unknown train.class_weights {wanted!r}; known: {', '.join(CLASS_WEIGHTS)}, or a number a class"
+                f"unknown train.class_weights {setting!r}; known: {', '.join(CLASS_WEIGHTS)}, or a number for each class"
             )
         return len(members) / (classes * np.maximum(members.sum(axis=0), 1))
-    numbers = isinstance(wanted, (tuple, list)) and all(isinstance(w, (int, float)) and w > 0 for w in wanted)
-    if not numbers or len(wanted) != classes:
+    are_numbers = isinstance(setting, (tuple, list)) and all(isinstance(w, (int, float)) and w > 0 for w in setting)
+    if not are_numbers or len(setting) != classes:
         raise UserError(
-            f"train.class_weights wants 'balanced' or {classes} positive numbers, one a class, not {wanted!r}"
+            f"train.class_weights is 'balanced' or {classes} positive numbers, one for each class, not {setting!r}"
         )
-    return np.asarray(wanted, float)
+    return np.asarray(setting, float)
 
 
-def _among(records, split, usable):
+def _usable_in_split(records, split, usable):
     if split not in set(records.columns["split"]):
         return np.zeros(0, int)
     rows = records.rows(split)

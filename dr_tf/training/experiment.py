@@ -1,58 +1,92 @@
-"""Everything that a run is made of, besides the folders it reads and writes."""
+"""Experiment: everything that defines a training run, except the folders that it reads and writes."""
+
+from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dr_tf.console import UserError
-from dr_tf.data.sampling import Shuffled
-from dr_tf.inference.fit_rule import POINTS, check_points
+from dr_tf.data.augmentation import Augmentation
+from dr_tf.data.sampling import Sampling, Shuffled
+from dr_tf.inference.fit_rule import OPERATING_POINTS, check_operating_points
 from dr_tf.inference.modes import MODES, mode_definition
 from dr_tf.inference.priors import check_prior
 from dr_tf.models.heads.head import Head
-from dr_tf.models.network import FEATURES, MEMBERS
+from dr_tf.models.network import FEATURES, MEMBERS_PREFIX
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
+
+if TYPE_CHECKING:
+    import keras
 
 KEPT = ("best", "last")
 
 
-def check_output(name):
-    """Refuses a name that a layer, a mode or a file could not have."""
-    taken = name in (FEATURES, *MODES) or str(name).startswith(MEMBERS)
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or taken:
-        raise UserError(
-            f"train.heads: an output cannot be called {name!r}; take letters, digits and _"
-            + taken * ", and another name"
-        )
+def check_output(name: str) -> None:
+    """Raise UserError if an output's name cannot be the name of a layer, a mode and a file."""
+    is_taken = name in (FEATURES, *MODES) or str(name).startswith(MEMBERS_PREFIX)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or is_taken:
+        hint = "the name is taken" if is_taken else "use letters, digits and _, and begin with a letter"
+        raise UserError(f"train.heads: an output cannot be called {name!r}: {hint}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """`model(heads=heads)` builds the network; it is called where the weights are to live, and again for every fold.
+    """Definition of a training run. A config sets its attributes as `train.NAME`.
 
-    `heads` is {output: head}, `loss_weights` {output: weight}, 1 where left out; `decides` names the output that refers,
-    the first where left out. `keep` says which epoch's weights become the model: the "best" by `monitor` on the validation
-    split, or the "last". `class_weights` is None, "balanced" or a weight per class of the output that decides, and weighs
-    its loss alone. `jit` None compiles by XLA on a GPU and not on a CPU.
+    Attributes:
+        dataset: record set to train on, NAME/CONFIG; several in a list.
+        heads: {output: head}, such as {'grade': @softmax()}.
+        model: function of `heads` that builds the network, such as @classifier. It is called within the distribution
+            strategy, and again for every fold.
+        decides: output that decides on referral; the first of `heads` by default.
+        loss_weights: {output: weight of its loss}; 1 for outputs that are not named.
+        optimization: optimizer and learning-rate schedule.
+        sampling: order and balance of the training examples.
+        augmentation: augmentation of the training images; None for unchanged images.
+        epochs: number of epochs.
+        batch_size: training examples per step, on all devices together.
+        validation_batch_size: examples per batch wherever nothing is trained.
+        seed: seed of the initial weights, the order of examples, augmentation and dropout.
+        feature_bank: cache of a frozen backbone's features; None to run the backbone in every step.
+        class_weights: sample weights by class of the deciding output, for its loss only: "balanced" for
+            n / (classes * count), or a tuple with a number for each class; None for equal weights.
+        keep: epoch whose weights become the model: "best" by `monitor` on the validation split, or "last".
+        monitor: (metric, "max" or "min") that selects the best epoch; that of the deciding head by default.
+        patience: epochs without improvement of `monitor` after which training stops; None for no early stopping.
+        checkpoint_every: epochs between checkpoints.
+        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        jit: whether XLA compiles the training step; by default only on a single GPU.
+        distribution: "one_device", "mirrored" (all GPUs of this machine) or "multi_worker" (several machines).
+        cache: cache of decoded images: "auto", "memory", "disk" or "none".
+        cache_dir: folder of the cache on disk.
+        steps_per_execution: training steps that Keras runs in one call.
+        prior: class prior that probabilities are calibrated for: "train", "uniform", {class: share}, or the prevalence of
+            the positive definition.
+        operating_point: operating point that decides on referral, such as "sensitivity_0.9". decision.json has the
+            thresholds of all.
+        modes: inference modes that are calibrated besides "plain" (see `dr_tf.inference.modes`). They cost one pass over
+            the training images for nearest neighbours, and one pass over the calibration images per view.
     """
 
     dataset: str | list[str] | tuple[str, ...]
-    heads: dict
-    model: Callable
+    heads: dict[str, Head]
+    model: Callable[..., keras.Model]
     decides: str | None = None
-    loss_weights: dict | None = None
+    loss_weights: dict[str, float] | None = None
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
-    sampling: object = dataclasses.field(default_factory=Shuffled)
-    augmentation: object = None
+    sampling: Sampling = dataclasses.field(default_factory=Shuffled)
+    augmentation: Augmentation | None = None
     epochs: int = 50
     batch_size: int = 16
     validation_batch_size: int = 32
     seed: int = 0
     feature_bank: FeatureBank | None = None
-    class_weights: str | tuple | None = None
+    class_weights: str | Sequence[float] | None = None
     keep: str = "best"
-    monitor: tuple[str, str] | None = None  # (metric, "max" or "min"); None: that of the head that decides
+    monitor: tuple[str, str] | None = None
     patience: int | None = None
     checkpoint_every: int = 1
     precision: str = "float32"
@@ -61,44 +95,45 @@ class Experiment:
     cache: str = "auto"
     cache_dir: str | None = None
     steps_per_execution: int = 1
-    prior: str | dict | float = (
-        "train"  # what probabilities speak under: "train", "uniform", {class: share}, a prevalence
-    )
-    operating_point: str = "sensitivity_0.9"  # what is referred; decision.json holds the others, too
-    # Fitted besides "plain", as `dr_tf.inference.modes` names them: one pass over the training photographs for those who
-    # vote, and the calibration photographs as often as there are views.
+    prior: str | dict[str, float] | float = "train"
+    operating_point: str = "sensitivity_0.9"
     modes: tuple[str, ...] = ("tta4", "knn", "knn_majority")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_heads()
         self._check_numbers()
         if self.keep not in KEPT:
             raise UserError(f"unknown train.keep {self.keep!r}; known: {', '.join(KEPT)}")
         self._check_monitor()
-        check_points(POINTS, self.operating_point)
+        check_operating_points(OPERATING_POINTS, self.operating_point)
         check_prior(self.prior, self.head)
         for mode in self.modes:
-            mode_definition(mode, self.heads, self.output)
+            mode_definition(mode, self.heads, self.deciding_output)
 
     def _check_heads(self):
         if not isinstance(self.heads, dict) or not self.heads:
-            raise UserError("train.heads is {output: head}, such as {'grade': @softmax()}")
+            raise UserError(f"train.heads is {{output: head}}, such as {{'grade': @softmax()}}, not {self.heads!r}")
         for output, head in self.heads.items():
             if not isinstance(head, Head):
-                raise UserError(f"train.heads of {output!r} is no head: write @softmax(), with the brackets")
+                raise UserError(f"train.heads of {output!r} is not a head: write @softmax(), with the brackets")
             check_output(output)
         if not isinstance(self.loss_weights or {}, dict):
-            raise UserError("train.loss_weights is {output: weight}, such as {'dme': 0.5}")
-        for what, names in (("decides", [self.decides or self.output]), ("loss_weights", self.loss_weights or {})):
+            raise UserError(
+                f"train.loss_weights is {{output: weight}}, such as {{'dme': 0.5}}, not {self.loss_weights!r}"
+            )
+        for parameter, names in (("decides", [self.deciding_output]), ("loss_weights", self.loss_weights or {})):
             if unknown := [name for name in names if name not in self.heads]:
                 raise UserError(
-                    f"train.{what} names {unknown[0]!r}; the outputs of train.heads are {', '.join(self.heads)}"
+                    f"train.{parameter} names {unknown[0]!r}; the outputs of train.heads are {', '.join(self.heads)}"
                 )
         for name, weight in (self.loss_weights or {}).items():
             if not isinstance(weight, (int, float)) or not weight >= 0:
                 raise UserError(f"train.loss_weights of {name!r} is 0 or a positive number, not {weight!r}")
-        if told := [name for name, head in self.heads.items() if not head.exclusive and name != self.output]:
-            raise UserError(f"{told[0]!r} tells several labels, so it has to decide: train.decides = {told[0]!r}")
+        multi_label = [name for name, head in self.heads.items() if not head.exclusive and name != self.deciding_output]
+        if multi_label:
+            raise UserError(
+                f"the multi-label output {multi_label[0]!r} has to decide: set train.decides = {multi_label[0]!r}"
+            )
 
     def _check_numbers(self):
         if isinstance(self.modes, str):
@@ -108,57 +143,54 @@ class Experiment:
                 raise UserError(f"train.{name} is a whole number, 1 or more, not {getattr(self, name)!r}")
 
     def _check_monitor(self):
-        metric, direction = self._pair(self.selected_by)
-        if direction not in ("max", "min"):
+        pair = self.selection_metric
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[1] not in ("max", "min"):
             raise UserError(f"train.monitor is (metric, 'max' or 'min'), not {self.monitor!r}")
-        if self.keep == "best" and metric not in self.watchable:
+        if self.keep == "best" and pair[0] not in self.validation_metrics:
             raise UserError(
-                f"train.monitor {metric!r} is no metric of the validation split; known: {', '.join(self.watchable)}"
+                f"train.monitor {pair[0]!r} is no metric of the validation split; known: "
+                + ", ".join(self.validation_metrics)
             )
 
-    def _pair(self, monitor):
-        if not isinstance(monitor, (tuple, list)) or len(monitor) != 2:
-            raise UserError(f"train.monitor is (metric, 'max' or 'min'), not {monitor!r}")
-        return monitor
-
     @property
-    def output(self):
-        """The name of the output that decides."""
+    def deciding_output(self) -> str:
+        """Name of the output that decides on referral."""
         return self.decides or next(iter(self.heads))
 
     @property
-    def head(self):
-        """The head that decides."""
-        return self.heads[self.output]
+    def head(self) -> Head:
+        """Head of the deciding output."""
+        return self.heads[self.deciding_output]
 
     @property
-    def metric_prefix(self):
-        """What Keras puts before the name of the deciding head's metrics: nothing where it is the only one."""
-        return f"{self.output}_" if len(self.heads) > 1 else ""
+    def metric_prefix(self) -> str:
+        """Prefix of the deciding head's metrics in the history; empty if it is the only output."""
+        return f"{self.deciding_output}_" if len(self.heads) > 1 else ""
 
     @property
-    def watchable(self):
-        """The names that the history has of the validation split."""
-        several = len(self.heads) > 1
+    def validation_metrics(self) -> list[str]:
+        """Names of the metrics of the validation split in the history."""
+        has_several = len(self.heads) > 1
         names = ["val_loss"]
         for output, head in self.heads.items():
-            prefix = f"val_{output}_" if several else "val_"
-            names += ([f"{prefix}loss"] if several else []) + [prefix + metric.name for metric in head.metrics()]
+            prefix = f"val_{output}_" if has_several else "val_"
+            names += ([f"{prefix}loss"] if has_several else []) + [prefix + metric.name for metric in head.metrics()]
         return names
 
     @property
-    def watched(self):
-        """The metric that chooses an epoch, or None where the last is kept."""
-        return None if self.keep == "last" else self.selected_by
+    def monitored(self) -> tuple[str, str] | None:
+        """(metric, direction) that selects the epoch to keep; None if the last is kept."""
+        return None if self.keep == "last" else self.selection_metric
 
     @property
-    def selected_by(self):
-        """The metric that says which of two is better, and its better direction."""
+    def selection_metric(self) -> tuple[str, str]:
+        """(metric, "max" or "min") by which epochs and runs are compared."""
         if self.monitor:
-            return tuple(self.monitor) if isinstance(self.monitor, (tuple, list)) else self.monitor
+            return tuple(self.monitor) if isinstance(self.monitor, list) else self.monitor  # type: ignore[return-value]
         name, direction = self.head.monitor
         return f"val_{self.metric_prefix}{name.removeprefix('val_')}", direction
 
     @property
-    def weights_of_losses(self):
+    def all_loss_weights(self) -> dict[str, float]:
+        """{output: weight of its loss} of every output."""
         return {output: float((self.loss_weights or {}).get(output, 1.0)) for output in self.heads}

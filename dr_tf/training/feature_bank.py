@@ -1,9 +1,15 @@
-"""A frozen backbone need not see a photograph once per epoch: each view goes through it once, and the head trains on that."""
+"""Feature bank: a cache of a frozen backbone's features, so that each view of an image goes through the backbone once.
+
+The layers after the frozen part are then trained on the cached features.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
 import pathlib
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -11,129 +17,190 @@ import tensorflow as tf
 from absl import logging
 
 from dr_tf.console import UserError, progress
-from dr_tf.data.augmented_views import Views
+from dr_tf.data.augmented_views import AugmentedViews
 from dr_tf.data.batches import view_batches
-from dr_tf.data.features import Features, ordered_features, training_features
+from dr_tf.data.features import FeatureStore, ordered_feature_batches, training_feature_batches
 from dr_tf.models.network import is_paired
-from dr_tf.models.stages import features_of_eyes, frozen_end
+from dr_tf.models.stages import last_frozen_tensor, shared_eye_network
 
-_BATCH = 32
+if TYPE_CHECKING:
+    from dr_tf.training.data_roles import Roles
+    from dr_tf.training.experiment import Experiment
+    from dr_tf.training.training_data import TrainingData
+
+_BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureBank:
-    """Each photograph is shown as it is and in `views` augmented ways, the same in every epoch; of a pair, each eye.
+    """Settings of the feature bank. A config sets its attributes as `feature_bank.NAME`.
 
-    The features are kept in `directory`, beside the records where that is None, and found again by whatever asks for the
-    same. `stored` False runs every view through the whole network whenever it comes up: the slow way, to compare with.
+    Attributes:
+        views: augmented views of each image, the same in every epoch, besides the unchanged image. Each eye of a pair has
+            its own views.
+        stored: whether features are cached. False runs every view through the whole network each time, for comparison.
+        directory: folder of the cache; beside the records by default. A later run with the same frozen network, images
+            and views uses it again.
     """
 
     views: int = 0
     stored: bool = True
     directory: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.views < 0:
-            raise UserError(f"feature_bank.views counts augmented views; it is not {self.views}")
+            raise UserError(f"feature_bank.views is a number of augmented views, 0 or more, not {self.views}")
 
 
-def cut(model, data):
-    """(what is to be trained, what feeds it): all of it and photographs, or what follows the frozen part and a bank."""
-    bank = data.experiment.feature_bank
-    return (model, data) if bank is None or not bank.stored else _cut(model, data, bank)
+def split_at_frozen_part(
+    model: keras.Model, data: TrainingData, *, experiment: Experiment, roles: Roles
+) -> tuple[keras.Model, TrainingData | StoredFeatureData]:
+    """Split a model at the end of its frozen part, if the experiment has a feature bank.
 
+    Args:
+        model: the whole model.
+        data: batches of images for it.
+        experiment: the experiment.
+        roles: which examples are for training and which select the epoch.
 
-def _cut(model, data, bank):
-    photograph, features, rest = _cut_of_eyes(model) if is_paired(model) else _cut_of_one(model)
+    Returns:
+        (the layers after the frozen part as a model, batches of features for it). Without a feature bank the model and
+        the data themselves.
+
+    Raises:
+        UserError: the model has no frozen part, or the training uses several devices.
+    """
+    bank = experiment.feature_bank
+    if bank is None or not bank.stored:
+        return model, data
+    image, features, rest_input = _split_paired(model) if is_paired(model) else _split_single(model)
     if tf.distribute.has_strategy():
-        raise UserError("a feature bank is for one device")
-    frozen = keras.Model(photograph, features, name="frozen")
+        raise UserError("train.feature_bank needs train.distribution = 'one_device'")
+    frozen = keras.Model(image, features, name="frozen")
     with warnings.catch_warnings():
-        # What comes out of a layer is called by a number, and Keras would have it called "left", as its key is.
+        # Keras expects inputs named like their keys, such as "left", but the tensors are named after their layers.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        return keras.Model(rest, model.output, name=model.name), StoredFeatureData(data, frozen, bank)
+        rest = keras.Model(rest_input, model.output, name=model.name)
+    return rest, StoredFeatureData(data, frozen, experiment=experiment, roles=roles)
 
 
-def _cut_of_one(model):
-    """(what goes into the frozen part, what comes out of it, what goes into the rest)."""
-    end = frozen_end(model)
-    if end is None:
-        raise UserError(
-            "a feature bank keeps what a frozen backbone says: set backbone.trainable_from to 'none' or a stage"
-        )
-    return model.input, end, end
+def _split_single(model):
+    """(input of the frozen part, its output, input of the rest)."""
+    features = last_frozen_tensor(model)
+    if features is None:
+        raise UserError("train.feature_bank needs a frozen backbone: set backbone.trainable_from to 'none' or a stage")
+    return model.input, features, features
 
 
-def _cut_of_eyes(model):
-    """The same of both eyes: what is frozen takes one of them."""
-    shared, features = features_of_eyes(model)
+def _split_paired(model):
+    """The same for a model of both eyes, whose frozen part takes one eye."""
+    shared, features = shared_eye_network(model)
     if shared.trainable_variables:
         raise UserError(
-            "a feature bank of both eyes keeps what a wholly frozen backbone says: set backbone.trainable_from to 'none'"
+            "train.feature_bank of a paired model needs a completely frozen backbone: set backbone.trainable_from to 'none'"
         )
     return shared.input, shared.output, model.input | features
 
 
 class StoredFeatureData:
-    """A TrainingData of the features of its photographs."""
+    """Batches of cached features in place of images, with the interface of `TrainingData`.
 
-    def __init__(self, data, frozen, bank):
-        self.experiment, self.records, self.roles, self.order = data.experiment, data.records, data.roles, data.order
-        self.names, self.sample = data.names, data.sample
-        self._feed, self._frozen, self._views = data, frozen, Views(bank.views)
-        directory = bank.directory or pathlib.Path(data.records.directory) / "features"
-        shape = frozen.output.shape[1:]
-        key = _key(frozen, data, changed=bank.views > 0)
-        present = {eye: data.records.present(eye) for eye in data.records.eyes if eye}
-        self._features = Features(len(data.records), bank.views, shape, directory=directory, key=key, present=present)
+    Args:
+        data: batches of the images.
+        frozen: frozen part of the model, images -> features.
+        experiment: the experiment, which has a feature bank.
+        roles: which examples are for training and which select the epoch.
+    """
 
-    def fill(self):
-        """Computes what is not there yet."""
-        rows, numbers = self._wanted()
+    def __init__(self, data: TrainingData, frozen: keras.Model, *, experiment: Experiment, roles: Roles) -> None:
+        assert experiment.feature_bank
+        bank, records = experiment.feature_bank, data.images.records
+        self.order = data.order
+        self._data, self._frozen, self._experiment, self._roles = data, frozen, experiment, roles
+        self._views = AugmentedViews(bank.views)
+        self._features = FeatureStore(
+            len(records),
+            bank.views,
+            frozen.output.shape[1:],
+            directory=bank.directory or pathlib.Path(records.directory) / "features",
+            key=_key(frozen, data, experiment),
+            present={eye: records.present(eye) for eye in records.eyes if eye},
+        )
+
+    def fill(self) -> None:
+        """Compute the features that are not cached yet."""
+        rows, numbers = self._required_views()
         missing = self._features.missing(rows, numbers)
-        logging.info("feature bank: %d of %d views are there", len(rows) - missing.sum(), len(rows))
+        logging.info("feature bank: %d of %d views are cached", len(rows) - missing.sum(), len(rows))
         if missing.any():
             self._compute(rows[missing], numbers[missing])
 
-    def training(self, first_epoch=0):
-        data = self._feed
-        return training_features(
-            self._features, data.targets, rows=self.roles.fit, order=self.order, views=self._views,
-            first_epoch=first_epoch, epochs=self.experiment.epochs, weights=data.weights,
-        )  # fmt: skip
+    def training_batches(self, first_epoch: int = 0, *, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """Return the training batches from `first_epoch` on as one dataset, as `TrainingData.training_batches` does."""
+        return training_feature_batches(
+            self._features,
+            self._data.targets,
+            rows=self._roles.fit,
+            order=self.order,
+            views=self._views,
+            first_epoch=first_epoch,
+            epochs=self._experiment.epochs,
+            weights=self._data.weights,
+            shard=shard,
+        )
 
-    def ordered(self, rows):
-        size, data = self.experiment.validation_batch_size, self._feed
-        return ordered_features(self._features, data.targets, rows=rows, batch_size=size, weights=data.masks)
+    def ordered_batches(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Return each of these rows once, in order and without augmentation."""
+        return ordered_feature_batches(
+            self._features,
+            self._data.targets,
+            rows=rows,
+            batch_size=self._experiment.validation_batch_size,
+            weights=self._data.label_masks,
+        )
 
-    def _wanted(self):
-        """(rows, numbers of the views): every view of what is fitted, and what is selected by as it is."""
-        fit, select, each = self.roles.fit, self.roles.select, self._views.changed + 1
-        rows, numbers = np.concatenate([np.repeat(fit, each), select]), np.tile(np.arange(each), len(fit))
-        return rows, np.concatenate([numbers, np.zeros(len(select), int)])
+    def sample_images(self) -> np.ndarray:
+        """Return the images of the first batch, as `TrainingData.sample_images` does."""
+        return self._data.sample_images()
+
+    def batch_names(self, epoch: int, step: int) -> list[str]:
+        """Return the names of the examples of a training batch, as `TrainingData.batch_names` does."""
+        return self._data.batch_names(epoch, step)
+
+    def _required_views(self):
+        """(rows, view numbers): every view of the training examples, and the unchanged image of those that select."""
+        fit, select, views = self._roles.fit, self._roles.select, self._views.augmented + 1
+        rows = np.concatenate([np.repeat(fit, views), select])
+        numbers = np.concatenate([np.tile(np.arange(views), len(fit)), np.zeros(len(select), int)])
+        return rows, numbers
 
     def _compute(self, rows, numbers):
         run = tf.function(lambda x: self._frozen(x, training=False), reduce_retracing=True)
         batches = view_batches(
-            self._feed.photographs, rows=rows, numbers=numbers, views=self._views, seed=self.experiment.seed,
-            augmentation=self.experiment.augmentation, batch_size=_BATCH,
-        )  # fmt: skip
-        numbers = iter(numbers.tolist())
+            self._data.images,
+            rows=rows,
+            numbers=numbers,
+            views=self._views,
+            seed=self._experiment.seed,
+            augmentation=self._experiment.augmentation,
+            batch_size=_BATCH_SIZE,
+        )
+        remaining_numbers = iter(numbers.tolist())
         with progress(len(rows), "feature bank", "views") as bar:
-            for x, batch in batches:
-                said = {eye: run(x if eye is None else x[eye]).numpy() for eye in self._features.eyes}
-                for i, row in enumerate(batch.numpy().tolist()):
-                    number = next(numbers)
-                    for eye, values in said.items():
+            for x, batch_rows in batches:
+                features = {eye: run(x if eye is None else x[eye]).numpy() for eye in self._features.eyes}
+                for i, row in enumerate(batch_rows.numpy().tolist()):
+                    number = next(remaining_numbers)
+                    for eye, values in features.items():
                         self._features.put(row, number, values[i], eye)
-                bar.update(len(batch))
+                bar.update(len(batch_rows))
 
 
-def _key(frozen, data, changed):
-    """Everything that features follow from; how photographs are changed counts only where they are."""
+def _key(frozen, data, experiment):
+    """Everything that the features depend on; the augmentation only if there are augmented views."""
     digest = hashlib.sha256(frozen.to_json().encode())
     for variable in frozen.variables:
         digest.update(np.ascontiguousarray(variable.numpy()))
-    changes = (repr(data.experiment.augmentation), data.experiment.seed) if changed else None
+    augmentation = (repr(experiment.augmentation), experiment.seed) if experiment.feature_bank.views else None
     versions = tf.__version__, keras.__version__
-    return digest.hexdigest(), data.records.fingerprint, data.photographs.image_size, changes, versions
+    return digest.hexdigest(), data.images.records.fingerprint, data.images.image_size, augmentation, versions

@@ -1,130 +1,244 @@
-"""At the end of training: the rule from answers to decisions, fitted on the calibration split."""
+"""Calibration at the end of training: fit the rule that turns a network's outputs into decisions, and write it.
+
+The rule is fitted on the calibration split. It comes with the distribution of the training features (for the gate) and
+their nearest neighbours (for the modes that vote).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
 
-from dr_tf.console import UserError
-from dr_tf.explain.colour_scale import fit_scale, write_scale
-from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, no_guarantee
-from dr_tf.inference.gate import fit_feature_distribution
+from dr_tf.data.batches import image_batches
+from dr_tf.data.images import ImageLoader
+from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
+from dr_tf.inference.gate import AnyFeatureDistribution, fit_feature_distribution
 from dr_tf.inference.modes import PLAIN, RequestedModes, score_batches
-from dr_tf.inference.nearest_neighbours import build_neighbours
+from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
-from dr_tf.inference.run import CALIBRATION, ScoredRows, read_calibration, write_decision, write_scored_rows
-from dr_tf.models.network import is_ensemble
+from dr_tf.inference.rule import Rule
+from dr_tf.inference.run import CALIBRATION, ScoredRows, write_decision, write_scored_rows
+from dr_tf.models.heads.head import Head
+from dr_tf.models.network import KerasNetwork, is_ensemble
+from dr_tf.training.example_names import example_names
 
-_SCALED_BY = 256  # photographs that say what full colour is
-_ENOUGH = 2000  # training photographs to learn where features lie
+if TYPE_CHECKING:
+    from dr_tf.training.experiment import Experiment
+
+_MAX_FEATURES = 2000  # training images that the feature distribution is fitted on
 
 
-def requested_modes(network, experiment, modes):
-    """What an experiment's modes ask of a network."""
-    return RequestedModes.named(modes, experiment.heads, experiment.output, ensemble=is_ensemble(network.model))
+@dataclasses.dataclass(frozen=True)
+class DecisionSettings:
+    """Settings of the rule.
+
+    Attributes:
+        heads: {output: head}.
+        decides: output that decides on referral.
+        modes: inference modes to calibrate besides "plain".
+        prior: class prior that probabilities are calibrated for: "train", "uniform", {class: share} or a prevalence.
+        operating_point: operating point that decides on referral.
+    """
+
+    heads: Mapping[str, Head]
+    decides: str
+    modes: Sequence[str]
+    prior: str | dict[str, float] | float
+    operating_point: str
+
+    @classmethod
+    def from_experiment(cls, experiment: Experiment) -> DecisionSettings:
+        """Return the settings of an experiment."""
+        return cls(
+            heads=experiment.heads,
+            decides=experiment.deciding_output,
+            modes=experiment.modes,
+            prior=experiment.prior,
+            operating_point=experiment.operating_point,
+        )
+
+    @property
+    def head(self) -> Head:
+        """Head of the output that decides."""
+        return self.heads[self.decides]
+
+    def requested_modes(self, network: KerasNetwork, modes: Sequence[str] | None = None) -> RequestedModes:
+        """Return what inference modes need from a network; all modes of the settings by default."""
+        modes = (PLAIN, *self.modes) if modes is None else modes
+        return RequestedModes.from_names(modes, self.heads, self.decides, ensemble=is_ensemble(network.model))
 
 
-def score_rows(network, data, rows, *, requested, feature_distribution, neighbours=None):
-    """The ScoredRows of `rows` of the records."""
-    scored = score_batches(network, requested, data.ordered(rows), neighbours=neighbours)
+def score_rows(
+    network: KerasNetwork,
+    images: ImageLoader,
+    rows: np.ndarray,
+    *,
+    requested: RequestedModes,
+    feature_distribution: AnyFeatureDistribution,
+    neighbours: Neighbours | None = None,
+    batch_size: int = 32,
+) -> ScoredRows:
+    """Compute the scores of every mode, the logits of every output and the OOD distance of some examples.
+
+    Args:
+        network: the network.
+        images: images of the record set at the network's size.
+        rows: row numbers in the record set.
+        requested: modes to compute.
+        feature_distribution: distribution of the training features.
+        neighbours: nearest neighbours, if a mode needs them.
+        batch_size: images per batch.
+    """
+    batches = image_batches(images, rows=rows, batch_size=batch_size)
+    scored = score_batches(network, requested, batches, neighbours=neighbours)
     distances = feature_distribution.distance(scored.features) if len(rows) else np.zeros(0)
     return ScoredRows(rows, scored.scores, scored.outputs, distances)
 
 
-def fit_decision(network, data, run_dir, *, scored=None, feature_distribution=None):
-    """Writes the decision of a run, and returns its rule. On no photographs only the plain mode is fitted.
+def fit_training_features(
+    network: KerasNetwork,
+    images: ImageLoader,
+    rows: np.ndarray,
+    *,
+    head: Head,
+    feature_distribution: AnyFeatureDistribution | None = None,
+    needs_neighbours: bool = True,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> tuple[AnyFeatureDistribution, Neighbours | None]:
+    """Fit the feature distribution and the nearest neighbours on the features of the training images.
 
     Args:
-        scored: what other networks of the same recipe scored to photographs that they had not learned from, where this
-            one has learned from all there are; without it the calibration split is scored by this one.
-        feature_distribution: where the features of training lie, if that is known already.
+        network: the network.
+        images: images of the record set at the network's size.
+        rows: row numbers of the training examples.
+        head: head of the output that decides.
+        feature_distribution: the distribution, if it is known already.
+        needs_neighbours: whether a mode needs nearest neighbours. Without them a random part of the images is enough.
+        seed: seed of the random part.
+        batch_size: images per batch.
+
+    Returns:
+        (feature distribution, nearest neighbours or None).
     """
-    experiment, columns = data.experiment, data.records.columns
-    heads, head = experiment.heads, experiment.head
-    by_others = scored is not None
-    rows = scored.rows if by_others else data.roles.calibrate
-    modes = (PLAIN, *experiment.modes) if len(rows) else (PLAIN,)
-    requested = requested_modes(network, experiment, modes)
-    feature_distribution, neighbours = known_features(
-        network, data, feature_distribution=feature_distribution, neighbours=bool(requested.votes)
+    if feature_distribution is not None and not needs_neighbours:
+        return feature_distribution, None
+    rows = rows if needs_neighbours else rows[_random_subset(len(rows), seed)]
+    features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
+    records = images.records
+    if feature_distribution is None:
+        subset = _random_subset(len(rows), seed)
+        feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
+    if not needs_neighbours:
+        return feature_distribution, None
+    true_classes = head.true_classes(records.columns)[rows]
+    return feature_distribution, build_neighbours(features, true_classes, len(head.classes))
+
+
+def fit_decision(
+    network: KerasNetwork,
+    settings: DecisionSettings,
+    *,
+    images: ImageLoader,
+    fit_rows: np.ndarray,
+    calibration_rows: np.ndarray,
+    run_dir: str | os.PathLike,
+    batch_prior: Sequence[float] | np.ndarray | None = None,
+    out_of_fold: ScoredRows | None = None,
+    feature_distribution: AnyFeatureDistribution | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Rule:
+    """Fit the rule of a network and write it to its run directory, with all that inference needs besides the model.
+
+    Args:
+        network: the trained network.
+        settings: outputs, modes, prior and operating point.
+        images: images of the record set at the network's size.
+        fit_rows: row numbers of the training examples.
+        calibration_rows: row numbers of the calibration examples. If there are none, only the plain mode is fitted.
+        run_dir: the run directory.
+        batch_prior: class prior of the training batches, which the probabilities have if nothing calibrates them.
+        out_of_fold: scores of the examples by the networks of the folds, for a network that was trained on all of them;
+            they take the place of `calibration_rows`.
+        feature_distribution: distribution of the training features, if it is known already.
+        seed: seed of random parts of the examples.
+        batch_size: images per batch.
+
+    Returns:
+        The rule.
+    """
+    records, heads, head = images.records, settings.heads, settings.head
+    columns = records.columns
+    rows = calibration_rows if out_of_fold is None else out_of_fold.rows
+    modes = (PLAIN, *settings.modes) if len(rows) else (PLAIN,)
+    requested = settings.requested_modes(network, modes)
+    feature_distribution, neighbours = fit_training_features(
+        network,
+        images,
+        fit_rows,
+        head=head,
+        feature_distribution=feature_distribution,
+        needs_neighbours=bool(requested.votes),
+        seed=seed,
+        batch_size=batch_size,
     )
-    scored = scored or score_rows(
-        network, data, rows, requested=requested, feature_distribution=feature_distribution, neighbours=neighbours
+    scored = out_of_fold or score_rows(
+        network,
+        images,
+        rows,
+        requested=requested,
+        feature_distribution=feature_distribution,
+        neighbours=neighbours,
+        batch_size=batch_size,
     )
-    others = [output for output in heads if output != experiment.output]
+    other_outputs = [output for output in heads if output != settings.decides]
+    train_priors = {
+        output: class_prior(other.true_classes(columns)[fit_rows], len(other.classes))
+        for output, other in heads.items()
+    }
     rule = fit_rule(
         heads,
-        experiment.output,
+        settings.decides,
         scored.scores,
-        CalibrationLabels.of_rows(heads, experiment.output, columns, rows),
+        CalibrationLabels.from_records(heads, settings.decides, columns, rows),
         modes=modes,
-        train_prior=class_prior(head.strata(columns)[data.roles.fit], len(head.classes)),
-        learned_prior=data.prior,
-        prior=experiment.prior,
-        point=experiment.operating_point,
+        train_prior=train_priors[settings.decides],
+        batch_prior=batch_prior,
+        prior=settings.prior,
+        operating_point=settings.operating_point,
         distances=scored.distances if len(rows) else None,
-        outputs={output: scored.outputs[output] for output in others},
-        other_priors={
-            output: class_prior(heads[output].strata(columns)[data.roles.fit], len(heads[output].classes))
-            for output in others
-        },
+        outputs={output: scored.outputs[output] for output in other_outputs},
+        other_priors={output: train_priors[output] for output in other_outputs},
         ensemble=is_ensemble(network.model),
-        no_guarantee=no_guarantee(columns, rows, by_others),
+        no_guarantee=reason_for_no_guarantee(columns, rows, out_of_fold is not None),
     )
-    names = columns["patient_id" if data.records.paired else "image_id"][rows]
-    fitted = {"fitted": data.roles.fit, "fitted_names": names_of(data.records, data.roles.fit)}
-    write_scored_rows(run_dir / CALIBRATION, scored, names=names, **fitted)
-    write_decision(
-        run_dir, rule, Preparation.of_records(data.records.name, network.image_size), feature_distribution, neighbours
+    folder = pathlib.Path(run_dir)
+    write_scored_rows(
+        folder / CALIBRATION,
+        scored,
+        names=columns["patient_id" if records.paired else "image_id"][rows],
+        fitted=fit_rows,
+        fitted_names=example_names(records, fit_rows),
     )
-    _tell(rule)
+    preparation = Preparation.from_records_name(records.name, network.image_size)
+    write_decision(folder, rule, preparation, feature_distribution, neighbours)
+    _log_rule(rule)
     return rule
 
 
-def keep_scale(path, explainer, data):
-    """What colours of maps mean, fitted on calibration photographs, or on some that were learned from where there are none."""
-    rows = data.roles.calibrate if len(data.roles.calibrate) else data.roles.fit
-    some = np.sort(np.random.default_rng(data.experiment.seed).permutation(rows)[:_SCALED_BY])
-    fitted = fit_scale(explainer, (element[0] for element in data.ordered(some)))
-    write_scale(path, fitted)
-    return fitted
-
-
-def names_of(records, rows):
-    """What examples are called in whatever records they stand: the set's name, and their own in it."""
-    own = records.columns["patient_id" if records.paired else "image_id"][rows]
-    if len(records.parts) > 1:  # whose names begin with that of the set
-        return own
-    return np.array([f"{dataset}/{name}" for dataset, name in zip(records.columns["dataset"][rows], own, strict=True)])
-
-
-def fitted_names(run_dir):
-    """What a run's network has learned from, called as `names_of` calls it."""
-    found = read_calibration(run_dir)
-    if found is None or "fitted_names" not in found[1]:
-        raise UserError(f"{run_dir} does not say what it was fitted on ({CALIBRATION}): train it again")
-    return found[1]["fitted_names"]
-
-
-def known_features(network, data, *, feature_distribution=None, neighbours=True):
-    """(feature_distribution, neighbours or None) of the fitted photographs: what the gate measures from, and who votes."""
-    if feature_distribution is not None and not neighbours:
-        return feature_distribution, None
-    head, rows, seed = data.experiment.head, data.roles.fit, data.experiment.seed
-    rows = rows if neighbours else rows[_some(len(rows), seed)]
-    features = np.concatenate([network(element[0])[1] for element in data.ordered(rows)])
-    if feature_distribution is None:
-        some = _some(len(rows), seed)
-        feature_distribution = fit_feature_distribution(features[some], data.records.sources[rows][some])
-    return feature_distribution, build_neighbours(
-        features, head.strata(data.records.columns)[rows], len(head.classes)
-    ) if neighbours else None
-
-
-def _tell(rule):
+def _log_rule(rule):
     point = rule.operating_point()
-    logging.info("refers from p(%s) %.3f on; %s", rule.head.positive, point.threshold, point.note)
+    logging.info("refers at p(%s) >= %.3f; %s", rule.head.positive, point.threshold, point.note)
     logging.info("calibrated: %s", ", ".join([*rule.modes, *rule.others]))
 
 
-def _some(count, seed):
-    return np.sort(np.random.default_rng(seed).permutation(count)[:_ENOUGH])
+def _random_subset(count, seed):
+    return np.sort(np.random.default_rng(seed).permutation(count)[:_MAX_FEATURES])

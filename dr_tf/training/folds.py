@@ -1,6 +1,13 @@
-"""Out-of-fold training: every photograph that is not test is predicted by a model that saw neither it nor its patient."""
+"""Cross-validation: train once per held-out fold and pool the out-of-fold predictions.
 
+No image is predicted by a model that was trained on it or on another image of its patient. The test split has no fold.
+"""
+
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -8,52 +15,84 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.modes import PLAIN
+from dr_tf.data.images import ImageLoader
+from dr_tf.data.records import Records
 from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, ScoredRows, read_scored_rows, write_scored_rows
+from dr_tf.models.heads.head import Head
 from dr_tf.models.network import KerasNetwork
-from dr_tf.training.data_roles import check_folds, fold_roles, refit_roles
-from dr_tf.training.fit_decision import known_features, requested_modes, score_rows
+from dr_tf.training.data_roles import Roles, check_folds, fold_roles, refit_roles
+from dr_tf.training.experiment import Experiment
+from dr_tf.training.fit_decision import DecisionSettings, fit_training_features, score_rows
 from dr_tf.training.train import train
-from dr_tf.training.training_data import TrainingData
 
 REFIT = "refit"
 
 
-def train_folds(experiment, records, *, run_dir, config, folds, only, init_from=None, refit=False):
-    """Trains the folds in `only` below `run_dir`; once all are there, pools what they predict. Returns the figures.
+def train_folds(
+    experiment: Experiment,
+    records: Records,
+    *,
+    run_dir: pathlib.Path,
+    config: Callable[[], str],
+    folds: int,
+    only: Iterable[int],
+    init_from: str | os.PathLike | None = None,
+    refit: bool = False,
+) -> dict[str, float] | None:
+    """Train some folds below `run_dir`, and pool the out-of-fold predictions once all folds are trained.
 
-    `refit`: then trains once more, on all of them, into `run_dir`/refit, calibrated on what the folds predict.
-    `init_from`: a run; of a run by folds each fold begins from the same fold there, and the refit from the refit.
+    Args:
+        experiment: the experiment.
+        records: the record set.
+        run_dir: folder of all folds.
+        config: as `train` takes it.
+        folds: number of folds.
+        only: numbers of the folds to train now.
+        init_from: run whose weights training starts from. If it is a cross-validation, each fold starts from its own
+            fold there, and the refit from the refit.
+        refit: whether to train once more on all folds, into `run_dir`/refit, calibrated on the out-of-fold predictions.
+
+    Returns:
+        The out-of-fold metrics, or None if folds are missing.
+
+    Raises:
+        UserError: a fold does not exist, or the refit could not select an epoch.
     """
-    if refit and experiment.watched:
-        raise UserError("--refit fits on everything but test, so that no epoch can be chosen: say train.keep = 'last'")
+    if refit and experiment.monitored:
+        raise UserError("--refit trains on everything but test, so no epoch can be selected: set train.keep = 'last'")
     check_folds(records, folds)
-    if wrong := [fold for fold in only if fold not in range(folds)]:
-        raise UserError(f"--fold {wrong[0]}: the folds are 0 to {folds - 1}")
+    only = list(only)
+    if unknown := [fold for fold in only if fold not in range(folds)]:
+        raise UserError(f"--fold {unknown[0]}: the folds are 0 to {folds - 1}")
     for fold in only:
         logging.info("fold %d of %d", fold, folds)
-        roles, name = _roles(experiment, records, fold, folds), f"fold-{fold}"
-        begin = _beginning(init_from, name)
-        train(experiment, records, run_dir=run_dir / name, config=config, roles=roles, init_from=begin)
+        name = f"fold-{fold}"
+        train(
+            experiment,
+            records,
+            run_dir=run_dir / name,
+            config=config,
+            roles=_roles(experiment, records, fold, folds),
+            init_from=_init_from(init_from, name),
+        )
     parts = [run_dir / f"fold-{fold}" / HELD_OUT for fold in range(folds)]
-    missing = [part.parent.name for part in parts if not part.exists()]
-    if missing:
-        logging.info("figures over all folds follow once %s are trained", ", ".join(missing))
+    if missing := [part.parent.name for part in parts if not part.exists()]:
+        logging.info("out-of-fold metrics follow once %s are trained", ", ".join(missing))
         return None
-    figures = pool(experiment, records, parts, run_dir)
+    metrics = pool_folds(experiment, records, parts, run_dir)
     if refit:
         _refit(experiment, records, run_dir=run_dir, config=config, folds=folds, init_from=init_from)
-    return figures
+    return metrics
 
 
-def _roles(experiment, records, fold, folds):
-    return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.watched))
+def _roles(experiment: Experiment, records: Records, fold: int, folds: int) -> Roles:
+    return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.monitored))
 
 
-def _beginning(init_from, part):
-    """The run that gives a part its first weights."""
-    own = pathlib.Path(init_from or "", part)
-    return own if init_from and own.is_dir() else init_from
+def _init_from(init_from, name):
+    """The same fold of the other run, if that is a cross-validation."""
+    same_fold = pathlib.Path(init_from or "", name)
+    return same_fold if init_from and same_fold.is_dir() else init_from
 
 
 def _refit(experiment, records, *, run_dir, config, folds, init_from):
@@ -64,50 +103,74 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         run_dir=run_dir / REFIT,
         config=config,
         roles=refit_roles(records, experiment.head),
-        init_from=_beginning(init_from, REFIT),
-        scored=lambda: _answered_by_folds(experiment, records, run_dir, folds),
+        init_from=_init_from(init_from, REFIT),
+        out_of_fold=lambda: _score_out_of_fold(experiment, records, run_dir, folds),
     )
 
 
-def _answered_by_folds(experiment, records, run_dir, folds):
-    """Every photograph as the one network answers it that has not seen it."""
-    parts = []
+def _score_out_of_fold(experiment, records, run_dir, folds):
+    """Score every example, in all modes, with the network that held it out."""
+    settings, parts = DecisionSettings.from_experiment(experiment), []
     for fold in range(folds):
         network = KerasNetwork.load(run_dir / f"fold-{fold}" / MODEL)
-        requested = requested_modes(network, experiment, (PLAIN, *experiment.modes))
-        data = TrainingData(experiment, records, _roles(experiment, records, fold, folds), network.image_size)
-        feature_distribution, neighbours = known_features(network, data, neighbours=bool(requested.votes))
+        roles = _roles(experiment, records, fold, folds)
+        images = ImageLoader(
+            records, image_size=network.image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
+        )
+        requested = settings.requested_modes(network)
+        feature_distribution, neighbours = fit_training_features(
+            network,
+            images,
+            roles.fit,
+            head=experiment.head,
+            needs_neighbours=bool(requested.votes),
+            seed=experiment.seed,
+            batch_size=experiment.validation_batch_size,
+        )
         parts.append(
             score_rows(
                 network,
-                data,
-                data.roles.held_out,
+                images,
+                roles.held_out,
                 requested=requested,
                 feature_distribution=feature_distribution,
                 neighbours=neighbours,
+                batch_size=experiment.validation_batch_size,
             )
         )
-    return ScoredRows.joined(parts)
+    return ScoredRows.concatenate(parts)
 
 
-def pool(experiment, records, parts, run_dir):
-    """Writes what the folds scored as one, and the metrics over all of them; returns the latter."""
-    held_out = [read_scored_rows(part)[0] for part in parts]
-    pooled = ScoredRows.joined(held_out)
+def pool_folds(
+    experiment: Experiment, records: Records, parts: Sequence[pathlib.Path], run_dir: pathlib.Path
+) -> dict[str, float]:
+    """Pool the scores of all held-out folds, and write them with their metrics.
+
+    Args:
+        experiment: the experiment.
+        records: the record set.
+        parts: files of the held-out scores, in the order of the folds.
+        run_dir: folder of all folds.
+
+    Returns:
+        {metric: value} over all folds.
+    """
+    held_out = [scored[0] for part in parts if (scored := read_scored_rows(part))]
+    pooled = ScoredRows.concatenate(held_out)
     fold = np.concatenate([np.full(len(part.rows), i) for i, part in enumerate(held_out)])
     write_scored_rows(run_dir / OUT_OF_FOLD, pooled, fold=fold)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for output, head in experiment.heads.items():
         prefix = f"{output}_" if len(experiment.heads) > 1 else ""
-        found = metrics_of(head, head.targets(records.columns)[pooled.rows], pooled.outputs[output])
-        metrics |= {prefix + name: value for name, value in found.items()}
+        of_output = training_metrics(head, head.targets(records.columns)[pooled.rows], pooled.outputs[output])
+        metrics |= {prefix + name: value for name, value in of_output.items()}
     files.write_json(run_dir / "out_of_fold.json", {"n": len(pooled.rows)} | metrics)
     logging.info("out of fold, n = %d: %s", len(fold), ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()))
     return metrics
 
 
-def metrics_of(head, targets, logits):
-    """The metrics that the head watches in training, over all at once: {name: value}."""
+def training_metrics(head: Head, targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Compute the scalar metrics that the head has in training over all examples at once, {name: value}."""
     metrics = head.metrics()
     for metric in metrics:
         metric.update_state(targets, logits)

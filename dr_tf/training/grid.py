@@ -1,9 +1,12 @@
-"""A grid of gin bindings: one run each, compared by a validation figure, shown in TensorBoard's HParams tab."""
+"""Grid search over config parameters: one run per combination, compared by a validation metric and shown in TensorBoard."""
 
 import contextlib
 import dataclasses
 import itertools
 import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -11,126 +14,151 @@ from tensorboard.plugins.hparams import api as hparams
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.training.history import best_epoch
+from dr_tf.training.history import History, Monitor, best_epoch
 
 _OUTCOME = "outcome.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """`parameters` maps names of config parameters to the values to try, every combination of them.
+    """Grid of config parameters. A config sets its attributes as `grid.NAME`.
 
-    A value that is to be built is written as text: 'train.sampling': ['@shuffled()', '@weighted()']. `objective` is a figure of the validation split and its better direction; None: what the experiment selects by.
+    Attributes:
+        parameters: {name of a config parameter: values to try}; every combination is a trial. Objects that gin builds
+            are written as text: 'train.sampling': ['@shuffled()', '@weighted()'].
+        objective: (metric of the validation split, "max" or "min") that compares the trials; by default the metric that
+            selects the best epoch.
     """
 
-    parameters: dict
+    parameters: dict[str, Sequence[Any]]
     objective: tuple[str, str] | None = None
 
-    def trials(self):
+    def trials(self) -> Iterator[dict[str, Any]]:
+        """Yield {parameter: value} of every combination."""
         for values in itertools.product(*self.parameters.values()):
             yield dict(zip(self.parameters, values, strict=True))
 
 
-def run_grid(grid, *, run_dir, run_trial, objective):
-    """`run_trial(values, folder)` trains one trial and returns its history. Returns the rows of the table of trials.
+def run_grid(
+    grid: Grid,
+    *,
+    run_dir: pathlib.Path,
+    run_trial: Callable[[Mapping[str, Any], pathlib.Path], History],
+    objective: Monitor,
+) -> list[dict[str, Any]]:
+    """Run all trials of a grid that are not finished yet.
 
-    A trial that failed is recorded and tried again when the grid is started again; one that is done is not repeated.
+    Args:
+        grid: the grid.
+        run_dir: folder of all trials.
+        run_trial: function that trains one trial into a folder and returns its history.
+        objective: (metric, direction) that compares the trials if the grid sets none.
+
+    Returns:
+        A row per trial: its values, and the objective and epoch, or the error. A failed trial is recorded and tried again
+        in the next call.
+
+    Raises:
+        UserError: the objective is not a metric of the validation split, or the folder holds another grid.
     """
-    objective = tuple(grid.objective or objective)
-    name = objective[0]
-    if not name.startswith("val_"):
-        raise UserError(f"grid.objective {name!r} is not a figure of the validation split; these begin with val_")
-    _announce(run_dir / "tensorboard", grid, name)
+    metric, direction = grid.objective or objective
+    if not metric.startswith("val_"):
+        raise UserError(
+            f"grid.objective {metric!r} is not a metric of the validation split; their names begin with val_"
+        )
+    _write_hparams_config(run_dir / "tensorboard", grid, metric)
     rows = [
-        _trial(number, values, run_dir=run_dir, run_trial=run_trial, objective=objective)
+        _run_or_read_trial(number, values, run_dir=run_dir, run_trial=run_trial, objective=(metric, direction))
         for number, values in enumerate(grid.trials())
     ]
-    files.write_text(run_dir / "trials.md", table(rows, objective) + "\n")
-    logging.info("trials, the best first (tensorboard --logdir %s shows more):\n%s", run_dir, table(rows, objective))
+    markdown = trials_table(rows, (metric, direction))
+    files.write_text(run_dir / "trials.md", markdown + "\n")
+    logging.info("trials, the best first (for more: tensorboard --logdir %s):\n%s", run_dir, markdown)
     return rows
 
 
-def _trial(number, values, *, run_dir, run_trial, objective):
+def _run_or_read_trial(number, values, *, run_dir, run_trial, objective):
     folder = run_dir / f"trial-{number:03}"
     row = {"trial": number, **values}
-    kept = _kept(folder, values)
-    if kept and "error" not in kept:
-        return row | kept
+    outcome = _read_outcome(folder, values)
+    if outcome and "error" not in outcome:
+        return row | outcome
     logging.info("trial %d: %s", number, ", ".join(as_gin(values)))
     try:
         result = _best(run_trial(values, folder), objective)
-        _show(folder, values, result, objective[0])
-    except Exception as error:  # whatever one combination breaks, the others run
+        _write_hparams(folder, values, result, objective[0])
+    except Exception as error:  # one failed combination must not stop the others
         result = {"error": (str(error) or repr(error)).splitlines()[0]}
         logging.error("trial %d failed: %s", number, result["error"])
     files.write_json(folder / _OUTCOME, {"values": values, **result})
     return row | result
 
 
-def _kept(folder, values):
-    """What came of a trial before, {} if it was not run to its end."""
+def _read_outcome(folder, values):
+    """The stored outcome of a trial, {} if it has none."""
     if not (folder / _OUTCOME).exists():
         return {}
-    kept = json.loads((folder / _OUTCOME).read_text(encoding="utf-8"))
-    if (others := kept.pop("values")) != json.loads(json.dumps(values)):
-        raise UserError(f"{folder} is a trial of another grid ({', '.join(as_gin(others))}); use another --run_dir")
-    return kept
+    outcome = json.loads((folder / _OUTCOME).read_text(encoding="utf-8"))
+    if (stored := outcome.pop("values")) != json.loads(json.dumps(values)):
+        raise UserError(f"{folder} is a trial of another grid ({', '.join(as_gin(stored))}); use another --run_dir")
+    return outcome
 
 
 def _best(history, objective):
-    if objective[0] not in history[0]:
+    metric, _ = objective
+    if metric not in history[0]:
         known = ", ".join(name for name in history[0] if name.startswith("val_"))
-        raise UserError(f"there is no figure {objective[0]!r}; known: {known}")
+        raise UserError(f"unknown grid.objective {metric!r}; known: {known}")
     best = best_epoch(history, objective)
-    return {objective[0]: history[best][objective[0]], "epoch": best + 1}
+    return {metric: history[best][metric], "epoch": best + 1}
 
 
-def table(rows, objective):
-    """The trials as a Markdown table, the best first, the failed ones last."""
-    name, direction = objective
+def trials_table(rows: Sequence[Mapping[str, Any]], objective: Monitor) -> str:
+    """Return the trials as a Markdown table, the best first and failed ones last."""
+    metric, direction = objective
     sign = -1 if direction == "max" else 1
-    rows = sorted(rows, key=lambda row: ("error" in row, sign * row.get(name, 0)))
+    rows = sorted(rows, key=lambda row: ("error" in row, sign * row.get(metric, 0)))
     columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     return "\n".join(lines + ["| " + " | ".join(_cell(row.get(c, "")) for c in columns) + " |" for row in rows])
 
 
-def as_gin(values):
-    """One binding a parameter; what gin is to build stands in the grid as text."""
-    built = ("@", "%")
-    return [f"{k} = {v if isinstance(v, str) and v.startswith(built) else repr(v)}" for k, v in values.items()]
+def as_gin(values: Mapping[str, Any]) -> list[str]:
+    """Return a gin binding for each parameter. Text that begins with @ or % is a gin reference."""
+    references = ("@", "%")
+    return [f"{k} = {v if isinstance(v, str) and v.startswith(references) else repr(v)}" for k, v in values.items()]
 
 
 def _cell(value):
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _announce(folder, grid, name):
-    domains = {parameter: hparams.Discrete(_comparable(values)) for parameter, values in grid.parameters.items()}
-    with _writing(folder):
+def _write_hparams_config(folder, grid, metric):
+    domains = {parameter: hparams.Discrete(_of_one_type(values)) for parameter, values in grid.parameters.items()}
+    with _summary_writer(folder):
         hparams.hparams_config(
             hparams=[hparams.HParam(parameter, domain) for parameter, domain in domains.items()],
-            metrics=[hparams.Metric(name), hparams.Metric("epoch", display_name="at epoch")],
+            metrics=[hparams.Metric(metric), hparams.Metric("epoch", display_name="at epoch")],
         )
 
 
-def _show(folder, values, result, name):
-    """Beside the trial's own curves."""
-    with _writing(folder / "tensorboard"):
-        hparams.hparams({n: _comparable([value])[0] for n, value in values.items()}, trial_id=folder.name)
-        for figure in (name, "epoch"):
-            tf.summary.scalar(figure, result[figure], step=result["epoch"] - 1)  # as Keras counts
+def _write_hparams(folder, values, result, metric):
+    """Write the hyperparameters and the result beside the trial's learning curves."""
+    with _summary_writer(folder / "tensorboard"):
+        hparams.hparams({name: _of_one_type([value])[0] for name, value in values.items()}, trial_id=folder.name)
+        for name in (metric, "epoch"):
+            tf.summary.scalar(name, result[name], step=result["epoch"] - 1)  # Keras counts epochs from 0
 
 
 @contextlib.contextmanager
-def _writing(folder):
+def _summary_writer(folder):
     with contextlib.closing(tf.summary.create_file_writer(str(folder))) as writer, writer.as_default():
         yield
 
 
-def _comparable(values):
-    """The HParams tab sorts and filters values of one kind: numbers, truths or text."""
+def _of_one_type(values):
+    """Values of one type, as the HParams tab sorts and filters them: numbers, booleans or text."""
     if all(isinstance(value, bool) for value in values) or all(isinstance(value, str) for value in values):
         return list(values)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return [float(value) if numbers else str(value) for value in values]
+    are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return [float(value) if are_numbers else str(value) for value in values]

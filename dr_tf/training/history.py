@@ -1,27 +1,35 @@
-"""What a run remembers of its epochs, and what follows from it. Pure functions: a resumed run decides as before."""
+"""Training history: the best epoch, early stopping, and the history as CSV.
+
+All are pure functions of the history, so that a resumed run decides as an uninterrupted one.
+"""
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_BETTER = {"max": np.argmax, "min": np.argmin}
+History = Sequence[Mapping[str, float]]  # {metric: value} of each epoch
+Monitor = tuple[str, str]  # (metric, "max" or "min")
+
+_BEST = {"max": np.argmax, "min": np.argmin}
 
 
-def best_epoch(history, monitor):
-    """Index of the epoch with the best figure, the first of equals; `monitor` is a (name, "max" or "min")."""
+def best_epoch(history: History, monitor: Monitor) -> int:
+    """Return the index of the epoch with the best value of the metric, the first of equals; NaN is never best."""
     name, direction = monitor
     worst = -np.inf if direction == "max" else np.inf
-    figures = np.array([row[name] for row in history], float)
-    return int(_BETTER[direction](np.where(np.isnan(figures), worst, figures)))
+    values = np.array([row[name] for row in history], float)
+    return int(_BEST[direction](np.where(np.isnan(values), worst, values)))
 
 
-def out_of_patience(history, monitor, patience):
-    """Whether `patience` epochs have gone by without a better figure; never where patience is None."""
+def is_out_of_patience(history: History, monitor: Monitor, patience: int | None) -> bool:
+    """Return whether `patience` epochs have passed since the best one; never if patience is None."""
     return patience is not None and len(history) - 1 - best_epoch(history, monitor) >= patience
 
 
-def as_csv(history):
+def history_csv(history: History) -> str:
+    """Return the history as CSV with a row per epoch."""
     table = io.StringIO()
     writer = csv.DictWriter(table, ["epoch", *history[0]], lineterminator="\n")
     writer.writeheader()

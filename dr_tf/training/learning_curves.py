@@ -1,13 +1,21 @@
-"""A run's history as a picture, for those who do not open TensorBoard."""
+"""Plot of a run's learning curves as a PNG, for readers without TensorBoard."""
+
+import os
 
 import numpy as np
 
 from dr_tf import files
-from dr_tf.training.history import best_epoch
+from dr_tf.training.history import History, Monitor, best_epoch
 
 
-def draw_curves(path, history, monitor=None):
-    """One panel a figure, training beside validation; a line at the epoch whose weights were kept."""
+def draw_learning_curves(path: str | os.PathLike, history: History, monitor: Monitor | None = None) -> None:
+    """Draw a panel per metric with its training and validation values.
+
+    Args:
+        path: PNG to write.
+        history: {metric: value} of each epoch.
+        monitor: (metric, direction) that selected the kept epoch, which gets a vertical line; None for no line.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -22,7 +30,7 @@ def draw_curves(path, history, monitor=None):
             axes.axvline(best_epoch(history, monitor) + 1, color="0.6", linestyle=":", label="kept")
         if place == 1:
             axes.legend(frameon=False)
-    with files.appearing(path) as unfinished:
+    with files.atomic_write(path) as unfinished:
         FigureCanvasAgg(figure).print_png(str(unfinished))
 
 

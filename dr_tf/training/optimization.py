@@ -1,13 +1,16 @@
-"""The optimizer: learning-rate schedule, clipping, weight averaging, and a learning rate of its own for the backbone."""
+"""Optimizer settings: learning-rate schedule, gradient clipping, weight averaging and layer-wise learning rates."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
 
 from dr_tf.console import UserError
 from dr_tf.models.keras_private import OwnWeightDecay, index_of
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
     "sgd": keras.optimizers.SGD,
@@ -19,33 +22,56 @@ DECAYS = ("constant", "cosine")
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """`backbone_rate` multiplies the learning rate of the backbone; `stage_decay` that of each stage below the next.
+    """Optimizer settings. A config sets its attributes as `optimization.NAME`.
 
-    `ema` keeps a moving average of the weights with this momentum; the average is validated and saved.
+    Attributes:
+        optimizer: "adam", "adamw", "sgd", "rmsprop" or "lion".
+        learning_rate: learning rate, the peak of a schedule.
+        decay: "constant" or "cosine".
+        warmup_epochs: epochs of linear warm-up from 0.
+        final_rate: final learning rate of the cosine decay, as a fraction of `learning_rate`.
+        weight_decay: decoupled weight decay of kernels; None for the optimizer's default.
+        clip_norm: largest norm of all gradients together; None for no clipping.
+        accumulation_steps: steps whose gradients are averaged for one update; None for an update in every step.
+        ema: momentum of a moving average of the weights, which is then validated and saved; None for no average.
+        backbone_rate: factor of the learning rate of the backbone.
+        stage_decay: factor of the learning rate of each stage of the backbone relative to the next one.
+        momentum: momentum of "sgd" and "rmsprop"; None for the optimizer's default.
     """
 
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     decay: str = "constant"
     warmup_epochs: float = 0
-    final_rate: float = 0.0  # of the cosine, as a share of learning_rate
+    final_rate: float = 0.0
     weight_decay: float | None = None
-    clip_norm: float | None = None  # of all gradients together
+    clip_norm: float | None = None
     accumulation_steps: int | None = None
     ema: float | None = None
     backbone_rate: float = 1.0
     stage_decay: float = 1.0
-    momentum: float | None = None  # of sgd and rmsprop
+    momentum: float | None = None
 
-    def build(self, *, steps_per_epoch, epochs, rate_of=None):
-        """`rate_of` is a {variable's path: factor}; variables that it does not name keep the whole rate."""
+    def build(
+        self, *, steps_per_epoch: int, epochs: int, rate_factors: Mapping[str, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Build the optimizer.
+
+        Args:
+            steps_per_epoch: training steps in an epoch.
+            epochs: epochs of the whole training.
+            rate_factors: {path of a variable: factor of its learning rate}; 1 for variables that are not named.
+
+        Raises:
+            UserError: the optimizer or the schedule is unknown.
+        """
         if self.optimizer not in OPTIMIZERS:
-            raise UserError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
-        kind = OPTIMIZERS[self.optimizer]
+            raise UserError(f"unknown optimization.optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+        optimizer_class = OPTIMIZERS[self.optimizer]
         options = {} if self.momentum is None else {"momentum": self.momentum}
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
-        optimizer = (with_rates(kind, rate_of) if rate_of else kind)(
+        optimizer = (with_rate_factors(optimizer_class, rate_factors) if rate_factors else optimizer_class)(
             self.schedule(steps_per_epoch, epochs),
             global_clipnorm=self.clip_norm,
             gradient_accumulation_steps=self.accumulation_steps,
@@ -53,43 +79,54 @@ class Optimization:
             ema_momentum=self.ema or 0.99,
             **options,
         )
-        # As in the papers that these values come from: the decay pulls at kernels, not at biases and norms.
+        # As in the papers that these values come from, kernels are decayed, biases and norms are not.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
 
-    def schedule(self, steps_per_epoch, epochs):
-        """A rate, or a schedule over the optimizer's updates: one update takes `accumulation_steps` steps."""
+    def schedule(self, steps_per_epoch: int, epochs: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """Return the learning rate or a schedule over updates; an update takes `accumulation_steps` steps."""
         if self.decay not in DECAYS:
-            raise UserError(f"unknown decay {self.decay!r}; known: {', '.join(DECAYS)}")
+            raise UserError(f"unknown optimization.decay {self.decay!r}; known: {', '.join(DECAYS)}")
         if self.decay == "constant" and not self.warmup_epochs:
             return self.learning_rate
         updates = steps_per_epoch / (self.accumulation_steps or 1)
         warmup = round(updates * self.warmup_epochs)
         steps = max(1, round(updates * epochs) - warmup)
-        floor = 1.0 if self.decay == "constant" else self.final_rate
+        final_rate = 1.0 if self.decay == "constant" else self.final_rate
         if not warmup:
-            return keras.optimizers.schedules.CosineDecay(self.learning_rate, steps, alpha=floor)
+            return keras.optimizers.schedules.CosineDecay(self.learning_rate, steps, alpha=final_rate)
         return keras.optimizers.schedules.CosineDecay(
-            0.0, steps, alpha=floor, warmup_target=self.learning_rate, warmup_steps=warmup
+            0.0, steps, alpha=final_rate, warmup_target=self.learning_rate, warmup_steps=warmup
         )
 
-    def rates(self, stage_of, stages):
-        """{variable's path: factor} from {variable's path: its stage}; `stages` run from the input to the output."""
+    def rate_factors(self, stage_by_variable: Mapping[str, str], stages: Sequence[str]) -> dict[str, float] | None:
+        """Return the learning-rate factor of each variable of the backbone; None if all are 1.
+
+        Args:
+            stage_by_variable: {path of a variable: its stage}.
+            stages: stages from the input to the output.
+        """
         depth = {stage: len(stages) - 1 - i for i, stage in enumerate(stages)}
-        rates = {path: self.backbone_rate * self.stage_decay ** depth[s] for path, s in stage_of.items() if s in depth}
-        return rates if set(rates.values()) - {1.0} else None
+        factors = {
+            path: self.backbone_rate * self.stage_decay ** depth[stage]
+            for path, stage in stage_by_variable.items()
+            if stage in depth
+        }
+        return factors if set(factors.values()) - {1.0} else None
 
 
-def with_rates(kind, rate_of):
-    """A subclass of an optimizer that multiplies the learning rate of each variable, its weight decay included.
+def with_rate_factors(
+    optimizer_class: type[keras.optimizers.Optimizer], rate_factors: Mapping[str, float]
+) -> type[keras.optimizers.Optimizer]:
+    """Return a subclass of an optimizer that multiplies each variable's learning rate, including its weight decay.
 
-    Scaling gradients would not do: Adam divides by their size.
+    Scaling gradients instead would have no effect on Adam, which divides by their size.
     """
 
-    class Scaled(OwnWeightDecay, kind):
+    class Scaled(OwnWeightDecay, optimizer_class):  # type: ignore[valid-type, misc]
         def build(self, variables):
             super().build(variables)
-            self._factors = [rate_of.get(variable.path, 1.0) for variable in variables]
+            self._factors = [rate_factors.get(variable.path, 1.0) for variable in variables]
 
         def update_step(self, gradient, variable, learning_rate):
             return super().update_step(gradient, variable, learning_rate * self._factor(variable))
@@ -97,15 +134,16 @@ def with_rates(kind, rate_of):
         def decay_weights(self, variables, decay):
             if self.weight_decay is None:
                 return
-            whole = self.weight_decay
+            weight_decay = self.weight_decay
             for factor in sorted(set(self._factors)):
-                self.weight_decay = whole * factor
+                self.weight_decay = weight_decay * factor
                 decay([v for v in variables if self._factor(v) == factor])
-            self.weight_decay = whole
+            self.weight_decay = weight_decay
 
         def _factor(self, variable):
             return self._factors[index_of(self, variable)]
 
-    Scaled.__name__ = kind.__name__  # what a saved model is opened with: the plain optimizer
-    Scaled.__qualname__, Scaled.__module__ = kind.__qualname__, kind.__module__
+    # A saved model is opened with the plain optimizer, which it finds by this name.
+    Scaled.__name__ = optimizer_class.__name__
+    Scaled.__qualname__, Scaled.__module__ = optimizer_class.__qualname__, optimizer_class.__module__
     return Scaled

@@ -1,7 +1,12 @@
-"""One run: an experiment and records go in, a run directory comes out. Killed and started again, it goes on."""
+"""Training of one run: an experiment and records in, a run directory out. A run that was killed resumes when called again."""
+
+from __future__ import annotations
 
 import contextlib
+import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -10,97 +15,174 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.data.records import Records
 from dr_tf.explain.crop_maps import default_explainer
 from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.run import HELD_OUT, write_scored_rows
-from dr_tf.models.layers.replace_layers import plain
-from dr_tf.models.network import KerasNetwork, features_of, image_size_of, is_paired, outputs_of
-from dr_tf.models.stages import stage_of
+from dr_tf.inference.run import HELD_OUT, MODEL, ScoredRows, write_scored_rows
+from dr_tf.models.layers.replace_layers import to_plain_keras
+from dr_tf.models.network import KerasNetwork, features_tensor, image_size_of, is_paired, output_names
+from dr_tf.models.stages import stage_by_variable
 from dr_tf.training import strategies
-from dr_tf.training.callbacks import ExpectedTime, Recorder, StopAtNaN, ValidateAverage
-from dr_tf.training.checkpoints import Checkpoints, set_weights
-from dr_tf.training.data_roles import split_roles
-from dr_tf.training.feature_bank import cut
-from dr_tf.training.fit_decision import (
-    fit_decision,
-    fitted_names,
-    keep_scale,
-    known_features,
-    names_of,
-    requested_modes,
-    score_rows,
+from dr_tf.training.callbacks import (
+    CheckpointAndEarlyStopping,
+    LogExpectedDuration,
+    StopAtNaN,
+    ValidateAveragedWeights,
 )
-from dr_tf.training.learning_curves import draw_curves
+from dr_tf.training.checkpoints import Checkpoints, set_weights
+from dr_tf.training.data_roles import Roles, split_roles
+from dr_tf.training.example_names import example_names, fitted_example_names
+from dr_tf.training.experiment import Experiment
+from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part
+from dr_tf.training.fit_decision import DecisionSettings, fit_decision, fit_training_features, score_rows
+from dr_tf.training.learning_curves import draw_learning_curves
+from dr_tf.training.map_scale import fit_map_scale
 from dr_tf.training.run_directory import RunDirectory
-from dr_tf.training.tensorboard_images import Pictures, write_reasons
+from dr_tf.training.tensorboard_images import TensorBoardImages, write_explanations
 from dr_tf.training.training_data import TrainingData
+
+if TYPE_CHECKING:
+    BatchSource = TrainingData | StoredFeatureData
+    Metrics = Mapping[str, list[keras.metrics.Metric]]
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def train(experiment, records, *, run_dir, config, roles=None, init_from=None, scored=None):
-    """Trains, or goes on training; returns the finished model and its history.
+def train(
+    experiment: Experiment,
+    records: Records,
+    *,
+    run_dir: str | os.PathLike,
+    config: Callable[[], str],
+    roles: Roles | None = None,
+    init_from: str | os.PathLike | None = None,
+    out_of_fold: Callable[[], ScoredRows] | None = None,
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Train a run, or resume it.
 
-    `config` gives the text that the run is known by; it is called once all parts are built. `scored` gives, when it is
-    requested at the end, what the decision is fitted on in place of the calibration split.
+    Args:
+        experiment: the experiment.
+        records: the record set.
+        run_dir: the run directory.
+        config: function that returns the text of the run's config; called once everything is built.
+        roles: roles of the examples; those of the published splits by default.
+        init_from: finished run whose weights training starts from.
+        out_of_fold: function that returns the scores that the rule is fitted on in place of the calibration split; called
+            once the network is trained.
+
+    Returns:
+        (trained model, {metric: value} of each epoch).
+
+    Raises:
+        UserError: the experiment does not fit the records, the run directory or the earlier run.
     """
-    strategy = strategies.strategy(experiment.distribution)
-    keras.utils.clear_session()  # a second run in this process is then named, and seeded, as the first was
-    keras.utils.set_random_seed(experiment.seed)
-    if not _on_gpu():  # the same weights bit for bit, whatever the threads; on a GPU it would cost speed
-        # Layers of keras_cv, which an augmentation may take, ask for it when they are made, and cannot make one any more.
-        tf.random.set_global_generator(tf.random.Generator.from_seed(experiment.seed))
-        tf.config.experimental.enable_op_determinism()
+    strategy = strategies.make_strategy(experiment.distribution)
+    keras.utils.clear_session()  # so that a second run in this process names and seeds its layers as the first
+    _seed_everything(experiment.seed)
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():
-            model = _built(experiment, init_from)
+            model = _build_model(experiment, init_from)
             _check_paired(model, records)
-            data = TrainingData(
-                experiment, records, roles or split_roles(records, experiment.head), image_size_of(model)
-            )
-            _check_unseen(init_from, data)
-            trained, source = cut(model, data)
+            roles = roles or split_roles(records, experiment.head)
+            data = TrainingData(experiment, records, roles, image_size_of(model))
+            _check_not_seen(init_from, records, roles)
+            trained_part, batches = split_at_frozen_part(model, data, experiment=experiment, roles=roles)
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
-            _compile(trained, experiment, source, metrics)
+            compile_model(trained_part, experiment, batches, metrics)
             run.keep_config(config())
-            if source is not data and not run.finished:
-                source.fill()
-            history = _fit(experiment, trained, source, run, metrics)
+            if isinstance(batches, StoredFeatureData) and not run.finished:
+                batches.fill()
+            history = _fit(experiment, trained_part, batches, records, roles, run, metrics)
         if run.finished:
-            logging.info("%s is done; nothing to train", run.path)
+            logging.info("%s is finished; nothing to train", run.path)
         elif run.writes:
-            _finish(model, data, run, history, scored)
-        strategies.meet(strategy)
+            _finish(model, experiment, data, roles, run, history, out_of_fold)
+        strategies.wait_for_all_machines(strategy)
         return model, history
 
 
-def _finish(model, data, run, history, scored):
-    """`model.keras` comes last of what a run is to have: where it is, all is there. Pictures for TensorBoard may lack."""
-    # Not the compiled one: its metrics are ours, and the file is to open where this project is not installed.
-    finished = keras.Model(model.input, model.output, name=model.name)
-    network, feature_distribution = KerasNetwork(finished), None
-    if data.roles.held_out is not None:
-        feature_distribution, _ = known_features(network, data, neighbours=False)
-        requested = requested_modes(network, data.experiment, (PLAIN,))
-        write_scored_rows(
-            run.path / HELD_OUT,
-            score_rows(
-                network, data, data.roles.held_out, requested=requested, feature_distribution=feature_distribution
-            ),
+def _seed_everything(seed):
+    keras.utils.set_random_seed(seed)
+    if not _on_gpu():  # weights are equal bit for bit for any number of threads; on a GPU that would cost speed
+        # keras_cv's layers, which RandAugment uses, need a global generator and cannot make one under determinism.
+        tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
+        tf.config.experimental.enable_op_determinism()
+
+
+def _finish(
+    model: keras.Model,
+    experiment: Experiment,
+    data: TrainingData,
+    roles: Roles,
+    run: RunDirectory,
+    history: list[dict[str, float]],
+    out_of_fold: Callable[[], ScoredRows] | None,
+) -> None:
+    """Calibrate, and write everything that inference needs. `model.keras` comes last: a run that has it is complete."""
+    # A new model, as the compiled one has metrics of ours, and the file has to open where dr_tf is not installed.
+    inference_model = keras.Model(model.input, model.output, name=model.name)
+    network, settings = KerasNetwork(inference_model), DecisionSettings.from_experiment(experiment)
+    seed, batch_size, feature_distribution = experiment.seed, experiment.validation_batch_size, None
+    if roles.held_out is not None:
+        feature_distribution, _ = fit_training_features(
+            network,
+            data.images,
+            roles.fit,
+            head=experiment.head,
+            needs_neighbours=False,
+            seed=seed,
+            batch_size=batch_size,
         )
+        scored = score_rows(
+            network,
+            data.images,
+            roles.held_out,
+            requested=settings.requested_modes(network, (PLAIN,)),
+            feature_distribution=feature_distribution,
+            batch_size=batch_size,
+        )
+        write_scored_rows(run.path / HELD_OUT, scored)
     rule = fit_decision(
-        network, data, run.path, scored=scored() if scored else None, feature_distribution=feature_distribution
+        network,
+        settings,
+        images=data.images,
+        fit_rows=roles.fit,
+        calibration_rows=roles.calibrate,
+        run_dir=run.path,
+        batch_prior=data.batch_prior,
+        out_of_fold=out_of_fold() if out_of_fold else None,
+        feature_distribution=feature_distribution,
+        seed=seed,
+        batch_size=batch_size,
     )
-    explainer = default_explainer(finished, rule)
-    fitted = explainer and keep_scale(run.path, explainer, data)
-    draw_curves(run.path / "curves.png", history, data.experiment.watched)
-    with files.appearing(run.path / "model.keras") as path:
-        plain(finished).save(path)
+    explainer, scale = default_explainer(inference_model, rule), None
     if explainer is not None:
-        write_reasons(run.path / "tensorboard", explainer, data, rule, step=len(history) - 1, fitted=fitted)
+        scale = fit_map_scale(
+            run.path,
+            explainer,
+            images=data.images,
+            fit_rows=roles.fit,
+            calibration_rows=roles.calibrate,
+            seed=seed,
+            batch_size=batch_size,
+        )
+    draw_learning_curves(run.path / "curves.png", history, experiment.monitored)
+    with files.atomic_write(run.path / MODEL) as path:
+        to_plain_keras(inference_model).save(path)
+    if explainer is not None:
+        write_explanations(
+            run.path / "tensorboard",
+            explainer,
+            rule,
+            images=data.images,
+            rows=roles.select,
+            step=len(history) - 1,
+            scale=scale,
+            batch_size=batch_size,
+        )
 
 
-def _built(experiment, init_from):
+def _build_model(experiment, init_from):
     with _precision(experiment.precision):
         model = experiment.model(heads=experiment.heads)
     if init_from:
@@ -108,86 +190,107 @@ def _built(experiment, init_from):
     return model
 
 
-def _check_unseen(init_from, data):
-    """What a run is chosen, calibrated or judged by may not have been learned from in the stage before it."""
-    if init_from and np.isin(names_of(data.records, data.roles.unfitted), fitted_names(init_from)).any():
+def _check_not_seen(init_from, records, roles):
+    """Examples that select, calibrate or evaluate a run must not have been training examples of the run before it."""
+    if init_from and np.isin(example_names(records, roles.not_fitted), fitted_example_names(init_from)).any():
         raise UserError(
-            f"--init_from: {init_from} has learned from photographs that this run holds out; give both the same splits, "
-            "or train both by --folds and name the folder of the folds"
+            f"--init_from: {init_from} was trained on images that this run holds out; use the same splits for both, or "
+            "train both with --folds and give the folder of all folds"
         )
 
 
-def _compile(model, experiment, data, metrics):
-    strategies.check(experiment, data.order.batch_size)
-    strategies.synchronize(model)
-    stages = stage_of(model)
-    rates = experiment.optimization.rates(stages, list(dict.fromkeys(stages.values())))
+def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSource, metrics: Metrics) -> None:
+    """Compile a model for an experiment.
+
+    Args:
+        model: the model, or the part of it that is trained.
+        experiment: the experiment.
+        batches: its training batches.
+        metrics: {output: training metrics}.
+    """
+    strategies.check_supported(experiment, batches.order.batch_size)
+    strategies.synchronize_batch_norm(model)
+    stages = stage_by_variable(model)
+    rate_factors = experiment.optimization.rate_factors(stages, list(dict.fromkeys(stages.values())))
     model.compile(
         optimizer=experiment.optimization.build(
-            steps_per_epoch=data.order.steps, epochs=experiment.epochs, rate_of=rates
+            steps_per_epoch=batches.order.steps, epochs=experiment.epochs, rate_factors=rate_factors
         ),
         loss={output: head.loss() for output, head in experiment.heads.items()},
-        loss_weights=experiment.weights_of_losses,
+        loss_weights=experiment.all_loss_weights,
         metrics=metrics,
         jit_compile=_jit(experiment),
         steps_per_execution=experiment.steps_per_execution,
     )
-    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its places
-    strategies.adapt(model, data.training().element_spec)
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint can be restored into its variables
+    strategies.adapt_training_step(model, batches.training_batches().element_spec)
 
 
 def _jit(experiment):
-    # XLA halves the speed of a small convolutional step on a CPU; Keras' "auto" would take it.
+    # XLA halves the speed of a small convolutional step on a CPU; Keras' "auto" would use it.
     by_default = _on_gpu() and experiment.distribution == "one_device"
     return by_default if experiment.jit is None else experiment.jit
 
 
-def _fit(experiment, model, data, run, metrics):
-    """Leaves the weights in `model` that the experiment keeps; returns the history."""
+def _fit(
+    experiment: Experiment,
+    model: keras.Model,
+    batches: BatchSource,
+    records: Records,
+    roles: Roles,
+    run: RunDirectory,
+    metrics: Metrics,
+) -> list[dict[str, float]]:
+    """Train until the run has all its epochs, set the weights to keep, and return the history."""
     checkpoints = Checkpoints(run.path / "checkpoints")
-    recorder = Recorder(
+    checkpointing = CheckpointAndEarlyStopping(
         run,
         checkpoints,
         every=experiment.checkpoint_every,
         epochs=experiment.epochs,
-        monitor=experiment.watched,
+        monitor=experiment.monitored,
         patience=experiment.patience,
-        start=checkpoints.restore(model),
+        restored=checkpoints.restore(model),
     )
-    done = len(recorder.history)
-    _greet(experiment, model, data, done)
-    if not recorder.finished:
-        select = data.roles.select
-        validation, steps = strategies.ordered_batches(data, select) if len(select) else (None, None)
+    done = len(checkpointing.history)
+    _log_start(experiment, model, records, roles, done)
+    if not checkpointing.finished:
+        validation, validation_steps = None, None
+        if len(roles.select):
+            validation, validation_steps = strategies.distributed_ordered_batches(
+                batches, roles.select, experiment.validation_batch_size
+            )
         model.fit(
-            strategies.training_batches(data, done),
+            strategies.distributed_training_batches(batches, done),
             epochs=experiment.epochs,
             initial_epoch=done,
-            steps_per_epoch=data.order.steps,
+            steps_per_epoch=batches.order.steps,
             validation_data=validation,
-            validation_steps=steps,
-            callbacks=[*_callbacks(experiment, data, run, metrics, done), recorder],
-            shuffle=False,  # the data does it
+            validation_steps=validation_steps,
+            callbacks=[*_callbacks(experiment, batches, run, metrics, done), checkpointing],
+            shuffle=False,  # the batches are in random order already
             verbose=_verbosity(run),
         )
-    set_weights(model, recorder.kept_weights())
-    return recorder.history
+    set_weights(model, checkpointing.kept_weights())
+    return checkpointing.history
 
 
-def _callbacks(experiment, data, run, metrics, done):
+def _callbacks(
+    experiment: Experiment, batches: BatchSource, run: RunDirectory, metrics: Metrics, done: int
+) -> Iterator[keras.callbacks.Callback]:
     if run.writes:
         yield keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False)
-    yield Pictures(
+    yield TensorBoardImages(
         run.path / "tensorboard" if run.writes else None,
-        config=run.config,
-        sample=data.sample,
-        matrix=next((m.matrix for m in metrics[experiment.output] if hasattr(m, "matrix")), None),
+        config=run.config or "",
+        sample_images=batches.sample_images,
+        confusion_matrix=next((m.matrix for m in metrics[experiment.deciding_output] if hasattr(m, "matrix")), None),
         classes=experiment.head.classes,
     )
-    yield StopAtNaN(data.names)
-    yield ExpectedTime(data.order.steps * (experiment.epochs - done))
+    yield StopAtNaN(batches.batch_names)
+    yield LogExpectedDuration(batches.order.steps * (experiment.epochs - done))
     if experiment.optimization.ema:
-        yield ValidateAverage()
+        yield ValidateAveragedWeights()
 
 
 def _verbosity(run):
@@ -196,47 +299,55 @@ def _verbosity(run):
     return 1 if sys.stderr.isatty() else 2
 
 
-def _greet(experiment, model, data, done):
-    device = "GPU" if _on_gpu() else "CPU"
+def _log_start(experiment, model, records, roles, done):
     logging.info(
-        "%s: fits %d examples of %s, selects by %d; %s weights; on the %s; epochs %d to %d",
-        ", ".join(experiment.heads), len(data.roles.fit), data.records.name, len(data.roles.select),
-        f"{model.count_params():,}", device, done + 1, experiment.epochs,
-    )  # fmt: skip
+        "%s: %d training examples and %d validation examples of %s; %s weights; on the %s; epochs %d to %d",
+        ", ".join(experiment.heads),
+        len(roles.fit),
+        len(roles.select),
+        records.name,
+        f"{model.count_params():,}",
+        "GPU" if _on_gpu() else "CPU",
+        done + 1,
+        experiment.epochs,
+    )
 
 
-def load_weights(model, run_dir):
-    """The weights of another run's finished model, which must have the same layers up to its features.
+def load_weights(model: keras.Model, run_dir: str | os.PathLike) -> None:
+    """Set the weights of a finished run's model, which must have the same layers up to its features.
 
-    An output that the other has as well takes its weights; one that it lacks begins anew.
+    Outputs that both models have get the weights of the other; new outputs keep their initial weights.
+
+    Raises:
+        UserError: the model cannot be read, or has other layers.
     """
-    path = f"{run_dir}/model.keras"
+    path = f"{run_dir}/{MODEL}"
     try:
         other = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
-    shared = [output for output in outputs_of(model) if output in outputs_of(other)]
-    pairs = [(_weights_below(model), _weights_below(other))]
+    shared = [output for output in output_names(model) if output in output_names(other)]
+    pairs = [(_backbone_weights(model), _backbone_weights(other))]
     pairs += [(model.get_layer(output).weights, other.get_layer(output).weights) for output in shared]
     if any([v.shape for v in ours] != [v.shape for v in theirs] for ours, theirs in pairs):
-        raise UserError(f"--init_from: the model of {run_dir} is not of the same layers as this config's")
+        raise UserError(f"--init_from: the model of {run_dir} has other layers than this config's")
     for ours, theirs in pairs:
         for weight, value in zip(ours, theirs, strict=True):
             weight.assign(value)
 
 
-def _weights_below(model):
-    """Up to the features; without the state of what draws random numbers, which a dropout brings along."""
-    return keras.Model(model.input, features_of(model)).weights
+def _backbone_weights(model):
+    """Weights up to the features, without the state of random generators, which dropout adds."""
+    return keras.Model(model.input, features_tensor(model)).weights
 
 
 def _check_paired(model, records):
     if is_paired(model) != records.paired:
         takes, holds = (
-            ("both eyes of a patient", "single photographs") if is_paired(model) else ("one photograph", "pairs")
+            ("both eyes of a patient", "single images") if is_paired(model) else ("one image", "pairs of images")
         )
         raise UserError(
-            f"the model takes {takes}, {records.name} holds {holds}: train.model is @classifier for single photographs and "
+            f"the model takes {takes}, {records.name} holds {holds}: train.model is @classifier for single images and "
             "@paired_classifier for records built with --paired"
         )
 
@@ -244,7 +355,7 @@ def _check_paired(model, records):
 @contextlib.contextmanager
 def _precision(policy):
     if policy not in PRECISIONS:
-        raise UserError(f"unknown precision {policy!r}; known: {', '.join(PRECISIONS)}")
+        raise UserError(f"unknown train.precision {policy!r}; known: {', '.join(PRECISIONS)}")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

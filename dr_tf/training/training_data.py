@@ -1,99 +1,128 @@
-"""What a run reads: its rows, targets and weights, and the batches made of them."""
+"""Training data of a run: targets, sample weights, and the batches for Keras."""
 
-import functools
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.augmented_views import Views
+from dr_tf.data.augmented_views import AugmentedViews
 from dr_tf.data.batches import ordered_batches, training_batches
-from dr_tf.data.images import Photographs
-from dr_tf.training.data_roles import check_classes, class_weights
+from dr_tf.data.images import ImageLoader
+from dr_tf.data.records import Records
+from dr_tf.training.data_roles import Roles, check_classes, class_weights, weighted_prior
+from dr_tf.training.experiment import Experiment
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class TrainingData:
-    """Targets and weights are {output: an entry for each example}; an example whose label an output lacks weighs 0 there."""
+    """Batches of images, targets and sample weights of one run.
 
-    def __init__(self, experiment, records, roles, image_size):
-        self.experiment, self.records, self.roles = experiment, records, roles
-        columns, head = records.columns, experiment.head
-        strata = head.strata(columns)[roles.fit]
-        check_classes(head, strata, records.name)
-        self._check_others(columns)
-        if experiment.watched and not len(roles.select):
-            raise UserError(f"{records.name} has no validation split to choose an epoch by; say train.keep = 'last'")
-        self.targets = {output: head.targets(columns) for output, head in experiment.heads.items()}
+    Args:
+        experiment: the experiment.
+        records: the record set.
+        roles: which examples are for training and which select the epoch.
+        image_size: side of the model's images in pixels.
+
+    Attributes:
+        images: images of the record set at the model's size.
+        order: order of the training examples in every epoch.
+        targets: {output: target of every example of the record set}.
+        label_masks: {output: 1.0 for examples that have its label, else 0.0}; None if all examples have all labels.
+        weights: {output: sample weight of every example}, 0 where its label is unknown; None if all weights are 1.
+        batch_prior: class prior of the weighted training batches, for the deciding output.
+
+    Raises:
+        UserError: the records lack a class, a label or a split that the experiment needs.
+    """
+
+    def __init__(self, experiment: Experiment, records: Records, roles: Roles, image_size: int) -> None:
+        self._experiment, self._records, self._roles = experiment, records, roles
+        true_classes = experiment.head.true_classes(records.columns)[roles.fit]
+        check_classes(experiment.head, true_classes, records.name)
+        _check_other_outputs(experiment, records, roles)
+        if experiment.monitored and not len(roles.select):
+            raise UserError(f"{records.name} has no validation split to select an epoch by: set train.keep = 'last'")
+        self.targets = {output: head.targets(records.columns) for output, head in experiment.heads.items()}
         self.order = experiment.sampling.plan(
-            strata, batch_size=experiment.batch_size, seed=experiment.seed, sources=records.sources[roles.fit]
+            true_classes, batch_size=experiment.batch_size, seed=experiment.seed, sources=records.sources[roles.fit]
         )
-        self.weights, self.prior = self._weighted(strata)
-        self.photographs = Photographs(
+        self.label_masks = _label_masks(experiment, records, np.concatenate([roles.fit, roles.select]))
+        self.weights, self.batch_prior = self._weights_and_prior(true_classes)
+        self.images = ImageLoader(
             records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
         )
 
-    def training(self, first_epoch=0, augmented=True, shard=(0, 1)):
+    def training_batches(
+        self, first_epoch: int = 0, *, augmented: bool = True, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Return the training batches from `first_epoch` on as one dataset of (x, targets) or (x, targets, weights).
+
+        Args:
+            first_epoch: number of the first epoch, from 0.
+            augmented: whether images are augmented.
+            shard: (i, n) for every n-th example of each batch from the i-th on.
+        """
+        experiment = self._experiment
         return training_batches(
-            self.photographs,
+            self.images,
             self.targets,
-            rows=self.roles.fit,
+            rows=self._roles.fit,
             order=self.order,
             first_epoch=first_epoch,
-            epochs=self.experiment.epochs,
-            seed=self.experiment.seed,
-            augmentation=self.experiment.augmentation if augmented else None,
+            epochs=experiment.epochs,
+            seed=experiment.seed,
+            augmentation=experiment.augmentation if augmented else None,
             weights=self.weights,
             shard=shard,
-            views=self.experiment.feature_bank and Views(self.experiment.feature_bank.views),
+            views=AugmentedViews(experiment.feature_bank.views) if experiment.feature_bank else None,
         )
 
-    def ordered(self, rows):
-        size = self.experiment.validation_batch_size
-        return ordered_batches(self.photographs, self.targets, rows=rows, batch_size=size, weights=self.masks)
+    def ordered_batches(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Return each of these rows of the record set once, in order and without augmentation."""
+        size = self._experiment.validation_batch_size
+        return ordered_batches(self.images, self.targets, rows=rows, batch_size=size, weights=self.label_masks)
 
-    def sample(self):
-        """The first photographs that the model is fed, uint8 [n, size, size, 3]; of both eyes one after the other."""
-        x = next(iter(self.training()))[0]
-        return np.concatenate([x["left"], x["right"]]) if self.records.paired else x.numpy()
+    def sample_images(self) -> np.ndarray:
+        """Return the images of the first batch, uint8 [n, size, size, 3]; of pairs the left eyes before the right ones."""
+        x = next(iter(self.training_batches()))[0]
+        return np.concatenate([x["left"], x["right"]]) if self._records.paired else x.numpy()
 
-    def names(self, epoch, step):
-        """The photographs of a batch, as they are called in the records."""
-        rows = self.roles.fit[self.order.epoch(epoch)[step]]
-        column = "patient_id" if self.records.paired else "image_id"
-        return [str(name) for name in self.records.columns[column][rows]]
+    def batch_names(self, epoch: int, step: int) -> list[str]:
+        """Return the image ids of a training batch; of pairs the patient ids."""
+        rows = self._roles.fit[self.order.epoch(epoch)[step]]
+        column = "patient_id" if self._records.paired else "image_id"
+        return [str(name) for name in self._records.columns[column][rows]]
 
-    def _check_others(self, columns):
-        for output, head in self.experiment.heads.items():
-            if output != self.experiment.output and not head.usable(columns)[self.roles.fit].any():
-                raise UserError(
-                    f"these records have no label that the output {output!r} ({head.name}) could learn from: leave it out of "
-                    "train.heads"
-                )
+    def _weights_and_prior(self, true_classes):
+        experiment = self._experiment
+        if experiment.class_weights is None:
+            return self.label_masks, self.order.prior
+        head, count = experiment.head, len(self._records)
+        fitted, by_class = class_weights(experiment.class_weights, true_classes, len(head.classes))
+        weights = np.ones(count, np.float32)
+        weights[self._roles.fit] = fitted
+        masks = self.label_masks or {output: np.ones(count, np.float32) for output in experiment.heads}
+        prior = weighted_prior(self.order.prior, true_classes, fitted, by_class, exclusive=head.exclusive)
+        deciding = experiment.deciding_output
+        return masks | {deciding: masks[deciding] * weights}, prior
 
-    @functools.cached_property
-    def masks(self):
-        """{output: 1 for an example that it has a label of, else 0}; None where every example has every label."""
-        heads, columns = self.experiment.heads, self.records.columns
-        known = {output: head.usable(columns) for output, head in heads.items()}
-        rows = np.concatenate([self.roles.fit, self.roles.select])
-        if all(of[rows].all() for of in known.values()):
-            return None
-        return {output: of.astype(np.float32) for output, of in known.items()}
 
-    def _weighted(self, strata):
-        """Weights of the examples for each output, None where all are 1, and the prior that the fitted ones then have."""
-        wanted = self.experiment.class_weights
-        if wanted is None:
-            return self.masks, self.order.prior
-        fitted, by_class = class_weights(wanted, strata, len(self.experiment.head.classes))
-        weights = np.ones(len(self.records), np.float32)
-        weights[self.roles.fit] = fitted
-        masks = self.masks or {output: np.ones(len(self.records), np.float32) for output in self.experiment.heads}
-        deciding = self.experiment.output
-        return masks | {deciding: masks[deciding] * weights}, self._shifted(strata, fitted, by_class)
+def _check_other_outputs(experiment, records, roles):
+    for output, head in experiment.heads.items():
+        if output != experiment.deciding_output and not head.has_label(records.columns)[roles.fit].any():
+            raise UserError(
+                f"no training example of {records.name} has a label for the output {output!r} ({head.name}): leave it out "
+                "of train.heads"
+            )
 
-    def _shifted(self, strata, fitted, by_class):
-        prior = np.asarray(self.order.prior)
-        if not self.experiment.head.exclusive:  # a label moves by the mean weight of the examples that have it
-            having = strata == 1
-            return prior * (having * fitted[:, None]).sum(axis=0) / np.maximum(having.sum(axis=0), 1)
-        return prior * by_class / (prior * by_class).sum()
+
+def _label_masks(experiment: Experiment, records: Records, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
+    has_label = {output: head.has_label(records.columns) for output, head in experiment.heads.items()}
+    if all(known[rows].all() for known in has_label.values()):
+        return None
+    return {output: known.astype(np.float32) for output, known in has_label.items()}

@@ -24,7 +24,7 @@ class RecordingBegin:
 
 
 class BatchPrefetcherTest(unittest.TestCase):
-    def test_batches_are_whole_and_two_are_begun_prefetcher(self):
+    def test_batches_are_complete_and_two_are_begun_ahead(self):
         begin = RecordingBegin()
         prefetcher = BatchPrefetcher(begin, 6, threads=3)
         self.assertEqual(prefetcher(0), [0, 1, 2, 3])
