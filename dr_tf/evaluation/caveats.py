@@ -30,10 +30,12 @@ def _one_class_only(p: Predictions) -> Iterator[str]:
 
 def _never_predicted(p: Predictions) -> Iterator[str]:
     if p.multi_label:
-        counts = zip(p.classes, (p.truth == 1).sum(axis=0), (p.predicted == 1).sum(axis=0), strict=True)
+        true_counts, predicted_counts = (p.truth == 1).sum(axis=0), (p.predicted == 1).sum(axis=0)
     else:
-        counts = ((name, (p.truth == i).sum(), (p.predicted == i).sum()) for i, name in enumerate(p.classes))
-    for name, true, predicted in counts:
+        true_counts, predicted_counts = (
+            np.bincount(values[values >= 0], minlength=len(p.classes)) for values in (p.truth, p.predicted)
+        )
+    for name, true, predicted in zip(p.classes, true_counts, predicted_counts, strict=True):
         if true and not predicted:
             yield f"“{name}” is never predicted, though it is the true class of {_count(p, true)}."
 

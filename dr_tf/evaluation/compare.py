@@ -103,6 +103,8 @@ def _confidence_interval(
         return math.nan, math.nan, math.nan, "undefined for one of the two"
     if a.ranking and b.ranking and np.array_equal(a.ranking[1], b.ranking[1]):
         return auroc_difference(b.ranking[0], a.ranking[0], *a.ranking[1:])
+    if values[0] is None or values[1] is None:
+        return value, math.nan, math.nan, "none"
     differences = values[1] - values[0]
     valid = differences[np.isfinite(differences)]
     method = f"paired {'patient ' if clustered else ''}bootstrap, {len(differences)} bootstrap samples"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dr_tf.data.cross_set_copies import Audit
     from dr_tf.inference.network import Network
     from dr_tf.models.heads.head import Head
+    from dr_tf.models.network import KerasNetwork
 
 Predict = Callable[[Records, np.ndarray, str], Predictions]  # (records, rows, name of the split)
 
@@ -87,7 +88,7 @@ def evaluate(
         run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit
     )
     own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
-    explainers = requested_explainers(explain, network, rule) if explain else None
+    explainers = requested_explainers(explain, cast("KerasNetwork", network), rule) if explain else None
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
     calibration, training_rows = calibration_predictions(run_dir, rule, mode, evaluated.training_records)
     predictions, metrics = _measure(rule, predict_rows, evaluated, calibration, label_shift, options)
@@ -137,7 +138,7 @@ def _measure(
         predictions,
         excluded=evaluated.excluded,
         protocol=evaluated.protocol,
-        conformal=conformal and conformal.to_dict(),
+        conformal=None if conformal is None else conformal.to_dict(),
         shifted=shifted,
         **options,
     )
@@ -212,7 +213,8 @@ def _image_options(
     evaluated: EvaluationSet, predictions: Predictions, run: Run, colour_scale: dict[str, Any] | None
 ) -> dict[str, Any]:
     row_of = dict(zip(predictions.ids.tolist(), evaluated.rows.tolist(), strict=True))
-    images = MistakeImages(evaluated.records, row_of, run.network, run.rule, colour_scale)
+    network = cast("KerasNetwork", run.network)  # a run holds model.keras
+    images = MistakeImages(evaluated.records, row_of, network, run.rule, colour_scale)
     return {"images": images.image, "overlays": images.overlays, "overlay_legend": images.legend}
 
 

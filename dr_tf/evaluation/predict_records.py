@@ -41,7 +41,7 @@ def decide(
     """
     return rule.decide(
         scored.scores,
-        cases=case_names(records, scored.rows),
+        cases=case_names(records, scored.rows).tolist(),
         outputs=scored.outputs,
         mode=mode,
         images=image_infos(records, scored.rows) if gated else None,
@@ -156,9 +156,11 @@ def calibration_predictions(
     if stored is None or records is None:
         return None, np.zeros(0, int)
     scored, arrays = stored
-    rows, names = scored.rows, case_names(records, slice(None))
+    rows, names = scored.rows, case_names(records, np.arange(len(records)))
     if len(rows) and (rows.max() >= len(names) or (names[rows] != arrays["names"]).any()):
-        raise UserError(f"{run_dir} was trained on other records than {records.name}: its calibration photographs differ")
+        raise UserError(
+            f"{run_dir} was trained on other records than {records.name}: its calibration photographs differ"
+        )
     if not len(rows) or mode not in rule.modes or not set(rule.requested_modes(mode).modes) <= set(scored.scores):
         return None, arrays["fitted"]
     return predict(rule, records, scored, split="calibration", mode=mode, gated=False), arrays["fitted"]

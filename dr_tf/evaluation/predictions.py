@@ -155,7 +155,9 @@ class Predictions:
 
     def take(self, rows: ArrayLike) -> "Predictions":
         """Select rows by number or by mask."""
-        columns = {name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None}
+        columns: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in _COLUMNS if getattr(self, name) is not None
+        }
         for name in _NAMED_COLUMNS:
             columns[name] = {key: values[rows] for key, values in getattr(self, name).items()}
         return dataclasses.replace(self, **columns)
@@ -163,7 +165,7 @@ class Predictions:
     @classmethod
     def concatenate(cls, parts: "Sequence[Predictions]") -> "Predictions":
         """Concatenate predictions of different examples; columns that any of them lacks are left out."""
-        columns = {}
+        columns: dict[str, Any] = {}
         for name in _COLUMNS:
             arrays = [getattr(part, name) for part in parts]
             columns[name] = None if any(values is None for values in arrays) else np.concatenate(arrays)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _GRADABILITY_PARTS = ("exposure", "field", "sharpness", "contrast")
 
 
-def case_names(records: Records, rows: ArrayLike) -> np.ndarray:
+def case_names(records: Records, rows: np.ndarray) -> np.ndarray:
     """Return the name of each case: the image, or the patient where an example is a pair of eyes."""
     return records.columns["patient_id" if records.paired else "image_id"][rows]
 

@@ -15,9 +15,9 @@ import numpy as np
 
 import evaluate
 from dr_tf.data.records import open_records
-from dr_tf.evaluation.predict_records import decide
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.predict_records import decide
 from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.evaluation.statistics.proportions import wilson

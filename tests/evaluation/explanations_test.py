@@ -71,7 +71,9 @@ class CommandTest(unittest.TestCase):
         for said in ("synthetic only", "grad_cam@green", "random map", "local contrast", "deletion", "shuffled"):
             self.assertIn(said, told)
         figures = json.loads((folder / "explanations.json").read_text())
-        self.assertEqual((figures["split"], figures["iou_threshold_split"], figures["split_examples"]), ("test", "validation", 12))
+        self.assertEqual(
+            (figures["split"], figures["iou_threshold_split"], figures["split_examples"]), ("test", "validation", 12)
+        )
         self.assertEqual(figures["photographs"], {"masks": 8, "positive": 8, "parameter_randomization": 12})
         self.assertEqual(figures["maps"]["hires_cam"]["lesions"]["any lesion"]["pointing"]["value"], 1)
         self.assertEqual(figures["layers"], {"hires_cam": "map", "grad_cam@green": "green"})

@@ -107,7 +107,7 @@ class AuditTest(tf.test.TestCase):
         rows, excluded = leave_out_shared({names[3]: copy}, other, np.arange(5), {"before": 1})
         self.assertAllEqual(rows, [0, 1, 2, 4])
         self.assertEqual(excluded, {"before": 1, copy: 1})
-        with self.assertRaisesRegex(UserError, "every photograph"):
+        with self.assertRaisesRegex(UserError, "every labelled photograph"):
             leave_out_shared(dict.fromkeys(names, copy), other, np.arange(5), {})
 
 

@@ -79,19 +79,29 @@ class TableTest(unittest.TestCase):
             with self.assertRaisesRegex(UserError, "cannot be read"):
                 read_predictions(os.path.join(folder, "absent.csv"))
 
-
     def test_a_file_of_an_earlier_version_is_refused(self):
-        predictions = make_graded(5, subgroups={"camera": list("aabba")}, other_truth={"dme": [0] * 5}, other_predicted={"dme": [0] * 5})
+        predictions = make_graded(
+            5, subgroups={"camera": list("aabba")}, other_truth={"dme": [0] * 5}, other_predicted={"dme": [0] * 5}
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "predictions.csv")
             write_predictions(path, predictions)
             with open(path) as file:
                 header, rows = file.read().split("\n", 1)
-            for now, formerly in (("subgroups/camera", "slices/camera"), (",predicted,", ",decided,"), ("other_predicted/", "other_decided/")):
+            for now, formerly in (
+                ("subgroups/camera", "slices/camera"),
+                (",predicted,", ",decided,"),
+                ("other_predicted/", "other_decided/"),
+            ):
                 self.assertIn(now, header)
                 with open(path, "w") as file:
                     file.write(f"{header.replace(now, formerly)}\n{rows}")
-                with self.subTest(formerly), self.assertRaisesRegex(UserError, r"predictions\.csv was written by an earlier version; evaluate the run again"):
+                with (
+                    self.subTest(formerly),
+                    self.assertRaisesRegex(
+                        UserError, r"predictions\.csv was written by an earlier version; evaluate the run again"
+                    ),
+                ):
                     read_predictions(path)
 
 
@@ -103,7 +113,7 @@ class PredictionsTest(unittest.TestCase):
             make_graded(10, probabilities=probabilities)
         with self.assertRaisesRegex(UserError, "no predictions"):
             make_graded(10).take(np.zeros(10, bool))
-        with self.assertRaisesRegex(UserError, "more than one"):
+        with self.assertRaisesRegex(UserError, "the same id"):
             make_graded(2, ids=["a", "a"])
         with self.assertRaisesRegex(ValueError, "shape"):
             make_graded(10, refer=np.ones(9, bool))

@@ -14,7 +14,13 @@ from dr_tf.evaluation.metrics.selective_prediction import (
     referral_curves,
     tta_spread,
 )
-from dr_tf.evaluation.metrics.subgroups import find_subgroups, subgroup_columns, subgroup_metrics, verdicts, worst_subgroups
+from dr_tf.evaluation.metrics.subgroups import (
+    find_subgroups,
+    subgroup_columns,
+    subgroup_metrics,
+    verdicts,
+    worst_subgroups,
+)
 from dr_tf.evaluation.statistics.label_shift import bbse_prior, correct_label_shift, em_prior
 from tests.evaluation.synthetic_predictions import SHARES, make_graded, make_labelled
 
@@ -127,15 +133,15 @@ class CaveatsTest(unittest.TestCase):
         refer = decided >= 2
         refer[:3] = [True, True, False]
         said = "\n".join(caveats(make_graded(100, truth=truth, predicted=decided, refer=refer)))
-        self.assertIn("“severe NPDR” is never predicted, though it is the truth of 20 photographs.", said)
+        self.assertIn("“severe NPDR” is never predicted, though it is the true class of 20 photographs.", said)
         self.assertIn("disagree on referable for 3 of 100 photographs: 2 referred below it, 1 not referred", said)
         self.assertIn(
             "patients unknown", "\n".join(caveats(make_graded(100, patient_known=np.zeros(100, bool)))).lower()
         )
 
     def test_one_class_only(self):
-        for grade, said in ((0, "All 9 photographs are negative for referable: nothing can be told of sensitivity"),
-                            (4, "are positive for referable: nothing can be told of specificity or AUROC")):  # fmt: skip
+        for grade, said in ((0, "All 9 photographs are negative for referable: sensitivity and AUROC are undefined."),
+                            (4, "are positive for referable: specificity and AUROC are undefined.")):  # fmt: skip
             truth = np.full(9, grade)
             self.assertIn(said, caveats(make_graded(9, truth=truth, truth_positive=truth >= 2))[0])
 

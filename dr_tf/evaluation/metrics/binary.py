@@ -18,7 +18,7 @@ from dr_tf.evaluation.metrics.estimate import (
     score,
 )
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.statistics.bootstrap import BootstrapStatistic, RankStatistics, SumStatistics
+from dr_tf.evaluation.statistics.bootstrap import BootstrapStatistic, RankStatistics, SumMetric, SumStatistics
 
 
 def binary_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
@@ -44,15 +44,13 @@ def binary_metrics(predictions: Predictions, prevalence: float | None) -> Metric
 
 def _decisions(p: Predictions, prevalence: float | None) -> LazyEstimates:
     truth, refer, patients = p.truth_positive == 1, p.refer, p.patients
-    estimates = {
+    estimates: LazyEstimates = {
         "sensitivity": partial(proportion, refer[truth], patients[truth]),
         "specificity": partial(proportion, ~refer[~truth], patients[~truth]),
         "ppv": partial(proportion, truth[refer], patients[refer]),
         "npv": partial(proportion, ~truth[~refer], patients[~refer]),
     }
-    estimates["balanced_accuracy_positive"] = partial(
-        _mean, estimates["sensitivity"], estimates["specificity"], len(p)
-    )
+    estimates["balanced_accuracy_positive"] = partial(_mean, estimates["sensitivity"], estimates["specificity"], len(p))
     if prevalence is not None:
         rates = estimates["sensitivity"]().value, estimates["specificity"]().value
         for name, value in zip(("ppv", "npv"), confusion.at_prevalence(*rates, prevalence), strict=True):
@@ -87,7 +85,7 @@ def _by_ece_metric(p: Predictions) -> dict[str, np.ndarray]:
 
 
 def _sum_statistics(p: Predictions, prevalence: float | None, patients: dict[str, Any]) -> SumStatistics:
-    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> SumMetric:
         return lambda sums: metric(sums["cells"].reshape(-1, 2, 2))
 
     metrics = {
@@ -100,11 +98,11 @@ def _sum_statistics(p: Predictions, prevalence: float | None, patients: dict[str
     columns = {"cells": confusion.one_hot(p.truth_positive, p.refer.astype(int), 2), "n": np.ones((len(p), 1))}
     columns["brier_positive"] = ((p.p_positive - p.truth_positive) ** 2)[:, None]
     columns |= {name: calibration.gaps(values, p.truth_positive) for name, values in _by_ece_metric(p).items()}
-    for name in columns.keys() - {"cells", "n"}:  # the Brier score has one column, whose absolute sum is its sum
-        metrics[name] = lambda sums, name=name: calibration.ece_from_gaps(sums[name], sums["n"][:, 0])
+    for name in columns.keys() - {"cells", "n"}:
+        metrics[name] = calibration.ece_of_column(name)
     if prevalence is not None:
-        for i, name in enumerate(("ppv", "npv")):
-            metrics[f"{name}_at_prevalence"] = of_matrix(lambda matrix, i=i: _at_prevalence(matrix, prevalence)[i])
+        metrics["ppv_at_prevalence"] = of_matrix(lambda matrix: _at_prevalence(matrix, prevalence)[0])
+        metrics["npv_at_prevalence"] = of_matrix(lambda matrix: _at_prevalence(matrix, prevalence)[1])
     return SumStatistics(columns, metrics, **patients)
 
 

@@ -6,6 +6,7 @@ the mean of every class's own (Kull et al., NeurIPS 2019). Functions on per-imag
 
 import numpy as np
 
+from dr_tf.evaluation.statistics.bootstrap import SumMetric
 from dr_tf.inference.calibration_error import BINS, bin_numbers, expected_calibration_error
 
 NOTE = f"{BINS} bins of equal width"
@@ -27,6 +28,14 @@ def gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
 def ece_from_gaps(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Compute the ECE from gaps summed over n images [..., bins]."""
     return np.abs(sums).sum(axis=-1) / n
+
+
+def ece_of_column(name: str) -> SumMetric:
+    """Return the function of {column: sums} that computes the ECE from the gaps in column `name` and the count in "n".
+
+    For a single column of non-negative values, such as the Brier score, the result is their mean.
+    """
+    return lambda sums: ece_from_gaps(sums[name], sums["n"][:, 0])
 
 
 def top_label(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

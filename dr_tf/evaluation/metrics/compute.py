@@ -77,11 +77,7 @@ def patients_unknown(predictions: Predictions) -> str:
 
 def _is_analytic(estimate: Estimate, clustered: bool) -> bool:
     """Whether the confidence interval needs no bootstrap."""
-    return (
-        math.isnan(estimate.value)
-        or estimate.ranking is not None
-        or (estimate.hits is not None and not clustered)
-    )
+    return math.isnan(estimate.value) or estimate.ranking is not None or (estimate.hits is not None and not clustered)
 
 
 def _bootstrap(

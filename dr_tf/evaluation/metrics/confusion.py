@@ -5,6 +5,7 @@ once. A metric is NaN where a class that it needs is empty.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def one_hot(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -85,10 +86,9 @@ def off_by_one(matrix: np.ndarray) -> np.ndarray:
     return _ratio(((_distances(matrix) <= 1) * matrix).sum(axis=(-2, -1)), _total(matrix))
 
 
-def at_prevalence(
-    sensitivity: np.ndarray | float, specificity: np.ndarray | float, prevalence: float
-) -> tuple[np.ndarray, np.ndarray]:
+def at_prevalence(sensitivity: ArrayLike, specificity: ArrayLike, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
     """Compute (PPV, NPV) at a prevalence of the disease by Bayes' theorem."""
+    sensitivity, specificity = np.asarray(sensitivity), np.asarray(specificity)
     true_positive, false_negative = sensitivity * prevalence, (1 - sensitivity) * prevalence
     true_negative, false_positive = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
     return _ratio(true_positive, true_positive + false_positive), _ratio(true_negative, true_negative + false_negative)

@@ -4,7 +4,6 @@ A rejected image is not cleared. The "deployed" metrics count it as referred: th
 it cannot photograph well. The "gradable" metrics leave it out: they are those of the images that are decided on.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from dr_tf.evaluation.metrics import confusion
 from dr_tf.evaluation.metrics.estimate import LazyEstimates, MetricFamily, proportion
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.statistics.bootstrap import SumStatistics
+from dr_tf.evaluation.statistics.bootstrap import SumMetric, SumStatistics
 
 
 def deployed_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
@@ -23,13 +22,14 @@ def deployed_metrics(predictions: Predictions, prevalence: float | None) -> Metr
         return {}, []
     rows, patients = predictions.known_positive, int(predictions.patient_codes.max()) + 1
     p, codes = predictions.take(rows), predictions.patient_codes[rows]
-    truth, cleared, retaken = p.truth_positive == 1, p.action == "clear", p.action == "retake"
-    estimates = {
+    truth, action = p.truth_positive == 1, np.asarray(p.action)
+    cleared, retaken, referred = action == "clear", action == "retake", action == "refer"
+    estimates: LazyEstimates = {
         **_rates("deployed", truth, ~cleared, np.ones(len(p), bool), p.patients),
-        **_rates("gradable", truth, p.action == "refer", ~retaken, p.patients),
+        **_rates("gradable", truth, referred, ~retaken, p.patients),
         "retake_rate": partial(proportion, retaken, p.patients),
     }
-    return estimates, [_sum_statistics(truth, ~cleared, ~retaken, p.action == "refer", codes=codes, patients=patients)]
+    return estimates, [_sum_statistics(truth, ~cleared, ~retaken, referred, codes=codes, patients=patients)]
 
 
 def _rates(
@@ -53,10 +53,10 @@ def _sum_statistics(
         "n": np.ones((len(truth), 1)),
     }
 
-    def recall(column: str, label: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def recall(column: str, label: int) -> SumMetric:
         return lambda sums: confusion.recall(sums[column].reshape(-1, 2, 2))[:, label]
 
-    metrics = {
+    metrics: dict[str, SumMetric] = {
         f"{rate}_{column}": recall(column, label)
         for column in ("deployed", "gradable")
         for rate, label in (("sensitivity", 1), ("specificity", 0))

@@ -42,7 +42,9 @@ LazyEstimates = dict[str, Callable[[], Estimate]]
 MetricFamily = tuple[LazyEstimates, list[BootstrapStatistic]]  # what each family of metrics returns
 
 
-def score(function: Callable[..., float], *arrays: Any, n: int | None = None, note: str = "", **options: Any) -> Estimate:
+def score(
+    function: Callable[..., float], *arrays: Any, n: int | None = None, note: str = "", **options: Any
+) -> Estimate:
     """Make the Estimate of a scikit-learn metric, `function(*arrays, **options)`.
 
     Its warnings of classes without examples or predictions are silenced: the report's caveats name these classes.

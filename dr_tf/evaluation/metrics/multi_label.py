@@ -15,6 +15,7 @@ from dr_tf.evaluation.statistics.bootstrap import (
     BootstrapStatistic,
     DerivedStatistics,
     RankStatistics,
+    SumMetric,
     SumStatistics,
 )
 
@@ -73,7 +74,7 @@ def _odir(p: Predictions) -> LazyEstimates:
 
     truth, probabilities = p.truth.ravel(), p.probabilities.ravel()
     predicted = (probabilities > ODIR_THRESHOLD).astype(int)
-    estimates = {
+    estimates: LazyEstimates = {
         "odir_kappa": partial(score, cohen_kappa_score, truth, predicted, n=len(p), note=_ODIR_NOTE),
         "odir_f1": partial(score, f1_score, truth, predicted, average="micro", n=len(p), note=_ODIR_NOTE),
         "odir_auc": partial(auroc, probabilities, truth, np.repeat(p.patients, len(p.classes))),
@@ -95,7 +96,7 @@ def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStat
     k = len(p.classes)
     used = (p.truth | p.predicted).any(axis=0)
 
-    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> SumMetric:
         return lambda sums: metric(sums["cells"].reshape(-1, k, 2, 2))
 
     def of_positives(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
@@ -112,10 +113,14 @@ def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStat
     for i, name in enumerate(p.classes):
         for kind in ("recall", "precision", "f1"):
             metric = of_positives(getattr(confusion, kind))
-            metrics[f"{kind}/{name}"] = of_matrix(lambda matrix, i=i, metric=metric: metric(matrix[:, i]))
+            metrics[f"{kind}/{name}"] = of_matrix(_of_label(metric, i))
     exact = (p.truth == p.predicted).all(axis=1).astype(float)[:, None]
     columns = {"cells": _cells(p.truth, p.predicted), "exact_match": exact, "n": np.ones((len(p), 1))}
     return SumStatistics(columns, metrics, **by_patient)
+
+
+def _of_label(metric: Callable[[np.ndarray], np.ndarray], i: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda matrix: metric(matrix[:, i])
 
 
 def _f1_weighted(matrix: np.ndarray) -> np.ndarray:
@@ -132,13 +137,16 @@ def _error_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatisti
         "nll": _nll(p).mean(axis=1, keepdims=True),
         "classwise_ece": calibration.classwise_gaps(p.probabilities, p.truth),
     }
-    metrics = {name: lambda sums, name=name: sums[name][:, 0] / sums["n"][:, 0] for name in ("brier", "nll")}
-    metrics["classwise_ece"] = lambda sums: calibration.ece_from_gaps(sums["classwise_ece"], sums["n"][:, 0]) / k
+    metrics = {
+        "brier": lambda sums: sums["brier"][:, 0] / sums["n"][:, 0],
+        "nll": lambda sums: sums["nll"][:, 0] / sums["n"][:, 0],
+        "classwise_ece": lambda sums: calibration.ece_from_gaps(sums["classwise_ece"], sums["n"][:, 0]) / k,
+    }
     return SumStatistics(columns, metrics, **by_patient)
 
 
 def _odir_statistics(p: Predictions, by_patient: dict[str, Any]) -> DerivedStatistics:
-    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> SumMetric:
         return lambda sums: metric(sums["cells"].reshape(-1, 2, 2))
 
     predicted = (p.probabilities > ODIR_THRESHOLD).astype(int)
@@ -151,5 +159,5 @@ def _odir_statistics(p: Predictions, by_patient: dict[str, Any]) -> DerivedStati
         statistics.append(RankStatistics(p.probabilities.ravel(), p.truth.ravel(), codes=codes, auroc="odir_auc"))
     names = ("odir_kappa", "odir_f1", "odir_auc")
     return DerivedStatistics(
-        statistics, {"odir_score": lambda values: sum(values.get(name, np.nan) for name in names) / 3}
+        statistics, {"odir_score": lambda values: np.asarray(sum(values.get(name, np.nan) for name in names)) / 3}
     )

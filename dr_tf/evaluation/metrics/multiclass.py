@@ -11,7 +11,7 @@ from dr_tf.evaluation.metrics import confusion
 from dr_tf.evaluation.metrics.estimate import Estimate, LazyEstimates, MetricFamily, proportion, score
 from dr_tf.evaluation.metrics.per_class import class_rankings, per_class_metrics
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.statistics.bootstrap import SumStatistics
+from dr_tf.evaluation.statistics.bootstrap import SumMetric, SumStatistics
 
 
 def multiclass_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
@@ -39,7 +39,7 @@ def _agreement(p: Predictions) -> LazyEstimates:
     from sklearn import metrics
 
     agreement = partial(partial, score)
-    estimates = {
+    estimates: LazyEstimates = {
         "accuracy": partial(proportion, p.truth == p.predicted, p.patients),
         "balanced_accuracy": agreement(metrics.balanced_accuracy_score, p.truth, p.predicted),
         "quadratic_kappa": agreement(
@@ -57,7 +57,8 @@ def _agreement(p: Predictions) -> LazyEstimates:
 def _probabilistic(p: Predictions) -> LazyEstimates:
     from sklearn.metrics import brier_score_loss, log_loss
 
-    estimates, labels = {}, range(len(p.classes))
+    estimates: LazyEstimates = {}
+    labels = range(len(p.classes))
     for suffix, probabilities in _by_suffix(p).items():
         arrays = p.truth, _normalized(probabilities)
         estimates[f"brier{suffix}"] = partial(
@@ -115,7 +116,7 @@ def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStat
     present = np.isin(np.arange(k), p.truth)
     used = present | np.isin(np.arange(k), p.predicted)
 
-    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def of_matrix(metric: Callable[[np.ndarray], np.ndarray]) -> SumMetric:
         return lambda sums: metric(sums["cells"].reshape(-1, k, k))
 
     metrics = {
@@ -126,16 +127,20 @@ def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStat
     metrics["f1_weighted"] = of_matrix(confusion.f1_weighted)
     for i, name in enumerate(p.classes):
         for kind in ("recall", "precision", "f1"):
-            metric = getattr(confusion, kind)
-            metrics[f"{kind}/{name}"] = of_matrix(lambda matrix, i=i, metric=metric: metric(matrix)[:, i])
+            metric: Callable[[np.ndarray], np.ndarray] = getattr(confusion, kind)
+            metrics[f"{kind}/{name}"] = of_matrix(_of_class(metric, i))
     return SumStatistics({"cells": confusion.one_hot(p.truth, p.predicted, k)}, metrics, **by_patient)
+
+
+def _of_class(metric: Callable[[np.ndarray], np.ndarray], i: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda matrix: metric(matrix)[:, i]
 
 
 def _error_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
     """Bootstrap all metrics that are means over images, or made of the gaps in bins."""
     outcomes, n, k = _one_hot(p, p.truth), np.ones((len(p), 1)), len(p.classes)
     columns = {"n": n, "classwise_ece": calibration.classwise_gaps(p.probabilities, outcomes)}
-    metrics = {
+    metrics: dict[str, SumMetric] = {
         "classwise_ece": lambda sums: calibration.ece_from_gaps(sums["classwise_ece"], sums["n"][:, 0]) / k,
     }
     for suffix, probabilities in _by_suffix(p).items():
@@ -143,22 +148,25 @@ def _error_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatisti
         columns[f"brier{suffix}"] = ((normalized - outcomes) ** 2).sum(axis=1, keepdims=True)
         columns[f"nll{suffix}"] = -np.log(np.maximum((normalized * outcomes).sum(axis=1, keepdims=True), 2**-52))
         columns[f"ece{suffix}"] = calibration.gaps(*calibration.top_label(probabilities, p.truth))
-    for name in columns.keys() - {"n", "classwise_ece"}:  # of one column, the absolute sum is the sum
-        metrics[name] = lambda sums, name=name: calibration.ece_from_gaps(sums[name], sums["n"][:, 0])
+    for name in columns.keys() - {"n", "classwise_ece"}:
+        metrics[name] = calibration.ece_of_column(name)
     return SumStatistics(columns, metrics, **by_patient)
 
 
 def _coverage_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
-    low, high = p.prediction_intervals.T
+    low, high = np.asarray(p.prediction_intervals).T
     outcomes = _one_hot(p, p.truth)
     covered = ((low <= p.truth) & (p.truth <= high))[:, None] * outcomes
     columns = {"covered": covered, "in_class": outcomes, "width": (high - low + 1.0)[:, None]}
 
-    def by_class(sums: dict[str, np.ndarray]) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return sums["covered"] / sums["in_class"]
+    def of_class(i: int) -> SumMetric:
+        def coverage(sums: dict[str, np.ndarray]) -> np.ndarray:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return sums["covered"][:, i] / sums["in_class"][:, i]
 
-    metrics = {f"interval_coverage/{name}": lambda s, i=i: by_class(s)[:, i] for i, name in enumerate(p.classes)}
+        return coverage
+
+    metrics = {f"interval_coverage/{name}": of_class(i) for i, name in enumerate(p.classes)}
     metrics["interval_coverage"] = lambda s: s["covered"].sum(axis=1) / s["in_class"].sum(axis=1)
     metrics["interval_width"] = lambda s: s["width"][:, 0] / s["in_class"].sum(axis=1)
     return SumStatistics(columns, metrics, **by_patient)

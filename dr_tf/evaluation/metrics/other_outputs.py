@@ -41,13 +41,13 @@ def _output_metrics(output: str, p: Predictions, by_patient: dict[str, Any]) -> 
     truth, predicted = p.other_truth[output], p.other_predicted[output]
     k = int(max(truth.max(), predicted.max())) + 1
     kappa = partial(score, cohen_kappa_score, truth, predicted, labels=range(k), weights="quadratic")
-    estimates = {
+    estimates: LazyEstimates = {
         f"{output}_accuracy": partial(proportion, truth == predicted, p.patients),
         f"{output}_quadratic_kappa": kappa,
     }
     metrics = {
-        f"{output}_{name}": lambda sums, name=name: getattr(confusion, name)(sums["cells"].reshape(-1, k, k))
-        for name in ("accuracy", "quadratic_kappa")
+        f"{output}_accuracy": lambda sums: confusion.accuracy(sums["cells"].reshape(-1, k, k)),
+        f"{output}_quadratic_kappa": lambda sums: confusion.quadratic_kappa(sums["cells"].reshape(-1, k, k)),
     }
     return estimates, [SumStatistics({"cells": confusion.one_hot(truth, predicted, k)}, metrics, **by_patient)]
 

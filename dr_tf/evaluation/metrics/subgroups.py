@@ -116,7 +116,9 @@ def subgroup_metrics(
             "metrics": compute_metrics(
                 predictions.take(rows), bootstrap_samples=bootstrap_samples, seed=seed, only=METRICS
             ),
-            "verdicts": {metric: by_subgroup[key] for metric in TESTED if (key := (metric, name, value)) in by_subgroup},
+            "verdicts": {
+                metric: by_subgroup[key] for metric in TESTED if (key := (metric, name, value)) in by_subgroup
+            },
         }
         for name, value, rows in subgroups
     ]

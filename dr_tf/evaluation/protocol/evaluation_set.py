@@ -93,9 +93,7 @@ def open_evaluation_set(
     return EvaluationSet(records, split, rows, excluded, training_records, shared, caveats)
 
 
-def labelled_rows(
-    records: Records, rows: np.ndarray, head: Head, *, split: str
-) -> tuple[np.ndarray, dict[str, int]]:
+def labelled_rows(records: Records, rows: np.ndarray, head: Head, *, split: str) -> tuple[np.ndarray, dict[str, int]]:
     """Select the rows with a known true label.
 
     Args:
@@ -116,7 +114,9 @@ def labelled_rows(
         raise UserError(f"no label of {records.name}, {split}, determines whether a photograph is {head.positive}")
     if len(values := set(labels.tolist())) == 2 and ABSENT in values:
         missing = "not " if 1 in values else ""
-        raise UserError(f"no label of {records.name}, {split}, determines that a photograph is {missing}{head.positive}")
+        raise UserError(
+            f"no label of {records.name}, {split}, determines that a photograph is {missing}{head.positive}"
+        )
     unknown = int((~known).sum())
     return rows[known], {f"the label does not determine whether it is {head.positive}": unknown} if unknown else {}
 

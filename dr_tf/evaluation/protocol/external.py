@@ -85,7 +85,8 @@ def _short_folder(part: Records) -> str:
 
 def _fitted_images(training_names: Collection[str], records: Records) -> dict[str, str]:
     """Return all but the test images of record sets that were themselves part of the training data."""
-    columns, fitted_images = records.columns, {}
+    columns = records.columns
+    fitted_images: dict[str, str] = {}
     for part, first in records.parts_with_first_row():
         if part.name in training_names:
             rows = first + np.flatnonzero(part.columns["split"] != "test")

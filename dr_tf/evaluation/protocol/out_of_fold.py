@@ -106,8 +106,7 @@ def evaluate_folds(
         bootstrap_samples=bootstrap_samples,
     )
     metrics["folds"] = [
-        _fold_metrics(fold, part, rule, bootstrap_samples)
-        for fold, part, rule in zip(folds, parts, rules, strict=True)
+        _fold_metrics(fold, part, rule, bootstrap_samples) for fold, part, rule in zip(folds, parts, rules, strict=True)
     ]
     heads = folds[0].rule.heads
     metrics["other_outputs"] = {output: list(heads[output].classes) for output in predictions.other_truth}

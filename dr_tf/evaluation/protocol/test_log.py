@@ -43,4 +43,6 @@ def repeated_test_caveat(split: str, count: int) -> list[str]:
     """Return a caveat where a test split was evaluated `count` > 1 times."""
     if split != "test" or count < 2:
         return []
-    return [f"This is evaluation {count} of this test split: if any choice was based on it, its metrics are optimistic."]
+    return [
+        f"This is evaluation {count} of this test split: if any choice was based on it, its metrics are optimistic."
+    ]

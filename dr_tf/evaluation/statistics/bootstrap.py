@@ -16,6 +16,9 @@ import numpy as np
 _BLOCK = 1 << 19  # weights per block: 4 MB fit in the cache and bound the memory
 
 
+SumMetric = Callable[[dict[str, np.ndarray]], np.ndarray]  # of {column: its sums [bootstrap samples, d]}
+
+
 class BootstrapStatistic(Protocol):
     """A function of patient weights [bootstrap samples, patients] that returns {metric: values [bootstrap samples]}."""
 
@@ -33,7 +36,7 @@ class SumStatistics:
     def __init__(
         self,
         columns: Mapping[str, np.ndarray],
-        metrics: Mapping[str, Callable[[dict[str, np.ndarray]], np.ndarray]],
+        metrics: Mapping[str, SumMetric],
         *,
         codes: np.ndarray,
         patients: int,
@@ -171,7 +174,7 @@ def bootstrap(
 
 def _values(statistics: Iterable[BootstrapStatistic], weights: np.ndarray) -> dict[str, np.ndarray]:
     """Call each statistic on as many samples at a time as its width allows: few patients may have many images."""
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for statistic in statistics:
         step = max(1, _BLOCK // statistic.width)
         values |= _concatenate([statistic(weights[i : i + step]) for i in range(0, len(weights), step)])

@@ -6,6 +6,7 @@ that the corrected metrics are of this set as a whole and not of an image by its
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,7 @@ from dr_tf.inference.priors import shift_prior
 TRANSDUCTIVE = "transductive: the class prior was estimated from the evaluated photographs themselves"
 
 
-def em_prior(
-    probabilities: np.ndarray, prior: np.ndarray, *, steps: int = 1000, tolerance: float = 1e-8
-) -> np.ndarray:
+def em_prior(probabilities: np.ndarray, prior: np.ndarray, *, steps: int = 1000, tolerance: float = 1e-8) -> np.ndarray:
     """Estimate the class prior by expectation maximization (Saerens, Latinne and Decaestecker, Neural Computation 2002).
 
     Args:
@@ -107,12 +106,16 @@ def correct_label_shift(
         raise UserError("label shift can be corrected for one class per photograph, not for several labels")
     estimated = METHODS[method](predictions, np.asarray(prior, float), calibration)
     probabilities = shift_prior(predictions.probabilities, prior, estimated)
-    changes = {"probabilities": probabilities, "predicted": probabilities.argmax(axis=1), "prediction_intervals": None}
+    changes: dict[str, Any] = {
+        "probabilities": probabilities,
+        "predicted": probabilities.argmax(axis=1),
+        "prediction_intervals": None,
+    }
     is_positive = predictions.class_is_positive()
     if None not in is_positive:
-        p_positive = np.clip(probabilities[:, np.flatnonzero(is_positive)].sum(axis=1), 0, 1)
+        p_positive = np.clip(probabilities[:, np.array(is_positive, bool)].sum(axis=1), 0, 1)
         refer = p_positive >= predictions.threshold
         changes |= {"p_positive": p_positive, "refer": refer}
         if predictions.action is not None:
-            changes["action"] = np.where(predictions.gradable, np.where(refer, "refer", "clear"), "retake")
+            changes["action"] = np.where(np.asarray(predictions.gradable), np.where(refer, "refer", "clear"), "retake")
     return dataclasses.replace(predictions, **changes), estimated
