@@ -1,4 +1,4 @@
-"""What a figure of speed was measured on: it holds for one kind of processor. `python benchmarks/machine.py` names this one."""
+"""Name the processor, which every benchmark prints with its timings. Run `python benchmarks/machine.py` to see it."""
 
 import os
 import pathlib
@@ -7,17 +7,15 @@ import platform
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
-def processor():
-    """Its name, and whether it has AVX-512, as TensorFlow's and PyTorch's kernels go by that."""
-    told = dict(line.split(":", 1) for line in _lines() if ":" in line)
-    told = {name.strip(): value.strip() for name, value in told.items()}
-    flags = told.get("flags", "").split()
-    widest = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else ""
-    return ", ".join(filter(None, [told.get("model name") or platform.processor() or platform.machine(), widest]))
-
-
-def _lines():
-    return _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
+def processor() -> str:
+    """Return the processor's name and whether it has AVX-512 or AVX2, which TensorFlow's and PyTorch's kernels use."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = fields.get("flags", "").split()
+    vector_units = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else ""
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return ", ".join(filter(None, [name, vector_units]))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How fast do photographs become crops, beside the plain TensorFlow way, and at what loss?
+"""Measure how fast photographs become crops, compared with plain TensorFlow, and what quality is lost.
 
-The plain way decodes a photograph in full, crops it, pads it to a square, resizes with `tf.image.resize(antialias=True)`
-and encodes a JPEG. It is handed the rectangle for nothing, as is our "same work"; "all of it" also finds the border,
-recognizes a retina and measures gradability, as every record needs. All read the same files from memory and encode at quality 95.
+The plain TensorFlow version decodes a photograph in full, crops it, pads it to a square, resizes it with
+`tf.image.resize(antialias=True)` and encodes a JPEG. It is given the rectangle to crop, and so is "dr_tf, same work".
+"dr_tf, all of it" also finds the border, checks that the image shows a retina, and measures gradability, as every
+record needs. All read the same files from memory and encode at quality 95.
 
-The limit is reading the entropy-coded data once: the time of a decode at 1/8 scale, given as the last row.
-One core each: one thread of OpenCV, one of TensorFlow. Then whole builds of the record set with one worker and with
-two, and the peak memory of a build over N and over 4 N photographs.
+The limit is the time of reading the entropy-coded data once: that of decoding at 1/8 scale, given as the last row. All
+use one core: one thread of OpenCV, one of TensorFlow. Then the whole record set is built with one worker and with two,
+and peak memory is compared between builds of 104 and of 404 photographs.
 
-Needs IDRiD's disease grading below $DR_TF_SHARED/data/idrid (default ../shared): 4288 x 2848 JPEGs.
+Needs IDRiD's disease grading below $DR_TF_SHARED/data/idrid (default ../shared): JPEGs of 4288 x 2848.
   python benchmarks/records.py [--count 60] [--image_size 256]
 """
 
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 from machine import processor
 
@@ -34,13 +36,16 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from dr_tf.fundus.decode import decode  # noqa: E402
+from dr_tf.fundus.geometry import Geometry  # noqa: E402
 from dr_tf.fundus.prepare import crop, encode_jpeg, prepare  # noqa: E402
 
 SOURCE = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data" / "idrid"
 
+Method = Callable[[bytes, Geometry], object]
 
-def plain_tensorflow():
-    """A function of (bytes, geometry) -> JPEG bytes, traced once."""
+
+def plain_tensorflow() -> Method:
+    """Return the TensorFlow version: a function (file, geometry) -> JPEG bytes, traced once."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -66,34 +71,39 @@ def plain_tensorflow():
     ).numpy()
 
 
-def same_work(data, geometry):
-    """What the plain way does, by our means: decode, crop, pad, resize, encode, with the rectangle handed over."""
-    photograph = decode(data, side=math.ceil(geometry.size * 1.3))
-    return encode_jpeg(crop(photograph.rgb, geometry, reduction=photograph.reduction))
+def same_work(data: bytes, geometry: Geometry) -> bytes:
+    """Do the work of the TensorFlow version: decode, crop, pad, resize and encode, with the rectangle given."""
+    decoded = decode(data, side=math.ceil(geometry.size * 1.3))
+    return encode_jpeg(crop(decoded.rgb, geometry, reduction=decoded.reduction))
 
 
-def seconds_each(photographs, ways):
-    """Seconds per photograph of each way, taken in turn so that a drifting machine is fair to all."""
-    took = {name: [] for name in ways}
-    for photograph in photographs:
-        for name, way in ways.items():
+def seconds_per_image(images: Sequence[tuple[bytes, Geometry]], methods: Mapping[str, Method]) -> dict[str, float]:
+    """Return the median time of each method. They take turns, so that a drifting clock speed affects all alike."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for data, geometry in images:
+        for name, method in methods.items():
             start = time.perf_counter()
-            way(*photograph)
-            took[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in took.items()}
+            method(data, geometry)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def psnr(one, other):
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the peak signal-to-noise ratio of two images in dB."""
     return 10 * math.log10(255**2 / max(np.mean((one.astype(np.float64) - other) ** 2), 1e-9))
 
 
-def loss_of_reduced_decoding(photographs, size):
-    """PSNR of our crops against crops of full decodes by the same geometry, before the JPEG."""
-    return [psnr(prepare(data, size=size).image, crop(decode(data).rgb, geometry)) for data, geometry in photographs]
+def loss_of_reduced_decoding(images: Sequence[tuple[bytes, Geometry]], size: int) -> list[float]:
+    """Return the PSNR of our crops against crops of full decodes with the same geometry, before the JPEG."""
+    return [psnr(prepare(data, size=size).image, crop(decode(data).rgb, geometry)) for data, geometry in images]
 
 
-def build_seconds(source, size, workers):
-    """(seconds of cropping, seconds in all, peak MiB of the largest process) of a whole build in a process of its own."""
+def time_build(source: pathlib.Path, size: int, workers: int) -> tuple[float, float, list[float]]:
+    """Build a record set in a process of its own.
+
+    Returns:
+        (seconds of cropping, seconds in all, peak MiB of the builder and of its largest worker).
+    """
     with tempfile.TemporaryDirectory() as folder:
         code = (
             "import resource, sys, time\n"
@@ -118,71 +128,74 @@ def build_seconds(source, size, workers):
             [sys.executable, script, *map(str, flags)],
             check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         ).stdout  # fmt: skip
-        whole = time.monotonic() - start
+        total = time.monotonic() - start
     words = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.startswith(("cropping", "peak"))}
-    return float(words["cropping"][0]), whole, [int(v) / 1024 for v in words["peak"]]
+    return float(words["cropping"][0]), total, [int(v) / 1024 for v in words["peak"]]
 
 
-def part_of(source, count, folder):
-    """A source tree with the first `count` training photographs and 4 test ones, linked."""
-    root, part = source / "B. Disease Grading", pathlib.Path(folder) / "B. Disease Grading"
+def link_subset(source: pathlib.Path, count: int, folder: str) -> pathlib.Path:
+    """Create a source tree in `folder` with links to the first `count` training photographs and to 4 test ones."""
+    root, subset = source / "B. Disease Grading", pathlib.Path(folder) / "B. Disease Grading"
     for split, n in (("a. Training Set", count), ("b. Testing Set", 4)):
-        target = part / "1. Original Images" / split
+        target = subset / "1. Original Images" / split
         target.mkdir(parents=True)
         for path in sorted((root / "1. Original Images" / split).glob("*.jpg"))[:n]:
             (target / path.name).symlink_to(path)
-    tables = part / "2. Groundtruths"
+    tables = subset / "2. Groundtruths"
     tables.mkdir()
     for path, n in zip(sorted((root / "2. Groundtruths").glob("*.csv")), (count, 4), strict=True):
         (tables / path.name).write_text("\n".join(path.read_text().splitlines()[: n + 1]))
     return pathlib.Path(folder)
 
 
-def main():
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--count", type=int, default=60, help="photographs for the comparison on one core")
-    flags.add_argument("--image_size", type=int, default=256)
-    flags = flags.parse_args()
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--count", type=int, default=60, help="photographs for the comparison on one core (default: 60)"
+    )
+    parser.add_argument("--image_size", type=int, default=256, help="pixels on a side of a crop (default: 256)")
+    flags = parser.parse_args()
     if not SOURCE.is_dir():
-        sys.exit(f"no photographs: looked for {SOURCE}")
+        sys.exit(f"no photographs in {SOURCE}; set DR_TF_SHARED to the folder that contains data/idrid")
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {0})
-    files = sorted(SOURCE.glob("*/1*/a*/*.jpg"))
-    files = files[:: max(1, len(files) // flags.count)][: flags.count]
+    paths = sorted(SOURCE.glob("*/1*/a*/*.jpg"))
+    paths = paths[:: max(1, len(paths) // flags.count)][: flags.count]
     size = flags.image_size
-    photographs = [(data, prepare(data, size=size).geometry) for data in (f.read_bytes() for f in files)]
-    tensorflow_way = plain_tensorflow()
-    ways = {
-        "plain TensorFlow": tensorflow_way,
+    images = [(data, prepare(data, size=size).geometry) for data in (path.read_bytes() for path in paths)]
+    tensorflow_method = plain_tensorflow()
+    methods: dict[str, Method] = {
+        "plain TensorFlow": tensorflow_method,
         "dr_tf, same work": same_work,
         "dr_tf, all of it": lambda data, _: encode_jpeg(prepare(data, size=size).image),
         "limit: 1/8 decode": lambda data, _: decode(data, side=1),
     }
-    tensorflow_way(*photographs[0])
-    seconds = seconds_each(photographs, ways)
-    quality = loss_of_reduced_decoding(photographs, size)
-    os.sched_setaffinity(0, set(range(os.cpu_count())))
+    tensorflow_method(*images[0])
+    seconds = seconds_per_image(images, methods)
+    quality = loss_of_reduced_decoding(images, size)
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)))
 
-    print(f"\n{len(photographs)} photographs of 4288 x 2848 -> {size} px, one core, median")
+    print(f"\n{len(images)} photographs of 4288 x 2848 -> {size} px, one core, median")
     base = seconds["plain TensorFlow"]
     for name, value in seconds.items():
         print(f"  {name:20s} {value * 1e3:7.1f} ms   {base / value:5.1f} x")
     print(f"  PSNR against a full decode: least {min(quality):.1f} dB, median {statistics.median(quality):.1f} dB")
 
-    builds = {w: [build_seconds(SOURCE, size, w) for _ in range(2)] for w in (1, 2)}
-    best = {w: min(b) for w, b in builds.items()}
+    builds = {workers: [time_build(SOURCE, size, workers) for _ in range(2)] for workers in (1, 2)}
+    best = {workers: min(results) for workers, results in builds.items()}
     print("\nbuild of all 516 photographs (best of 2)")
-    for workers, (cropping, whole, _) in best.items():
-        print(f"  {workers} worker(s): cropping {cropping:5.1f} s, in all {whole:5.1f} s")
+    for workers, (cropping, total, _) in best.items():
+        print(f"  {workers} worker(s): cropping {cropping:5.1f} s, in all {total:5.1f} s")
     with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
-        few = build_seconds(part_of(SOURCE, 100, a), size, 2)[2]
-        many = build_seconds(part_of(SOURCE, 400, b), size, 2)[2]
+        few = time_build(link_subset(SOURCE, 100, a), size, 2)[2]
+        many = time_build(link_subset(SOURCE, 400, b), size, 2)[2]
     print("\npeak memory, MiB (builder, largest worker)")
     print(f"  104 photographs {few[0]:6.0f} {few[1]:6.0f}\n  404 photographs {many[0]:6.0f} {many[1]:6.0f}")
     print(json.dumps({
         "machine": {"cores": os.cpu_count(), "processor": processor()},
-        "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "tensorflow": tf_version()},
-        "image_size": size, "photographs": len(photographs),
+        "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "tensorflow": tensorflow_version()},
+        "image_size": size, "photographs": len(images),
         "ms": {name: round(value * 1e3, 2) for name, value in seconds.items()},
         "speed_up": {name: round(base / value, 2) for name, value in seconds.items()},
         "psnr_db": {"least": round(min(quality), 2), "median": round(statistics.median(quality), 2)},
@@ -192,7 +205,8 @@ def main():
     }))  # fmt: skip
 
 
-def tf_version():
+def tensorflow_version() -> str:
+    """Return the version of TensorFlow."""
     import tensorflow as tf
 
     return tf.__version__
