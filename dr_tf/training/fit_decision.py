@@ -237,7 +237,7 @@ def fit_decision(
 def _log_rule(rule):
     point = rule.operating_point()
     logging.info("refers at p(%s) >= %.3f; %s", rule.head.positive, point.threshold, point.note)
-    logging.info("calibrated: %s", ", ".join([*rule.modes, *rule.others]))
+    logging.info("calibrated: %s", ", ".join([*rule.modes, *rule.other_outputs]))
 
 
 def _random_subset(count, seed):
