@@ -1,14 +1,21 @@
-"""Seconds to explain 100 photographs at 256 pixels with the network of system 1 (resnet_v2), beside the usual way.
+"""Compare the time to explain 100 photographs with that of a plain gradient tape.
 
-Ours: `Explainer`, one traced function over batches of 16; the gallery on top of it, which reads 100 drawn JPEGs whose
-retina is 512 pixels across, decides on them, and writes every overlay, the contact sheet and the page; and the whole of
-`python -m dr_tf.explain`, a process that does so and first imports TensorFlow. The usual way is that of Keras' guide: a
-network cut at its last map, and a gradient tape around it for each photograph, eagerly. Both explain the same pixels
-at the last map, warm; the best round of each counts. The limit is 10 seconds on two cores, tracing and gallery together.
-Where other work holds the cores, the processor seconds (of both cores together) tell what it would be.
+The network is resnet_v2 at 256 pixels (system 1). Measured are:
 
-    python benchmarks/explain.py [--bootstrap_samples 3]
+- `Explainer`: one traced function on batches of 16.
+- The gallery: it also reads 100 synthetic JPEG files whose retina is 512 pixels wide, decides on them, and writes all
+  overlays, the contact sheet and the page.
+- `python -m dr_tf.explain`: a process that does all this, and imports TensorFlow first.
+- As in Keras' guide: a network cut at its last feature map, and an eager gradient tape for each photograph.
+
+The first and the last explain the same pixels at the last feature map, after a warm-up. The best of several rounds
+counts. The limit is 10 seconds for the gallery on two cores, including tracing. Processor seconds, summed over cores,
+show the cost also where other processes use the cores.
+
+    python benchmarks/explain.py [--rounds 3]
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib.metadata
@@ -21,6 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import machine
 
@@ -28,14 +37,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import keras
+
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.models.heads.head import Head
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OUTPUT = "referable"
 PHOTOGRAPHS, SIZE, BATCH, LIMIT = 100, 256, 16, 10
+Maps = Callable[[np.ndarray], np.ndarray]  # images -> maps
 OURS, GUIDE = "dr_tf", "as in Keras' guide"
 
 
-def write_run(folder, head):
-    """A run that decides, of a network that was never trained: for speed its weights do not matter."""
+def write_run(folder: pathlib.Path, head: Head) -> keras.Model:
+    """Write a run with an untrained network, whose weights have no effect on speed, and return the network."""
     import keras
 
     from dr_tf.inference.calibration import Calibration
@@ -46,7 +62,7 @@ def write_run(folder, head):
     from dr_tf.inference.run import write_decision
     from dr_tf.models.backbones import build_backbone
     from dr_tf.models.classifier import classifier
-    from dr_tf.models.layers.replace_layers import plain
+    from dr_tf.models.layers.replace_layers import to_plain_keras
 
     keras.utils.set_random_seed(0)
     model = classifier(build_backbone("resnet_v2", image_size=SIZE), {OUTPUT: head})
@@ -54,22 +70,23 @@ def write_run(folder, head):
     mode = Mode(Calibration(head.link), (0.5, 0.5), {head.positive: points})
     rule = Rule({OUTPUT: head}, OUTPUT, (0.5, 0.5), "uniform", "half", {PLAIN: mode})
     folder.mkdir()
-    write_decision(folder, rule, Preparation.of_records(f"drawn/{SIZE}-plain-q95", SIZE), None)
-    plain(model).save(folder / "model.keras")
+    write_decision(folder, rule, Preparation.from_records_name(f"drawn/{SIZE}-plain-q95", SIZE), None)
+    to_plain_keras(model).save(folder / "model.keras")
     return model
 
 
-def write_photographs(folder):
+def write_photographs(folder: pathlib.Path) -> None:
+    """Write synthetic photographs as JPEG files."""
     from dr_tf.fundus.synthesis import render_patient
 
     folder.mkdir()
-    drawn = [eye for seed in range(10) for eye in render_patient(seed).eyes]
+    eyes = [eye for seed in range(10) for eye in render_patient(seed).eyes]
     for number in range(PHOTOGRAPHS):
-        (folder / f"{number:03}.jpg").write_bytes(drawn[number % len(drawn)].jpeg)
+        (folder / f"{number:03}.jpg").write_bytes(eyes[number % len(eyes)].jpeg)
 
 
-def usual_way(model):
-    """x -> maps, one photograph after another."""
+def as_in_the_guide(model: keras.Model) -> Maps:
+    """Return Grad-CAM as in Keras' guide: one image after the other, eagerly."""
     import keras
     import tensorflow as tf
 
@@ -79,9 +96,9 @@ def usual_way(model):
 
     def explain(x):
         maps = []
-        for photograph in x:
+        for image in x:
             with tf.GradientTape() as tape:
-                activations, logits = cut(photograph[None])
+                activations, logits = cut(image[None])
                 score = logits[0, 0]
             weights = tf.reduce_mean(tape.gradient(score, activations), axis=(0, 1, 2))
             map = tf.nn.relu(tf.reduce_sum(activations[0] * weights, axis=-1)).numpy()
@@ -91,36 +108,42 @@ def usual_way(model):
     return explain
 
 
-def in_batches(explainer):
-    from dr_tf.explain.colour_scale import stretched
+def in_batches(explainer: Explainer) -> Maps:
+    """Return the maps of an explainer, computed in batches."""
+    from dr_tf.explain.colour_scale import stretch_maps
 
     def explain(x):
-        return np.concatenate([stretched(explainer(x[i : i + BATCH]).maps) for i in range(0, len(x), BATCH)])
+        return np.concatenate([stretch_maps(explainer(x[i : i + BATCH]).maps) for i in range(0, len(x), BATCH)])
 
     return explain
 
 
-def timed(function, x):
+def timed(function: Maps, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return (seconds, maps)."""
     start = time.perf_counter()
     maps = function(x)
     return time.perf_counter() - start, maps
 
 
-def gallery(run, photographs, output):
-    """(seconds, processor seconds) from a run on the disk to the page: traced anew, as in a command of its own."""
+def gallery(run: pathlib.Path, photographs: pathlib.Path, output: pathlib.Path) -> tuple[float, float]:
+    """Time loading the run, tracing, and writing the gallery; return (seconds, processor seconds)."""
     from dr_tf.explain.explainer import Explainer
     from dr_tf.explain.gallery import write_gallery
+    from dr_tf.inference.case import Case
     from dr_tf.inference.predictor import Predictor
+    from dr_tf.models.network import KerasNetwork
 
     start, before = time.perf_counter(), time.process_time()
-    predictor = Predictor.of_run(run)
-    explainer = Explainer(predictor.run.network.model, predictor.rule.head, output=predictor.rule.decides)
-    write_gallery(output, predictor, explainer, sorted(photographs.iterdir()))
+    predictor = Predictor.from_run(run)
+    network = predictor.run.network
+    assert isinstance(network, KerasNetwork)
+    explainer = Explainer(network.model, predictor.rule.head, output=predictor.rule.decides)
+    write_gallery(output, predictor, explainer, [Case.from_image(path) for path in sorted(photographs.iterdir())])
     return time.perf_counter() - start, time.process_time() - before
 
 
-def command(run, photographs, output):
-    """(seconds, processor seconds) of the whole process."""
+def command(run: pathlib.Path, photographs: pathlib.Path, output: pathlib.Path) -> tuple[float, float]:
+    """Time the whole process; return (seconds, processor seconds)."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     arguments = ["-m", "dr_tf.explain", "--run_dir", run, "--output", output, photographs]
@@ -129,7 +152,13 @@ def command(run, photographs, output):
     return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder, bootstrap_samples):
+def measure(folder: pathlib.Path, rounds: int) -> tuple[float, float, dict[str, float], dict[str, tuple[float, float]]]:
+    """Run the benchmark.
+
+    Returns:
+        (seconds of the first batch, largest difference of the maps, {implementation: best seconds},
+        {whole program: best (seconds, processor seconds)}).
+    """
     from dr_tf.explain.explainer import Explainer
     from dr_tf.models.heads import HEADS
 
@@ -137,33 +166,35 @@ def measure(folder, bootstrap_samples):
     model = write_run(folder / "run", head)
     write_photographs(folder / "photographs")
     x = np.random.default_rng(0).integers(0, 256, (PHOTOGRAPHS, SIZE, SIZE, 3), np.uint8)
-    ways = {OURS: in_batches(Explainer(model, head, method="grad_cam", layer="stride_32")), GUIDE: usual_way(model)}
-    first = timed(ways[OURS], x[:BATCH])[0]
-    maps = {name: timed(way, x[:BATCH])[1] for name, way in ways.items()}
-    best = {name: min(timed(way, x)[0] for _ in range(bootstrap_samples)) for name, way in ways.items()}
-    places = folder / "run", folder / "photographs", folder / "why"
-    whole = {what.__name__: min(what(*places) for _ in range(bootstrap_samples)) for what in (gallery, command)}
+    implementations = {
+        OURS: in_batches(Explainer(model, head, method="grad_cam", layer="stride_32")),
+        GUIDE: as_in_the_guide(model),
+    }
+    first = timed(implementations[OURS], x[:BATCH])[0]
+    maps = {name: timed(maps_of, x[:BATCH])[1] for name, maps_of in implementations.items()}
+    best = {name: min(timed(maps_of, x)[0] for _ in range(rounds)) for name, maps_of in implementations.items()}
+    paths = folder / "run", folder / "photographs", folder / "maps"
+    whole = {program.__name__: min(program(*paths) for _ in range(rounds)) for program in (gallery, command)}
     if not all(map.any() for map in maps[GUIDE]):
-        raise AssertionError("empty maps would agree whatever is computed")
+        raise AssertionError("empty maps agree for any implementation")
     return first, float(abs(maps[OURS] - maps[GUIDE]).max()), best, whole
 
 
-def main():
+def main() -> None:
+    """Run the benchmark and print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bootstrap_samples", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        first, apart, best, whole = measure(pathlib.Path(folder), flags.bootstrap_samples)
-    print(
-        f"{PHOTOGRAPHS} photographs at {SIZE} pixels, resnet_v2, {os.cpu_count()} cores, best of {flags.bootstrap_samples}"
-    )
+        first, difference, best, whole = measure(pathlib.Path(folder), flags.rounds)
+    print(f"{PHOTOGRAPHS} photographs at {SIZE} pixels, resnet_v2, {os.cpu_count()} cores, best of {flags.rounds}")
     for name, seconds in best.items():
         print(f"  maps, {name:24s} {seconds:7.2f} s   {PHOTOGRAPHS / seconds:7.1f} photographs/s")
-    print(f"  the first batch of ours, traced        {first:7.2f} s")
+    print(f"  first batch of dr_tf, with tracing     {first:7.2f} s")
     for name, (seconds, processor) in whole.items():
         limit = f" (limit {LIMIT})" if name == "gallery" else ""
         print(f"  {name:36s}   {seconds:7.2f} s   {processor:6.2f} processor seconds{limit}")
-    print(f"  maps of both ways differ by at most {apart:.1e}")
+    print(f"  the maps of both differ by at most {difference:.1e}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     print(json.dumps({
         "machine": {"cores": os.cpu_count(), "processor": machine.processor()},
@@ -173,7 +204,7 @@ def main():
                     **{name: round(seconds, 2) for name, (seconds, _) in whole.items()}},
         "processor_seconds": {name: round(seconds, 2) for name, (_, seconds) in whole.items()},
         "times_the_guide": round(best[GUIDE] / best[OURS], 2), "of_the_limit": round(whole["gallery"][0] / LIMIT, 3),
-        "largest_difference": apart,
+        "largest_difference": difference,
     }))  # fmt: skip
 
 

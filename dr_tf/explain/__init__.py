@@ -1,1 +1,1 @@
-"""Where a network looked: Grad-CAM and its relatives, drawn on the original photograph, and how far to believe them."""
+"""Class-activation maps (Grad-CAM and relatives), drawn on the original image, and a scorecard of their reliability."""

@@ -1,120 +1,154 @@
-"""One scale of colours for all photographs of a run, kept with it as `map_scale.json`.
+"""The colour scale of class-activation maps, one for all images of a run, stored with the run as `map_scale.json`.
 
-Full colour is what half of the photographs that the network calls positive reach at their strongest place. That was chosen
-by looking, at validation photographs of IDRiD beside the model that comes with dr_tf: at the median cleared photographs
-show nothing and lesions of the referred ones stand out; at the 75th and 95th percentile of the strongest places small
-lesions faded, too. A target that too few photographs were called has no scale; maps are then stretched. Without the
-probability in the maps no scale would do: Grad-CAM's own sums are as large on cleared photographs as on referred ones.
+The full colour stands for the median, over the images that the network predicts as positive, of a map's maximum. The
+percentile was chosen by eye on validation images of IDRiD with the model that comes with dr_tf: at the median, maps of
+cleared images show nothing and lesions of referred ones stand out. At the 75th and 95th percentile small lesions also
+faded. A target that is predicted for too few images has no scale; each map is then stretched to its own maximum. The
+scale needs maps that are normalized by the predicted probability (see `Explanation`): the sums of plain Grad-CAM are as
+large on cleared images as on referred ones.
 """
+
+from __future__ import annotations
 
 import collections
 import json
 import math
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.explain.explainer import POSITIVE
+from dr_tf.explain.explainer import POSITIVE, Explainer, Images
 
 MAP_SCALE = "map_scale.json"
 _VERSION = 1
-_FULL = 50  # percentile of the strongest places
-_ENOUGH = 10  # photographs
-_CALLED = 0.5  # from which of the network's own probability on a photograph is called what the target says
+_PERCENTILE = 50  # of the maxima of the maps
+_MIN_IMAGES = 10
+_MIN_PROBABILITY = 0.5  # above it an image is predicted as the target, without calibration
+
+MapScale = dict[str, Any]  # {"version": 1, "scales": [{"method", "layer", "target", "value", "photographs"}]}
 
 
-def fit_scale(explainer, batches, targets=None):
-    """What full colour is, as plain data for `write_scale`.
+def fit_scale(explainer: Explainer, batches: Iterable[Images]) -> MapScale:
+    """Compute the map value of the full colour for each target of an explainer.
 
     Args:
-        explainer: of the network, method and layer that the scale is to be of.
-        batches: photographs as the explainer takes them: the run's calibration split, or where there is none those that
-            it learned from. Each batch is looked at once.
-        targets: those to fit; all that the explainer knows where left out.
+        explainer: The explainer, whose network, method and layer the scale is for.
+        batches: Images of the calibration split, or training images if there is none.
 
     Returns:
-        {"version", "scales": [{"method", "layer", "target", "value", "photographs"}]}, without targets that fewer than
-        ten of the photographs were called, or for which nothing speaks on half of those.
+        The scale as plain data. It lacks targets that fewer than ten images are predicted as, and targets for which the
+        maps of at least half of these are 0 everywhere.
     """
-    names = [explainer.targets[explainer.number(one)] for one in targets or explainer.targets]
-    strongest = collections.defaultdict(list)
+    maxima: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
     for x in batches:
-        first = explainer(x)
-        for name in names:
-            called = np.flatnonzero(first.probabilities[name] > _CALLED)
-            if len(called):
-                found = explainer(tf.nest.map_structure(lambda part, rows=called: np.asarray(part)[rows], x), name)
-                strongest[name] += _strongest(found.maps).tolist()
-    scales = [_scale(explainer, name, of) for name, of in strongest.items() if len(of) >= _ENOUGH]
+        probabilities = explainer(x).probabilities
+        for target in explainer.targets:
+            rows = np.flatnonzero(probabilities[target] > _MIN_PROBABILITY)
+            if len(rows):
+                positive = tf.nest.map_structure(lambda part, rows=rows: np.asarray(part)[rows], x)
+                maxima[target] += _maxima(explainer(positive, target).maps).tolist()
+    scales = [_scale_of(explainer, target, values) for target, values in maxima.items() if len(values) >= _MIN_IMAGES]
     return {"version": _VERSION, "scales": [scale for scale in scales if scale["value"] > 0]}
 
 
-def _scale(explainer, target, strongest):
-    about = {"method": explainer.method, "layer": explainer.place.name, "target": target}
-    return about | {"value": round(float(np.percentile(strongest, _FULL)), 4), "photographs": len(strongest)}
+def _scale_of(explainer, target, maxima):
+    return {
+        "method": explainer.method,
+        "layer": explainer.map_layer.name,
+        "target": target,
+        "value": round(float(np.percentile(maxima, _PERCENTILE)), 4),
+        "photographs": len(maxima),
+    }
 
 
-def write_scale(run_dir, fitted):
-    files.write_json(pathlib.Path(run_dir) / MAP_SCALE, fitted)
+def write_scale(run_dir: str | os.PathLike, scale: MapScale) -> None:
+    """Write the scale into a run directory."""
+    files.write_json(pathlib.Path(run_dir) / MAP_SCALE, scale)
 
 
-def read_scale(run_dir):
-    """What `fit_scale` gave; None for a run that was kept without."""
+def read_scale(run_dir: str | os.PathLike) -> MapScale | None:
+    """Read the scale of a run, or None if it has no scale.
+
+    Raises:
+        UserError: The file is damaged or of another version.
+    """
     path = pathlib.Path(run_dir) / MAP_SCALE
     if not path.exists():
         return None
     try:
-        fitted = json.loads(path.read_text(encoding="utf-8"))
-        if fitted["version"] != _VERSION:
-            raise ValueError(f"its version is {fitted['version']}, not {_VERSION}")
-        for scale in fitted["scales"]:
-            _check(scale)
+        scale = json.loads(path.read_text(encoding="utf-8"))
+        if scale["version"] != _VERSION:
+            raise ValueError(f"its version is {scale['version']}, not {_VERSION}")
+        for entry in scale["scales"]:
+            _check(entry)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be used: {type(error).__name__}: {error}") from None
-    return fitted
+    return scale
 
 
-def _check(scale):
-    if not all(isinstance(scale[name], str) for name in ("method", "layer", "target")):
+def _check(entry):
+    if not all(isinstance(entry[name], str) for name in ("method", "layer", "target")):
         raise ValueError("method, layer and target are names")
-    if not (isinstance(scale["value"], (int, float)) and math.isfinite(scale["value"]) and scale["value"] > 0):
-        raise ValueError(f"a value is a number above 0, not {scale['value']!r}")
+    if not (isinstance(entry["value"], (int, float)) and math.isfinite(entry["value"]) and entry["value"] > 0):
+        raise ValueError(f"a value is a number above 0, not {entry['value']!r}")
 
 
-def full_colour(fitted, explainer, target=POSITIVE):
-    """The map's value of full colour; None where none was fitted for this method, layer and target: to be stretched."""
-    wanted = explainer.method, explainer.place.name, explainer.targets[explainer.number(target)]
-    found = (scale for scale in (fitted or {"scales": []})["scales"] if wanted == _key(scale))
-    return next((scale["value"] for scale in found), None)
+def full_colour_value(scale: MapScale | None, explainer: Explainer, target: str | int = POSITIVE) -> float | None:
+    """Return the map value that has the full colour.
+
+    Returns:
+        The value for this method, layer and target, or None if the scale does not contain it: maps are then stretched.
+    """
+    wanted = explainer.method, explainer.map_layer.name, explainer.targets[explainer.target_index(target)]
+    for entry in scale["scales"] if scale else ():
+        if (entry["method"], entry["layer"], entry["target"]) == wanted:
+            return entry["value"]
+    return None
 
 
-def _key(scale):
-    return scale["method"], scale["layer"], scale["target"]
+def scale_maps(maps: Any, full_colour: float | None = None) -> Any:
+    """Scale the maps of an Explanation to colours from 0 to 1.
+
+    Args:
+        maps: [n, h, w], or {eye: [n, h, w]}.
+        full_colour: The map value that becomes 1; larger values are clipped. None: see `stretch_maps`.
+
+    Returns:
+        The scaled maps, in the structure of `maps`.
+    """
+    if full_colour is None:
+        return stretch_maps(maps)
+    return tf.nest.map_structure(lambda values: np.minimum(values / full_colour, 1), maps)
 
 
-def coloured(maps, full=None):
-    """Maps of an Explanation as colours, 0 to 1: `full` and above is 1; without it the strongest place of each example is."""
-    if full is None:
-        return stretched(maps)
-    return tf.nest.map_structure(lambda of: np.minimum(of / full, 1), maps)
+def stretch_maps(maps: Any) -> Any:
+    """Divide the map of each example, or both maps of paired eyes, by its maximum. Maps of zeros do not change.
+
+    Args:
+        maps: [n, h, w], or {eye: [n, h, w]}.
+
+    Returns:
+        The stretched maps, in the structure of `maps`.
+    """
+    maxima = _maxima(maps)[:, None, None]
+    return tf.nest.map_structure(
+        lambda values: np.divide(values, maxima, np.zeros_like(values), where=maxima > 0), maps
+    )
 
 
-def stretched(maps):
-    """The strongest place of each example becomes 1, of both eyes together; what is 0 everywhere stays so."""
-    strongest = _strongest(maps)[:, None, None]
-    return tf.nest.map_structure(lambda of: np.divide(of, strongest, np.zeros_like(of), where=strongest > 0), maps)
+def _maxima(maps):
+    """The maximum of each example's maps, [n]."""
+    return np.max([values.max(axis=(1, 2)) for values in tf.nest.flatten(maps)], axis=0)
 
 
-def _strongest(maps):
-    """[n]: the largest value of each example."""
-    return np.max([of.max(axis=(1, 2)) for of in tf.nest.flatten(maps)], axis=0)
-
-
-def words(full):
-    """What is said of the colours beside pictures."""
-    if full is None:
+def scale_caption(full_colour: float | None) -> str:
+    """Return the caption about colours under a picture."""
+    if full_colour is None:
         return "colours: stretched to the strongest place of each photograph"
     return "colours: on one scale for all photographs"

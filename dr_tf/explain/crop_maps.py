@@ -1,60 +1,92 @@
-"""What speaks for positive, on the crops that a network takes: for pages where it stands beside figures."""
+"""Class-activation maps of record images, for reports and TensorBoard: drawn on the crops that the network takes."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from dr_tf.console import UserError
-from dr_tf.explain import colour_scale
-from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.colour_scale import MapScale, full_colour_value, scale_maps
+from dr_tf.explain.explainer import Explainer, Images
 from dr_tf.explain.overlay import overlay_on_crop
+
+if TYPE_CHECKING:
+    import keras
+
+    from dr_tf.inference.rule import Rule
 
 
 @dataclasses.dataclass(frozen=True)
 class CropMaps:
-    """Of each example `maps` has {eye: colours, 0 to 1}; the one eye of a single photograph is called None."""
+    """Outputs and maps of n examples.
 
-    outputs: dict[str, np.ndarray]  # logits
+    Attributes:
+        outputs: {output: logits [n, ...]}.
+        maps: For each example {eye: map [h, w] with values 0 to 1}; the eye of a single image is None.
+        full_colour: The map value that became 1; None if each example is stretched to its own maximum.
+    """
+
+    outputs: dict[str, np.ndarray]
     maps: list[dict[str | None, np.ndarray]]
-    full: float | None  # a map's value of full colour; None: each example is stretched to its own strongest place
+    full_colour: float | None
 
 
-def default_explainer(model, rule):
-    """The default Explainer of what decides, or None, and a line in the log, where the network has no map of places."""
+def default_explainer(model: keras.Model, rule: Rule) -> Explainer | None:
+    """Build the explainer with default method and layer of the output that decides.
+
+    Returns:
+        The explainer, or None if no map can be computed from the network; the reason is logged.
+    """
     try:
         explainer = Explainer(model, rule.head, output=rule.decides)
-        explainer(black(model))  # some layers only tell when they are asked
+        explainer(black_images(model))  # some layers raise only when they are called
         return explainer
     except UserError as error:
-        logging.info("no overlays: %s", error)
+        logging.info("no class-activation maps: %s", error)
         return None
 
 
-def black(model):
-    """One example as it is given to the model, photographs in bytes."""
+def black_images(model: keras.Model) -> Images:
+    """Return a batch of one black example as a model takes it, with uint8 images."""
 
-    def of(tensor):
+    def zeros(tensor):
         return tf.zeros((1, *tensor.shape[1:]), tf.uint8 if len(tensor.shape) == 4 else tensor.dtype)
 
-    return tf.nest.map_structure(of, model.input)
+    return tf.nest.map_structure(zeros, model.input)
 
 
-def explain_crops(explainer, batches, fitted=None):
-    """An CropMaps of batches; `fitted`: what `colour_scale.read_scale` gave of the network's run."""
-    full = colour_scale.full_colour(fitted, explainer)
-    found = [explainer(x) for x in batches]
-    maps = [eyes for one in found for eyes in _each(colour_scale.coloured(one.maps, full))]
-    outputs = {name: np.concatenate([one.outputs[name] for one in found]) for name in found[0].outputs}
-    return CropMaps(outputs, maps, full)
+def explain_crops(explainer: Explainer, batches: Iterable[Images], scale: MapScale | None = None) -> CropMaps:
+    """Explain the "positive" target of batches of crops.
+
+    Args:
+        explainer: The explainer.
+        batches: Batches of crops; at least one.
+        scale: The colour scale of the run, as `read_scale` returns it.
+    """
+    full_colour = full_colour_value(scale, explainer)
+    explanations = [explainer(x) for x in batches]
+    maps = [eyes for one in explanations for eyes in _by_example(scale_maps(one.maps, full_colour))]
+    outputs = {name: np.concatenate([one.outputs[name] for one in explanations]) for name in explanations[0].outputs}
+    return CropMaps(outputs, maps, full_colour)
 
 
-def _each(maps):
+def _by_example(maps):
     by_eye = maps if isinstance(maps, dict) else {None: maps}
     return [dict(zip(by_eye, eyes, strict=True)) for eyes in zip(*by_eye.values(), strict=True)]
 
 
-def stacked(crops, maps=None):
-    """Crops {eye: uint8 RGB} one above the other as one picture; with their maps, overlaid."""
+def stack_eyes(
+    crops: Mapping[str | None, np.ndarray], maps: Mapping[str | None, np.ndarray] | None = None
+) -> np.ndarray:
+    """Stack the crops of an example vertically in one picture, uint8 RGB.
+
+    Args:
+        crops: {eye: uint8 RGB}.
+        maps: {eye: map with values 0 to 1} to overlay; None for the crops alone.
+    """
     return np.vstack([crop if maps is None else overlay_on_crop(crop, maps[eye]) for eye, crop in crops.items()])

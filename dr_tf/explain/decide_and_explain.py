@@ -1,20 +1,29 @@
-"""One call gives a case's decision and its maps, of one pass over the same pixels."""
+"""Decide on cases and explain them in one pass over the same pixels."""
+
+from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from dr_tf.explain.explainer import POSITIVE
-from dr_tf.inference.case import SINGLE
+from dr_tf.explain.explainer import POSITIVE, Explainer
+from dr_tf.inference.case import SINGLE, Case, ImageSource
+from dr_tf.inference.decision import Decision
+from dr_tf.inference.network import ImageBatch, Network
 from dr_tf.inference.predictor import Predictor
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseExplanation:
-    """Of one case: the evidence of every target, and where in its photographs that of the one requested for lies.
+    """The explanation of one case.
 
-    `maps`, {eye: map}, are those of an Explanation: `scale.coloured` makes colours of them.
+    Attributes:
+        evidence: {target: log-odds or logit}.
+        maps: {eye: class-activation map [h, w] of the requested target}, as in `Explanation`. `colour_scale.scale_maps`
+            converts maps to colours.
     """
 
     evidence: dict[str, float]
@@ -22,54 +31,81 @@ class CaseExplanation:
 
 
 class ExplainingNetwork:
-    """A network to a Predictor, as photographs -> ({output: logits}, features); keeps the reasons of what it scored, in order.
+    """Wraps the network of a Predictor and collects the explanation of each case that it predicts.
 
-    A mode that averages looks `looks` times at a batch; the first look, at the photographs as they are, is explain_crops.
+    Args:
+        network: The network.
+        explainer: An explainer of the same network.
+        target: The target to explain.
+        views: How many views of each batch the Predictor runs (test-time augmentation). Only the first one, the
+            original images, is explained.
+
+    Attributes:
+        explanations: The CaseExplanation of each case, in order.
     """
 
-    def __init__(self, network, explainer, target=POSITIVE, looks=1):
-        self._network, self._explainer, self._target, self.reasons = network, explainer, target, collections.deque()
-        self._looks, self._look = looks, 0
+    def __init__(self, network: Network, explainer: Explainer, target: str | int = POSITIVE, views: int = 1):
+        self._network, self._explainer, self._target = network, explainer, target
+        self._views, self._view = views, 0
+        self.explanations: collections.deque[CaseExplanation] = collections.deque()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
-    def __call__(self, images):
-        first, self._look = self._look == 0, (self._look + 1) % self._looks
-        if not first:
+    def __call__(self, images: ImageBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Predict a batch, as the network does: ({output: logits}, features)."""
+        is_original, self._view = self._view == 0, (self._view + 1) % self._views
+        if not is_original:
             return self._network(images)
-        found = self._explainer(images, self._target)
-        maps = found.maps if isinstance(found.maps, dict) else {SINGLE: found.maps}
-        for i in range(len(found.features)):
-            evidence = {name: float(of[i]) for name, of in found.evidence.items()}
-            self.reasons.append(CaseExplanation(evidence, {eye: of[i] for eye, of in maps.items()}))
-        # A network in half precision, or with layers whose gradient is not safe, is explain_crops by a copy, whose answers differ
-        # in their last digits.
-        return (found.outputs, found.features) if self._explainer.exact else self._network(images)
+        batch = self._explainer(images, self._target)
+        maps = batch.maps if isinstance(batch.maps, dict) else {SINGLE: batch.maps}
+        for i in range(len(batch.features)):
+            evidence = {name: float(values[i]) for name, values in batch.evidence.items()}
+            self.explanations.append(CaseExplanation(evidence, {eye: values[i] for eye, values in maps.items()}))
+        # For a network in half precision, or with unsafe gradients, the explainer runs a copy, whose outputs differ in
+        # the # last digits.
+        return (batch.outputs, batch.features) if self._explainer.outputs_are_exact else self._network(images)
 
 
-def decide_and_explain(predictor, explainer, cases, target=POSITIVE):
-    """Yields (case, Decision, CaseExplanation, or None where the case never reached the network), in order.
+def decide_and_explain(
+    predictor: Predictor, explainer: Explainer, cases: Iterable[Case | ImageSource], target: str | int = POSITIVE
+) -> Iterator[tuple[Case, Decision, CaseExplanation | None]]:
+    """Decide on cases and explain a target.
 
-    Nothing of the predictor or the explainer changes, so others may be using them meanwhile.
+    Neither the predictor nor the explainer changes, so other threads can use them meanwhile.
+
+    Args:
+        predictor: The predictor.
+        explainer: An explainer of the predictor's network.
+        cases: The cases.
+        target: The target to explain.
+
+    Yields:
+        (case, its decision, its explanation or None if the case had no usable image), in order.
     """
-    network, answering = _answering(predictor, explainer, target)
-    for case, found, decision in answering.decided(cases):
-        yield case, decision, _reason(network, found)
+    network, explaining = _explaining_predictor(predictor, explainer, target)
+    for case, images, decision in explaining.decisions_with_images(cases):
+        yield case, decision, _next_explanation(network, images)
 
 
-def decide_and_explain_one(predictor, explainer, case, target=POSITIVE):
-    """(Decision, CaseExplanation or None) of one case. May be called from any thread."""
-    network, answering = _answering(predictor, explainer, target)
-    _, found, decision = answering.decided_one(case)
-    return decision, _reason(network, found)
+def decide_and_explain_one(
+    predictor: Predictor, explainer: Explainer, case: Case | ImageSource, target: str | int = POSITIVE
+) -> tuple[Decision, CaseExplanation | None]:
+    """Decide on one case and explain a target. May be called from any thread.
+
+    Returns:
+        (decision, explanation or None if the case had no usable image).
+    """
+    network, explaining = _explaining_predictor(predictor, explainer, target)
+    _, images, decision = explaining.decide_with_images(case)
+    return decision, _next_explanation(network, images)
 
 
-def _answering(predictor, explainer, target):
-    network = ExplainingNetwork(predictor.run.network, explainer, target, looks=predictor.requested.views)
+def _explaining_predictor(predictor, explainer, target):
+    network = ExplainingNetwork(predictor.run.network, explainer, target, views=predictor.requested_modes.views)
     run = dataclasses.replace(predictor.run, network=network)
     return network, Predictor(run, mode=predictor.mode, neighbours=predictor.neighbours)
 
 
-def _reason(network, found):
-    return network.reasons.popleft() if any(one.pixels is not None for one in found.values()) else None
+def _next_explanation(network, images):
+    return network.explanations.popleft() if any(image.pixels is not None for image in images.values()) else None

@@ -1,4 +1,6 @@
-"""Photographs explain_crops, as a folder: a picture of each, a contact sheet, a page, and all figures as JSON."""
+"""Write explained cases to a folder: a picture of each, contact sheets, a page, and all values as JSON."""
+
+from __future__ import annotations
 
 import collections
 import concurrent.futures
@@ -6,139 +8,177 @@ import dataclasses
 import itertools
 import os
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from dr_tf import files
-from dr_tf.explain.captions import Entry, about, lines, short_line
-from dr_tf.explain.colour_scale import coloured, full_colour, words
+from dr_tf.explain.captions import Entry, map_settings, picture_captions, tile_caption
+from dr_tf.explain.colour_scale import MapScale, full_colour_value, scale_caption, scale_maps
 from dr_tf.explain.decide_and_explain import decide_and_explain
-from dr_tf.explain.explainer import POSITIVE
-from dr_tf.explain.page import page
-from dr_tf.explain.pictures import Sheet, keys, panels, shown, side_by_side, write_jpeg
-from dr_tf.fundus.header import BadPhotographError
+from dr_tf.explain.explainer import POSITIVE, Explainer
+from dr_tf.explain.page import explanation_page
+from dr_tf.explain.pictures import (
+    ContactSheet,
+    display_image,
+    draw_colour_keys,
+    draw_panels,
+    side_by_side,
+    write_jpeg,
+)
+from dr_tf.fundus.header import BadImageError
+from dr_tf.inference.case import Case
 from dr_tf.inference.formats import as_dict
 from dr_tf.safe_names import file_stem, printable
 
-PAGE, FIGURES = "explanations.html", "explanations.json"
-_A_SHEET = 96
-_PAIRED_WIDTH = 480  # pixels of a panel
-_LONGEST = 180  # bytes of a picture's name before its ending: 255 are allowed, and the unfinished file's is longer
+if TYPE_CHECKING:
+    from dr_tf.inference.predictor import Predictor
+
+PAGE, EXPLANATIONS = "explanations.html", "explanations.json"
+_TILES_PER_SHEET = 96
+_PAIRED_WIDTH = 480  # of a panel, in pixels
+_MAX_STEM = 180  # bytes of a file name before its ending: 255 are allowed, and the name while it is written is longer
 
 
-def write_gallery(folder, predictor, explainer, cases, *, target=POSITIVE, fitted=None, told=lambda entry: None):
-    """Writes everything below `folder` and returns the entries; `told` hears of each as soon as it is drawn.
+def write_gallery(
+    folder: str | os.PathLike,
+    predictor: Predictor,
+    explainer: Explainer,
+    cases: Sequence[Case],
+    *,
+    target: str | int = POSITIVE,
+    scale: MapScale | None = None,
+    on_progress: Callable[[Entry], object] = lambda entry: None,
+) -> list[Entry]:
+    """Decide on cases, explain them, and write pictures, contact sheets, page and JSON.
 
-    `fitted`: what `scale.read_scale` gave of the run; without it, or where it has none of this target, method and layer,
-    each map is stretched to its own strongest place, and pictures and page say so.
+    Args:
+        folder: The folder to write to.
+        predictor: The predictor.
+        explainer: An explainer of the predictor's network.
+        cases: The cases; their images are paths.
+        target: The target to explain.
+        scale: The colour scale of the run, as `read_scale` returns it. Without an entry for the target, method and
+            layer each map is stretched to its own maximum, and the captions state that.
+        on_progress: Called with each entry as soon as its picture is written.
+
+    Returns:
+        The entries, in the order of the cases.
     """
-    folder, target = pathlib.Path(folder), explainer.targets[explainer.number(target)]
-    full = full_colour(fitted, explainer, target)
-    seen = _Seen(cases)
-    found = zip(_names(cases), decide_and_explain(predictor, explainer, seen, target), strict=True)
-    jobs, entries, sheets = ((*job, seen.states.popleft()) for job in found), [], []
+    folder, name = pathlib.Path(folder), explainer.targets[explainer.target_index(target)]
+    full_colour = full_colour_value(scale, explainer, name)
+    tracked = _TrackedCases(cases)
+    explained = zip(_picture_names(cases), decide_and_explain(predictor, explainer, tracked, name), strict=True)
+    jobs = ((*job, tracked.file_states.popleft()) for job in explained)
+    entries: list[Entry] = []
+    sheets: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for number in itertools.count(1):
-            some = list(itertools.islice(jobs, _A_SHEET))
+            some = list(itertools.islice(jobs, _TILES_PER_SHEET))
             if not some:
                 break
-            sheet = Sheet()
-            for entry, photograph, overlaid in pool.map(lambda job: _drawn(folder, *job, target, full), some):
-                sheet.add(photograph, overlaid, short_line(entry))
+            sheet = ContactSheet()
+            for entry, image, overlaid in pool.map(lambda job: _write_picture(folder, job, name, full_colour), some):
+                sheet.add(image, overlaid, tile_caption(entry))
                 entries.append(entry)
-                told(entry)
+                on_progress(entry)
             if len(cases) > 1:
                 sheets.append(f"contact_sheet{'' if number == 1 else f'_{number}'}.jpg")
                 sheet.write(folder / sheets[-1])
-    figures = about(explainer, target, full) | {"cases": [_plain(e) for e in entries]}
-    files.write_json(folder / FIGURES, figures)
-    files.write_text(folder / PAGE, page(entries, explainer, target, full, sheets))
+    settings = map_settings(explainer, name, full_colour)
+    files.write_json(folder / EXPLANATIONS, settings | {"cases": [_entry_as_dict(entry) for entry in entries]})
+    files.write_text(folder / PAGE, explanation_page(entries, explainer, name, full_colour, sheets))
     return entries
 
 
-class _Seen:
-    """Cases as they are given away to be read, and the state, {path: state}, that their files were in by then."""
+class _TrackedCases:
+    """Iterates over cases, and keeps the state of their files, {path: state}, at the moment each case is handed out."""
 
-    def __init__(self, cases):
-        self._cases, self.states = cases, collections.deque()
+    def __init__(self, cases: Sequence[Case]):
+        self._cases = cases
+        self.file_states: collections.deque[dict[str, Any]] = collections.deque()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Case]:
         for case in self._cases:
-            self.states.append({str(path): _state(path) for of in case.photographs.values() for path in of})
+            self.file_states.append({str(path): _state(path) for paths in case.images.values() for path in paths})
             yield case
 
 
 def _state(path):
     try:
-        known = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return known.st_ino, known.st_size, known.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _names(cases):
-    """A picture's name for each, its case's if it can be; never that of a photograph, whatever folder is written to."""
+def _picture_names(cases):
+    """Yield a unique file name per case. Its ending differs from any image's, so no input file can be overwritten."""
     taken = set()
     for case in cases:
-        stem = file_stem(pathlib.Path(case.name).stem, _LONGEST)
-        fitting = (stem if i == 1 else f"{stem}_{i}" for i in itertools.count(1))
-        name = next(name for name in fitting if name.lower() not in taken)
+        stem = file_stem(pathlib.Path(case.name).stem, _MAX_STEM)
+        candidates = (stem if i == 1 else f"{stem}_{i}" for i in itertools.count(1))
+        name = next(name for name in candidates if name.lower() not in taken)
         taken.add(name.lower())
-        yield f"{name}.explain_crops.jpg"
+        yield f"{name}.explained.jpg"
 
 
-def _drawn(folder, name, decided, states, target, full):
-    """(Entry, the photographs, the overlay), the latter None for what never reached the network, or is no more as it was.
+def _write_picture(folder, job, target, full_colour):
+    """Write the picture of a case; the eyes of a pair are stacked vertically.
 
-    The eyes of a pair stand one above the other.
+    Returns:
+        (entry, image, overlay). The last two are None if the case had no usable image, or if its files have changed.
     """
-    _, decision, reason = decided
-    if reason is None:
+    picture_name, (_, decision, explanation), file_states = job
+    if explanation is None:
         return Entry(decision, None), None, None
-    # As one of a batch, for that is what maps come as.
-    colours = {eye: of[0] for eye, of in coloured({eye: of[None] for eye, of in reason.maps.items()}, full).items()}
-    strongest = None if full is None else max(float(of.max()) for of in colours.values())
-    entry = Entry(decision, reason.evidence, any(bool(of.any()) for of in reason.maps.values()), strongest)
+    batch = {eye: map[None] for eye, map in explanation.maps.items()}  # scale_maps takes batches
+    colours = {eye: maps[0] for eye, maps in scale_maps(batch, full_colour).items()}
+    peak = None if full_colour is None else max(float(map.max()) for map in colours.values())
+    has_evidence = any(bool(map.any()) for map in explanation.maps.values())
+    entry = Entry(decision, explanation.evidence, has_evidence, peak)
     try:
-        rows = [_panels(image, states, colours[eye]) for eye, image in decision.images.items() if image.geometry]
-        pictures = [np.vstack(eyes) for eyes in zip(*rows, strict=True)]
-    except (OSError, BadPhotographError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
-        return dataclasses.replace(entry, undrawn=f"decided, but not drawn: {what}"), None, None
-    height, width = pictures[0].shape[:2]
-    entry = dataclasses.replace(entry, picture=name, aspect=width / height)
-    row = side_by_side(pictures, [], below=keys(width, words(full)))
-    write_jpeg(folder / name, side_by_side([row], lines(entry, target)))
-    return entry, pictures[0], pictures[-1]
+        rows = [
+            _panels_of_eye(image, file_states, colours[eye]) for eye, image in decision.images.items() if image.geometry
+        ]
+        panels = [np.vstack(eyes) for eyes in zip(*rows, strict=True)]
+    except (OSError, BadImageError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return dataclasses.replace(entry, not_drawn=f"decided, but not drawn: {reason}"), None, None
+    height, width = panels[0].shape[:2]
+    entry = dataclasses.replace(entry, picture=picture_name, aspect=width / height)
+    row = side_by_side(panels, [], below=draw_colour_keys(width, scale_caption(full_colour)))
+    write_jpeg(folder / picture_name, side_by_side([row], picture_captions(entry, target)))
+    return entry, panels[0], panels[-1]
 
 
-def _panels(image, states, colours):
-    """Of one photograph; those of a pair are all of one width."""
-    photograph = _as_decided(image.photograph, states)
-    if len(states) > 1:
-        height = round(_PAIRED_WIDTH * photograph.shape[0] / photograph.shape[1])
-        photograph = cv2.resize(photograph, (_PAIRED_WIDTH, height), interpolation=cv2.INTER_AREA)
-    return panels(photograph, colours, image.geometry)
+def _panels_of_eye(image_info, file_states, colours):
+    image = _read_unchanged(image_info.photograph, file_states)
+    if len(file_states) > 1:  # pairs: both eyes get the same width
+        height = round(_PAIRED_WIDTH * image.shape[0] / image.shape[1])
+        image = cv2.resize(image, (_PAIRED_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return draw_panels(image, colours, image_info.geometry)
 
 
-def _as_decided(path, states):
-    """The photograph; refused where the file is not the one that was decided on."""
+def _read_unchanged(path, file_states):
+    """Read an image; refuse a file that has changed since the decision."""
     data = pathlib.Path(path).read_bytes()
-    if _state(path) != states[path]:
-        raise BadPhotographError("the file changed meanwhile")
-    return shown(data)
+    if _state(path) != file_states[path]:
+        raise BadImageError("the file has changed since the decision")
+    return display_image(data)
 
 
-def _plain(entry):
-    more = {
+def _entry_as_dict(entry):
+    explanation = {
         "case": printable(entry.decision.case),
         "evidence": entry.evidence,
-        "speaks_for_it": entry.speaks,
-        "strongest": entry.strongest,
+        "speaks_for_it": entry.has_evidence,
+        "strongest": entry.peak,
         "picture": entry.picture,
-        "undrawn": entry.undrawn,
+        "undrawn": entry.not_drawn,
     }
-    plain = as_dict(entry.decision)
-    images = [image | {"photograph": printable(image["photograph"])} for image in plain["images"]]
-    return plain | {"images": images} | more
+    decision = as_dict(entry.decision)
+    images = [image | {"photograph": printable(image["photograph"])} for image in decision["images"]]
+    return decision | {"images": images} | explanation

@@ -1,4 +1,4 @@
-"""Maps are read from a network that nobody sees changed: others may be using it."""
+"""Activations are recorded inside any layer, and the network itself does not change."""
 
 import concurrent.futures
 import threading
@@ -18,7 +18,7 @@ BINARY = HEADS["binary"]()
 
 @keras.saving.register_keras_serializable("dr_tf.tests")
 class Holder(keras.layers.Layer):
-    """Holds layers as an attribute, in a list, in a dict, and in a layer in it, and calls all of them."""
+    """Calls layers that it holds as an attribute, in a list, in a dict, and inside an inner network."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -32,42 +32,42 @@ class Holder(keras.layers.Layer):
         return self.inner(self.named["third"](self.listed[0](self.first(x))))
 
 
-def holding():
-    """logit = sum of WEIGHTS * MAP, as of nets.linear, but all of it inside of one layer."""
-    photograph = keras.Input((2, 2, 3))
-    x = keras.layers.Flatten()(Holder(name="holder")(photograph))
-    return nets.answering(photograph, x, nets.WEIGHTS)
+def nested():
+    """Like nets.linear, but with all layers inside one layer."""
+    image = keras.Input((2, 2, 3))
+    x = keras.layers.Flatten()(Holder(name="holder")(image))
+    return nets.with_output(image, x, nets.WEIGHTS)
 
 
 def state_of(model):
-    """What each part of a network has, as it is: a change of any shows."""
+    """The identity of every attribute of every layer."""
     parts = layers_within(model)
     return [(id(part), {name: id(value) for name, value in vars(part).items()}) for part in parts]
 
 
-class Watching:
-    """A head that looks at the network when it is asked, which is while the taps are in place."""
+class StateRecorder:
+    """A head that records the state of the network while an explanation is computed."""
 
     def __init__(self, model):
-        self.model, self.seen = model, []
+        self.model, self.states = model, []
 
     def __getattr__(self, name):
         return getattr(BINARY, name)
 
     def evidence(self, logits):
-        self.seen.append(state_of(self.model))
+        self.states.append(state_of(self.model))
         return BINARY.evidence(logits)
 
 
-class InsideTest(tf.test.TestCase):
-    def test_layers_in_layers(self):
-        model = holding()
+class NestedLayersTest(tf.test.TestCase):
+    def test_layers_inside_layers(self):
+        model = nested()
         for name in ("first", "second", "third", "fourth", "holder/inner/fourth", "inner", "holder"):
             with self.subTest(name):
-                maps = Explainer(model, BINARY, method="hires_cam", layer=name)(nets.photographs()).maps
-                self.assertAllClose(maps, Explainer(nets.linear(), BINARY, method="hires_cam")(nets.photographs()).maps)
+                maps = Explainer(model, BINARY, method="hires_cam", layer=name)(nets.images()).maps
+                self.assertAllClose(maps, Explainer(nets.linear(), BINARY, method="hires_cam")(nets.images()).maps)
 
-    def test_a_transformer_of_blocks(self):
+    def test_transformer_blocks(self):
         from keras_hub.models import ViTBackbone
 
         keras.utils.set_random_seed(0)
@@ -75,57 +75,57 @@ class InsideTest(tf.test.TestCase):
             image_shape=(32, 32, 3), patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8
         )
         x = keras.layers.Lambda(lambda tokens: tokens[:, 0])(backbone.output)
-        model = nets.answering(backbone.input, x, np.random.default_rng(1).normal(size=8))
+        model = nets.with_output(backbone.input, x, np.random.default_rng(1).normal(size=8))
         explainer = Explainer(model, BINARY)
         self.assertIn("enter encoder/", explainer.map_layer.name.replace("vit_", ""))
         found = explainer(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))
         self.assertEqual(found.maps.shape, (2, 4, 4))
         self.assertTrue(found.maps.any())
 
-    def test_a_layer_that_is_never_called(self):
-        model = holding()
-        with self.assertRaisesRegex(UserError, "the answer does not depend on unused"):
-            Explainer(model, BINARY, layer="unused")(nets.photographs())
+    def test_layer_that_is_never_called(self):
+        model = nested()
+        with self.assertRaisesRegex(UserError, "the prediction does not depend on unused"):
+            Explainer(model, BINARY, layer="unused")(nets.images())
 
 
-class SharedTest(tf.test.TestCase):
-    def test_nothing_of_the_network_changes(self):
-        for model in (nets.linear(), nets.transformer(), holding()):
-            x = nets.photographs()
+class UnchangedTest(tf.test.TestCase):
+    def test_network_does_not_change(self):
+        for model in (nets.linear(), nets.transformer(), nested()):
+            x = nets.images()
             model(x)
             explainer = Explainer(model, BINARY)
-            explainer.head = watching = Watching(model)
+            explainer.head = recorder = StateRecorder(model)
             before = state_of(model)
             explainer(x)
-            self.assertTrue(watching.seen)
-            for state in [*watching.seen, state_of(model)]:
+            self.assertTrue(recorder.states)
+            for state in [*recorder.states, state_of(model)]:
                 self.assertEqual(state, before)
 
-    def test_threads_that_explain_by_one_network_at_once(self):
-        model = holding()
-        x = nets.photographs(np.random.default_rng(0).uniform(0, 5, (4, 2, 2, 2)))
-        asked = [
+    def test_threads_with_one_network(self):
+        model = nested()
+        x = nets.images(np.random.default_rng(0).uniform(0, 5, (4, 2, 2, 2)))
+        settings = [
             (method, layer, target)
             for method in ("grad_cam", "hires_cam")
             for layer in ("first", "third", "holder")
             for target in ("positive", "not referable")
         ]
-        together = threading.Barrier(len(asked))
+        together = threading.Barrier(len(settings))
 
         def maps(method, layer, target, wait=lambda: None):
             explainer = Explainer(model, BINARY, method=method, layer=layer)
             wait()
             return explainer(x, target).maps
 
-        alone = [maps(*one) for one in asked]
-        with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
-            at_once = [pool.submit(maps, *one, together.wait) for one in asked]
+        alone = [maps(*one) for one in settings]
+        with concurrent.futures.ThreadPoolExecutor(len(settings)) as pool:
+            at_once = [pool.submit(maps, *one, together.wait) for one in settings]
             for one, expected in zip(at_once, alone, strict=True):
                 self.assertAllClose(one.result(), expected)
 
-    def test_threads_that_explain_by_one_explainer_at_once(self):
-        explainer, together = Explainer(holding(), BINARY, method="hires_cam"), threading.Barrier(4)
-        batches = [nets.photographs(np.full((n, 2, 2, 2), n)) for n in (1, 2, 3, 4)]
+    def test_threads_with_one_explainer(self):
+        explainer, together = Explainer(nested(), BINARY, method="hires_cam"), threading.Barrier(4)
+        batches = [nets.images(np.full((n, 2, 2, 2), n)) for n in (1, 2, 3, 4)]
 
         def maps(x):
             together.wait()

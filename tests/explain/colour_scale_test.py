@@ -1,4 +1,4 @@
-"""Colour means the same on every photograph of a run."""
+"""The colour scale: fitting, scaling, and map_scale.json."""
 
 import json
 import pathlib
@@ -9,7 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.explain.colour_scale import MAP_SCALE, scale_maps, fit_scale, full_colour_value, read_scale, stretch_maps, write_scale
+from dr_tf.explain.colour_scale import (
+    MAP_SCALE,
+    fit_scale,
+    full_colour_value,
+    read_scale,
+    scale_maps,
+    stretch_maps,
+    write_scale,
+)
 from dr_tf.explain.explainer import Explainer
 from dr_tf.models.heads import HEADS
 from tests.explain import nets
@@ -18,7 +26,7 @@ from tests.explain.squares import green_counter, records
 BINARY = HEADS["binary"]()
 
 
-class ColouredTest(tf.test.TestCase):
+class ScaleMapsTest(tf.test.TestCase):
     MAPS = np.array([[[1.0, 4.0]], [[0.0, 0.0]], [[8.0, 2.0]]])
 
     def test_on_one_scale(self):
@@ -35,25 +43,25 @@ class ColouredTest(tf.test.TestCase):
 
 
 class FitTest(tf.test.TestCase):
-    def test_half_of_the_positive_ones_reach_full_colour(self):
+    def test_full_colour_is_the_median_of_the_maxima(self):
         explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
-        x = nets.photographs(np.stack([nets.MAP * k for k in (*range(1, 12), *range(-11, 0))]))
+        x = nets.images(np.stack([nets.MAP * k for k in (*range(1, 12), *range(-11, 0))]))
         fitted = fit_scale(explainer, [x[:5], x[5:]])
         scales = {scale["target"]: scale for scale in fitted["scales"]}
         self.assertEqual(scales["positive"]["photographs"], 11)
-        self.assertAllClose(scales["positive"]["value"], 2, atol=1e-3)  # of every map 4 of 8 lie on one of 4 places
+        self.assertAllClose(scales["positive"]["value"], 2, atol=1e-3)  # 4 of the map's sum of 8 lie on one of 4 pixels
         self.assertEqual(set(scales), set(explainer.targets))
         self.assertEqual(full_colour_value(fitted, explainer), scales["positive"]["value"])
         self.assertEqual(full_colour_value(fitted, explainer, "1"), scales["referable"]["value"])
 
-    def test_too_few_give_no_scale(self):
+    def test_too_few_images_give_no_scale(self):
         explainer = Explainer(nets.linear(), BINARY)
-        fitted = fit_scale(explainer, [nets.photographs(np.stack([nets.MAP] * 9))])
+        fitted = fit_scale(explainer, [nets.images(np.stack([nets.MAP] * 9))])
         self.assertEqual(fitted, {"version": 1, "scales": []})
         self.assertIsNone(full_colour_value(fitted, explainer))
 
-    def test_maps_that_are_empty_give_no_scale(self):
-        """Or nobody could read what was written of it."""
+    def test_empty_maps_give_no_scale(self):
+        """A scale of 0 could not be read again."""
         explainer = Explainer(nets.linear(), BINARY)
         called = mock.Mock(
             wraps=explainer, targets=explainer.targets, method="grad_cam", target_index=explainer.target_index,
@@ -62,28 +70,27 @@ class FitTest(tf.test.TestCase):
         self.assertEqual(fit_scale(called, [np.zeros((12, 4, 4, 3))]), {"version": 1, "scales": []})
 
     def test_pairs(self):
-        x = {eye: nets.photographs(np.stack([nets.MAP] * 10)) for eye in ("left", "right")}
+        x = {eye: nets.images(np.stack([nets.MAP] * 10)) for eye in ("left", "right")}
         explainer = Explainer(nets.eyes(), BINARY, method="hires_cam")
-        fitted = fit_scale(explainer, [x], ["positive"])
-        self.assertAllClose(
-            fitted["scales"][0]["value"], 1.5, atol=1e-3
-        )  # three quarters of the map lie on the right eye
+        scales = {scale["target"]: scale for scale in fit_scale(explainer, [x])["scales"]}
+        # Three quarters of the map are on the right eye.
+        self.assertAllClose(scales["positive"]["value"], 1.5, atol=1e-3)
 
-    def test_what_is_clear_shows_next_to_nothing(self):
-        """And by its own strongest place it would glow as what is not."""
+    def test_maps_of_cleared_images_are_faint(self):
+        """Stretched to their own maximum they would be as bright as those of referred images."""
         explainer = Explainer(green_counter(), BINARY)
         rows = records().rows("test")
-        x = np.stack([records().photograph(row) for row in rows])
+        x = np.stack([records().image(row) for row in rows])
         sick = records().columns["grade"][rows] > 0
-        x[~sick, 30:31, 30:31] = (90, 210, 40)  # a speck that is no lesion
+        x[~sick, 30:31, 30:31] = (90, 210, 40)  # a speck, not a lesion
         fitted = fit_scale(explainer, [np.concatenate([x, x])])
         maps = explainer(x).maps
-        on_scale, each = scale_maps(maps, full_colour_value(fitted, explainer)), stretch_maps(maps)
-        self.assertAllEqual(each.max(axis=(1, 2)), np.ones(len(x)))
-        self.assertLess(on_scale[~sick].max(), 0.5)
-        self.assertGreater(on_scale[sick].max(axis=(1, 2)).min(), 0.9)
+        scaled, stretched_maps = scale_maps(maps, full_colour_value(fitted, explainer)), stretch_maps(maps)
+        self.assertAllEqual(stretched_maps.max(axis=(1, 2)), np.ones(len(x)))
+        self.assertLess(scaled[~sick].max(), 0.5)
+        self.assertGreater(scaled[sick].max(axis=(1, 2)).min(), 0.9)
 
-    def test_only_for_what_it_was_fitted_for(self):
+    def test_method_layer_and_target_must_match(self):
         explainer = Explainer(nets.linear(), BINARY)
         one = {"method": "grad_cam", "layer": "conv", "target": "positive", "value": 3.0, "photographs": 20}
         for other, full in (({}, 3), ({"method": "hires_cam"}, None), ({"layer": "c"}, None), ({"target": "DR"}, None)):
@@ -92,7 +99,7 @@ class FitTest(tf.test.TestCase):
 
 
 class FileTest(tf.test.TestCase):
-    def test_there_and_back(self):
+    def test_round_trip(self):
         fitted = {
             "version": 1,
             "scales": [{"method": "a", "layer": "b", "target": "c", "value": 2.5, "photographs": 12}],

@@ -1,4 +1,4 @@
-"""`python -m dr_tf.explain`: a folder goes in, pictures and a page come out."""
+"""`dr_tf explain`: pictures, contact sheets, page and JSON of a folder of images."""
 
 import html.parser
 import json
@@ -24,18 +24,20 @@ from tests.fundus.synthetic_images import draw_fundus, jpeg
 
 
 def explain(*arguments):
-    """(exit status, what was printed, what was said to stderr)."""
+    """Run the command; return (exit status, stdout, stderr)."""
     return commands.run(main, *arguments)
 
 
-class Sources(html.parser.HTMLParser):
+class LinkedFiles(html.parser.HTMLParser):
+    """The files that a page links to or shows."""
+
     def __init__(self, page):
         super().__init__()
-        self.named = set()
+        self.names = set()
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        self.named |= {urllib.parse.unquote(value) for key, value in attributes if key in ("src", "href")}
+        self.names |= {urllib.parse.unquote(value) for key, value in attributes if key in ("src", "href")}
 
 
 class CommandTest(unittest.TestCase):
@@ -67,7 +69,7 @@ class CommandTest(unittest.TestCase):
         self.check_figures(json.loads((why / "explanations.json").read_text()), pictures)
 
     def check_page(self, page, pictures):
-        self.assertEqual(Sources(page).named, {*pictures, "contact_sheet.jpg"})
+        self.assertEqual(LinkedFiles(page).names, {*pictures, "contact_sheet.jpg"})
         self.assertIn("an &lt;eye&gt;.jpg", page)
         self.assertNotIn("an <eye>", page)
         self.assertIn("broken.jpg", page)
@@ -83,11 +85,11 @@ class CommandTest(unittest.TestCase):
         )
         # Decided on as `predict` does.
         one = self.root / "in" / "an <eye>.jpg"
-        decision = Predictor.of_run(self.root / "run").decide(one)
+        decision = Predictor.from_run(self.root / "run").decide(one)
         self.assertAlmostEqual(by_name[one.name]["p_positive"], decision.p_positive, places=6)
         self.assertIn("grade >= 2", by_name[one.name]["evidence"])
 
-    def test_colours_are_on_the_scale_of_the_run(self):
+    def test_colour_scale_of_the_run(self):
         one, run = self.root / "in" / "an <eye>.jpg", self.root / "scaled"
         write_run(run)
         scale = {"method": "grad_cam", "layer": "stride_16", "target": "positive", "value": 1000.0, "photographs": 20}
@@ -100,14 +102,14 @@ class CommandTest(unittest.TestCase):
             changed = abs(picture[:300, :400].astype(int) - picture[:300, 800:]).max()
             figures = json.loads((self.root / name / "explanations.json").read_text())
             page = (self.root / name / "explanations.html").read_text(encoding="utf-8")
-            said[name] = changed > 40, figures["colours"], figures["full_colour"], "stretched to its own" in page
+            said[name] = changed > 40, figures["colours"], figures["full_colour"], "scaled to its own" in page
             self.assertIn("linear-gradient", page)
         self.assertEqual(said["scaled"], (False, "one scale", 1000.0, False))
         self.assertEqual(said["stretched"], (True, "stretched", None, True))
         self.assertEqual(said["other"], (True, "stretched", None, True))
 
-    def test_names_of_any_kind(self):
-        """The rest would be lost: pictures are drawn after all of them were decided on."""
+    def test_unusual_file_names(self):
+        """An error would lose all pictures, as they are drawn after the decisions."""
         folder, photograph = self.root / "names", (self.root / "in" / "an <eye>.jpg").read_bytes()
         folder.mkdir()
         names = [os.fsdecode(b"\xff\xfe.jpg"), "a\nb.jpg", "\x1b[31mred.jpg", "é" * 125 + ".jpeg", "é" * 125 + ".jpg",
@@ -125,13 +127,13 @@ class CommandTest(unittest.TestCase):
         pictures = {of["picture"] for of in figures if of["picture"]}
         self.assertEqual(len(pictures), len(names))
         page = (self.root / "named" / "explanations.html").read_text(encoding="utf-8")
-        self.assertEqual(Sources(page).named, {*pictures, "contact_sheet.jpg"})
+        self.assertEqual(LinkedFiles(page).names, {*pictures, "contact_sheet.jpg"})
         for name in pictures:
             self.assertTrue((self.root / "named" / name).exists())
         for character in ("\x1b", "\u202e"):
             self.assertNotIn(character, page)
 
-    def test_photographs_that_go_or_change_meanwhile(self):
+    def test_files_that_change_after_the_decision(self):
         folder, photograph = self.root / "moving", (self.root / "in" / "an <eye>.jpg").read_bytes()
         folder.mkdir()
         for name in ("a.jpg", "b.jpg", "c.jpg"):
@@ -148,42 +150,42 @@ class CommandTest(unittest.TestCase):
             status, _, warned = explain("--run_dir", self.root / "run", "--output", self.root / "moved", folder)
         self.assertEqual(status, 1)
         self.assertIn("a.jpg: decided, but not drawn: No such file or directory\n", warned)
-        self.assertIn("b.jpg: decided, but not drawn: the file changed meanwhile\n", warned)
+        self.assertIn("b.jpg: decided, but not drawn: the file has changed since the decision\n", warned)
         figures = json.loads((self.root / "moved" / "explanations.json").read_text())["cases"]
         self.assertEqual([of["picture"] for of in figures], [None, None, "c.explained.jpg"])
         self.assertTrue(all(of["evidence"] for of in figures))
         page = (self.root / "moved" / "explanations.html").read_text(encoding="utf-8")
-        self.assertEqual(Sources(page).named, {"c.explained.jpg", "contact_sheet.jpg"})
-        self.assertIn("the file changed meanwhile", page)
+        self.assertEqual(LinkedFiles(page).names, {"c.explained.jpg", "contact_sheet.jpg"})
+        self.assertIn("the file has changed since the decision", page)
 
     def test_one_call_decides_and_explains(self):
         one = self.root / "in" / "an <eye>.jpg"
-        predictor = Predictor.of_run(self.root / "run")
+        predictor = Predictor.from_run(self.root / "run")
         network = predictor.run.network
         explainer = Explainer(network.model, predictor.rule.head)
-        decision, reason = decide_and_explain_one(predictor, explainer, one)
+        decision, explanation = decide_and_explain_one(predictor, explainer, one)
         self.assertIs(predictor.run.network, network)
         self.assertAlmostEqual(decision.p_positive, predictor.decide(one).p_positive, places=6)
-        self.assertEqual({eye: of.shape for eye, of in reason.maps.items()}, {"": (4, 4)})
-        _, nothing = decide_and_explain_one(predictor, explainer, self.root / "in" / "broken.jpg")
-        self.assertIsNone(nothing)
+        self.assertEqual({eye: of.shape for eye, of in explanation.maps.items()}, {"": (4, 4)})
+        _, missing = decide_and_explain_one(predictor, explainer, self.root / "in" / "broken.jpg")
+        self.assertIsNone(missing)
 
-    def test_it_answers_in_the_mode_of_the_predictor(self):
-        one, answers = tiny.photographs()[0], {}
+    def test_mode_of_the_predictor(self):
+        one, probabilities = tiny.photographs()[0], {}
         for mode in ("plain", "tta4", "knn"):
-            predictor = Predictor.of_run(tiny.run_dir(), mode)
+            predictor = Predictor.from_run(tiny.run_dir(), mode)
             explainer = Explainer(predictor.run.network.model, predictor.rule.head)
-            decision, reason = decide_and_explain_one(predictor, explainer, one)
+            decision, explanation = decide_and_explain_one(predictor, explainer, one)
             self.assertAlmostEqual(decision.p_positive, predictor.decide(one).p_positive, places=6)
-            self.assertIsNotNone(reason)
-            answers[mode] = round(decision.p_positive, 6)
-        self.assertEqual(len(set(answers.values())), 3, answers)
+            self.assertIsNotNone(explanation)
+            probabilities[mode] = round(decision.p_positive, 6)
+        self.assertEqual(len(set(probabilities.values())), 3, probabilities)
 
     def test_mistakes_in_one_line(self):
         one = self.root / "in" / "an <eye>.jpg"
         for arguments, said in (
             (("--layer", "top", one), "no layer 'top'; there are stride_4,"),
-            (("--target", "grade >= 9", one), "no target is called 'grade >= 9'; there are no DR,"),
+            (("--target", "grade >= 9", one), "unknown target 'grade >= 9'; there are no DR,"),
             (("--method", "scam", one), "unknown method 'scam'; known: grad_cam,"),
             ((self.root / "nothing",), "there is no file"),
         ):
@@ -194,10 +196,10 @@ class CommandTest(unittest.TestCase):
                 self.assertRegex(told, f"error: .*{said}.*\n$")  # a bar may stand before it
         self.assertFalse((self.root / "no").exists())
 
-    def test_pictures_are_not_written_among_the_photographs(self):
+    def test_output_inside_the_input_folder(self):
         status, _, told = explain("--run_dir", "run", "--output", self.root / "in" / "why", self.root / "in")
         self.assertEqual(status, EXIT_USER_ERROR)
-        self.assertIn("lies among the photographs", told)
+        self.assertIn("is inside the image folder", told)
 
 
 if __name__ == "__main__":

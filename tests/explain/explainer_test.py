@@ -1,11 +1,11 @@
-"""Maps beside those computed by hand."""
+"""Class-activation maps, evidence and probabilities, compared with values computed by hand."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
-from dr_tf.explain.activations import find
+from dr_tf.explain.activations import find_layer
 from dr_tf.explain.colour_scale import stretch_maps
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.methods import METHODS
@@ -18,16 +18,16 @@ BINARY = HEADS["binary"]()
 
 
 def maps_of(model, *, x=None, target="positive", **options):
-    """Stretched to 0-1."""
-    return stretch_maps(Explainer(model, BINARY, **options)(nets.photographs() if x is None else x, target).maps)
+    """Maps stretched to 0-1."""
+    return stretch_maps(Explainer(model, BINARY, **options)(nets.images() if x is None else x, target).maps)
 
 
 class LinearTest(tf.test.TestCase):
-    def test_hires_cam_weighs_each_place(self):
+    def test_hires_cam(self):
         # 1*1, 2*2 + 1*0; 3*1, 4*-1 + 2*1
         self.assertAllClose(maps_of(nets.linear(), method="hires_cam"), [[[1 / 4, 1], [3 / 4, 0]]])
 
-    def test_grad_cam_weighs_channels(self):
+    def test_grad_cam(self):
         # Mean weights 1/2 and 1/4.
         self.assertAllClose(maps_of(nets.linear(), method="grad_cam"), [[[0.2, 0.5], [0.3, 1]]])
 
@@ -41,53 +41,52 @@ class LinearTest(tf.test.TestCase):
         # Without the cubes the shares are 1/2: weights 3/2 and 1.
         self.assertAllClose(tiny, np.array([[[3 / 2, 4], [3, 8]]]) / 8)
 
-    def test_what_speaks_against_is_not_drawn(self):
+    def test_negative_evidence_is_not_shown(self):
         against = maps_of(nets.linear(), method="hires_cam", target="not referable")
         self.assertAllClose(against, [[[0, 0], [0, 1]]])
         nothing = maps_of(nets.linear(-abs(nets.WEIGHTS)), method="hires_cam")
         self.assertAllEqual(nothing, np.zeros((1, 2, 2)))
 
-    def test_evidence_and_features_come_along(self):
-        found = Explainer(nets.linear(), BINARY)(nets.photographs())
+    def test_outputs_evidence_and_features(self):
+        found = Explainer(nets.linear(), BINARY)(nets.images())
         self.assertAllClose(found.outputs["it"], [[6]])
         self.assertAllClose(found.evidence["positive"], [6])
         self.assertAllClose(found.evidence["not referable"], [-6])
         self.assertAllClose(found.features, nets.MAP.reshape(1, 8))
 
-    def test_each_photograph_has_its_own_map_and_target(self):
-        x = nets.photographs(np.stack([nets.MAP, nets.MAP, 2 * nets.MAP]))
+    def test_target_per_example(self):
+        x = nets.images(np.stack([nets.MAP, nets.MAP, 2 * nets.MAP]))
         explainer = Explainer(nets.linear(), BINARY, method="hires_cam")
         maps = stretch_maps(explainer(x, ["positive", "not referable", 1]).maps)
         self.assertAllClose(maps, [[[1 / 4, 1], [3 / 4, 0]], [[0, 0], [0, 1]], [[1 / 4, 1], [3 / 4, 0]]])
         explainer(x[:2], "not referable")
         self.assertEqual(explainer._run.experimental_get_tracing_count(), 1)
 
-    def test_a_map_divides_the_probability(self):
+    def test_mean_of_a_map_is_the_probability(self):
         for weights, p in ((nets.WEIGHTS, 1 / (1 + np.exp(-6))), (-nets.WEIGHTS / 6, 1 / (1 + np.exp(1)))):
             for method in METHODS:
-                found = Explainer(nets.linear(weights), BINARY, method=method)(nets.photographs())
+                found = Explainer(nets.linear(weights), BINARY, method=method)(nets.images())
                 self.assertAllClose(found.probabilities["positive"], [p])
                 if found.maps.any():
                     self.assertAllClose(found.maps.mean(axis=(1, 2)), [p])
         # 1, 4; 3, 0 of 8.
         self.assertAllClose(
-            Explainer(nets.linear(), BINARY, method="hires_cam")(nets.photographs()).maps,
+            Explainer(nets.linear(), BINARY, method="hires_cam")(nets.images()).maps,
             [np.array([[0.5, 2], [1.5, 0]]) / (1 + np.exp(-6))],
         )
 
-    def test_a_map_keeps_its_shape_where_nothing_is_left_of_the_probability(self):
+    def test_map_of_a_probability_of_0_keeps_its_shape(self):
         weights = np.where(nets.WEIGHTS > 0, nets.WEIGHTS, 1000 * nets.WEIGHTS)  # evidence below -100
         self.assertAllClose(maps_of(nets.linear(weights), method="hires_cam"), [[[1 / 4, 1], [3 / 4, 0]]])
 
-    def test_what_a_network_says_of_itself(self):
+    def test_image_size_and_map_layer(self):
         explainer = Explainer(nets.linear(), BINARY)
-        self.assertEqual((explainer.image_size, explainer.width, explainer.paired), (2, 8, False))
-        self.assertTrue(Explainer(nets.eyes(), BINARY).paired)
+        self.assertEqual((explainer.image_size, explainer.map_layer.name), (2, "conv"))
 
-    def test_half_precision_changes_nothing(self):
+    def test_half_precision(self):
         keras.config.set_dtype_policy("mixed_float16")
         try:
-            half = nets.linear(1e-9 * nets.WEIGHTS)  # which float16 does not hold
+            half = nets.linear(1e-9 * nets.WEIGHTS)  # below the range of float16
         finally:
             keras.config.set_dtype_policy("float32")
         self.assertEqual(half.get_layer("conv").compute_dtype, "float16")
@@ -96,8 +95,8 @@ class LinearTest(tf.test.TestCase):
 
 
 class EyesTest(tf.test.TestCase):
-    def test_each_eye_has_its_map_in_whatever_order_the_network_looks(self):
-        x = {"left": nets.photographs(), "right": nets.photographs()}
+    def test_map_of_each_eye_in_any_order_of_calls(self):
+        x = {"left": nets.images(), "right": nets.images()}
         for order in (("left", "right"), ("right", "left")):
             maps = maps_of(nets.eyes(order), x=x, method="hires_cam")
             self.assertAllClose(maps["right"], [[[1 / 4, 1], [3 / 4, 0]]])
@@ -105,24 +104,24 @@ class EyesTest(tf.test.TestCase):
             found = Explainer(nets.eyes(order), BINARY)(x)
             self.assertAllClose(sum(of.mean() for of in found.maps.values()), found.probabilities["positive"][0])
 
-    def test_a_layer_of_both_eyes_together(self):
-        x = {"left": nets.photographs(), "right": nets.photographs()}
+    def test_layer_after_the_eyes_are_combined(self):
+        x = {"left": nets.images(), "right": nets.images()}
         with self.assertRaisesRegex(UserError, "no map for each eye"):
             maps_of(nets.eyes(), x=x, layer="both")
 
 
 class TransformerTest(tf.test.TestCase):
-    def test_patches_are_read_where_they_enter_the_last_attention(self):
+    def test_default_is_the_input_of_the_last_attention(self):
         model = nets.transformer()
         self.assertIn("enter attention", Explainer(model, BINARY).map_layer.name)
         # Red minus green: 1, 1; -3, 2.
         self.assertAllClose(maps_of(model, method="hires_cam"), [[[0.5, 0.5], [0, 1]]])
 
-    def test_after_it_they_have_no_effect(self):
+    def test_patches_after_the_last_attention_have_no_effect(self):
         self.assertAllEqual(maps_of(nets.transformer(), layer="attention"), np.zeros((1, 2, 2)))
 
 
-class PlacesTest(tf.test.TestCase):
+class LayersTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -132,12 +131,14 @@ class PlacesTest(tf.test.TestCase):
     def maps(self, layer=None, target="positive", head="softmax"):
         return Explainer(self.model, HEADS[head](), layer=layer)(self.x, target).maps
 
-    def test_the_default_is_neither_coarse_nor_fine(self):
-        self.assertEqual(Explainer(self.model, BINARY).map_layer, find(self.model, "stride_16"))
-        self.assertEqual(Explainer(nets.linear(), BINARY).map_layer.name, "conv")  # the last map, where nothing is marked
-        self.assertEqual(find(self.model, "stride_4").layer.name, "stage_stem")
+    def test_default_layer(self):
+        self.assertEqual(Explainer(self.model, BINARY).map_layer, find_layer(self.model, "stride_16"))
+        self.assertEqual(
+            Explainer(nets.linear(), BINARY).map_layer.name, "conv"
+        )  # the last feature map, in a network without strides
+        self.assertEqual(find_layer(self.model, "stride_4").layer.name, "stage_stem")
 
-    def test_probabilities_of_classes_of_which_one_is_true(self):
+    def test_probabilities_of_exclusive_classes(self):
         found = Explainer(self.model, HEADS["softmax"]())(self.x, "mild NPDR")
         p = HEADS["softmax"]().probabilities(found.outputs["grade"])
         self.assertAllClose(found.probabilities["mild NPDR"], p[:, 1])
@@ -145,27 +146,27 @@ class PlacesTest(tf.test.TestCase):
         self.assertAllClose(found.maps.mean(axis=(1, 2)), p[:, 1])
 
     def test_any_layer(self):
-        self.assertEqual(self.maps("stack1_block1_conv1").shape, (2, 8, 8))  # a shortcut goes around it
+        self.assertEqual(self.maps("stack1_block1_conv1").shape, (2, 8, 8))  # with a shortcut around it
 
-    def test_a_layer_that_does_not_exist(self):
+    def test_unknown_layer(self):
         with self.assertRaisesRegex(UserError, "no layer 'stack9'; there are stride_4, .*stack3_block1_conv2.* more$"):
             self.maps("stack9")
 
-    def test_a_layer_without_places(self):
-        with self.assertRaisesRegex(UserError, "^pool gives no map .* shape 64$"):
+    def test_layer_without_feature_map(self):
+        with self.assertRaisesRegex(UserError, "^pool gives no feature map.* shape 64$"):
             self.maps("pool")
 
-    def test_a_target_out_of_range(self):
+    def test_unknown_target(self):
         explainer = Explainer(self.model, HEADS["softmax"]())
         for target in (5, "-1", "grade >= 5", "blindness"):
             with self.assertRaisesRegex(UserError, "there are no DR, .*grade >= 4, positive, or .* 0 to 4"):
                 explainer(self.x, target)
 
-    def test_an_unknown_method(self):
+    def test_unknown_method(self):
         with self.assertRaisesRegex(UserError, "'scam'; known: grad_cam, grad_cam_plus_plus, hires_cam"):
             Explainer(self.model, BINARY, method="scam")
 
-    def test_a_network_inside_another(self):
+    def test_network_inside_another(self):
         photograph = keras.Input((64, 64, 3))
         features = keras.layers.Identity(name="features")(self.inner()(photograph))
         outer = keras.Model(photograph, {"grade": keras.layers.Dense(5, name="grade")(features)})

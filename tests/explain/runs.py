@@ -1,4 +1,4 @@
-"""A finished run whose network was never trained."""
+"""Write a finished run with an untrained network."""
 
 import pathlib
 
@@ -36,5 +36,5 @@ def write_run(folder, head_name="softmax", *, model=None, records=f"made/{SIZE}-
     mode = Mode(Calibration(head.link), prior, {name: {"half": point} for name in head.definitions})
     rule = Rule({OUTPUT: head}, OUTPUT, prior, "uniform", "half", {PLAIN: mode}, gradable_from=0.0)
     pathlib.Path(folder).mkdir(parents=True)
-    write_decision(folder, rule, Preparation.of_records(records, image_size_of(model)), None)
+    write_decision(folder, rule, Preparation.from_records_name(records, image_size_of(model)), None)
     to_plain_keras(model).save(pathlib.Path(folder) / "model.keras")

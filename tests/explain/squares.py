@@ -1,4 +1,4 @@
-"""Drawn retinas with bright squares for lesions, their masks, and a network that is known to look at nothing else."""
+"""Synthetic retinas with bright squares as lesions, their masks, and networks that use nothing but these squares."""
 
 import functools
 import tempfile
@@ -19,7 +19,7 @@ ABSENT = {4: "right", 6: "right", 8: "left"}
 
 
 def lesion_at(number):
-    """A square of 8 pixels; every third photograph has none."""
+    """The mask of a square of 8 pixels; every third image has none."""
     lesion = np.zeros((SIZE, SIZE, 1), np.uint8)
     if number % 3:
         row, column = 16 + 8 * (number % 4), 16 + 8 * (number // 4 % 4)
@@ -39,13 +39,13 @@ def example(number):
 
 
 def eyes_of(number):
-    """{eye: the number of its photograph} of a pair; in the test split number 6 alone shows no lesion."""
+    """{eye: number of its image} of a pair; in the test split only pair 6 has no lesion."""
     both = {"left": number, "right": 2 * number + 1}
-    return {eye: photograph for eye, photograph in both.items() if ABSENT.get(number) != eye}
+    return {eye: image for eye, image in both.items() if ABSENT.get(number) != eye}
 
 
 def pair(number):
-    eyes = {eye: example(photograph) for eye, photograph in eyes_of(number).items()}
+    eyes = {eye: example(image) for eye, image in eyes_of(number).items()}
     return sets.pair_fields(number, absent=ABSENT.get(number), size=SIZE) | eyes
 
 
@@ -73,28 +73,28 @@ def pairs():
 
 
 def green_counter():
-    """evidence = 2 where there is a lesion of 64 pixels, else -1: it sees nothing but green."""
+    """The evidence is 2 for a lesion of 64 pixels, else -1, and depends only on the green channel."""
     body = _green()
     x = keras.layers.Identity(name="features")(body.output)
-    return _counting(keras.Model(body.input, {"grade": keras.layers.Dense(1, name="grade")(x)}))
+    return _with_output_weights(keras.Model(body.input, {"grade": keras.layers.Dense(1, name="grade")(x)}))
 
 
 def green_counter_of_pairs():
-    """The same of both eyes: of those that are there the mean evidence."""
+    """The same for both eyes: the mean over the eyes that are present."""
     body = _green()
     backbone = types.SimpleNamespace(model=keras.Model(body.input, {"pooled": body.output}), name="green_of_an_eye")
-    return _counting(paired_classifier(backbone, {"grade": HEADS["binary"]()}))
+    return _with_output_weights(paired_classifier(backbone, {"grade": HEADS["binary"]()}))
 
 
 def _green():
-    photograph = keras.Input((SIZE, SIZE, 3))
+    image = keras.Input((SIZE, SIZE, 3))
     green = keras.layers.Conv2D(2, 1, activation="relu", name="green")
-    x = keras.layers.AveragePooling2D(8, name="map")(green(photograph))
+    x = keras.layers.AveragePooling2D(8, name="map")(green(image))
     kernel = np.array([[0, 0], [1 / 40, 0], [0, 0.01]], np.float32)[None, None]
     green.set_weights([kernel, np.array([-190 / 40, 0], np.float32)])
-    return keras.Model(photograph, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x))
 
 
-def _counting(model):
+def _with_output_weights(model):
     model.get_layer("grade").set_weights([np.array([[192], [0]], np.float32), np.array([-1], np.float32)])
     return model

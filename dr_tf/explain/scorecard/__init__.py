@@ -1,1 +1,5 @@
-"""How far maps may be believed: measured against lesion masks, by what the network then says, and beside two baselines."""
+"""Scorecard: how reliable class-activation maps are.
+
+It scores them against lesion masks (pointing game, energy-based pointing game, IoU), by deletion and insertion, and by
+parameter randomization, each beside two baselines that do not depend on the network.
+"""

@@ -1,4 +1,9 @@
-"""Maps that know nothing of the network: what a method has to be better than."""
+"""Baselines: maps that do not depend on the network. A useful method has to score better than they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -6,44 +11,79 @@ import numpy as np
 from dr_tf.fundus.enhance import field_mask
 
 
-def random_maps(photographs, *, side=8, seed=0):
-    """Noise of as few places as a map of the network usually has."""
-    return np.random.default_rng(seed).uniform(0, 1, (len(photographs), side, side)).astype(np.float32)
+def random_maps(images: np.ndarray, *, side: int = 8, seed: int = 0) -> np.ndarray:
+    """Draw uniform noise at the usual resolution of a feature map.
+
+    Args:
+        images: Images [n, height, width, 3].
+        side: Side of the maps.
+        seed: Seed of the noise.
+
+    Returns:
+        Maps float32 [n, side, side].
+    """
+    return np.random.default_rng(seed).uniform(0, 1, (len(images), side, side)).astype(np.float32)
 
 
-def contrast_maps(photographs):
-    """How much green differs from its surroundings: vessels, the optic disc, lesions, all alike."""
-    return np.stack([_contrast(photograph) for photograph in photographs])
+def contrast_maps(images: np.ndarray) -> np.ndarray:
+    """Compute the local contrast of the green channel, which marks vessels, the optic disc and lesions alike.
+
+    Args:
+        images: uint8 RGB [n, side, side, 3].
+
+    Returns:
+        Maps float32 [n, side, side].
+    """
+    return np.stack([_local_contrast(image) for image in images])
 
 
-def _contrast(photograph):
-    size = photograph.shape[0]
-    green, field = photograph[..., 1].astype(np.float32), retina(photograph)
-    around = inside_blur(green, field, size / 16)
-    # The border itself would be the strongest contrast.
-    kept = cv2.erode(field.astype(np.uint8), np.ones((size // 16, size // 16), np.uint8))
-    contrast = cv2.GaussianBlur(np.abs(green - around) * kept, (0, 0), size / 64)
+def _local_contrast(image):
+    side = image.shape[0]
+    green, retina = image[..., 1].astype(np.float32), retina_mask(image)
+    surround = blur_inside(green, retina, side / 16)
+    # Without erosion the border of the retina would have the strongest contrast.
+    inner = cv2.erode(retina.astype(np.uint8), np.ones((side // 16, side // 16), np.uint8))
+    contrast = cv2.GaussianBlur(np.abs(green - surround) * inner, (0, 0), side / 64)
     return contrast / max(float(contrast.max()), 1e-6)
 
 
-def of_eyes(floor, photographs, **options):
-    """{eye: maps} of {eye: photographs}: all of them at once, as noise would else be the same in both eyes."""
-    maps = floor(np.concatenate(list(photographs.values())), **options)
-    return dict(zip(photographs, np.split(maps, len(photographs)), strict=True))
+def maps_by_eye(
+    baseline: Callable[..., np.ndarray], images: Mapping[str | None, np.ndarray], **options: Any
+) -> dict[str | None, np.ndarray]:
+    """Compute a baseline for {eye: images}. All eyes are computed at once, so that their noise differs.
+
+    Args:
+        baseline: A function in `BASELINES`.
+        images: {eye: images}.
+        **options: Options of the baseline.
+
+    Returns:
+        {eye: maps}.
+    """
+    maps = baseline(np.concatenate(list(images.values())), **options)
+    return dict(zip(images, np.split(maps, len(images)), strict=True))
 
 
-def retina(photograph):
-    """Bool: where the photograph shows the retina."""
-    return field_mask(photograph) > 0
+def retina_mask(image: np.ndarray) -> np.ndarray:
+    """Return where an image shows the retina, bool [height, width]."""
+    return field_mask(image) > 0
 
 
-def inside_blur(values, field, sigma):
-    """A Gaussian blur into which nothing comes from beyond the field."""
-    weight = field.astype(np.float32)
-    weight = weight if values.ndim == 2 else weight[..., None]
-    share = cv2.GaussianBlur(field.astype(np.float32), (0, 0), sigma)
+def blur_inside(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur with a Gaussian that ignores values outside the mask; the result is 0 there.
+
+    Args:
+        values: Values [height, width] or [height, width, channels].
+        mask: bool [height, width].
+        sigma: Standard deviation of the Gaussian in pixels.
+    """
+    weight = mask.astype(np.float32)
+    blurred_weight = cv2.GaussianBlur(weight, (0, 0), sigma)
+    if values.ndim == 3:
+        weight, blurred_weight = weight[..., None], blurred_weight[..., None]
     blurred = cv2.GaussianBlur(values * weight, (0, 0), sigma)
-    return blurred / np.maximum(share if values.ndim == 2 else share[..., None], 1e-6) * weight
+    return blurred / np.maximum(blurred_weight, 1e-6) * weight
 
 
-BASELINES = {"random map": random_maps, "local contrast": contrast_maps}
+# Name, as in tables -> function of images that returns maps.
+BASELINES: dict[str, Callable[..., np.ndarray]] = {"random map": random_maps, "local contrast": contrast_maps}

@@ -1,40 +1,61 @@
-"""Means over photographs with 95 % intervals, and which baselines they are better than: patients are drawn, not photographs."""
+"""Patient-level bootstrap: means with 95 % confidence intervals, and comparison of maps with the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dr_tf.explain.scorecard.baselines import BASELINES
 
-METHOD = "patient bootstrap, 2,000 bootstrap_samples, percentiles"
-_ROUNDS, _ENOUGH = 2000, 10
+METHOD = "patient bootstrap, 2,000 samples, percentiles"
+_BOOTSTRAP_SAMPLES, _MIN_PATIENTS = 2000, 10
 
 
-def figures(values, patients, *, higher=True, seed=0):
-    """{map: {"value", "low", "high", "better_than": [floor]}} of {map: a number for each photograph}, in one order.
+def compare_means(
+    values: Mapping[str, np.ndarray | Sequence[float]],
+    patients: np.ndarray,
+    *,
+    higher_is_better: bool = True,
+    seed: int = 0,
+) -> dict[str, dict[str, Any] | None]:
+    """Compute the mean score of each kind of map, and which baselines it is better than.
 
-    Better than a floor is what 97.5 % of the bootstrap_samples find better, on the same draw of patients. Fewer than ten patients
-    have no interval, and nothing is better on them.
+    A map is better than a baseline if it has the better mean in 97.5 % of the bootstrap samples. Both are compared on
+    the same samples. With fewer than ten patients there is no confidence interval, and no map is better than a
+    baseline.
+
+    Args:
+        values: {map: scores [n]}.
+        patients: The patient of each score, [n].
+        higher_is_better: Whether higher scores are better.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        {map: {"value", "low", "high", "better_than": [baseline, ...]}}; None instead of the inner dict if n is 0.
     """
     if not len(patients):
         return dict.fromkeys(values)
-    weights = _weights(patients, seed)
-    means = {name: weights @ np.asarray(each, float) / weights.sum(axis=1) for name, each in values.items()}
-    found = {}
-    for name, each in values.items():
+    weights = _bootstrap_weights(patients, seed)
+    means = {name: weights @ np.asarray(scores, float) / weights.sum(axis=1) for name, scores in values.items()}
+    sign = 1 if higher_is_better else -1
+    results: dict[str, dict[str, Any] | None] = {}
+    for name, scores in values.items():
         low, high = np.percentile(means[name], (2.5, 97.5)).tolist() if len(weights) else (None, None)
-        better = [floor for floor in BASELINES if floor in means and name not in BASELINES]
-        better = [floor for floor in better if _above(means[name], means[floor], 1 if higher else -1)]
-        found[name] = {"value": float(np.mean(each)), "low": low, "high": high, "better_than": better}
-    return found
+        others = [baseline for baseline in BASELINES if baseline in means and name not in BASELINES]
+        better = [baseline for baseline in others if _is_higher(sign * means[name], sign * means[baseline])]
+        results[name] = {"value": float(np.mean(scores)), "low": low, "high": high, "better_than": better}
+    return results
 
 
-def _weights(patients, seed):
-    """[bootstrap_samples, n]: how often each photograph was drawn; no round where there are too few patients."""
+def _bootstrap_weights(patients, seed):
+    """How often each score is drawn, [samples, n], when patients are resampled; no samples of too few patients."""
     known, patient = np.unique(patients, return_inverse=True)
-    bootstrap_samples = _ROUNDS if len(known) >= _ENOUGH else 0
-    return np.random.default_rng(seed).multinomial(len(known), [1 / len(known)] * len(known), bootstrap_samples)[
-        :, patient
-    ]
+    samples = _BOOTSTRAP_SAMPLES if len(known) >= _MIN_PATIENTS else 0
+    draws = np.random.default_rng(seed).multinomial(len(known), [1 / len(known)] * len(known), samples)
+    return draws[:, patient]
 
 
-def _above(means, baselines, sign):
-    return bool(len(means) and np.percentile(sign * (means - baselines), 2.5) > 0)
+def _is_higher(means, baseline_means):
+    return bool(len(means) and np.percentile(means - baseline_means, 2.5) > 0)

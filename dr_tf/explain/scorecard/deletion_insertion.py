@@ -1,54 +1,74 @@
-"""What the network says as the map's strongest places are taken away, or come back first (Petsiuk et al., BMVC 2018).
+"""Deletion and insertion (Petsiuk et al., BMVC 2018): how the prediction changes with the pixels a map ranks highest.
 
-What is taken away becomes a heavy blur of itself: a black hole would be a sign of its own.
+Deletion blurs these pixels first, insertion restores them first in a blurred image. A strong blur is used instead of
+black, as a black region would be an abnormality of its own.
 """
 
-import numpy as np
+from __future__ import annotations
 
-from dr_tf.explain.scorecard.baselines import inside_blur, retina
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dr_tf.explain.scorecard.baselines import blur_inside, retina_mask
 
 _STEPS = 10
-_BLUR = 1 / 12  # of the side: no lesion is left
+_SIGMA = 1 / 12  # of the side of the image: no lesion remains visible
+
+ByEye = Mapping[str | None, np.ndarray]
 
 
-def blurred(photograph):
-    side = photograph.shape[0]
-    smooth = inside_blur(photograph.astype(np.float32), retina(photograph), side * _BLUR)
-    return np.where(retina(photograph)[..., None], smooth + 0.5, photograph).astype(np.uint8)
+def blur(image: np.ndarray) -> np.ndarray:
+    """Blur the retina in an image, uint8 RGB, until no lesion is visible."""
+    retina = retina_mask(image)
+    blurred = blur_inside(image.astype(np.float32), retina, image.shape[0] * _SIGMA)
+    return np.where(retina[..., None], blurred + 0.5, image).astype(np.uint8)
 
 
-def mixtures(photographs, maps, *, steps=_STEPS, seed=0):
-    """(deletion, insertion), each {eye: [steps + 1, h, w, 3]}: as every step changes one share more of the retina.
+def deletion_and_insertion_images(
+    images: ByEye, maps: ByEye, *, steps: int = _STEPS, seed: int = 0
+) -> tuple[dict[str | None, np.ndarray], dict[str | None, np.ndarray]]:
+    """Build the images of all steps of deletion and insertion, for one example.
 
-    `photographs` and `maps` are {eye: its own} of one example. The strongest places of both eyes are changed first,
-    whichever eye they lie in.
+    The pixels of both eyes are ranked together.
+
+    Args:
+        images: {eye: uint8 RGB [h, w, 3]}.
+        maps: {eye: map [h, w]}.
+        steps: Number of steps; each changes an equal share of the retina.
+        seed: Seed for the order of pixels with equal values.
+
+    Returns:
+        (deletion, insertion), each {eye: [steps + 1, h, w, 3]}.
     """
-    away = {eye: blurred(photograph) for eye, photograph in photographs.items()}
-    ranks = _ranks(maps, {eye: retina(photograph) for eye, photograph in photographs.items()}, seed)
+    blurred = {eye: blur(image) for eye, image in images.items()}
+    ranks = _ranks(maps, {eye: retina_mask(image) for eye, image in images.items()}, seed)
     shares = np.linspace(0, 1, steps + 1)
-    return _mixed(photographs, away, ranks, shares), _mixed(away, photographs, ranks, shares)
+    return _replace_by_rank(images, blurred, ranks, shares), _replace_by_rank(blurred, images, ranks, shares)
 
 
-def _mixed(first, last, ranks, shares):
+def _replace_by_rank(before, after, ranks, shares):
     return {
-        eye: np.stack([np.where((rank < share)[..., None], last[eye], first[eye]) for share in shares])
+        eye: np.stack([np.where((rank < share)[..., None], after[eye], before[eye]) for share in shares])
         for eye, rank in ranks.items()
     }
 
 
-def _ranks(maps, fields, seed):
-    """Of each place in the retinas 0 for the strongest up to just below 1; 1 elsewhere. Equal ones come in any order."""
-    values = np.concatenate([maps[eye][field] for eye, field in fields.items()])
+def _ranks(maps, retinas, seed):
+    """{eye: ranks [h, w]}: from 0 for the highest map value to just below 1; 1 outside the retina. Ties are random."""
+    values = np.concatenate([maps[eye][retina] for eye, retina in retinas.items()])
     order = np.lexsort((np.random.default_rng(seed).random(len(values)), -values))
-    inside = np.empty(len(values))
-    inside[order] = np.arange(len(values)) / max(len(values), 1)
-    ends = np.cumsum([np.count_nonzero(field) for field in fields.values()])
-    ranks = {eye: np.ones(field.shape) for eye, field in fields.items()}
-    for (eye, field), own in zip(fields.items(), np.split(inside, ends[:-1]), strict=True):
-        ranks[eye][field] = own
+    rank_of = np.empty(len(values))
+    rank_of[order] = np.arange(len(values)) / max(len(values), 1)
+    ends = np.cumsum([np.count_nonzero(retina) for retina in retinas.values()])
+    ranks = {eye: np.ones(retina.shape) for eye, retina in retinas.items()}
+    for (eye, retina), of_eye in zip(retinas.items(), np.split(rank_of, ends[:-1]), strict=True):
+        ranks[eye][retina] = of_eye
     return ranks
 
 
-def area(probabilities):
-    """Below a curve over evenly spaced shares, 0 to 1."""
+def area_under_curve(probabilities: ArrayLike) -> float:
+    """Compute the area under a curve of probabilities at evenly spaced shares from 0 to 1."""
+    probabilities = np.asarray(probabilities)
     return float(np.trapezoid(probabilities, dx=1 / (len(probabilities) - 1)))

@@ -1,27 +1,43 @@
-"""The lesion masks of a record set, which `Records` leaves in its files."""
+"""Read the lesion masks of a record set, which `Records` leaves in its files."""
+
+from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-# Masks of what is no sign of retinopathy, or lies everywhere.
+from dr_tf.explain.scorecard.record_images import ImageRecords
+
+# Masks that are no sign of retinopathy, or cover everything.
 NO_LESIONS = ("optic_disc", "media_haze")
 
 
-def read_masks(records, rows):
-    """{(row, eye): {lesion: bool [size, size]}} of those photographs of these rows that have any."""
-    wanted, found = {int(row) for row in rows}, {}
-    for (part, first), eye in itertools.product(records.placed(), records.eyes):
+def read_masks(
+    records: ImageRecords, rows: Iterable[int] | np.ndarray
+) -> dict[tuple[int, str | None], dict[str, np.ndarray]]:
+    """Read the lesion masks of some examples.
+
+    Args:
+        records: The record set.
+        rows: Row numbers of the examples.
+
+    Returns:
+        {(row, eye): {lesion: bool [size, size]}} of the images that have any lesion mask. The eye is None for single
+        images.
+    """
+    wanted, masks = {int(row) for row in rows}, {}
+    for (part, first), eye in itertools.product(records.parts_with_first_row(), records.eyes):
         names = part.columns[f"{eye}/image_id" if eye else "image_id"].tolist()
         row_of = {name: first + i for i, name in enumerate(names)}
-        for image_id, lesions in _stored(part.directory, eye):
+        for image_id, lesions in _masks_in_files(part.directory, eye):
             if lesions and row_of[image_id] in wanted:
-                found[row_of[image_id], eye] = lesions
-    return dict(sorted(found.items()))
+                masks[row_of[image_id], eye] = lesions
+    return dict(sorted(masks.items()))
 
 
-def _stored(directory, eye):
-    """(image_id, {lesion: mask}) of each photograph of that eye, without masks that are empty or of no lesion."""
+def _masks_in_files(directory, eye):
+    """Yield (image_id, {lesion: mask}) of each image of that eye, without empty masks and NO_LESIONS."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -30,14 +46,15 @@ def _stored(directory, eye):
     if "masks" not in features:
         return
     wanted = {name: features[name] for name in ("image_id", "masks")}
-    kept = tfds.features.FeaturesDict({eye: wanted} if eye else wanted)
+    parsed = tfds.features.FeaturesDict({eye: wanted} if eye else wanted)
     files = [str(path) for split in info.splits.values() for path in split.filepaths]
-    for fields in tf.data.TFRecordDataset(files).map(kept.deserialize_example).as_numpy_iterator():
+    for fields in tf.data.TFRecordDataset(files).map(parsed.deserialize_example).as_numpy_iterator():
         fields = fields[eye] if eye else fields
         named = zip(fields["masks"]["lesion"], fields["masks"]["mask"], strict=True)
         masks = {name.decode(): mask[..., 0] > 0 for name, mask in named if name.decode() not in NO_LESIONS}
         yield fields["image_id"].decode(), {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def any_lesion(masks):
+def any_lesion(masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Combine {lesion: mask} to the mask of all lesions."""
     return np.logical_or.reduce(list(masks.values()))

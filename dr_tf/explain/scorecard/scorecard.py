@@ -1,206 +1,289 @@
-"""The scorecard itself: every method and both baselines, on the same photographs.
+"""Compute the scorecard: every class-activation method and both baselines on the same images.
 
-Of both eyes of a patient maps are held against the lesion masks of each eye by itself, at thresholds that both eyes share;
-what is taken away or given back, and what the network forgets, is judged by both eyes together.
+For paired eyes, maps are compared with the lesion masks of each eye separately, at thresholds common to both eyes.
+Deletion, insertion and parameter randomization use both eyes together.
 """
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import stretch_maps
-from dr_tf.explain.crop_maps import black
+from dr_tf.explain.crop_maps import black_images
 from dr_tf.explain.explainer import Explainer
-from dr_tf.explain.scorecard import deletion_insertion
-from dr_tf.explain.scorecard.baselines import BASELINES, of_eyes, random_maps, retina
-from dr_tf.explain.scorecard.localization import energy, enlarged, overlaps, pointing
+from dr_tf.explain.scorecard.baselines import BASELINES, maps_by_eye, random_maps, retina_mask
+from dr_tf.explain.scorecard.deletion_insertion import area_under_curve, deletion_and_insertion_images
+from dr_tf.explain.scorecard.localization import energy_pointing_game, iou_by_threshold, pointing_game, upsample
 from dr_tf.explain.scorecard.masks import any_lesion, read_masks
 from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
-from dr_tf.explain.scorecard.record_images import Examples, by_eye
+from dr_tf.explain.scorecard.record_images import Examples, ImageRecords, by_eye
 from dr_tf.fundus.prepare import resize_square
 from dr_tf.fundus.synthesis import CAMERAS
-from dr_tf.models.heads.head import positive_labels
+from dr_tf.models.heads.head import Head, positive_labels
 
 ANY_LESION = "any lesion"
-_BATCH, _FORGOTTEN = 16, 16  # examples at once, and for which the network forgets
+_MAX_EXAMPLES, _SEED = 64, 0  # a random sample of the rows, always the same
+_RANDOMIZATION_EXAMPLES = 16
+_BATCH = 16
+_MASK_COVERAGE = 0.2  # a pixel of a resized mask counts if at least this share of it is lesion
 
 
 @dataclasses.dataclass
 class Scores:
-    """Of one kind of maps; empty where there was nothing to measure on.
+    """Scores of one kind of map. Arrays are empty if there was nothing to score.
 
-    Against masks there is one number for a photograph, of the rest one for an example: a photograph, or a pair.
+    Attributes:
+        pointing: {lesion: pointing game, 0 or 1 for each image [n]}.
+        energy: {lesion: energy-based pointing game [n]}.
+        iou: {lesion: IoU [n, thresholds]}.
+        deletion: Area under the deletion curve of each example predicted positive; lower is better.
+        insertion: Area under the insertion curve; higher is better.
+        parameter_randomization: {part randomized last: rank correlation of each example's map with the original map}.
     """
 
-    pointing: dict[str, np.ndarray]  # lesion -> 0 or 1
+    pointing: dict[str, np.ndarray]
     energy: dict[str, np.ndarray]
-    overlaps: dict[str, np.ndarray]  # lesion -> [n, thresholds]
-    deletion: np.ndarray  # the area below the probability, better where it is smaller
+    iou: dict[str, np.ndarray]
+    deletion: np.ndarray
     insertion: np.ndarray
-    randomized: dict[str, np.ndarray]  # what was forgotten down to there -> rank_correlation to the map before
+    parameter_randomization: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass
 class Scorecard:
-    """`rows` of the records are behind each figure: those with masks, those called positive, those of randomize_parameters.
+    """Scores of all kinds of maps, and the examples that they were computed on.
 
-    A pair with masks of both eyes is twice in the first. `patients` are those of a figure's numbers: by lesion, and of
-    "positive" and "parameter_randomization".
+    Attributes:
+        dataset: Name of the record set.
+        positive: The positive definition that was explained.
+        scores: {method or baseline: Scores}.
+        rows: Row numbers of the examples with "masks" (twice if both eyes of a pair have masks), of those predicted
+            "positive", and of those of "parameter_randomization".
+        patients: The patient of each score, for each lesion, "positive" and "parameter_randomization".
+        is_synthetic: Whether all images are synthetic.
+        unit: What an example is: "photograph" or "patient".
     """
 
     dataset: str
-    target: str
+    positive: str
     scores: dict[str, Scores]
     rows: dict[str, np.ndarray]
     patients: dict[str, np.ndarray]
-    synthetic: bool  # whether all photographs were drawn
-    unit: str  # what an example is
+    is_synthetic: bool
+    unit: str
 
 
-def build_explainers(model, head, names, output=None):
-    """{name: Explainer} of methods, each as METHOD or METHOD@LAYER; all of them are tried."""
-    made, known = {}, {}
+def build_explainers(
+    model: keras.Model, head: Head, names: Iterable[str], output: str | None = None
+) -> dict[str, Explainer]:
+    """Build explainers by name, and run each once so that a layer without maps is refused early.
+
+    Args:
+        model: The network.
+        head: The head to explain.
+        names: METHOD or METHOD@LAYER.
+        output: Name of the output that belongs to the head.
+
+    Returns:
+        {name: explainer}.
+
+    Raises:
+        UserError: There is no name, a method or layer does not exist, or two names mean the same maps.
+    """
+    explainers: dict[str, Explainer] = {}
+    name_of: dict[tuple[str, int], str] = {}
     for name in names:
         method, _, layer = name.partition("@")
         explainer = Explainer(model, head, output=output, method=method, layer=layer or None)
-        if (same := (method, id(explainer.map_layer.layer))) in known:
-            raise UserError(f"{known[same]} and {name} are the same maps")
-        explainer(black(model))
-        made[name], known[same] = explainer, name
-    if not made:
-        raise UserError("a scorecard is of one method or more")
-    return made
+        if (same := (method, id(explainer.map_layer.layer))) in name_of:
+            raise UserError(f"{name_of[same]} and {name} are the same maps")
+        explainer(black_images(model))
+        explainers[name], name_of[same] = explainer, name
+    if not explainers:
+        raise UserError("a scorecard needs at least one method")
+    return explainers
 
 
-def compute_scorecard(made, records, rows, *, most=64, seed=0, on_progress=lambda what: None):
-    """A Scorecard of `made` (as `explainers` gives it) on at most so many of these rows.
+def compute_scorecard(
+    explainers: Mapping[str, Explainer],
+    records: ImageRecords,
+    rows: np.ndarray,
+    *,
+    on_progress: Callable[[str], object] = lambda name: None,
+) -> Scorecard:
+    """Score the maps of explainers and baselines on a sample of at most 64 of the rows.
 
-    Lesions are looked for where the label does not rule the definition of positive out; deletion_insertion are drawn of what the
-    network calls positive.
+    Localization uses the images whose label does not rule out the positive definition. Deletion and insertion use the
+    examples that the network predicts positive.
+
+    Args:
+        explainers: {name: explainer}, as `build_explainers` returns it.
+        records: The record set.
+        rows: Row numbers.
+        on_progress: Called with the name of each kind of map when it is scored.
     """
-    rows, first = _drawn(rows, most, seed), next(iter(made.values()))
-    shown, scores = _Shown(records, rows, first), {}
-    for name, maps in _maps(made, shown.x).items():
-        likenesses = _forgetful(made[name], shown.some, seed) if name in made else _steadfast(name, shown.some, seed)
-        scores[name] = Scores(*_located(maps, shown), *_followed(first, maps, shown, seed), likenesses)
+    rows, first = _sample(rows), next(iter(explainers.values()))
+    data, scores = _ScoringData(records, rows, first), {}
+    for name, maps in _all_maps(explainers, data.examples).items():
+        pointing, energy, iou = _score_localization(maps, data)
+        deletion, insertion = _score_deletion_insertion(first, maps, data)
+        randomization = (
+            _score_randomization(explainers[name], data.randomization_examples)
+            if name in explainers
+            else _score_baseline_randomization(name, data.randomization_examples)
+        )
+        scores[name] = Scores(pointing, energy, iou, deletion, insertion, randomization)
         on_progress(name)
-    masked = [i for i, _ in shown.masks]
-    kept = {"masks": rows[masked], "positive": rows[shown.positive], "parameter_randomization": rows[: len(shown.some)]}
-    drawn = set(records.sources[rows].tolist()) <= set(CAMERAS)
-    patients = _patients(records.columns["patient_id"], rows, shown, kept)
-    unit = "patient" if records.paired else "photograph"
-    return Scorecard(records.name, first.head.positive, scores, kept, patients, drawn, unit)
+    scored_rows = {
+        "masks": rows[[i for i, _ in data.masks]],
+        "positive": rows[data.positive],
+        "parameter_randomization": rows[: len(data.randomization_examples)],
+    }
+    return Scorecard(
+        dataset=records.name,
+        positive=first.head.positive,
+        scores=scores,
+        rows=scored_rows,
+        patients=_patients(records.columns["patient_id"], rows, data, scored_rows),
+        is_synthetic=set(records.sources[rows].tolist()) <= set(CAMERAS),
+        unit="patient" if records.paired else "photograph",
+    )
 
 
-def _patients(patient_of, rows, shown, kept):
-    with_lesion = {}
-    for (i, _), lesions in shown.masks.items():
+def _patients(patient_of, rows, data, scored_rows):
+    rows_with_lesion = {}
+    for (i, _), lesions in data.masks.items():
         for lesion in lesions:
-            with_lesion.setdefault(lesion, []).append(rows[i])
-    named = with_lesion | {name: kept[name] for name in ("positive", "parameter_randomization")}
-    return {name: patient_of[those] for name, those in named.items()}
+            rows_with_lesion.setdefault(lesion, []).append(rows[i])
+    groups = rows_with_lesion | {name: scored_rows[name] for name in ("positive", "parameter_randomization")}
+    return {name: patient_of[group] for name, group in groups.items()}
 
 
-def choose_thresholds(made, records, rows, *, most=64, seed=0):
-    """{(maps, lesion): number of the threshold} at which they overlap most: to be taken from validation, for test."""
-    shown = _Shown(records, _drawn(rows, most, seed), next(iter(made.values())))
-    overlapping = {name: _located(maps, shown)[2] for name, maps in _maps(made, shown.x).items()}
+def choose_thresholds(
+    explainers: Mapping[str, Explainer], records: ImageRecords, rows: np.ndarray
+) -> dict[tuple[str, str], int]:
+    """Choose the threshold of the highest mean IoU. Pass rows of the validation split to score another split.
+
+    Returns:
+        {(method or baseline, lesion): index in THRESHOLDS}.
+    """
+    data = _ScoringData(records, _sample(rows), next(iter(explainers.values())))
+    iou = {name: _score_localization(maps, data)[2] for name, maps in _all_maps(explainers, data.examples).items()}
     return {
         (name, lesion): int(values.mean(axis=0).argmax())
-        for name, of_lesions in overlapping.items()
-        for lesion, values in of_lesions.items()
+        for name, by_lesion in iou.items()
+        for lesion, values in by_lesion.items()
     }
 
 
-def _drawn(rows, most, seed):
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+def _sample(rows):
+    return np.sort(np.random.default_rng(_SEED).permutation(rows)[:_MAX_EXAMPLES])
 
 
-def _maps(made, x):
-    """{name: {eye: maps at the size of the photographs}}, of the baselines too."""
-    maps = {name: _in_batches(lambda x, e=e: stretch_maps(by_eye(e(x).maps)), x) for name, e in made.items()}
-    maps |= {name: of_eyes(floor, x.photographs) for name, floor in BASELINES.items()}
-    size = next(iter(made.values())).image_size
-    return {name: {eye: [enlarged(map, size) for map in each] for eye, each in of.items()} for name, of in maps.items()}
+def _all_maps(explainers, examples):
+    """{method or baseline: {eye: maps at the size of the images}}."""
+    maps = {
+        name: _in_batches(lambda x, explain=explainer: stretch_maps(by_eye(explain(x).maps)), examples)
+        for name, explainer in explainers.items()
+    }
+    maps |= {name: maps_by_eye(baseline, examples.images) for name, baseline in BASELINES.items()}
+    size = next(iter(explainers.values())).image_size
+    return {
+        name: {eye: [upsample(map, size) for map in of_eye] for eye, of_eye in of_name.items()}
+        for name, of_name in maps.items()
+    }
 
 
-class _Shown:
-    """Examples as the network takes them, where the retina is, lesion masks, and who is called positive."""
+class _ScoringData:
+    """Examples with retina masks and lesion masks, and which of them are predicted positive."""
 
-    def __init__(self, records, rows, explainer):
+    def __init__(self, records: ImageRecords, rows: np.ndarray, explainer: Explainer):
         size = explainer.image_size
-        self.x = Examples.of(records, rows, size)
-        self.fields = {eye: [retina(photograph) for photograph in of] for eye, of in self.x.photographs.items()}
-        self.masks = _masks(records, rows, explainer.head.positive, size)
-        self.positive = np.flatnonzero(_in_batches(explainer.evidence, self.x) > 0)
-        self.some = self.x.take(slice(_FORGOTTEN))
+        self.examples = Examples.from_records(records, rows, size)
+        self.retinas = {eye: [retina_mask(image) for image in images] for eye, images in self.examples.images.items()}
+        self.masks = _lesion_masks(records, rows, explainer.head.positive, size)
+        self.positive = np.flatnonzero(_in_batches(explainer.evidence, self.examples) > 0)
+        self.randomization_examples = self.examples.take(slice(_RANDOMIZATION_EXAMPLES))
 
 
-def _masks(records, rows, definition, size):
-    """{(number of the row, eye): {lesion: mask}}; without eyes whose own label rules the definition out."""
-    stored, found = read_masks(records, rows), {}
-    asked = {eye: positive_labels(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
+def _lesion_masks(records, rows, definition, size):
+    """{(position in rows, eye): {lesion: mask}}, without eyes whose own label rules out the definition."""
+    stored, masks = read_masks(records, rows), {}
+    may_be_positive = {eye: positive_labels(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
     for i, row in enumerate(rows.tolist()):
-        having = [eye for eye in records.eyes if asked[eye][i] and (row, eye) in stored]
-        found |= {(i, eye): _with_any(stored[row, eye], size) for eye in having}
-    return found
+        for eye in records.eyes:
+            if may_be_positive[eye][i] and (row, eye) in stored:
+                masks[i, eye] = _resize_masks(stored[row, eye], size)
+    return masks
 
 
 def _labels(records, rows, eye):
     column_of = {name: f"{eye}/{name}" if eye else name for name in ("grade", "any_dr", "dme", "labels")}
-    return {name: records.columns[of][rows] for name, of in column_of.items() if of in records.columns}
+    return {name: records.columns[column][rows] for name, column in column_of.items() if column in records.columns}
 
 
-def _with_any(masks, size):
-    whole = {ANY_LESION: any_lesion(masks)} | masks
-    return {name: resize_square(mask.astype(np.uint8) * 255, size) >= 0.2 * 255 for name, mask in whole.items()}
+def _resize_masks(masks, size):
+    masks = {ANY_LESION: any_lesion(masks)} | masks
+    return {
+        name: resize_square(mask.astype(np.uint8) * 255, size) >= _MASK_COVERAGE * 255 for name, mask in masks.items()
+    }
 
 
-def _in_batches(function, x):
-    """What a function says of Examples: [n], or {eye: [n, …]}."""
-    said = [function(x.take(slice(start, start + _BATCH)).given()) for start in range(0, len(x), _BATCH)]
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *said)
+def _in_batches(function: Callable[[Any], Any], examples: Examples) -> Any:
+    """Call a function of network inputs in batches, and concatenate its arrays."""
+    starts = range(0, len(examples), _BATCH)
+    results = [function(examples.take(slice(start, start + _BATCH)).network_input()) for start in starts]
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *results)
 
 
-def _located(maps, shown):
-    """(pointing, energy, overlaps), each by lesion."""
-    found = ({}, {}, {})
-    for (i, eye), lesions in shown.masks.items():
+def _score_localization(maps, data):
+    """(pointing, energy, iou), each {lesion: scores}."""
+    results = ({}, {}, {})
+    for (i, eye), lesions in data.masks.items():
         for lesion, mask in lesions.items():
-            for into, figure in zip(found, (pointing, energy, overlaps), strict=True):
-                into.setdefault(lesion, []).append(figure(maps[eye][i], mask, shown.fields[eye][i]))
-    return [{lesion: np.array(values, float) for lesion, values in into.items()} for into in found]
+            for by_lesion, score in zip(results, (pointing_game, energy_pointing_game, iou_by_threshold), strict=True):
+                by_lesion.setdefault(lesion, []).append(score(maps[eye][i], mask, data.retinas[eye][i]))
+    return [{lesion: np.array(values, float) for lesion, values in by_lesion.items()} for by_lesion in results]
 
 
-def _followed(explainer, maps, shown, seed):
-    """(deletion, insertion) of the examples that are called positive."""
-    x, areas = shown.x, []
-    for i in shown.positive:
-        both = deletion_insertion.mixtures(x.eyes(x.photographs, i), x.eyes(maps, i), seed=seed)
-        odds = [_in_batches(explainer.evidence, x.changed(i, mixed)).astype(np.float64) for mixed in both]
-        areas.append([deletion_insertion.area(0.5 * (1 + np.tanh(of / 2))) for of in odds])
+def _score_deletion_insertion(explainer, maps, data):
+    """(deletion, insertion) of the examples that are predicted positive."""
+    examples, areas = data.examples, []
+    for i in data.positive:
+        images, maps_of_example = examples.of_present_eyes(examples.images, i), examples.of_present_eyes(maps, i)
+        both = deletion_and_insertion_images(images, maps_of_example, seed=_SEED)
+        log_odds = [_in_batches(explainer.evidence, examples.with_images(i, steps)).astype(float) for steps in both]
+        areas.append([area_under_curve(0.5 * (1 + np.tanh(values / 2))) for values in log_odds])
     return np.array(areas).reshape(-1, 2).T
 
 
-def _forgetful(explainer, x, seed):
-    before, found = by_eye(explainer(x.given()).maps), {}
-    other = None
-    for name, network in randomize_parameters(explainer.model, seed=seed):
-        other = other or explainer.of(network)
-        found[name] = _likenesses(before, by_eye(other(x.given()).maps), x)
-    return found
+def _score_randomization(explainer, examples):
+    before, correlations, randomized_explainer = by_eye(explainer(examples.network_input()).maps), {}, None
+    for name, network in randomize_parameters(explainer.model, seed=_SEED):
+        randomized_explainer = randomized_explainer or explainer.for_model(network)
+        after = by_eye(randomized_explainer(examples.network_input()).maps)
+        correlations[name] = _rank_correlations(before, after, examples)
+    return correlations
 
 
-def _steadfast(name, x, seed):
-    """Floors do not know what the network forgets: noise is new each time, contrast is what it was."""
-    seeds = [{"seed": seed + i} if BASELINES[name] is random_maps else {} for i in (0, 1)]
-    before, after = (of_eyes(BASELINES[name], x.photographs, **own) for own in seeds)
-    return {"head": _likenesses(before, after, x)}
+def _score_baseline_randomization(name, examples):
+    """Baselines do not depend on the network: noise is drawn anew, and the contrast does not change."""
+    options = [{"seed": _SEED + i} if BASELINES[name] is random_maps else {} for i in (0, 1)]
+    before, after = (maps_by_eye(BASELINES[name], examples.images, **one) for one in options)
+    return {"head": _rank_correlations(before, after, examples)}
 
 
-def _likenesses(before, after, x):
-    """Of each example, over the places of all its eyes."""
-    whole = [[np.stack(list(x.eyes(maps, i).values())) for i in range(len(x))] for maps in (before, after)]
-    return np.array([rank_correlation(*pair) for pair in zip(*whole, strict=True)])
+def _rank_correlations(before, after, examples):
+    """The rank correlation of each example, over both eyes."""
+    pairs = [
+        [np.stack(list(examples.of_present_eyes(maps, i).values())) for maps in (before, after)]
+        for i in range(len(examples))
+    ]
+    return np.array([rank_correlation(*pair) for pair in pairs])

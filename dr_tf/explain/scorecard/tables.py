@@ -1,59 +1,86 @@
-"""A scorecard as figures, and as tables for people."""
+"""The scorecard as plain data for explanations.json, and as tables of text."""
+
+from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dr_tf.explain.scorecard.baselines import BASELINES
-from dr_tf.explain.scorecard.confidence_intervals import METHOD, figures
+from dr_tf.explain.scorecard.confidence_intervals import METHOD, compare_means
 from dr_tf.explain.scorecard.localization import THRESHOLDS
-from dr_tf.explain.scorecard.scorecard import ANY_LESION
+from dr_tf.explain.scorecard.scorecard import ANY_LESION, Scorecard, Scores
 
+VERSION = 2  # of explanations.json
 SYNTHETIC_ONLY = "synthetic only"
 
+# (title, the group of examples or None if each line has its own number, [(name, number, cells)]).
+_Table = tuple[str, str | None, Sequence[tuple[str, int | None, list[str]]]]
 
-def summarize(card, thresholds):
-    """Means as plain data; `thresholds` are the chosen ones of a validation split, which may lack a lesion."""
+
+def summarize(card: Scorecard, thresholds: Mapping[tuple[str, str], int]) -> dict[str, Any]:
+    """Summarize a scorecard as plain data: mean scores with confidence intervals.
+
+    Args:
+        card: The scorecard.
+        thresholds: The thresholds of the IoU, as `choose_thresholds` returns them. Lesions that the validation split
+            lacks have none, and no IoU.
+    """
     lesions = _lesions(card, thresholds)
-    said = {what: _figures(card, what, "positive", higher=what == "insertion") for what in ("deletion", "insertion")}
-    randomized = {name: {part: _mean(each) for part, each in of.randomized.items()} for name, of in card.scores.items()}
+    deletion = _compare(card, lambda scores: scores.deletion, "positive", higher_is_better=False)
+    insertion = _compare(card, lambda scores: scores.insertion, "positive")
     return {
+        "version": VERSION,
         "dataset": card.dataset,
-        "positive": card.target,
+        "positive": card.positive,
         "unit": card.unit,
-        "masks": SYNTHETIC_ONLY if card.synthetic else "",
+        "masks": SYNTHETIC_ONLY if card.is_synthetic else "",
         "photographs": {name: len(rows) for name, rows in card.rows.items()},
         "method": METHOD,
+        "baselines": list(BASELINES),
         "maps": {
-            name: {"lesions": {lesion: of[name] for lesion, of in lesions.items()}}
-            | {what: of[name] for what, of in said.items()}
-            | {"parameter_randomization": randomized[name]}
-            for name in card.scores
+            name: {
+                "lesions": {lesion: by_map[name] for lesion, by_map in lesions.items()},
+                "deletion": deletion[name],
+                "insertion": insertion[name],
+                "parameter_randomization": {
+                    part: _mean(correlations) for part, correlations in scores.parameter_randomization.items()
+                },
+            }
+            for name, scores in card.scores.items()
         },
     }
 
 
-def _figures(card, what, group, *, higher=True):
-    return figures({name: getattr(of, what) for name, of in card.scores.items()}, card.patients[group], higher=higher)
+def _compare(card, score: Callable[[Scores], np.ndarray], group: str, *, higher_is_better: bool = True):
+    values = {name: score(scores) for name, scores in card.scores.items()}
+    return compare_means(values, card.patients[group], higher_is_better=higher_is_better)
 
 
 def _lesions(card, thresholds):
-    """{lesion: {map: its figures}}, any of them first."""
+    """{lesion: {map: its scores}}, `ANY_LESION` first."""
     known = next(iter(card.scores.values())).pointing
-    return {lesion: _lesion(card, lesion, thresholds) for lesion in sorted(known, key=lambda name: (name != ANY_LESION, name))}
+    in_order = sorted(known, key=lambda lesion: (lesion != ANY_LESION, lesion))
+    return {lesion: _scores_of_lesion(card, lesion, thresholds) for lesion in in_order}
 
 
-def _lesion(card, lesion, thresholds):
-    patients, scores = card.patients[lesion], card.scores
-    cut = {name: thresholds.get((name, lesion)) for name in scores}
-    overlap = {name: of.overlaps[lesion][:, cut[name]] for name, of in scores.items() if cut[name] is not None}
-    each = {what: figures({name: getattr(of, what)[lesion] for name, of in scores.items()}, patients)
-            for what in ("pointing", "energy")} | {"iou": figures(overlap, patients)}  # fmt: skip
+def _scores_of_lesion(card, lesion, thresholds):
+    index = {name: thresholds.get((name, lesion)) for name in card.scores}
+    iou = {name: scores.iou[lesion][:, index[name]] for name, scores in card.scores.items() if index[name] is not None}
+    pointing = _compare(card, lambda scores: scores.pointing[lesion], lesion)
+    energy = _compare(card, lambda scores: scores.energy[lesion], lesion)
+    mean_iou = compare_means(iou, card.patients[lesion])
     return {
-        name: {"n": len(patients)}
-        | {what: of.get(name) for what, of in each.items()}
-        | {"threshold": None if cut[name] is None else float(THRESHOLDS[cut[name]])}
-        for name in scores
+        name: {
+            "n": len(card.patients[lesion]),
+            "pointing": pointing[name],
+            "energy": energy[name],
+            "iou": mean_iou.get(name),
+            "threshold": None if index[name] is None else float(THRESHOLDS[index[name]]),
+        }
+        for name in card.scores
     }
 
 
@@ -61,56 +88,76 @@ def _mean(values):
     return float(np.mean(values)) if len(values) else None
 
 
-def format_value(figure, form):
-    """A star says that it is better than every floor."""
-    return f"{figure['value']:{form}}{'*' if len(figure['better_than']) == len(BASELINES) else ' '}" if figure else "- "
+def tables(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Format a summary as tables.
 
+    Args:
+        summary: What `summarize` returned.
 
-def tables(found):
-    """Lines of text."""
-    names, n = list(found["maps"]), found["photographs"]
+    Yields:
+        Lines of text.
+    """
+    names, n = list(summary["maps"]), summary["photographs"]
     row = functools.partial(_row, width=max(20, *map(len, names)))
-    yield f"Maps of what speaks for {found['positive']}, on {found['dataset']}. *: better than both baselines ({METHOD})."
-    for title, count, lines in (_against_masks(found), _what_it_says(found), _after_shuffling(found)):
+    yield (
+        f"Class-activation maps of {summary['positive']}, on {summary['dataset']}. *: better than both baselines "
+        f"({summary['method']})."
+    )
+    for title, group, lines in (_localization(summary), _deletion_insertion(summary), _randomization(summary)):
         if lines:
             yield f"\n{title}"
             yield row("", "n", names)
-            yield from (row(name, n[count] if count else of_line, cells) for name, of_line, cells in lines)
+            yield from (row(name, n[group] if group else number, cells) for name, number, cells in lines)
 
 
-def _against_masks(found):
-    """(title, whose number stands in every line or None, [(name, number, cells)])."""
-    only = f" ({found['masks']})" if found["masks"] else ""
-    title = f"Against lesion masks{only}: pointing game; energy as a multiple of the lesions' area; IoU."
-    maps = list(found["maps"].values())
-    lesions = {lesion: [of["lesions"][lesion] for of in maps] for lesion in maps[0]["lesions"]}
-    return title, None, [(lesion, each[0]["n"], [_triple(of) for of in each]) for lesion, each in lesions.items()]
+def _localization(summary) -> _Table:
+    remark = f" ({summary['masks']})" if summary["masks"] else ""
+    title = (
+        f"Localization of lesions{remark}: pointing game; energy-based pointing game (a uniform map scores 1); "
+        "IoU with the lesion masks. Higher is better."
+    )
+    maps = list(summary["maps"].values())
+    by_lesion = {lesion: [scores["lesions"][lesion] for scores in maps] for lesion in maps[0]["lesions"]}
+    lines = [
+        (lesion, scores[0]["n"], [_lesion_cell(of_map) for of_map in scores]) for lesion, scores in by_lesion.items()
+    ]
+    return title, None, lines
 
 
-def _what_it_says(found):
-    title = "What the network says: deletion (lower is better), insertion (higher is better)."
-    maps = list(found["maps"].values())
+def _deletion_insertion(summary) -> _Table:
+    title = (
+        "Area under the curve of the predicted probability: deletion (lower is better), insertion (higher is better)."
+    )
+    maps = list(summary["maps"].values())
     if maps[0]["deletion"] is None:
         return title, "positive", []
-    return (
-        title,
-        "positive",
-        [(what, None, [format_value(of[what], ".3f") for of in maps]) for what in ("deletion", "insertion")],
+    lines = [(name, None, [_cell(scores[name], ".3f") for scores in maps]) for name in ("deletion", "insertion")]
+    return title, "positive", lines
+
+
+def _randomization(summary) -> _Table:
+    title = (
+        "Parameter randomization: rank correlation with the original map, after weights are randomized from the head "
+        "down to this part (near 0 is good)."
     )
-
-
-def _after_shuffling(found):
-    title = "Likeness to the map before, once weights are shuffled from the head down to here (near 0 is right)."
-    each = [of["parameter_randomization"] for of in found["maps"].values()]
-    lines = [(part, None, [f"{of[part]:+.2f}" if part in of else "" for of in each]) for part in each[0]]
+    by_map = [scores["parameter_randomization"] for scores in summary["maps"].values()]
+    lines = [
+        (part, None, [f"{of_map[part]:+.2f}" if part in of_map else "" for of_map in by_map]) for part in by_map[0]
+    ]
     return title, "parameter_randomization", lines
 
 
-def _triple(of):
-    return " ".join(
-        f"{format_value(of[what], form):>6}" for what, form in (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
-    )
+def _lesion_cell(scores):
+    formats = (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
+    return " ".join(f"{_cell(scores[name], form):>6}" for name, form in formats)
 
 
-def _row(title, n, cells, *, width):
+def _cell(score, form):
+    """The mean score; a star if it is better than all baselines."""
+    if not score:
+        return "- "
+    return f"{score['value']:{form}}{'*' if len(score['better_than']) == len(BASELINES) else ' '}"
+
+
+def _row(title: str, n: object, cells: Sequence[str], *, width: int) -> str:
     return f"{title:24}{n:>4}" + "".join(f"  {cell:>{width}}" for cell in cells)
