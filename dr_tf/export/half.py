@@ -1,7 +1,7 @@
 """Copy a finished run at half its size: weights are stored as float16, and loaded as float32.
 
-Keras and `python -m dr_tf.predict` open the copy like the run itself. Evaluate the copy: its weights are rounded, so its
-metrics can differ slightly from those of the run.
+Keras and `python -m dr_tf.predict` open the copy like the run itself. Evaluate the copy: its weights are rounded, so
+its metrics can differ slightly from those of the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def halve_run(run_dir: pathlib.Path, output: pathlib.Path) -> None:
     """Copy a run with halved weights.
 
-    Checkpoints, which only training needs, and the nearest neighbours, which may be larger than the network, are left out.
+    Checkpoints, which only training needs, and the nearest neighbours, which may be larger than the network, are left
+    out.
 
     Args:
         run_dir: A finished run.

@@ -68,7 +68,7 @@ class CommandTest(unittest.TestCase):
 
     def test_the_scorecard(self):
         told, folder = self._run("--explain", "hires_cam", "grad_cam@green")
-        for said in ("synthetic only", "grad_cam@green", "random map", "local contrast", "deletion", "shuffled"):
+        for said in ("synthetic only", "grad_cam@green", "random map", "local contrast", "deletion", "randomized"):
             self.assertIn(said, told)
         figures = json.loads((folder / "explanations.json").read_text())
         self.assertEqual(
