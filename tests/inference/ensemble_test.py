@@ -25,7 +25,7 @@ from dr_tf.models.heads.binary import Binary
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.links import LINKS, probabilities_to_scores
 from dr_tf.models.network import KerasNetwork
-from dr_tf.training.fit_decision import names_of
+from dr_tf.training.example_names import example_names
 from tests import tiny
 from tests.explain import nets
 from tests.inference import heads
@@ -161,7 +161,7 @@ class CommandTest(tf.test.TestCase):
         fold = self.folder / "fold-0"
         shutil.copytree(self.other, fold)
         calibration = dict(np.load(fold / "calibration.npz"))
-        seen = names_of(open_records(tiny.records_root(), tiny.DATASET), calibration["rows"][-1:])
+        seen = example_names(open_records(tiny.records_root(), tiny.DATASET), calibration["rows"][-1:])
         np.savez(fold / "calibration.npz", **calibration | {"fitted_names": seen})
         old = self.folder / "old"
         shutil.copytree(self.other, old)
