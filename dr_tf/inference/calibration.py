@@ -1,7 +1,7 @@
 """Calibration of scores by slope (temperature) and bias, so that predicted probabilities match observed frequencies.
 
-Every calibration is `slope * score + bias`. The links in `dr_tf.models.links` define how many slopes and biases there are
-and how calibrated scores decode to class probabilities.
+Every calibration is `slope * score + bias`. The links in `dr_tf.models.links` define how many slopes and biases there
+are and how calibrated scores decode to class probabilities.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def fit_calibration(name: str, scores: ArrayLike, labels: ArrayLike, classes: in
 
 
 def _bias_matrix(link, outputs):
-    """The matrix from free parameters to biases. A latent link's parameters are its first bias and the gaps below it."""
+    """The matrix from free parameters to biases. A latent link has its first bias and the gaps below as parameters."""
     if not link.latent:
         return np.eye(outputs)
     return np.tril(np.hstack([np.ones((outputs, 1)), -np.ones((outputs, outputs - 1))]))

@@ -64,8 +64,8 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, st
         key, patient, eye = patient_and_eye(str(path), table)
         if not eye:
             raise UserError(
-                f"{path}: the file name does not contain the eye, and this model takes both eyes of a patient; rename it "
-                "to PATIENT_left or PATIENT_right, or list it in a --patient_table"
+                f"{path}: the file name does not contain the eye, and this model takes both eyes of a patient; rename "
+                "it to PATIENT_left or PATIENT_right, or list it in a --patient_table"
             )
         names[key] = patient
         by_patient.setdefault(key, {}).setdefault(eye, []).append(path)

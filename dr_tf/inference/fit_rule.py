@@ -34,8 +34,8 @@ class CalibrationLabels:
 
     Args:
         true_classes: the class of each example [n], or 0/1 of each label [n, labels]; -1 where unknown.
-        definition_labels: whether each definition of positive that the head decides holds, 1 or 0 [n, definitions] or [n];
-            -1 where unknown.
+        definition_labels: whether each definition of positive that the head decides holds, 1 or 0 [n, definitions] or
+            [n]; -1 where unknown.
         patients: the patient of each example [n].
         other_classes: {output: true classes} of the outputs that do not decide.
 
@@ -112,8 +112,8 @@ def fit_rule(
         labels: of the calibration split.
         modes: the modes to fit, by default those of `scores`. A mean of modes has no scores of its own.
         train_prior: class prior of the training split.
-        batch_prior: class prior of the training batches, by default `train_prior`. Uncalibrated scores are assumed to hold
-            for it if no calibration label is known.
+        batch_prior: class prior of the training batches, by default `train_prior`. Uncalibrated scores are assumed to
+            hold for it if no calibration label is known.
         prior: the prior to predict for, as in `priors.target_prior`.
         operating_points: (criterion, target) of each operating point to fit.
         operating_point: the name of the one that decides.
@@ -121,8 +121,8 @@ def fit_rule(
         outputs: {output: logits} of the outputs that do not decide.
         other_priors: {output: class prior of the training split} of these outputs.
         ensemble: whether the network is an ensemble.
-        no_guarantee: the reason why no operating point can be guaranteed; empty if the calibration images come from known
-            patients, exchangeable with future ones, and were scored by the network that decides.
+        no_guarantee: the reason why no operating point can be guaranteed; empty if the calibration images come from
+            known patients, exchangeable with future ones, and were scored by the network that decides.
 
     Raises:
         UserError: a mode, operating point or prior is unknown.

@@ -106,7 +106,7 @@ def _is_positive(decision, definition):
 
 
 def table_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
-    """Yield an aligned table for people. Names are the last column, so that no line has to wait for the longest name."""
+    """Yield an aligned table for people. Names come last, so that no line has to wait for the longest name."""
     header = f"p({rule.head.positive})"
     header_printed = False
     for decision in decisions:

@@ -1,9 +1,10 @@
-"""Out-of-distribution gate: a feature-space distance from the training images, and the limit beyond which a case is refused.
+"""Out-of-distribution gate: the distance of a case's features from the training features, and its limit.
 
-The distance is a Mahalanobis distance from a normal distribution of the features (Lee et al., NeurIPS 2018). The distance to
-the nearest training images (Sun et al., ICML 2022) would need the features of all training images. A distribution is a
-thousand times smaller and goes with an export. With several sources, a single distribution would also cover the space between
-them. Therefore each source has its own distribution, and the distance is that of the nearest one.
+The distance is a Mahalanobis distance from a normal distribution of the features (Lee et al., NeurIPS 2018). The
+distance to the nearest training images (Sun et al., ICML 2022) would need the features of all training images. A
+distribution is a thousand times smaller and goes with an export. With several sources, a single distribution would also
+cover the space between them. Therefore each source has its own distribution, and the distance is that of the nearest
+one.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class PerSourceFeatureDistribution:
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleFeatureDistribution:
-    """The distributions of an ensemble's features, which are those of its members side by side. Squared distances add up.
+    """The distributions of an ensemble's features: those of its members side by side, whose squared distances add up.
 
     One joint distribution would have a covariance matrix that grows with the square of the number of members.
 
@@ -175,8 +176,8 @@ def fit_feature_distribution(
 ) -> FeatureDistribution | PerSourceFeatureDistribution:
     """Fit the distribution of training features.
 
-    Sources with fewer than MIN_SOURCE_SIZE images share one distribution. If these are fewer than 10 images in total, they
-    are left out, because a distribution cannot be estimated from so few.
+    Sources with fewer than MIN_SOURCE_SIZE images share one distribution. If these are fewer than 10 images in total,
+    they are left out, because a distribution cannot be estimated from so few.
 
     Args:
         features: [n, features].
@@ -214,9 +215,9 @@ def _fit_one(features, axes):
 def distance_limit(distances: ArrayLike, coverage: float = COVERAGE) -> float | None:
     """Compute the split-conformal limit within which a share of images like these lies.
 
-    The conformal limit needs coverage / (1 - coverage) images. With fewer, the largest distance is mostly chance and lets
-    other cameras pass, so the limit is the quantile of a log-normal distribution fitted to the distances. With fewer than 10
-    images it is the largest distance.
+    The conformal limit needs coverage / (1 - coverage) images. With fewer, the largest distance is mostly chance and
+    lets other cameras pass, so the limit is the quantile of a log-normal distribution fitted to the distances. With
+    fewer than 10 images it is the largest distance.
 
     Args:
         distances: of the calibration images [n].

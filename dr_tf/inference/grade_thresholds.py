@@ -1,8 +1,9 @@
 """Grade thresholds: cut the expected grade, sum of k * p(k), into grades so that the quadratic kappa is maximal.
 
-The quadratic kappa is 1 - A / B. A is the sum of (label - grade)^2 over images. B is the same sum if every image's grade is
-compared with every image's label. Both are sums over images, so Dinkelbach's method (Management Science 1967) finds the
-maximum over all thresholds: for a fixed lambda, the minimum of A - lambda * B over rising grades is a shortest path.
+The quadratic kappa is 1 - A / B. A is the sum of (label - grade)^2 over images. B is the same sum if every image's
+grade is compared with every image's label. Both are sums over images, so Dinkelbach's method (Management Science 1967)
+finds the maximum over all thresholds: for a fixed lambda, the minimum of A - lambda * B over rising grades is a
+shortest path.
 """
 
 from __future__ import annotations

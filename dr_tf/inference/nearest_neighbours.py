@@ -1,8 +1,8 @@
-"""k-nearest neighbours over training features: their labels give a prediction, their distances an out-of-distribution score.
+"""k-nearest neighbours over training features: labels give a prediction, distances an out-of-distribution score.
 
-Features take two bytes each on disk (float16) and four in memory. The search is exact: one float32 matrix product proposes
-candidates, and only these are measured in float64. A bound on the rounding error of the product determines the candidates, so
-the result equals a float64 search over the stored features.
+Features take two bytes each on disk (float16) and four in memory. The search is exact: one float32 matrix product
+proposes candidates, and only these are measured in float64. A bound on the rounding error of the product determines the
+candidates, so the result equals a float64 search over the stored features.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def _inverse_distance(distances):
     return 1 / np.maximum(distances, minimum)
 
 
-# majority: the published baseline. ordinal: neighbours are weighted by inverse distance, and the class distribution of the
-# training set counts as one more neighbour, because ten neighbours cannot estimate rare classes.
+# majority: the published baseline. ordinal: neighbours are weighted by inverse distance, and the class distribution of
+# the training set counts as one more neighbour, because ten neighbours cannot estimate rare classes.
 VOTES = {
     "majority": Vote(np.ones_like, prior=0),
     "ordinal": Vote(_inverse_distance, prior=1),
@@ -116,7 +116,7 @@ class Neighbours:
     def _approximate(self, queries):
         """float32 squared distances [queries, n], less the squared norm of the query."""
         queries = (-2 * queries).astype(np.float32)
-        # A matrix-vector product reads the features once, at memory bandwidth. A product with a one-row matrix does not.
+        # A matrix-vector product reads the features once, at memory bandwidth. One with a one-row matrix does not.
         products = (self._stored @ queries[0])[None] if len(queries) == 1 else queries @ self._stored.T
         products += self._squared_norms
         return products
@@ -124,7 +124,7 @@ class Neighbours:
     def _exact(self, query, approximate, k):
         first = np.flatnonzero(approximate <= _bound_on_kth(approximate, k))
         kth = np.sqrt(np.partition(self._squared_distances(first, query), k - 1)[k - 1])
-        # All k nearest lie within `kth` of the query, so their norm is at most `reach`, which bounds the rounding error.
+        # All k nearest lie within `kth` of the query, so their norm is at most `reach`. It bounds the rounding error.
         norm = np.sqrt(query @ query)
         reach = norm + kth
         rounding = (len(query) + 8) * 2.0**-24 * (reach**2 + 2 * reach * norm)
@@ -169,7 +169,7 @@ class Neighbours:
 
 
 def _bound_on_kth(values, k):
-    """An upper bound on the k-th smallest value at a tenth of the cost: the k-th smallest of minima of 64 values each."""
+    """An upper bound on the k-th smallest value at a tenth of the cost: the k-th smallest minimum of 64 values."""
     groups = len(values) // 64
     if groups >= k:
         values = values[: 64 * groups].reshape(64, groups).min(axis=0)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-# uint8 RGB [n, side, side, 3]. For networks that take both eyes: such arrays as "left" and "right", with bool [n] arrays
-# "left_present" and "right_present" beside them.
+# uint8 RGB [n, side, side, 3]. For networks that take both eyes: such arrays as "left" and "right", with bool [n]
+# arrays "left_present" and "right_present" beside them.
 ImageBatch = np.ndarray | Mapping[str, np.ndarray]
 
 

@@ -3,15 +3,15 @@
 A case is positive if its score is at or above the threshold.
 
 Guarantee: sort the scores of the n positive calibration patients. The share of all positive patients below the m-th
-smallest score is distributed as Beta(m, n + 1 - m). With that score as the threshold, the sensitivity is therefore below s
-with probability P(Bin(n, 1 - s) <= m - 1) (Wilks 1941; ties only help). The threshold is the m-th smallest score for the
-largest m where this probability is at most 5 %. Specificity is treated the same way from above. Images of one patient are
-not independent, so each patient counts once, with the highest score of their images.
+smallest score is distributed as Beta(m, n + 1 - m). With that score as the threshold, the sensitivity is therefore
+below s with probability P(Bin(n, 1 - s) <= m - 1) (Wilks 1941; ties only help). The threshold is the m-th smallest
+score for the largest m where this probability is at most 5 %. Specificity is treated the same way from above. Images of
+one patient are not independent, so each patient counts once, with the highest score of their images.
 
 The guarantee needs patients who are exchangeable with those of the calibration split, known patient IDs, and the same
 network for calibration and prediction. If one of these is missing, the same threshold is set without a guarantee. In a
-simulation, counting images as patients broke the guarantee in 7 to 9 % of draws, and thresholds from cross-validation folds
-used by a refitted network broke it in 1 to 13 %, depending on the learner (`benchmarks/guarantee.py`).
+simulation, counting images as patients broke the guarantee in 7 to 9 % of draws, and thresholds from cross-validation
+folds used by a refitted network broke it in 1 to 13 %, depending on the learner (`benchmarks/guarantee.py`).
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _threshold_below(scores: np.ndarray, share: float, metric: str) -> _Threshol
         )
     # The lowest score, so that a higher target never gets a higher threshold than a lower, guaranteed one.
     needed = patients_needed(share)
-    note = f"not guaranteed: {target} needs {needed} patients, the calibration split has {n}; the threshold keeps all of them"
+    note = (
+        f"not guaranteed: {target} needs {needed} patients, the calibration split has {n}; the threshold keeps all {n}"
+    )
     return np.min(scores), False, note
 
 
@@ -120,7 +122,7 @@ def _at_specificity(positives: np.ndarray, negatives: np.ndarray, target: float)
 
 
 def _youden(positives: np.ndarray, negatives: np.ndarray, target: None) -> _Threshold:
-    """Maximize sensitivity + specificity - 1 (Youden 1950). Of equal thresholds the lowest, most sensitive one is taken."""
+    """Maximize sensitivity + specificity - 1 (Youden 1950). Ties are resolved to the lowest threshold."""
     if not len(positives) or not len(negatives):
         return None, False, "not guaranteed: Youden's index needs positive and negative patients"
     candidates = np.unique(positives)

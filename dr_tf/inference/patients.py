@@ -13,8 +13,8 @@ from dr_tf.inference.decision import Decision, PatientDecision
 
 _EYE = {"left": "left", "os": "left", "l": "left", "right": "right", "od": "right", "r": "right"}
 _SIDE = "left|right|os|od"
-# 123_left, 123-OD, 123_L, 123_l1 (the first of several), 123_left_2; OD_123. A single letter at the start is not an eye: it
-# is more often the prefix of a camera or study.
+# 123_left, 123-OD, 123_L, 123_l1 (the first of several), 123_left_2; OD_123. A single letter at the start is not an
+# eye: it is more often the prefix of a camera or study.
 _PATTERNS = (
     re.compile(rf"(?P<patient>.+?)[ _.-]+(?P<eye>{_SIDE}|l|r)(?:[ _.-]?\d{{1,2}})?", re.IGNORECASE),
     re.compile(rf"(?P<eye>{_SIDE})[ _.-]+(?P<patient>.+)", re.IGNORECASE),
@@ -69,8 +69,8 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
 
     Args:
         image: the path of the image.
-        table: {image: (patient, eye)}, by path, file name or stem. Without it the file name is parsed, and equal names in
-            two folders are two patients.
+        table: {image: (patient, eye)}, by path, file name or stem. Without it the file name is parsed, and equal names
+            in two folders are two patients.
 
     Returns:
         (a key that identifies the patient, the patient's name, the eye or "").

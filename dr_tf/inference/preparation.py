@@ -57,8 +57,8 @@ class Preparation:
     def __call__(self, data: bytes) -> tuple[np.ndarray, PreparedCrop]:
         """Prepare the bytes of an image file.
 
-        The crop is encoded as JPEG and decoded again: the network was trained on such crops only, and this way an original
-        gives the same pixels as its record.
+        The crop is encoded as JPEG and decoded again: the network was trained on such crops only, and this way an
+        original gives the same pixels as its record.
 
         Returns:
             (uint8 RGB [image_size, image_size, 3], the PreparedCrop).

@@ -97,7 +97,8 @@ def _prepare(preparation, image, name):
     return PreparedImage(None, ImageInfo(name, reason=reason))
 
 
-def file_bytes(image):
+def file_bytes(image: ImageSource) -> bytes:
+    """Return the bytes of an image file. Pixels are encoded as PNG."""
     if isinstance(image, np.ndarray):
         return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     if isinstance(image, bytes):
@@ -129,7 +130,7 @@ class ImageReaders:
         self._own_pool = subprocesses.WorkerPool(max_workers) if max_workers else None
 
     def prepare_ahead(self, cases: Iterable[Case], max_ahead: int) -> Iterator[dict[str, PreparedImage]]:
-        """Yield {eye: PreparedImage} of each case in order, with at most `max_ahead` cases in preparation or waiting."""
+        """Yield {eye: PreparedImage} of each case in order, with at most `max_ahead` cases started or waiting."""
         pool = self._own_pool or subprocesses.shared_pool()
         threads = concurrent.futures.ThreadPoolExecutor(pool.max_workers)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()

@@ -1,8 +1,8 @@
 """Class priors: estimate them, and shift predicted probabilities from one prior to another.
 
-A network trained with balanced batches or class weights predicts as if all grades were equally common. Bayes' rule moves its
-class probabilities to another prior: p'(c) ~ p(c) * target(c) / fitted(c) (Saerens et al., Neural Computation 2002). The
-cumulative probabilities of an ordinal head follow from the shifted class probabilities, and stay in order.
+A network trained with balanced batches or class weights predicts as if all grades were equally common. Bayes' rule
+moves its class probabilities to another prior: p'(c) ~ p(c) * target(c) / fitted(c) (Saerens et al., Neural Computation
+2002). The cumulative probabilities of an ordinal head follow from the shifted class probabilities, and stay in order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ PriorConfig = str | Mapping[str, float] | float
 def class_prior(labels: ArrayLike, classes: int) -> np.ndarray:
     """Estimate the prior of each class, or of each label.
 
-    Half a case is added to each class (Jeffreys' prior), so that a class missing from a small split is rare, not impossible.
+    Half a case is added to each class (Jeffreys' prior), so that a class missing from a small split is rare, not
+    impossible.
 
     Args:
         labels: true classes [n], or 0/1 of each label [n, labels]; -1 where unknown.

@@ -1,7 +1,7 @@
 """The decision rule: everything fitted after training that turns a network's scores into decisions.
 
-A rule consists of calibrations, priors, operating points, grade thresholds and the limits of the gate. It is stored in a run's
-`decision.json` (`dr_tf.inference.rule_file`).
+A rule consists of calibrations, priors, operating points, grade thresholds and the limits of the gate. It is stored in
+a run's `decision.json` (`dr_tf.inference.rule_file`).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Rule:
         return RequestedModes(self.heads, self.decides, modes)
 
     def thresholds(self, name: str = PLAIN, operating_point_name: str | None = None) -> np.ndarray:
-        """Return the threshold of each definition of positive [definitions], by default at the rule's operating point."""
+        """Return the thresholds of all definitions of positive [definitions], by default at the rule's operating point."""
         by_definition = self.mode(name).operating_points
         point = operating_point_name or self.operating_point_name
         return np.array([by_definition[definition][point].threshold for definition in self.head.definitions])
@@ -290,9 +290,9 @@ class Rule:
     def at_prevalence(self, prevalence: float) -> Rule:
         """Return the rule for a population with another prevalence of `head.positive`.
 
-        The shares of all positive classes are scaled by one factor, those of all negative ones by another. p_positive then
-        changes by a monotonic function, and the thresholds are moved by the same function. So the same cases are referred,
-        except for rounding, and operating points keep their guarantees. Grades may change.
+        The shares of all positive classes are scaled by one factor, those of all negative ones by another. p_positive
+        then changes by a monotonic function, and the thresholds are moved by the same function. So the same cases are
+        referred, except for rounding, and operating points keep their guarantees. Grades may change.
 
         Args:
             prevalence: the share of positive cases, between 0 and 1.

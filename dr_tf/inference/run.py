@@ -1,7 +1,7 @@
 """The files of a finished run: what prediction loads, and what evaluation reads about calibration.
 
-Prediction needs `model.keras`, `decision.json`, `gate.npz` and, for modes with neighbours, `neighbours.npz`. Evaluation also
-reads `calibration.npz`: the scores that the rule was fitted on, and the examples that the network was trained on.
+Prediction needs `model.keras`, `decision.json`, `gate.npz` and, for modes with neighbours, `neighbours.npz`. Evaluation
+also reads `calibration.npz`: the scores that the rule was fitted on, and the examples that the network was trained on.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def read_calibration(run_dir: str | os.PathLike) -> tuple[ScoredRows, dict[str, 
     """Read the scores that a run's rule was fitted on.
 
     Returns:
-        (ScoredRows, {"names": names of these rows, "fitted": rows that the network was trained on, ...}); None if the run
-        has no such file.
+        (ScoredRows, {"names": names of these rows, "fitted": rows that the network was trained on, ...}); None if the
+        run has no such file.
     """
     return read_scored_rows(pathlib.Path(run_dir) / CALIBRATION)
 

@@ -18,12 +18,12 @@ VIEW_COUNTS = (1, 2, 4, 8)
 def augmented_view(images: ImageBatch, index: int) -> ImageBatch:
     """Return one of the eight views of a batch.
 
-    View 0 is the original, 1 is mirrored, 2 is upside down, 3 is rotated by 180 degrees. Views 4 to 7 are the same after
-    a transposition.
+    View 0 is the original, 1 is mirrored, 2 is upside down, 3 is rotated by 180 degrees. Views 4 to 7 are the same
+    after a transposition.
 
     Args:
-        images: [n, side, side, 3], or a dict of both eyes and their presence. A mirrored left eye looks like a right eye,
-            so a mirrored view of a pair also swaps the eyes.
+        images: [n, side, side, 3], or a dict of both eyes and their presence. A mirrored left eye looks like a right
+            eye, so a mirrored view of a pair also swaps the eyes.
         index: the number of the view, from 0 to 7.
     """
     if not isinstance(images, Mapping):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from dr_tf.inference.calibration import Calibration, fit_calibration
 from dr_tf.models.links import LINKS, scores_to_probabilities, sigmoid
 from tests.inference import heads
-from tests.inference.synthetic_patients import scores_of, severities
+from tests.inference.synthetic_patients import sample_severities, simulate_scores
 
 FINITE = st.floats(-1e4, 1e4, allow_nan=False)
 
@@ -86,8 +86,8 @@ class FitTest(unittest.TestCase):
 
     def test_a_regression_with_a_stretched_scale_is_corrected(self):
         """It predicts 2 * severity - 2: mild disease gets the score of none, severe that of proliferative."""
-        latent, grades, _ = severities(5000, self.rng)
-        scores = scores_of(heads.Regression(), latent)
+        latent, grades, _ = sample_severities(5000, self.rng)
+        scores = simulate_scores(heads.Regression(), latent)
         fitted = fit_calibration("regression", scores[:5000], grades[:5000], 5)
         unseen, right = scores[5000:], grades[5000:]
         before, after = (c.probabilities(unseen, 5) for c in (Calibration("regression"), fitted))

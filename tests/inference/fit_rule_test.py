@@ -11,7 +11,15 @@ from dr_tf.inference.fit_rule import UNKNOWN_PATIENTS, CalibrationLabels, fit_ru
 from dr_tf.inference.modes import ModeDefinition
 from dr_tf.models.links import probabilities_to_scores
 from tests.inference import heads
-from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels, scores_of, severities, truth_of
+from tests.inference.synthetic_patients import (
+    NATURAL,
+    fit_example_rule,
+    fit_label_rule,
+    labels_of,
+    sample_scores,
+    sample_severities,
+    simulate_scores,
+)
 
 NO_PATIENTS = CalibrationLabels(np.zeros(0, int), np.zeros(0, int), np.array([], str))
 
@@ -20,7 +28,7 @@ class FitTest(unittest.TestCase):
     def test_every_head_is_calibrated(self):
         for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression(), heads.Binary()):
             with self.subTest(head.name):
-                rule, logits, grades = fitted(head)
+                rule, logits, grades = fit_example_rule(head)
                 report = rule.modes["plain"].report
                 self.assertLess(report["ece"]["after"]["p_positive"], report["ece"]["before"]["p_positive"])
                 p = head.p_positive(rule.probabilities({"plain": logits}))
@@ -29,7 +37,7 @@ class FitTest(unittest.TestCase):
                 self.assertEqual(rule.modes["plain"].calibration.link, head.link)
 
     def test_operating_points_count_patients(self):
-        rule, logits, grades = fitted(heads.Softmax())
+        rule, logits, grades = fit_example_rule(heads.Softmax())
         worst = grades.reshape(-1, 2).max(axis=1) >= 2
         scores = rule.head.p_positive(rule.probabilities({"plain": logits})).reshape(-1, 2).max(axis=1)
         result = rule.modes["plain"].operating_points["referable"]["sensitivity_0.9"]
@@ -39,7 +47,7 @@ class FitTest(unittest.TestCase):
         self.assertEqual(rule.modes["plain"].report["positive_patients"], worst.sum())
 
     def test_without_a_guarantee_the_threshold_is_the_same_and_the_note_has_the_reason(self):
-        kept, broken = (fitted(heads.Softmax(), no_guarantee=why)[0] for why in ("", UNKNOWN_PATIENTS))
+        kept, broken = (fit_example_rule(heads.Softmax(), no_guarantee=why)[0] for why in ("", UNKNOWN_PATIENTS))
         one, other = (rule.operating_point() for rule in (kept, broken))
         self.assertEqual((one.guaranteed, other.guaranteed), (True, False))
         self.assertEqual(dataclasses.replace(other, guaranteed=True, note=one.note), one)
@@ -47,12 +55,12 @@ class FitTest(unittest.TestCase):
         self.assertEqual((kept.no_guarantee, broken.no_guarantee), ("", UNKNOWN_PATIENTS))
 
     def test_grade_thresholds_are_kept_only_if_they_improve_held_out_kappa(self):
-        rule, _, _ = fitted(heads.Softmax())
+        rule, _, _ = fit_example_rule(heads.Softmax())
         mode = rule.modes["plain"]
         self.assertEqual(
             mode.grade_thresholds is not None, mode.report["kappa"]["grade_thresholds"] > mode.report["kappa"]["plain"]
         )
-        self.assertIsNone(fitted(heads.Binary())[0].modes["plain"].grade_thresholds)
+        self.assertIsNone(fit_example_rule(heads.Binary())[0].modes["plain"].grade_thresholds)
 
     def test_a_split_without_labels_gives_an_uncalibrated_rule_without_guarantee(self):
         nothing = np.full(4, -1)
@@ -71,11 +79,11 @@ class FitTest(unittest.TestCase):
 
     def test_a_rule_can_be_fitted_on_few_patients(self):
         for patients in (1, 2, 3, 8):
-            rule, _, _ = fitted(heads.Coral(), patients=patients)
+            rule, _, _ = fit_example_rule(heads.Coral(), patients=patients)
             self.assertFalse(rule.operating_point().guaranteed)
 
     def test_the_limit_of_the_gate_comes_from_the_calibration_split(self):
-        rule, _, _ = fitted(heads.Softmax(), patients=100, distances=np.arange(200))
+        rule, _, _ = fit_example_rule(heads.Softmax(), patients=100, distances=np.arange(200))
         self.assertEqual(rule.distance_limit, 198)  # rank ceil(0.99 * 201)
 
     def test_unknown_names_and_targets_are_refused(self):
@@ -89,14 +97,14 @@ class FitTest(unittest.TestCase):
             ({"modes": ("plain", "tta3")}, "unknown mode 'tta3'"),
         ):
             with self.subTest(wanted), self.assertRaisesRegex(UserError, message):
-                fitted(heads.Softmax(), patients=20, **wanted)
+                fit_example_rule(heads.Softmax(), patients=20, **wanted)
         with self.assertRaisesRegex(ValueError, "scores of the mode 'plain' are required"):
             fit_rule({"": heads.Softmax()}, "", {"knn": np.zeros((0, 5))}, NO_PATIENTS, train_prior=NATURAL)
 
 
 class LabelsTest(unittest.TestCase):
     def test_each_label_has_its_own_calibration_and_thresholds(self):
-        rule, logits, labels = fitted_on_labels()
+        rule, logits, labels = fit_label_rule()
         mode = rule.modes["plain"]
         self.assertLess(mode.report["ece"]["after"]["p_positive"], mode.report["ece"]["before"]["p_positive"])
         p = rule.probabilities({"plain": logits})
@@ -113,7 +121,7 @@ class LabelsTest(unittest.TestCase):
         self.assertEqual(len({points["youden"].threshold for points in mode.operating_points.values()}), 3)
 
     def test_each_label_has_its_own_guarantee(self):
-        points = fitted_on_labels()[0].modes["plain"].operating_points
+        points = fit_label_rule()[0].modes["plain"].operating_points
         self.assertEqual([of["sensitivity_0.95"].guaranteed for of in points.values()], [True, True, False])
         self.assertRegex(points["odir_G"]["sensitivity_0.95"].note, "needs 59 patients, the calibration split has 3")
 
@@ -121,14 +129,14 @@ class LabelsTest(unittest.TestCase):
 def fit_several_modes(head, patients=600, modes=("plain", "knn", "proto", "plain+knn"), **others):
     """(rule, scores, grades) with a plain mode, noisier votes, and another output with another link."""
     rng = np.random.default_rng(0)
-    latent, grades, names = severities(patients, rng)
+    latent, grades, names = sample_severities(patients, rng)
     beside = {"grade": head, "proto": heads.Corn()}
     scores = {
-        "plain": scores_of(head, latent),
+        "plain": simulate_scores(head, latent),
         "knn": probabilities_to_scores("softmax", votes(latent + rng.normal(0, 1, len(latent)))),
-        "proto": scores_of(heads.Corn(), latent + rng.normal(0, 0.5, len(latent))),
+        "proto": simulate_scores(heads.Corn(), latent + rng.normal(0, 0.5, len(latent))),
     }
-    truth = truth_of(head, grades, names)
+    truth = labels_of(head, grades, names)
     rule = fit_rule(beside, "grade", scores, truth, modes=modes, train_prior=NATURAL, **others)
     return rule, scores, grades
 
@@ -225,7 +233,7 @@ class OtherOutputsTest(unittest.TestCase):
 
     def fitted(self, risks):
         head, edema = heads.Softmax(), heads.Edema()
-        logits, grades, names = drawn(head, 200, np.random.default_rng(0))
+        logits, grades, names = sample_scores(head, 200, np.random.default_rng(0))
         message = 4.0 * (np.clip(grades // 2, 0, 2)[:, None] == np.arange(3))
         truth = CalibrationLabels(grades, grades >= 2, names, other_classes={"edema": risks(grades)})
         rule = fit_rule(
@@ -259,11 +267,13 @@ class GuaranteeTest(unittest.TestCase):
     def test_the_guarantee_holds_with_a_calibration_fitted_on_the_same_patients(self):
         """With noise in each logit, so that fitted biases change the order of patients."""
         head, low, guaranteed = heads.Softmax(), 0, 0
-        everybody, grades, _ = drawn(head, 20_000, np.random.default_rng(0), noise=1.5)
+        everybody, grades, _ = sample_scores(head, 20_000, np.random.default_rng(0), noise=1.5)
         positive = grades.reshape(-1, 2).max(axis=1) >= 2
         everybody = everybody.reshape(-1, 2, 5)[positive].reshape(-1, 5)
         for seed in range(1, 501):
-            rule, _, _ = fitted(head, patients=290, seed=seed, noise=1.5, operating_points=(("sensitivity", 0.9),))
+            rule, _, _ = fit_example_rule(
+                head, patients=290, seed=seed, noise=1.5, operating_points=(("sensitivity", 0.9),)
+            )
             scores = head.p_positive(rule.probabilities({"plain": everybody})).reshape(-1, 2).max(axis=1)
             result = rule.operating_point()
             guaranteed += result.guaranteed

@@ -38,7 +38,8 @@ class FeatureDistributionTest(unittest.TestCase):
         np.testing.assert_allclose(distribution.distance([[5, 5], [8, 5], [5, 35]]), [0, 3, 3], atol=0.15)
 
     def test_by_hand(self):
-        # The deviation is 5 along (3, 4) / 5, and 2 across. (3, 4) + (-4, 3) is 1 deviation away along it and 2.5 across.
+        # The deviation is 5 along (3, 4) / 5, and 2 across. (3, 4) + (-4, 3) is 1 deviation away along it and 2.5
+        # across.
         distribution = FeatureDistribution(np.ones(2), np.array([[0.6], [0.8]]), np.array([5.0]), np.array(2.0))
         for one in (distribution, from_arrays(to_arrays(distribution))):
             np.testing.assert_allclose(
@@ -76,7 +77,8 @@ class SourcesTest(unittest.TestCase):
         one, per_source = fit_feature_distribution(self.features), fit_feature_distribution(self.features, self.sources)
         self.assertLess(one.distance([[0, 0, 0]])[0], 1)
         self.assertGreater(per_source.distance([[0, 0, 0]])[0], 15)
-        # The deviation within a source is 1. The distance is that from a distribution fitted to the image's source alone.
+        # The deviation within a source is 1. The distance is that from a distribution fitted to the image's source
+        # alone.
         alone = fit_feature_distribution(self.features[:200])
         np.testing.assert_array_equal(per_source.distance(self.features[:200]), alone.distance(self.features[:200]))
         np.testing.assert_allclose(per_source.distance([[-20, 0, 0], [20, 0, 3]]), [0, 3], atol=0.5)

@@ -92,7 +92,7 @@ class ScoreImagesTest(unittest.TestCase):
         self.assertGreater(near[1], 2 * near[0])
 
     def test_votes_keep_their_distribution_with_every_head(self):
-        """With one neighbour of grade 0 and one of grade 4, the link of CORAL or a regression would give the grade between."""
+        """For neighbours of grades 0 and 4 the link of CORAL or a regression would give the grade between."""
         for head in (heads.Coral(), heads.Regression(), heads.Corn()):
             neighbours = build_neighbours([[2.0], [2.0]], [0, 4], 5)
             of = RequestedModes.from_names(("knn_majority",), {"grade": head}, "grade")
@@ -105,7 +105,7 @@ class ScoreImagesTest(unittest.TestCase):
                 )
 
     def test_views_of_an_ordinal_head_are_averaged_in_probability(self):
-        """With half of the views certain of grade 0 and half of 4, a mean of latent scores would give the grade between."""
+        """For views certain of grade 0 and of grade 4 a mean of latent scores would give the grade between."""
         of = RequestedModes.from_names(("tta2",), {"grade": heads.Coral()}, "grade")
         by_view = iter([np.full((1, 4), -20.0), np.full((1, 4), 20.0)])
         result = score_images(lambda x: ({"grade": next(by_view)}, np.zeros((1, 1))), of, X)

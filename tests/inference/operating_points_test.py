@@ -57,7 +57,7 @@ class OperatingPointTest(unittest.TestCase):
         self.assertEqual((result.threshold, result.guaranteed, result.sensitivity), (0.05, False, 1.0))
         self.assertEqual(
             result.note,
-            "not guaranteed: sensitivity at least 0.9 needs 29 patients, the calibration split has 20; the threshold keeps all of them",
+            "not guaranteed: sensitivity at least 0.9 needs 29 patients, the calibration split has 20; the threshold keeps all 20",
         )
         self.assertFalse(point("specificity", 0.9, np.ones(3), np.arange(28) / 28).guaranteed)
 
@@ -166,7 +166,7 @@ class GuaranteeTest(unittest.TestCase):
         self.assertGreater(few / 1000, 0.4)
 
     def test_counting_images_instead_of_patients_breaks_the_guarantee(self):
-        """Both eyes of a patient have nearly equal scores: 120 images carry little more information than 60 patients."""
+        """Both eyes of a patient have nearly equal scores: 120 images carry hardly more information."""
         rng, low = np.random.default_rng(1), {"photographs": 0, "patients": 0}
 
         def eyes_of(patients):
@@ -187,7 +187,7 @@ class GuaranteeTest(unittest.TestCase):
         self.assertLess(low["patients"] / 1000, 0.05 + 0.021)
 
     def test_thresholds_from_folds_fail_if_the_refit_scores_on_another_scale(self):
-        """Least squares on 60 features: folds are fitted on 48 patients, the refit on 60, where its weights are largest."""
+        """Least squares on 60 features: folds are fitted on 48 patients, the refit on 60, with the largest weights."""
         rng, low = np.random.default_rng(0), {"split": 0, "refit": 0}
         for _ in range(100):
             (features, truth), (others, truth_of_others) = sample_features(60, rng), sample_features(60, rng)

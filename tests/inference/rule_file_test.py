@@ -10,7 +10,7 @@ from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule_file import read_rule, write_rule
 from tests.inference import heads
-from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels
+from tests.inference.synthetic_patients import NATURAL, fit_example_rule, fit_label_rule, sample_scores
 
 PREPARATION = Preparation(records="a/512-plain-q95", size=512, enhancement="plain", quality=95, image_size=256)
 MODES = ("plain", "knn", "tta4", "proto", "plain+knn")
@@ -19,7 +19,7 @@ MODES = ("plain", "knn", "tta4", "proto", "plain+knn")
 def complete_rule():
     """(a rule with modes of every kind, another output and a gate; its scores; its other logits)."""
     outputs = {"grade": heads.Coral(), "proto": heads.Softmax(), "edema": heads.Edema()}
-    logits, grades, names = drawn(heads.Coral(), 40, np.random.default_rng(0))
+    logits, grades, names = sample_scores(heads.Coral(), 40, np.random.default_rng(0))
     five = np.random.default_rng(1).normal(0, 1, (80, 5)) + np.eye(5)[grades]
     scores = {"plain": logits, "knn": five, "tta4": 2 * five, "proto": -five}
     risks = five[:, :3].argmax(axis=1)
@@ -45,10 +45,10 @@ class FileTest(unittest.TestCase):
 
     def test_a_rule_read_back_gives_identical_decisions(self):
         made = {
-            head.name: fitted(head, patients=30, distances=np.arange(60))
+            head.name: fit_example_rule(head, patients=30, distances=np.arange(60))
             for head in (heads.Softmax(), heads.Coral(), heads.Corn(), heads.Regression(), heads.Binary())
         }
-        for name, (rule, logits, _) in (made | {"labels": fitted_on_labels(patients=60)}).items():
+        for name, (rule, logits, _) in (made | {"labels": fit_label_rule(patients=60)}).items():
             again = self.again(rule)
             with self.subTest(name):
                 self.assertEqual(again.decide(logits, cases=range(60)), rule.decide(logits, cases=range(60)))
@@ -75,7 +75,7 @@ class FileTest(unittest.TestCase):
         self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
 
     def test_a_rule_at_another_prevalence_round_trips(self):
-        for rule, logits, _ in (fitted(heads.Softmax(), patients=30), fitted_on_labels(patients=60)):
+        for rule, logits, _ in (fit_example_rule(heads.Softmax(), patients=30), fit_label_rule(patients=60)):
             moved = rule.at_prevalence(0.05)
             self.assertEqual(self.again(moved).decide(logits, cases=range(60)), moved.decide(logits, cases=range(60)))
 
@@ -242,7 +242,7 @@ class BrokenTest(unittest.TestCase):
         self.refused(self.broken("preparation", "more", value=1), "cannot be used")
 
     def test_labels(self):
-        write_rule(self.path, fitted_on_labels(patients=60)[0], PREPARATION)
+        write_rule(self.path, fit_label_rule(patients=60)[0], PREPARATION)
         self.whole = self.path.read_text()
         points = json.loads(self.whole)["modes"]["plain"]["operating_points"]
         for place, value, message in (

@@ -15,7 +15,7 @@ from dr_tf.inference.modes import ModeDefinition
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.rule import NOT_FINITE, OUT_OF_DISTRIBUTION, Mode, OtherOutput, Rule
 from tests.inference import heads
-from tests.inference.synthetic_patients import NATURAL, drawn, fitted, fitted_on_labels, truth_of
+from tests.inference.synthetic_patients import NATURAL, fit_example_rule, fit_label_rule, labels_of, sample_scores
 
 LN2, LN3 = np.log(2), np.log(3)
 LABELS = ("odir_N", "odir_D", "odir_G")
@@ -262,13 +262,13 @@ class PrevalenceTest(unittest.TestCase):
 
     def test_with_five_grades_the_actions_of_every_mode_stay(self):
         head = heads.Coral()
-        logits, grades, names = drawn(head, 150, np.random.default_rng(0))
+        logits, grades, names = sample_scores(head, 150, np.random.default_rng(0))
         scores = {"plain": logits, "knn": logits[:, [0, 0, 1, 2, 3]] * [0, 1, 1, 1, 1] / 2}
         rule = fit_rule(
             {"": head},
             "",
             scores,
-            truth_of(head, grades, names),
+            labels_of(head, grades, names),
             train_prior=NATURAL,
             modes=("plain", "knn", "plain+knn"),
         )
@@ -286,7 +286,7 @@ class PrevalenceTest(unittest.TestCase):
                 self.assertLess(head.p_positive(moved.probabilities(scores, mode)).mean(), p.mean())
 
     def test_with_independent_labels_only_the_positive_one_changes(self):
-        rule, logits, _ = fitted_on_labels()
+        rule, logits, _ = fit_label_rule()
         moved = rule.at_prevalence(0.02)
         np.testing.assert_allclose(moved.prior, [rule.prior[0], 0.02, rule.prior[2]])
         before, after = (r.modes["plain"].operating_points for r in (rule, moved))
@@ -311,7 +311,7 @@ class PrevalenceTest(unittest.TestCase):
 
     def test_a_prevalence_must_be_between_0_and_1(self):
         with self.assertRaisesRegex(UserError, "between 0 and 1, not 2"):
-            fitted(heads.Softmax(), patients=20)[0].at_prevalence(2)
+            fit_example_rule(heads.Softmax(), patients=20)[0].at_prevalence(2)
 
 
 class ImportTest(unittest.TestCase):
