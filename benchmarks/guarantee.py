@@ -1,15 +1,15 @@
-"""How often is the promise of a threshold broken, "sensitivity at least 0.9", where the truth is known?
+"""Measure how often the guarantee of a threshold, "sensitivity at least 0.9", is violated on data with a known truth.
 
-Drawn patients have two eyes alike, and 40 features that tell of an eye's severity; logistic regression learns from them.
-Compared are three ways to set the threshold of a learner, each from as many patients, by the code that sets it in a run:
+Synthetic patients have two similar eyes. Each eye has 40 features that depend on its severity, and a logistic regression is
+trained on them. The threshold is set in three ways, each from as many patients, by the code that sets it in a run:
 
-- split: from calibration patients, of whom it has not learned. This is what a guarantee is for.
-- refit: it has learned from all patients, and the learners of five folds answered to those of whom they had not.
-- photographs: as split, but nobody knows whose the photographs are, so that each counts as a patient.
+- split: on calibration patients that the classifier was not trained on, which is what the guarantee is for.
+- refit: on out-of-fold scores of the classifiers of five folds, while the deployed classifier is trained on all patients.
+- photographs: as split, but with unknown patients, so that each image counts as one.
 
-The true sensitivity is that on further patients (of photographs: on theirs), 42,000 of them positive. The limit: a promise
-may be broken in 5 % of draws. `by luck` is how often the rank that was taken may fail where nothing else is wrong.
-`scale` is the length of the deciding learner's weights over that of the learners that set the threshold, the median.
+The true sensitivity is measured on further patients (for "photographs": on their images), 42,000 of them positive. The limit
+is a violation in 5 % of draws. "by chance" is how often the chosen rank violates the target where all assumptions hold.
+"scale" is the norm of the deployed classifier's weights over that of the classifiers that set the threshold, as a median.
 
   python benchmarks/guarantee.py [--draws 600] [--patients 100 200 400]
 """
@@ -21,8 +21,9 @@ import pathlib
 import platform
 import sys
 import time
+from typing import Any
 
-# Matrices are small: threads only stand in each other's way.
+# The matrices are small: threads would only slow each other down.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -35,129 +36,158 @@ from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
 from dr_tf.evaluation.statistics.proportions import wilson
-from dr_tf.inference.operating_points import RISK, guaranteed_rank, operating_point, per_patient
+from dr_tf.inference.operating_points import FAILURE_PROBABILITY, guaranteed_rank, patient_scores
 
 TARGET, FEATURES, FOLDS = 0.9, 40, 5
-ALIKE = 0.95  # share of the variance of eyes that is between patients
-POSITIVE_FROM = -0.3  # of the severity: 62 % of eyes are positive, as in IDRiD's test split
-LEARNERS = {"strong": 1e-3, "medium": 1e-1, "weak": 1e2}  # C: the inverse of the strength of regularization
-MODES = ("split", "refit", "photographs")
+BETWEEN_PATIENTS = 0.95  # share of the variance of eyes that is between patients
+POSITIVE_SEVERITY = -0.3  # an eye above it is positive: 62 % are, as in IDRiD's test split
+PENALTIES = {"strong": 1e-3, "medium": 1e-1, "weak": 1e2}  # name -> C, the inverse of the regularization strength
+METHODS = ("split", "refit", "photographs")
+
+Images = tuple[np.ndarray, np.ndarray]  # features [2 n, 40] and truth [2 n] of n patients, the two eyes side by side
 
 
-def draw(patients, rng):
-    """(features [2 n, 40], truth [2 n]) of n patients whose eyes stand together."""
+def draw(patients: int, rng: np.random.Generator) -> Images:
+    """Draw the features and the truth of patients."""
     weights = 0.6 * 0.9 ** np.arange(FEATURES)
     severity = _two_eyes(rng, patients, 1)
     features = severity * weights + _two_eyes(rng, patients, FEATURES)
-    return features, (severity[:, 0] > POSITIVE_FROM).astype(int)
+    return features, (severity[:, 0] > POSITIVE_SEVERITY).astype(int)
 
 
-def _two_eyes(rng, patients, width):
+def _two_eyes(rng: np.random.Generator, patients: int, width: int) -> np.ndarray:
     shared = rng.standard_normal((patients, width), dtype=np.float32).repeat(2, axis=0)
     own = rng.standard_normal((2 * patients, width), dtype=np.float32)
-    return np.float32(ALIKE**0.5) * shared + np.float32((1 - ALIKE) ** 0.5) * own
+    return np.float32(BETWEEN_PATIENTS**0.5) * shared + np.float32((1 - BETWEEN_PATIENTS) ** 0.5) * own
 
 
-def positive_patients(patients, rng):
-    """As `draw`, of those alone who have a positive eye: sensitivity asks for no other."""
+def positive_patients(patients: int, rng: np.random.Generator) -> Images:
+    """Draw patients and keep those with a positive eye, on whom sensitivity is measured."""
     features, truth = draw(patients, rng)
-    kept = truth.reshape(-1, 2).any(axis=1).repeat(2)
-    return features[kept], truth[kept]
+    positive = truth.reshape(-1, 2).any(axis=1).repeat(2)
+    return features[positive], truth[positive]
 
 
-def learn(features, truth, strength):
-    return LogisticRegression(C=strength, max_iter=1000).fit(features, truth)
+def train(features: np.ndarray, truth: np.ndarray, c: float) -> LogisticRegression:
+    """Train a classifier."""
+    return LogisticRegression(C=c, max_iter=1000).fit(features, truth)
 
 
-def answer(learner, features):
-    return expit(learner.decision_function(features))
+def predict(classifier: LogisticRegression, features: np.ndarray) -> np.ndarray:
+    """Return the probability of positive."""
+    return expit(classifier.decision_function(features))
 
 
-def out_of_fold(features, truth, folds, strength):
-    """(scores of each photograph by the learner that did not learn from it, the learners)."""
-    scores, learners = np.zeros(len(truth)), []
+def out_of_fold(
+    features: np.ndarray, truth: np.ndarray, folds: np.ndarray, c: float
+) -> tuple[np.ndarray, list[LogisticRegression]]:
+    """Return the score of each image by the classifier that was not trained on it, and the classifiers."""
+    scores, classifiers = np.zeros(len(truth)), []
     for fold in range(FOLDS):
         held_out = folds == fold
-        learners.append(learn(features[~held_out], truth[~held_out], strength))
-        scores[held_out] = answer(learners[-1], features[held_out])
-    return scores, learners
+        classifiers.append(train(features[~held_out], truth[~held_out], c))
+        scores[held_out] = predict(classifiers[-1], features[held_out])
+    return scores, classifiers
 
 
-def one_draw(patients, strength, population, rng):
-    """{way: (true sensitivity, how often luck breaks it, scale)}."""
-    (features, truth), (others, others_truth) = draw(patients, rng), draw(patients, rng)
+def one_draw(
+    patients: int, c: float, population: Images, rng: np.random.Generator
+) -> dict[str, tuple[float, float, float]]:
+    """Return {method: (true sensitivity, probability of a violation by chance, scale)} of one draw."""
+    (features, truth), (calibration_features, calibration_truth) = draw(patients, rng), draw(patients, rng)
     names = np.arange(patients).repeat(2)
-    learner = learn(features, truth, strength)
-    scores, (of_folds, learners) = answer(learner, others), out_of_fold(features, truth, names % FOLDS, strength)
-    found = answer(learner, population[0])
-    worse_eyes, positive_eyes = found.reshape(-1, 2).max(axis=1), found[population[1] == 1]
-    scale = np.median([np.linalg.norm(learner.coef_) / np.linalg.norm(other.coef_) for other in learners])
+    classifier = train(features, truth, c)
+    calibration_scores = predict(classifier, calibration_features)
+    fold_scores, classifiers = out_of_fold(features, truth, names % FOLDS, c)
+    scores = predict(classifier, population[0])
+    worse_eye_scores, positive_scores = scores.reshape(-1, 2).max(axis=1), scores[population[1] == 1]
+    norms = [np.linalg.norm(classifier.coef_) / np.linalg.norm(other.coef_) for other in classifiers]
+    by_patient = patient_scores(calibration_scores, calibration_truth, names)
     return {
-        "split": (*kept(*per_patient(scores, others_truth, names), worse_eyes), 1.0),
-        "refit": (*kept(*per_patient(of_folds, truth, names), worse_eyes), scale),
-        "photographs": (*kept(scores, others_truth, positive_eyes), 1.0),
+        "split": (*true_sensitivity(*by_patient, worse_eye_scores), 1.0),
+        "refit": (
+            *true_sensitivity(*patient_scores(fold_scores, truth, names), worse_eye_scores),
+            float(np.median(norms)),
+        ),
+        "photographs": (*true_sensitivity(calibration_scores, calibration_truth, positive_scores), 1.0),
     }
 
 
-def kept(scores, truth, positives):
-    """(the true sensitivity, that of all `positives`, of the threshold set on these, how often luck breaks it)."""
-    point, n = operating_point("sensitivity", TARGET, scores, truth), int((truth == 1).sum())
+def true_sensitivity(scores: np.ndarray, truth: np.ndarray, positives: np.ndarray) -> tuple[float, float]:
+    """Set the threshold and measure it.
+
+    Args:
+        scores: that the threshold is set on.
+        truth: 0 or 1 for each of `scores`.
+        positives: scores of the positive population.
+
+    Returns:
+        (share of `positives` at or above the threshold, probability of a violation by chance).
+    """
+    point, n = fit_operating_point("sensitivity", TARGET, scores, truth), int((truth == 1).sum())
+    rank = guaranteed_rank(n, TARGET)
     assert point.guaranteed, point.note
-    return (positives >= point.threshold).mean(), binom.cdf(guaranteed_rank(n, TARGET) - 1, n, 1 - TARGET)
+    return float((positives >= point.threshold).mean()), float(binom.cdf(rank - 1, n, 1 - TARGET))
 
 
-def simulate(patients, strength, *, draws, population, seed=0):
-    """{way: figures} over so many draws."""
-    rng, found = np.random.default_rng(seed), {way: [] for way in MODES}
+def simulate(patients: int, c: float, *, draws: int, population: Images, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Return {method: summary of so many draws}."""
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[tuple[float, float, float]]] = {method: [] for method in METHODS}
     for _ in range(draws):
-        for way, values in one_draw(patients, strength, population, rng).items():
-            found[way].append(values)
-    return {way: measured(np.array(values)) for way, values in found.items()}
+        for method, result in one_draw(patients, c, population, rng).items():
+            values[method].append(result)
+    return {method: summarize(np.array(results)) for method, results in values.items()}
 
 
-def measured(values):
-    """Figures of [draws, 3]: true sensitivity, luck, scale."""
-    broken, n = int((values[:, 0] < TARGET).sum()), len(values)
+def summarize(values: np.ndarray) -> dict[str, Any]:
+    """Summarize the draws [draws, (true sensitivity, probability by chance, scale)] of one method."""
+    violations, n = int((values[:, 0] < TARGET).sum()), len(values)
     return {
-        "broken": [broken / n, *wilson(broken, n)],
-        "by_luck": values[:, 1].mean(),
+        "violated": [violations / n, *wilson(violations, n)],
+        "by_chance": values[:, 1].mean(),
         "sensitivity": values[:, 0].mean(),
         "scale": np.median(values[:, 2]),
     }
 
 
-def line(patients, learner, way, figures):
-    share, low, high = figures["broken"]
-    told = f"{share:7.1%} ({low:.1%} to {high:.1%})"
+def table_row(patients: int, penalty: str, method: str, summary: dict[str, Any]) -> str:
+    """Return one row of the table."""
+    share, low, high = summary["violated"]
+    violated = f"{share:7.1%} ({low:.1%} to {high:.1%})"
     return (
-        f"{patients:8} {learner:9}{way:13}{told:26}{figures['by_luck']:9.1%}{figures['sensitivity']:12.3f}"
-        f"{figures['scale']:8.2f}"
+        f"{patients:8} {penalty:9}{method:13}{violated:26}{summary['by_chance']:10.1%}{summary['sensitivity']:12.3f}"
+        f"{summary['scale']:8.2f}"
     )
 
 
-def main():
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--draws", type=int, default=600)
-    flags.add_argument("--patients", type=int, nargs="+", default=[100, 200, 400])
-    flags = flags.parse_args()
-    start, found = time.perf_counter(), []
+def main() -> None:
+    """Print a table, and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=600, help="number of simulated runs")
+    parser.add_argument(
+        "--patients", type=int, nargs="+", default=[100, 200, 400], help="patients in a calibration split"
+    )
+    flags = parser.parse_args()
+    start, results = time.perf_counter(), []
     population = positive_patients(63_000, np.random.default_rng(1))
-    print(f"sensitivity at least {TARGET:g}, which may be broken in {RISK:.0%}; {flags.draws:,} draws")
+    print(f"sensitivity at least {TARGET:g}, which may be violated in {FAILURE_PROBABILITY:.0%}; {flags.draws:,} draws")
     print(
-        f"{'patients':8} {'penalty':9}{'way':13}{'broken (95 % interval)':26}{'by luck':>9}{'sensitivity':>12}{'scale':>8}"
+        f"{'patients':8} {'penalty':9}{'method':13}{'violated (95 % interval)':26}{'by chance':>10}{'sensitivity':>12}"
+        f"{'scale':>8}"
     )
     for patients in flags.patients:
-        for learner, strength in LEARNERS.items():
-            for way, figures in simulate(patients, strength, draws=flags.draws, population=population).items():
-                print(line(patients, learner, way, figures), flush=True)
-                found.append({"patients": patients, "penalty": learner, "way": way, **figures})
+        for penalty, c in PENALTIES.items():
+            for method, summary in simulate(patients, c, draws=flags.draws, population=population).items():
+                print(table_row(patients, penalty, method, summary), flush=True)
+                results.append({"patients": patients, "penalty": penalty, "method": method, **summary})
     print(json.dumps({
         "machine": {"cores": os.cpu_count(), "processor": processor(),
                     "load": round(os.getloadavg()[0], 1)},
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__},
-        "target": TARGET, "limit": RISK, "draws": flags.draws, "minutes": round((time.perf_counter() - start) / 60, 1),
-        "found": [{name: np.round(value, 4).tolist() if isinstance(value, (list, float)) else value
-                   for name, value in each.items()} for each in found],
+        "target": TARGET, "limit": FAILURE_PROBABILITY, "draws": flags.draws, "minutes": round((time.perf_counter() - start) / 60, 1),
+        "results": [{name: np.round(value, 4).tolist() if isinstance(value, (list, float)) else value
+                     for name, value in result.items()} for result in results],
     }))  # fmt: skip
 
 
