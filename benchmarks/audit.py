@@ -1,14 +1,15 @@
-"""Does the leak audit find copies and nothing else, and what does it cost?
+"""Measure how many copies the leak audit finds, how many false pairs it reports, and how long it takes.
 
-1. Recall: photographs that no threshold was chosen on (IDRiD's test split, ODIR's patients of odd numbers) are rescaled,
-   recompressed, cut, brightened, mirrored and turned, cropped as a build crops them, and looked for among all
-   untouched ones. The demand is 99 % for each transform. A changed photograph in which the builder recognizes no retina
-   any more never gets into records; it is counted beside.
-2. False pairs: what the audit reports among all photographs of both sets, but the copies and second photographs that
-   were looked at and found right (VIEWED), per million pairs.
-3. Cost: milliseconds a photograph for its signature, and the whole audit of 100,000 photographs, each a blend of two real
-   ones in random variants (so that borders, discs and vessels are as in nature), with 500 copies among them. Each half
-   is bent a little, as blends that share a half would be two photographs of one eye.
+1. Recall: photographs on which no threshold was chosen (IDRiD's test split, ODIR's patients of odd numbers) are
+   rescaled, recompressed, cut, brightened, mirrored and rotated, cropped as a build crops them, and searched for among
+   all untouched ones. At least 99 % must be found for each transform. A changed photograph in which the builder finds
+   no retina never gets into records; these are counted separately.
+2. False pairs: the pairs that the audit reports among all photographs of both sets, without those that a person
+   confirmed as copies or as images of the same eye (CONFIRMED_PAIRS), per million pairs.
+3. Cost: milliseconds per photograph for its signature, and the time of the whole audit of 100,000 images with 500
+   copies among them. Each image blends the views of two real photographs in random orientations, so that borders, discs
+   and vessels are as in nature. Each half is slightly distorted, as two blends that share a half would otherwise be two
+   images of one eye.
 
 Reads $DR_TF_SHARED/data (default ../shared).   python benchmarks/audit.py [--photographs 2000] [--many 100000]
 """
@@ -26,6 +27,8 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from machine import processor
 
@@ -50,7 +53,8 @@ from tfrecords_builder.descriptors import (  # noqa: E402
 
 DATA = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data"
 SIZE = 256
-VIEWED = {  # each was looked at, side by side and one laid on the other
+# Pairs that a person confirmed by comparing both images side by side and as an overlay.
+CONFIRMED_PAIRS = {
     "exact": {
         ("IDRiD_021", "IDRiD_391"), ("IDRiD_028", "IDRiD_327"), ("IDRiD_045", "IDRiD_333"), ("IDRiD_073", "IDRiD_375"),
         ("IDRiD_079", "IDRiD_279"), ("IDRiD_118", "IDRiD_064"),
@@ -63,16 +67,19 @@ VIEWED = {  # each was looked at, side by side and one laid on the other
 }  # fmt: skip
 
 
-def _encode(image, quality=92):
+Transform = Callable[[np.ndarray], bytes]
+
+
+def _encode(image: np.ndarray, quality: int = 92) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def _scale(factor):
+def _scale(factor: float) -> Transform:
     return lambda image: _encode(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
 
 
-def _cut(left, top, right, bottom):
-    def cut(image):
+def _cut(left: float, top: float, right: float, bottom: float) -> Transform:
+    def cut(image: np.ndarray) -> bytes:
         height, width = image.shape[:2]
         rows = slice(round(top * height), height - round(bottom * height))
         return _encode(image[rows, round(left * width) : width - round(right * width)])
@@ -80,11 +87,11 @@ def _cut(left, top, right, bottom):
     return cut
 
 
-def _brighten(factor):
+def _brighten(factor: float) -> Transform:
     return lambda image: _encode(cv2.convertScaleAbs(image, alpha=factor))
 
 
-TRANSFORMS = {
+TRANSFORMS: dict[str, Transform] = {
     "scale 0.25": _scale(0.25), "scale 0.5": _scale(0.5), "scale 0.75": _scale(0.75),
     "JPEG 30": lambda image: _encode(image, 30), "JPEG 60": lambda image: _encode(image, 60),
     "JPEG 95": lambda image: _encode(image, 95),
@@ -98,168 +105,203 @@ TRANSFORMS = {
 }  # fmt: skip
 
 
-def files():
-    """(all photographs, those that no threshold was chosen on)."""
+def image_paths() -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Return (all photographs, those on which no threshold was chosen)."""
     idrid = sorted((DATA / "idrid").glob("*/1*/*/*.jpg"))
     odir = sorted((DATA / "odir" / "preprocessed_images").glob("*.jpg"))
     held_out = [p for p in idrid if "Testing" in str(p)] + [p for p in odir if int(p.name.split("_")[0]) % 2]
     return idrid + odir, held_out
 
 
-def traced(path, name=""):
-    """The ImageSignature of a photograph, changed by the transform of that name; None where no retina is found."""
+def signature_of(path: pathlib.Path, transform: str = "") -> ImageSignature | None:
+    """Return the signature of a photograph, first changed by a transform; None if no retina is found."""
     cv2.setNumThreads(1)
-    data = pathlib.Path(path).read_bytes()
-    if name:
-        data = TRANSFORMS[name](cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+    data = path.read_bytes()
+    if transform:
+        data = TRANSFORMS[transform](np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)))
     try:
-        found = prepare(data, size=SIZE)
+        crop = prepare(data, size=SIZE)
     except BadImageError:
         return None
-    return compute_signature(found.image, found.geometry, hashlib.sha256(data).hexdigest())
+    return compute_signature(crop.image, crop.geometry, hashlib.sha256(data).hexdigest())
 
 
-def recall(originals, chosen, names, pool, folder):
-    """{transform: (found, looked for, without a retina)}."""
-    result = {}
-    for name in names:
-        changed = list(pool.map(traced, chosen, [name] * len(chosen)))
+def measure_recall(
+    originals: Mapping[pathlib.Path, ImageSignature],
+    chosen: Sequence[pathlib.Path],
+    transforms: Iterable[str],
+    pool: concurrent.futures.Executor,
+    folder: pathlib.Path,
+) -> dict[str, tuple[int, int, int]]:
+    """Search for changed photographs among the originals and print the recall.
+
+    Args:
+        originals: signatures of the untouched photographs.
+        chosen: the photographs that are changed.
+        transforms: names in TRANSFORMS.
+        pool: computes signatures.
+        folder: for temporary files.
+
+    Returns:
+        {transform: (found, searched for, without a retina after the change)}.
+    """
+    counts = {}
+    for transform in transforms:
+        changed = list(pool.map(signature_of, chosen, [transform] * len(chosen)))
         with SignatureIndex(folder / "views") as index:
-            for path, found in originals.items():
-                index.add(str(path), found, set_name="original")
-            for path, found in zip(chosen, changed, strict=True):
-                if found is not None:
-                    index.add(f"{path} changed", found, set_name="changed")
+            for path, signature in originals.items():
+                index.add(str(path), signature, set_name="original")
+            for path, changed_signature in zip(chosen, changed, strict=True):
+                if changed_signature is not None:
+                    index.add(f"{path} changed", changed_signature, set_name="changed")
             pairs = index.find_pairs(workers=2, across_sets=True)
         copies = {(p.a, p.b) for p in pairs if p.kind == "copy"}
-        there = [str(p) for p, found in zip(chosen, changed, strict=True) if found is not None and p in originals]
-        result[name] = sum((p, f"{p} changed") in copies for p in there), len(there), len(chosen) - len(there)
-        low, high = wilson(*result[name][:2])
-        print(f"  {name:22s} {result[name][0]:4d} of {len(there):4d}  {result[name][0] / len(there):7.2%}  "
+        searched = [
+            str(path)
+            for path, signature in zip(chosen, changed, strict=True)
+            if signature is not None and path in originals
+        ]
+        found = sum((name, f"{name} changed") in copies for name in searched)
+        counts[transform] = found, len(searched), len(chosen) - len(searched)
+        low, high = wilson_interval(found, len(searched))
+        print(f"  {transform:22s} {found:4d} of {len(searched):4d}  {found / len(searched):7.2%}  "
               f"({low:.2%}-{high:.2%})", flush=True)  # fmt: skip
-    return result
+    return counts
 
 
-def wilson(found, n, z=1.96):
-    """The 95 % interval of a proportion."""
-    middle, half = found + z * z / 2, z * math.sqrt(found * (n - found) / n + z * z / 4)
-    return (middle - half) / (n + z * z), (middle + half) / (n + z * z)
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a proportion (Wilson)."""
+    middle = successes + z * z / 2
+    half_width = z * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return (middle - half_width) / (n + z * z), (middle + half_width) / (n + z * z)
 
 
-def reported(everything, folder):
-    """(name, name, kind) of all pairs in both sets together."""
+def reported_pairs(
+    signatures: Mapping[pathlib.Path, ImageSignature], folder: pathlib.Path
+) -> list[tuple[str, str, str]]:
+    """Return (name, name, kind) of all pairs that the audit reports in both sets together."""
     with SignatureIndex(folder / "views") as index:
-        for path, found in everything.items():
-            index.add(path.stem, found)
+        for path, signature in signatures.items():
+            index.add(path.stem, signature)
         return [(p.a, p.b, p.kind) for p in index.find_pairs(workers=2)]
 
 
-def blends(views, count, seed=0):
-    """`count` views, each half one retina and half another, in random variants, bent."""
+def blended_views(views: np.ndarray, count: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield `count` views, each an average of two real ones in random orientations, slightly distorted."""
     rng = np.random.default_rng(seed)
-    variants, maps = list(ORIENTATIONS), _bends(rng)
+    orientations, maps = list(ORIENTATIONS), _distortions(rng)
     for _ in range(count):
-        a, b = (reorient_view(views[rng.integers(len(views))], variants[rng.integers(8)]) for _ in range(2))
+        a, b = (reorient_view(views[rng.integers(len(views))], orientations[rng.integers(8)]) for _ in range(2))
         a, b = (cv2.remap(view, *maps[rng.integers(len(maps))], cv2.INTER_LINEAR) for view in (a, b))
         yield np.where((a > 0) & (b > 0), cv2.addWeighted(a, 0.5, b, 0.5, 0), cv2.max(a, b))
 
 
-def _bends(rng, count=200, pixels=1.5, smooth=14):
-    """Maps that move each pixel of a view by about so many pixels, and neighbours alike."""
+def _distortions(
+    rng: np.random.Generator, count: int = 200, pixels: float = 1.5, smoothness: float = 14
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return maps that shift each pixel of a view smoothly, with a standard deviation of `pixels`."""
     noise = rng.normal(size=(count, 2, VIEW_SIDE, VIEW_SIDE)).astype(np.float32)
-    fields = [[cv2.GaussianBlur(field, (0, 0), smooth) for field in pair] for pair in noise]
+    fields: list[Any] = [[cv2.GaussianBlur(field, (0, 0), smoothness) for field in pair] for pair in noise]
     rows, columns = np.mgrid[:VIEW_SIDE, :VIEW_SIDE].astype(np.float32)
     return [(columns + x * (pixels / x.std()), rows + y * (pixels / y.std())) for x, y in fields]
 
 
-def many(views, count, folder, copies=500):
-    """Seconds of retrieval and in all, candidates, and how many of the copies were found."""
-    seconds = {}
-    candidates = copy_search.find_candidates
+def audit_many(views: np.ndarray, count: int, folder: pathlib.Path, copies: int = 500) -> dict[str, float]:
+    """Audit `count` blended images with `copies` copies among them.
+
+    Returns:
+        {"retrieval": seconds, "candidates": pairs, "all": seconds, "cpu": seconds, "copies_found", "copies"}.
+    """
+    results: dict[str, float] = {}
+    find_candidates = copy_search.find_candidates
 
     def timed(*args, **kwargs):
         start = time.perf_counter()
-        result = candidates(*args, **kwargs)
-        seconds["retrieval"], seconds["candidates"] = time.perf_counter() - start, len(result)
-        return result
+        candidates = find_candidates(*args, **kwargs)
+        results["retrieval"], results["candidates"] = time.perf_counter() - start, len(candidates)
+        return candidates
 
     copy_search.find_candidates = timed
     with SignatureIndex(folder / "views") as index:
-        for i, view in enumerate(blends(views, count)):
+        for i, view in enumerate(blended_views(views, count)):
             index.add(i, ImageSignature(str(i), view[None], compute_descriptor(view)[None].astype(np.float16)))
             if i < copies:
                 changed = reorient_view(cv2.convertScaleAbs(cv2.GaussianBlur(view, (0, 0), 0.8), alpha=0.8), (1, 1, 0))
                 changed[reorient_view(view, (1, 1, 0)) == 0] = 0
-                index.add(
-                    -1 - i, ImageSignature(f"-{i}", changed[None], compute_descriptor(changed)[None].astype(np.float16))
-                )
-        start, busy = time.perf_counter(), cpu_seconds()
+                descriptor = compute_descriptor(changed)[None].astype(np.float16)
+                index.add(-1 - i, ImageSignature(f"-{i}", changed[None], descriptor))
+        start, cpu_start = time.perf_counter(), cpu_seconds()
         pairs = index.find_pairs(workers=2)
-        seconds["all"] = time.perf_counter() - start
+        results["all"] = time.perf_counter() - start
         for worker in multiprocessing.active_children():
-            worker.join(2)  # until then, its seconds do not count
-        seconds["cpu"] = cpu_seconds() - busy
-    copy_search.find_candidates = candidates
+            worker.join(2)  # its processor time counts only once it has ended
+        results["cpu"] = cpu_seconds() - cpu_start
+    copy_search.find_candidates = find_candidates
     found = {(p.a, p.b) for p in pairs if p.kind == "copy"}
-    return {**seconds, "copies_found": sum((i, -1 - i) in found for i in range(copies)), "copies": copies}
+    return {**results, "copies_found": sum((i, -1 - i) in found for i in range(copies)), "copies": copies}
 
 
-def cpu_seconds():
-    """Of this process and of those that it has waited for: on a busy machine they say more than the clock."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+def cpu_seconds() -> float:
+    """Return the processor time of this process and its ended children, which varies less than the clock."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def trace_milliseconds(path):
+def signature_milliseconds(path: pathlib.Path) -> float:
+    """Return the processor time of computing a signature from a crop of 512 pixels."""
     cv2.setNumThreads(1)
-    found = prepare(path.read_bytes(), size=512)
+    crop = prepare(path.read_bytes(), size=512)
     start = time.process_time()
     for _ in range(100):
-        compute_signature(found.image, found.geometry, "")
+        compute_signature(crop.image, crop.geometry, "")
     return (time.process_time() - start) * 10
 
 
-def main():
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--photographs", type=int, default=2000, help="that are changed in each way")
-    flags.add_argument(
-        "--only", nargs="+", choices=list(TRANSFORMS), default=list(TRANSFORMS), help="of the transforms"
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--photographs", type=int, default=2000, help="photographs that each transform changes (default: 2000)"
     )
-    flags.add_argument("--many", type=int, default=100_000)
-    flags = flags.parse_args()
-    every, held_out = files()
-    if not every:
-        sys.exit(f"no photographs: looked below {DATA}")
-    with concurrent.futures.ProcessPoolExecutor(2) as pool, tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        everything = dict(zip(every, pool.map(traced, every, chunksize=8), strict=True))
-        everything = {path: found for path, found in everything.items() if found is not None}
-        originals = {path: everything[path] for path in held_out if path in everything}
+    parser.add_argument(
+        "--only", nargs="+", choices=list(TRANSFORMS), default=list(TRANSFORMS), help="transforms (default: all)"
+    )
+    parser.add_argument("--many", type=int, default=100_000, help="blended images of the large audit (default: 100000)")
+    flags = parser.parse_args()
+    paths, held_out = image_paths()
+    if not paths:
+        sys.exit(f"no photographs below {DATA}; set DR_TF_SHARED to the folder that contains data")
+    with concurrent.futures.ProcessPoolExecutor(2) as pool, tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        computed = dict(zip(paths, pool.map(signature_of, paths, chunksize=8), strict=True))
+        signatures = {path: signature for path, signature in computed.items() if signature is not None}
+        originals = {path: signatures[path] for path in held_out if path in signatures}
         chosen = held_out[:: max(1, len(held_out) // flags.photographs)]
-        print(f"recall on {len(chosen)} photographs among {len(originals)} that no threshold was chosen on")
-        recalls = recall(originals, chosen, flags.only, pool, folder)
-        pairs = reported(everything, folder)
-        strange = [p for p in pairs if p[:2] not in VIEWED[p[2]]]
-        compared = len(everything) * (len(everything) - 1) / 2e6
-        print(f"\n{len(pairs)} pairs reported among {len(everything)} photographs ({compared:.2f} million pairs)")
-        print(f"  of them {len(strange)} were not viewed and judged right: {strange}")
-        big = many(
-            np.concatenate([found.views[:1] for found in everything.values()]), flags.many, folder, min(500, flags.many)
-        )
-    milliseconds = trace_milliseconds(every[0])
+        print(f"recall on {len(chosen)} photographs among {len(originals)} on which no threshold was chosen")
+        recalls = measure_recall(originals, chosen, flags.only, pool, folder)
+        pairs = reported_pairs(signatures, folder)
+        false_pairs = [p for p in pairs if p[:2] not in CONFIRMED_PAIRS[p[2]]]
+        million_pairs = len(signatures) * (len(signatures) - 1) / 2e6
+        print(f"\n{len(pairs)} pairs reported among {len(signatures)} photographs ({million_pairs:.2f} million pairs)")
+        print(f"  {len(false_pairs)} of them are not confirmed: {false_pairs}")
+        views = np.concatenate([signature.views[:1] for signature in signatures.values()])
+        large = audit_many(views, flags.many, folder, min(500, flags.many))
+    milliseconds = signature_milliseconds(paths[0])
     peak = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(f"\n{flags.many} photographs: retrieval {big['retrieval']:.0f} s, {big['candidates']} candidates, in all "
-          f"{big['all']:.0f} s ({big['cpu']:.0f} s of processors); {big['copies_found']} of {big['copies']} copies found; "
+    print(f"\n{flags.many} images: retrieval {large['retrieval']:.0f} s, {large['candidates']} candidates, in all "
+          f"{large['all']:.0f} s ({large['cpu']:.0f} s of processor time); "
+          f"{large['copies_found']} of {large['copies']} copies found; "
           f"peak memory {peak[0]:.0f} MiB (largest worker {peak[1]:.0f} MiB)")  # fmt: skip
-    print(f"trace: {milliseconds:.2f} ms a photograph (512 pixels, one thread)")
+    print(f"signature: {milliseconds:.2f} ms per photograph (512 pixels, one thread)")
     print(json.dumps({
         "machine": {"cores": os.cpu_count(), "processor": processor()},
         "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "numpy": np.__version__},
-        "recall": {name: round(found / there, 4) for name, (found, there, _) in recalls.items()},
-        "looked_for": {name: there for name, (_, there, _) in recalls.items()},
-        "no_retina_any_more": {name: gone for name, (_, _, gone) in recalls.items() if gone},
-        "reported": len(pairs), "false": len(strange), "false_per_million_pairs": round(len(strange) / compared, 3),
-        "many": {"photographs": flags.many, **{k: round(v, 1) for k, v in big.items()}},
+        "recall": {name: round(found / searched, 4) for name, (found, searched, _) in recalls.items()},
+        "looked_for": {name: searched for name, (_, searched, _) in recalls.items()},
+        "no_retina_any_more": {name: lost for name, (_, _, lost) in recalls.items() if lost},
+        "reported": len(pairs), "false": len(false_pairs),
+        "false_per_million_pairs": round(len(false_pairs) / million_pairs, 3),
+        "many": {"photographs": flags.many, **{k: round(v, 1) for k, v in large.items()}},
         "trace_ms": round(milliseconds, 2), "peak_mib": [round(v) for v in peak],
     }))  # fmt: skip
 

@@ -4,17 +4,14 @@ Rendered photographs are compared with IDRiD's 413 training photographs (in `dat
 environment variable DR_TF_SHARED names, default `../shared`). Both are scaled to a circle of 512 pixels.
 
 - Image statistics: the mean and standard deviation of each RGB channel inside the circle, the slope of the power
-spectrum,
-  the vessel area and the diameter of the optic disc. Limit: the medians lie within IDRiD's 5th to 95th percentile.
-  Vessel area is the share of the circle where closing the flattened green channel with a 15-pixel disc raises it by
-  more than 6 % of its surroundings. Disc diameter is that of a circle with the area of the brightest blob above half
-  its height. Both are crude, and the same for both sources.
+  spectrum, the vessel area and the diameter of the optic disc. Limit: the medians lie within IDRiD's 5th to 95th
+  percentile. Vessel area is the share of the circle where closing the flattened green channel with a 15-pixel disc
+  raises it by more than 6 % of its surroundings. Disc diameter is that of a circle with the area of the brightest blob
+  above half its height. Both are crude, and the same for both sources.
 - Quadratic kappa (five folds by patient, grades 0-4 in equal shares) of logistic regressions. On 3x32-bin histograms,
-mean
-  brightness and file size, the limit is at most 0.2 each; on frozen EfficientNet-Lite0 features, at least 0.5.
+  mean brightness and file size, the limit is at most 0.2 each; on frozen EfficientNet-Lite0 features, at least 0.5.
 - Photographs of 512 pixels per second with two processes. Limit: at least 20. Other processes on the same cores lower
-it,
-  so the processor time per photograph is printed as well.
+  it, so the processor time per photograph is printed as well.
 - AUROC on IDRiD (grade >= 2) of the same regression, trained on rendered photographs alone. It has no limit.
 
 Run: .venv/bin/python benchmarks/synthesis.py [--patients 240] [--side 481]. It takes about five minutes on two cores.

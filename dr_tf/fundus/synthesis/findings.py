@@ -1,5 +1,4 @@
-"""Paint the findings of ODIR other than diabetic retinopathy: glaucoma, cataract, AMD, hypertension, myopia and
-others."""
+"""Paint the findings of ODIR other than retinopathy: glaucoma, cataract, AMD, hypertension, myopia and others."""
 
 import dataclasses
 from collections.abc import Callable, Iterable

@@ -107,8 +107,8 @@ def render_patient(
     Args:
         seed: a non-negative integer.
         side: diameter of the retina's circle in pixels. From about 400 on, single haemorrhages stay separate in the
-        mask. grades: ICDR grades of (left, right). By default they are drawn in the proportions of IDRiD, with the two
-        eyes
+            mask.
+        grades: ICDR grades of (left, right). By default they are drawn in the proportions of IDRiD, with the two eyes
             correlated.
         findings: letters of ODIR among G C A H M O. Each is in both eyes or in one.
         camera: a name in CAMERAS; by default it is drawn.
