@@ -36,7 +36,12 @@ from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
 from dr_tf.evaluation.statistics.proportions import wilson
-from dr_tf.inference.operating_points import FAILURE_PROBABILITY, guaranteed_rank, patient_scores
+from dr_tf.inference.operating_points import (
+    FAILURE_PROBABILITY,
+    fit_operating_point,
+    guaranteed_rank,
+    patient_scores,
+)
 
 TARGET, FEATURES, FOLDS = 0.9, 40, 5
 BETWEEN_PATIENTS = 0.95  # share of the variance of eyes that is between patients
