@@ -16,6 +16,7 @@ BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm
 # All of them together resolve with constraints.txt: make resolve.
 EXTRAS = {
     "train": [
+        "annotated-types",
         "tensorflow>=2.21",
         "keras>=3.13,<3.16",
         "keras-hub",
@@ -30,6 +31,7 @@ EXTRAS = {
         "h5py",
         "jinja2",
         "psutil",
+        "pydantic",
     ],
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
     "litert": ["ai-edge-litert"],

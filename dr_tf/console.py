@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
 # Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
+    "annotated_types": "train",
     "apache_beam": "beam",
     "gin": "train",
     "h5py": "train",
@@ -28,6 +29,7 @@ EXTRA_OF = {
     "matplotlib": "train",
     "openpyxl": "excel",
     "psutil": "train",
+    "pydantic": "train",
     "scipy": "train",
     "sklearn": "train",
     "tensorboard": "train",

@@ -2,9 +2,9 @@
 
 import ast
 import pathlib
+import resource
 import subprocess
 import sys
-import time
 import unittest
 
 from dr_tf.cli.main import COMMANDS
@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Room -> layer. A room imports rooms of lower layers only; rooms on one layer do not import each other.
 LAYERS = {
     "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.safe_names": 0,
-    "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
+    "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.parameters": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
     "dr_tf.explain": 4, "dr_tf.data": 4,
@@ -121,7 +121,10 @@ class LayersTest(unittest.TestCase):
 class StartTest(unittest.TestCase):
     def test_import_is_fast(self):
         _run("import dr_tf")  # fills the byte code cache
-        seconds = [float(_run("import time; t = time.time(); import dr_tf; print(time.time() - t)")) for _ in range(3)]
+        seconds = [
+            float(_run("import time; t = time.process_time(); import dr_tf; print(time.process_time() - t)"))
+            for _ in range(3)
+        ]
         self.assertLess(min(seconds), 0.2)
 
     def test_fundus_does_not_load_tensorflow(self):
@@ -139,7 +142,7 @@ class StartTest(unittest.TestCase):
             "print(sorted(set(sys.modules) & {'numpy', 'cv2', 'tensorflow', 'keras', 'absl'}))"
         )
         self.assertEqual(_run(code).splitlines()[-1], "[]")
-        self.assertLess(min(_seconds(["-m", "dr_tf", "--help"]) for _ in range(3)), 0.3)
+        self.assertLess(min(_cpu_seconds(["-m", "dr_tf", "--help"]) for _ in range(3)), 0.3)
 
     def test_help_is_fast(self):
         rooms = [["-m", f"dr_tf.{path.parent.name}"] for path in ROOT.glob("dr_tf/*/__main__.py")]
@@ -147,13 +150,15 @@ class StartTest(unittest.TestCase):
         subcommands = [["-m", "dr_tf", name] for name in COMMANDS]
         for command in (["train.py"], ["evaluate.py"], *modules, *rooms, *subcommands):
             with self.subTest(command=command):
-                self.assertLess(min(_seconds([*command, "--help"]) for _ in range(3)), 1)
+                self.assertLess(min(_cpu_seconds([*command, "--help"]) for _ in range(3)), 1)
 
 
-def _seconds(command):
-    start = time.monotonic()
+def _cpu_seconds(command):
+    """Return the processor time of a command: on a busy machine its wall-clock time says nothing about the command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
-    return time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
