@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus.prepare import PreparedCrop, prepare_undamaged
-from dr_tf.inference.case import Case, ImageSource, pairs
+from dr_tf.inference.case import Case, ImageSource, as_cases, pairs
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.find_images import find_images
 from dr_tf.inference.operating_points import OperatingPoint
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dr_tf.data.records import Records
     from dr_tf.explain.explainer import Explainer
     from dr_tf.inference.predictor import Predictor
+    from dr_tf.models.network import KerasNetwork
     from dr_tf.training.experiment import Experiment
 
 StrPath = str | os.PathLike
@@ -175,15 +177,15 @@ class Model:
 
         explainer = self._explainer(method, layer)
         full = full_colour_value(read_scale(self.run_dir), explainer, target)
-        results = decide_and_explain(self._predictor("plain"), explainer, self._cases(images), target)
-        return [
-            (
-                decision,
-                explanation
-                and ClassActivationMap(target, explanation.evidence, explanation.maps, case, decision, full),
-            )
-            for case, decision, explanation in results
-        ]
+        explained: list[tuple[Decision, ClassActivationMap | None]] = []
+        for case, decision, explanation in decide_and_explain(
+            self._predictor("plain"), explainer, self._cases(images), target
+        ):
+            cam = None
+            if explanation is not None:
+                cam = ClassActivationMap(target, explanation.evidence, explanation.maps, case, decision, full)
+            explained.append((decision, cam))
+        return explained
 
     def _predictor(self, mode: str) -> Predictor:
         from dr_tf.inference.predictor import Predictor
@@ -200,29 +202,36 @@ class Model:
         from dr_tf.explain.methods import DEFAULT_METHOD
 
         if (method, layer) not in self._explainers:
-            rule = self._run.rule
+            rule, network = self._run.rule, cast("KerasNetwork", self._run.network)
             self._explainers[method, layer] = Explainer(
-                self._run.network.model, rule.head, output=rule.decides, method=method or DEFAULT_METHOD, layer=layer
+                network.model, rule.head, output=rule.decides, method=method or DEFAULT_METHOD, layer=layer
             )
         return self._explainers[method, layer]
 
-    def _cases(self, images: Images) -> list[Case | ImageSource]:
-        items = [images] if _is_single(images) else list(images)
-        if all(_is_path(item) for item in items):
-            paths = list(find_images(items))
-            return pairs(paths) if self.paired else [Case.from_image(path) for path in paths]
-        expanded: list[Case | ImageSource] = []
-        for item in items:
-            expanded += find_images([item]) if _is_path(item) else [item]
-        return expanded
+    def _cases(self, images: Images) -> list[Case]:
+        cases: list[Case] = []
+        for is_path, group in itertools.groupby(_as_items(images), _is_path):
+            items: list[Any] = list(group)
+            if not is_path:
+                cases += as_cases(items)
+            elif self.paired:
+                cases += pairs(find_images(items))
+            else:
+                cases += as_cases(find_images(items))
+        return cases
 
 
-def _is_path(item: Any) -> bool:
+def _as_items(images: Images) -> list[ImageSource | Case]:
+    """Return a list also of a single image."""
+    if isinstance(images, str | os.PathLike | bytes | Case):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return list(images)
+
+
+def _is_path(item: ImageSource | Case) -> bool:
     return isinstance(item, str | os.PathLike)
-
-
-def _is_single(images: Any) -> bool:
-    return _is_path(images) or isinstance(images, bytes | Case) or (isinstance(images, np.ndarray) and images.ndim == 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,13 +284,19 @@ class ClassActivationMap:
         from dr_tf.explain.overlay import overlay
         from dr_tf.explain.pictures import display_image
 
-        info_of = {key: info for key, info in self.decision.images.items() if info.geometry is not None}
-        chosen = next(iter(info_of)) if eye is None else eye
-        if chosen not in info_of:
-            raise UserError(f"{self.case.name}: no image of the eye {eye!r}; there is {', '.join(map(repr, info_of))}")
+        geometries = {key: info.geometry for key, info in self.decision.images.items() if info.geometry is not None}
+        chosen = next(iter(geometries)) if eye is None else eye
+        if chosen not in geometries:
+            raise UserError(
+                f"{self.case.name}: no image of the eye {eye!r}; there is {', '.join(map(repr, geometries))}"
+            )
         colours = scale_maps({key: values[None] for key, values in self.maps.items()}, self.full_colour)
-        geometry = info_of[chosen].geometry
-        return overlay(display_image(file_bytes(self._source(chosen)), longest_side), colours[chosen][0], geometry, colormap)
+        return overlay(
+            display_image(file_bytes(self._source(chosen)), longest_side),
+            colours[chosen][0],
+            geometries[chosen],
+            colormap,
+        )
 
     def _source(self, eye: str) -> ImageSource:
         """Return the image that was used. Of several images of an eye it is found by its path."""
@@ -382,9 +397,9 @@ def train(
     from dr_tf.training import strategies
     from dr_tf.training.train import train as train_experiment
 
-    configs = [config] if _is_path(config) else config
+    configs = [config] if isinstance(config, str | os.PathLike) else config
     configuration.parse([find_config(name) for name in configs], bindings)
-    strategies.strategy(
+    strategies.make_strategy(
         configuration.build("train").distribution
     )  # TensorFlow connects workers before it reads records
     experiment, opened, config_text = open_experiment(records, audit=_audit_record_sets)
@@ -406,15 +421,15 @@ def open_experiment(records_dir: StrPath, *, audit: Audit | None) -> tuple[Exper
     from dr_tf import configuration
     from dr_tf.data.cross_set_copies import leave_out_copies
 
-    experiment, records = configuration.experiment(records_dir)
+    experiment, records = configuration.build_experiment(records_dir)
     if len(records.parts) == 1:
-        return experiment, records, configuration.operative
+        return experiment, records, configuration.operative_config
     left_out: Any = "not looked for"
     if audit is not None:
         records, left_out = leave_out_copies(records, audit)
 
     def config_text() -> str:
-        return f"{configuration.operative()}\n# Shared by the sets, and left out = {left_out}\n"
+        return f"{configuration.operative_config()}\n# Shared by the sets, and left out = {left_out}\n"
 
     return experiment, records, config_text
 
@@ -488,4 +503,4 @@ def evaluate(
 def _audit_record_sets(folders: Sequence[str], output: StrPath) -> None:
     from tfrecords_builder.audit_sets import audit_sets
 
-    audit_sets(folders, output, workers=os.cpu_count())
+    audit_sets(folders, output, workers=os.cpu_count() or 1)

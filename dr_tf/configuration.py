@@ -1,11 +1,16 @@
-"""The one table of what a config file may name, and how such a file becomes an experiment."""
+"""Config files: the table of gin names, and building an experiment from a config."""
+
+from __future__ import annotations
 
 import difflib
 import inspect
 import logging
+import os
 import pathlib
 import re
 import tokenize
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import absl.flags
 import absl.logging
@@ -15,7 +20,7 @@ import tensorflow as tf
 from dr_tf.config_files import shipped_folder
 from dr_tf.console import UserError
 from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, warp
-from dr_tf.data.records import open_records
+from dr_tf.data.records import Records, open_records
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier, paired_classifier
 from dr_tf.models.heads import HEADS
@@ -24,8 +29,8 @@ from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.grid import Grid
 from dr_tf.training.optimization import Optimization
 
-# Name in a config -> what it builds. A parameter of it is set by `name.parameter = value`.
-CONFIGURABLES = {
+# Name in a config -> class or function. Its parameters are set by `name.parameter = value`.
+CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "train": Experiment,
     "optimization": Optimization,
     "feature_bank": FeatureBank,
@@ -47,32 +52,31 @@ CONFIGURABLES = {
     **HEADS,
 }
 
-
-def register():
-    for name, thing in CONFIGURABLES.items():
-        gin.register(name)(thing)
+for _name, _configurable in CONFIGURABLES.items():
+    gin.register(_name)(_configurable)
 
 
-register()
-
-
-def start():
-    """What the project does goes to the terminal, a line each with its time; of others only errors."""
+def set_up_logging() -> None:
+    """Log the project's messages to the terminal, one line each with its time; of other packages only errors."""
     tf.get_logger().setLevel(logging.ERROR)
-    tf.config.list_physical_devices()  # says what it thinks of the graphics driver while greetings are held back
-    ours = str(pathlib.Path(__file__).parent)
+    tf.config.list_physical_devices()  # logs about graphics drivers now, while the caller discards such messages
+    own_folder = str(pathlib.Path(__file__).parent)
     handler = absl.logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.pathname.startswith(ours))
-    logging.getLogger().addFilter(lambda record: "gin" not in record.pathname)  # it tells each place it looked in
-    absl.flags.FLAGS.mark_as_parsed()  # else every first line is about flags
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.pathname.startswith(own_folder))
+    logging.getLogger().addFilter(lambda record: "gin" not in record.pathname)  # gin logs every folder it searches
+    absl.flags.FLAGS.mark_as_parsed()  # otherwise absl warns about flags before the first message
     absl.logging.use_absl_handler()
     if absl.flags.FLAGS["verbosity"].using_default_value:
         absl.logging.set_verbosity(absl.logging.INFO)
 
 
-def parse(gin_files, bindings=()):
-    """Reads config files, later ones on top, then single bindings. Forgets what was parsed before."""
+def parse(gin_files: Sequence[str | os.PathLike], bindings: Sequence[str] = ()) -> None:
+    """Parse config files and then single bindings. Later ones override earlier ones; what was parsed before is forgotten.
+
+    Raises:
+        UserError: a file cannot be read, or a name or a value is invalid.
+    """
     gin.clear_config()
     try:
         for path in gin_files:
@@ -81,49 +85,49 @@ def parse(gin_files, bindings=()):
         gin.parse_config(list(bindings))
         gin.finalize()
     except (OSError, ValueError, SyntaxError, ImportError, tokenize.TokenError) as error:
-        raise UserError(f"config: {_plainly(error)}") from None
+        raise UserError(f"config: {_in_one_line(error)}") from None
 
 
 def _search_beside(path):
-    """Look for included files beside the config that includes them, then in the working directory, then among the shipped ones.
+    """Search included files beside the config that includes them, in the working directory, then among the shipped ones.
 
-    gin itself looks in the working directory first, where `include 'base.gin'` may find an unrelated file.
+    gin itself searches the working directory first, where `include 'base.gin'` may find an unrelated file.
     """
     shipped = shipped_folder()
     folders = [pathlib.Path(path).resolve().parent, pathlib.Path(), shipped, shipped / "experiments"]
     gin.config._LOCATION_PREFIXES[:] = [str(folder) for folder in folders]
 
 
-def build(name):
-    """The configured object; a mistake in the config becomes one line."""
+def build(name: str) -> Any:
+    """Build the object of a name in CONFIGURABLES from the parsed config. Raises UserError if a parameter is missing."""
     try:
         return gin.get_configurable(name)()
     except TypeError as error:
-        raise UserError(f"config: {_plainly(error)}") from error
+        raise UserError(f"config: {_in_one_line(error)}") from error
 
 
-def experiment(records_dir):
-    """The configured experiment and the record set that it names."""
-    described = build("train")
-    return described, open_records(records_dir, described.dataset)
+def build_experiment(records_dir: str | os.PathLike) -> tuple[Experiment, Records]:
+    """Build the experiment of the parsed config and open its record set in `records_dir`."""
+    experiment = build("train")
+    return experiment, open_records(records_dir, experiment.dataset)
 
 
-def operative():
-    """What was really used so far, defaults included: enough to repeat the run."""
+def operative_config() -> str:
+    """Return the text of all parameters that were used so far, including defaults: enough to repeat the run."""
     return gin.operative_config_str()
 
 
-def _plainly(error):
-    """The first line of gin's message, with the names that it could have been, and the place."""
+def _in_one_line(error):
+    """The first line of gin's message in plain words, with the place and the most similar known name."""
     first, *rest = str(error).splitlines()
     places = [line.strip().removeprefix("In ") for line in rest if line.strip().startswith(("In file", "In bindings"))]
     place = f" ({places[0]})" if places else ""
     if match := re.match(r"No configurable matching '(.+?)'", first):
-        return f"nothing is called {match[1]!r}{place}; {_known(match[1], CONFIGURABLES)}"
+        return f"unknown name {match[1]!r}{place}; {_suggestion(match[1], CONFIGURABLES)}"
     if match := re.match(r"No configurable matching reference '@(.+?)(?:\(\))?'", first):
-        return f"nothing is called @{match[1]}{place}; {_known(match[1], CONFIGURABLES)}"
+        return f"unknown name @{match[1]}{place}; {_suggestion(match[1], CONFIGURABLES)}"
     if match := re.match(r"Configurable '(.+?)' doesn't have a parameter named '(.+?)'", first):
-        return f"{match[1]} has no parameter {match[2]!r}{place}; {_known(match[2], _parameters(match[1]))}"
+        return f"{match[1]} has no parameter {match[2]!r}{place}; {_suggestion(match[2], _parameters(match[1]))}"
     if match := re.match(r"No bindings specified for '(.+?)/gin.macro'", first):
         return f"%{match[1]} is not set"
     if match := re.match(r"macro\(\) missing .* in scope '(.+?)'", " ".join([first, *rest])):
@@ -134,9 +138,9 @@ def _plainly(error):
     return first + place
 
 
-def _known(name, names):
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
+def _suggestion(name: str, known: Collection[str]) -> str:
+    similar = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(sorted(known))}"
 
 
 def _parameters(name):

@@ -1,3 +1,5 @@
+"""Config files: shipped ones are built, errors are one line, and bindings override files."""
+
 import pathlib
 import tempfile
 
@@ -16,14 +18,14 @@ COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("
 
 
 def without_download(path, preset):
-    """Bindings by which a config that wants pretrained weights is built with random ones."""
+    """Bindings that replace the pretrained weights of a config by random ones."""
     configuration.parse([path])
-    wanted = gin.query_parameter("backbone.weights") if "backbone.weights" in gin.config_str() else None
-    return [] if wanted is None else [f"PRESET = '{preset}'" if wanted != "imagenet" else "backbone.weights = None"]
+    weights = gin.query_parameter("backbone.weights") if "backbone.weights" in gin.config_str() else None
+    return [] if weights is None else [f"PRESET = '{preset}'" if weights != "imagenet" else "backbone.weights = None"]
 
 
 def small_preset(folder):
-    """A preset like EfficientNet-Lite's, of three stages with random weights."""
+    """A preset of a small EfficientNet-Lite with three stages and random weights."""
     import keras_hub
 
     keras_hub.models.EfficientNetBackbone(
@@ -60,13 +62,13 @@ class ShippedConfigsTest(tf.test.TestCase):
         (output, head), *_ = experiment.heads.items()
         optimizer = experiment.optimization.build(steps_per_epoch=1, epochs=1)
         model.compile(optimizer, {output: head.loss()}, jit_compile=False)
-        photographs = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
-        model.train_on_batch(photographs, {output: np.float32([[0], [1]])})
+        images = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
+        model.train_on_batch(images, {output: np.float32([[0], [1]])})
         moved = [not np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True)]
         paths = [variable.path for variable, has in zip(model.variables, moved, strict=True) if has]
         self.assertEqual([path for path in paths if "seed" not in path], trained)
 
-    def test_each_grid_goes_with_its_experiment(self):
+    def test_each_grid_fits_its_experiment(self):
         for path in sorted((CONFIGS / "grids").glob("*.gin")):
             with self.subTest(path.name):
                 experiment = next(CONFIGS.glob(f"experiments/{path.name}"), CONFIGS / path.name)
@@ -90,30 +92,30 @@ class ParseTest(tf.test.TestCase):
             configuration.build(build or "train")
         self.assertNotIn("\n", str(caught.exception))
 
-    def test_mistakes_in_one_line(self):
+    def test_errors_are_one_line(self):
         self._refused(
-            "trian.epochs = 1", r"nothing is called 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
+            "trian.epochs = 1", r"unknown name 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
         )
         self._refused("train.epoch = 1", "train has no parameter 'epoch' .* did you mean 'epochs'")
-        self._refused("train.heads = {'it': @softmx()}", "nothing is called @softmx .* did you mean 'softmax'")
+        self._refused("train.heads = {'it': @softmx()}", "unknown name @softmx .* did you mean 'softmax'")
         self._refused("train.epochs = [1", "config: ")
         self._refused("train.epochs == 1", "config: ")
         self._refused("train.epochs = %MANY\ntrain.dataset = 'a'", "%MANY is not set")
         self._refused("optimization.learning_rate = 1", "train needs 'dataset', 'heads', and 'model'")
         self._refused("include 'nowhere.gin'", "nowhere.gin")
-        self._refused("", "nothing is called 'x'", ["x.y = 1"])
+        self._refused("", "unknown name 'x'", ["x.y = 1"])
         with self.assertRaisesRegex(UserError, "Unable to open file: nowhere.gin"):
             configuration.parse(["nowhere.gin"])
 
-    def test_bindings_come_on_top_and_nothing_is_left_of_before(self):
+    def test_bindings_override_files_and_earlier_configs_are_forgotten(self):
         self.path.write_text("optimization.learning_rate = 1.0\noptimization.decay = 'cosine'")
         configuration.parse([self.path], ["optimization.learning_rate = 2.0"])
         self.assertEqual(configuration.build("optimization"), Optimization(learning_rate=2.0, decay="cosine"))
         configuration.parse([], ["optimization.ema = 0.5"])
         self.assertEqual(configuration.build("optimization"), Optimization(ema=0.5))
 
-    def test_what_was_used_is_told_defaults_included(self):
+    def test_the_operative_config_includes_defaults(self):
         configuration.parse([], ["optimization.ema = 0.5"])
         configuration.build("optimization")
-        self.assertIn("optimization.ema = 0.5", configuration.operative())
-        self.assertIn("optimization.learning_rate = 0.001", configuration.operative())
+        self.assertIn("optimization.ema = 0.5", configuration.operative_config())
+        self.assertIn("optimization.learning_rate = 0.001", configuration.operative_config())

@@ -17,5 +17,5 @@ def audit_record_sets(folders: Sequence[str | os.PathLike], output: str | os.Pat
     """
     from tfrecords_builder.audit_sets import audit_sets
 
-    *summary, _ = audit_sets(folders, output, workers=os.cpu_count())  # the last line names the file
+    *summary, _ = audit_sets(folders, output, workers=os.cpu_count() or 1)  # the last line names the file
     print_status("\n".join(summary))

@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.da
             from dr_tf.training.data_roles import split_roles
             from dr_tf.training.training_data import TrainingData
 
-            configuration.start()
+            configuration.set_up_logging()
         configuration.parse([find_config(name) for name in flags.gin_file], flags.gin_param)
-        experiment, records = configuration.experiment(flags.records)
+        experiment, records = configuration.build_experiment(flags.records)
         size = image_size_of(experiment.model(heads=experiment.heads))
         roles = split_roles(records, experiment.head)
         data = TrainingData(experiment, records, roles, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dr_tf.data.records import Records
     from dr_tf.inference.rule import Rule
     from dr_tf.inference.run import Run
+    from dr_tf.models.network import KerasNetwork
     from dr_tf.training.data_roles import Roles
     from dr_tf.training.fit_decision import DecisionSettings
 
@@ -77,7 +78,7 @@ def run(flags: argparse.Namespace) -> Rule:
         from dr_tf.inference.run import load_run
         from dr_tf.training.run_directory import RunDirectory
 
-        configuration.start()
+        configuration.set_up_logging()
     members = [load_run(path) for path in flags.run_dirs]
     _check_compatible(flags.run_dirs, members)
     calibration = _calibration_data(flags, members[0])
@@ -99,7 +100,7 @@ def _check_compatible(run_dirs: Sequence[pathlib.Path], members: Sequence[Run]) 
 
     first = members[0]
     for path, member in zip(run_dirs, members, strict=True):
-        if is_ensemble(member.network.model):
+        if is_ensemble(_keras_model(member)):
             raise UserError(f"{path} is an ensemble itself: name its members")
         if (outputs := _describe_outputs(member.rule)) != (expected := _describe_outputs(first.rule)):
             raise UserError(
@@ -109,6 +110,10 @@ def _check_compatible(run_dirs: Sequence[pathlib.Path], members: Sequence[Run]) 
             raise UserError(
                 f"{path} was trained on {member.preparation.records}, {run_dirs[0]} on {first.preparation.records}"
             )
+
+
+def _keras_model(member: Run) -> Any:
+    return cast("KerasNetwork", member.network).model
 
 
 def _describe_outputs(rule: Rule) -> str:
@@ -178,8 +183,9 @@ def _write(
     from dr_tf.training.fit_decision import fit_decision
     from dr_tf.training.map_scale import fit_map_scale
 
-    distributions = tuple(member.feature_distribution for member in members)
-    model = build_ensemble([member.network.model for member in members], members[0].rule.heads)
+    # A member is no ensemble, so its feature distribution is a plain one.
+    distributions: tuple[Any, ...] = tuple(member.feature_distribution for member in members)
+    model = build_ensemble([_keras_model(member) for member in members], members[0].rule.heads)
     network = KerasNetwork(model)
     images = ImageLoader(records, image_size=network.image_size)
     rule = fit_decision(

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from absl import logging  # noqa: F401  defines --verbosity, which the parser below accepts
-from absl.flags import argparse_flags
-
 from dr_tf.cli.audit import audit_record_sets
+from dr_tf.cli.flags import AbslArgumentParser
 from dr_tf.console import exit_on_user_error, print_status
 from dr_tf.runtime import starting_tensorflow
 
@@ -32,7 +30,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
         arguments: the command line after the program's name; that of this process if None.
         prog: the program's name in the help text.
     """
-    parser = argparse_flags.ArgumentParser(
+    parser = AbslArgumentParser(
         prog=prog,
         description="Evaluate a finished run on data that it was not trained on, and write a report.\n"
         "A data set other than the run's own is an external validation.",
@@ -119,7 +117,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
         from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
         from dr_tf.evaluation.report.terminal import summary
 
-        configuration.start()
+        configuration.set_up_logging()
     if flags.split == "folds":
         folder, metrics = evaluate_folds(
             flags.run_dir, flags.records, prevalence=flags.prevalence, bootstrap_samples=flags.bootstrap_samples

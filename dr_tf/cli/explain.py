@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dr_tf.console import UserError, exit_on_user_error, print_status, progress
 from dr_tf.inference.find_images import ACCEPTED, find_images
@@ -17,6 +17,7 @@ from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.explain.captions import Entry
+    from dr_tf.models.network import KerasNetwork
 
 _EXAMPLES = """examples:
   {prog} --output maps photograph.jpg       with the model that comes with dr_tf
@@ -93,7 +94,7 @@ def run(flags: argparse.Namespace) -> list[Entry]:
         predictor = Predictor.from_run(flags.run_dir)
     print_measured(flags.run_dir)
     method = flags.method or DEFAULT_METHOD
-    rule, network = predictor.rule, predictor.run.network
+    rule, network = predictor.rule, cast("KerasNetwork", predictor.run.network)
     explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
     cases = pairs(paths, table) if network.paired else [Case.from_image(path) for path in paths]
     scale = None if flags.stretch else read_scale(flags.run_dir)

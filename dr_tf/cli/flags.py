@@ -1,8 +1,27 @@
-"""Flags that several commands share."""
+"""Flags and the parser that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+from absl import flags as absl_flags
+from absl import logging  # noqa: F401  defines --verbosity and the other flags of absl's log
+from absl.flags import argparse_flags
+
+
+class AbslArgumentParser(argparse_flags.ArgumentParser):
+    """An argparse parser that also accepts the flags of absl, such as --verbosity and --flagfile.
+
+    A wrong value of an absl flag ends the command with one line, as argparse's own flags do.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as `argparse.ArgumentParser.parse_known_args` does."""
+        try:
+            return super().parse_known_args(args, namespace)
+        except absl_flags.Error as error:
+            self.error(str(error))
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:

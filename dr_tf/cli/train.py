@@ -10,11 +10,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import logging  # noqa: F401  defines --verbosity, which the parser below accepts
-from absl.flags import argparse_flags
-
 from dr_tf.cli.audit import audit_record_sets
-from dr_tf.cli.flags import add_config_flags
+from dr_tf.cli.flags import AbslArgumentParser, add_config_flags
 from dr_tf.config_files import find_config, find_grid
 from dr_tf.console import exit_on_user_error, print_status
 from dr_tf.runtime import starting_tensorflow
@@ -43,7 +40,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python train.py") -> arg
         arguments: the command line after the program's name; that of this process if None.
         prog: the program's name in the help text.
     """
-    parser = argparse_flags.ArgumentParser(
+    parser = AbslArgumentParser(
         prog=prog,
         description="Train the model that a config describes, and write a run directory.\n"
         "A training that was stopped or killed resumes when the same command is run again.",
@@ -96,7 +93,7 @@ def run(flags: argparse.Namespace) -> None:
         with starting_tensorflow():
             from dr_tf import configuration
 
-            configuration.start()
+            configuration.set_up_logging()
         configuration.parse(config_files, flags.gin_param)
         _connect_workers()
         if flags.grid_file:
