@@ -54,9 +54,9 @@ def _add_audit(commands):
     parser = commands.add_parser(
         "audit",
         help="compare record sets: do they share images or eyes?",
-        description="Compare record sets with each other. The audit finds copies of images, also if they were rescaled, "
-        "recompressed, cropped differently, mirrored, rotated, brightened or darkened. It also finds images that "
-        "probably show the same eye. A set for external validation must not share images with the training set.",
+        description="Compare record sets with each other. The audit finds copies of images, even if they were "
+        "rescaled, recompressed, cropped differently, mirrored, rotated, brightened or darkened. It also finds images "
+        "that probably show the same eye. A set for external validation must not share images with the training set.",
     )
     parser.add_argument("sets", nargs="+", type=pathlib.Path, metavar="RECORDS/NAME/CONFIG/VERSION")
     parser.add_argument(
@@ -99,13 +99,13 @@ def _add_common_flags(parser):
     )
     parser.add_argument(
         "--audit", choices=("on", "strict", "off"), default="on",
-        help="leak audit: 'on' rejects copies, but keeps a published test split complete and flags its copies; 'strict' "
-        "refuses to build if a pair crosses the published splits; 'off' skips the audit (default: on)",
+        help="leak audit: 'on' rejects copies, but keeps a published test split complete and flags its copies; "
+        "'strict' refuses to build if a pair crosses the published splits; 'off' skips the audit (default: on)",
     )  # fmt: skip
     parser.add_argument(
         "--beam_runner", default="", metavar="NAME",
         help="crop and write on Apache Beam, with this runner (DirectRunner, FlinkRunner, DataflowRunner, ...). Its "
-        "workers must reach SOURCE and RECORDS under the same paths. The records are the same as those of a local build",
+        "workers must reach SOURCE and RECORDS under the same paths. The records equal those of a local build",
     )  # fmt: skip
     parser.add_argument(
         "--beam_option", action="append", default=[], metavar="NAME=VALUE",

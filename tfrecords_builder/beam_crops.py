@@ -1,9 +1,9 @@
 """Crop images on Apache Beam, as the first of two pipelines of a build.
 
 The splits are known only after all images are cropped and audited, so cropping and writing are separate pipelines. This
-one leaves its results in files below one folder: the crops without their pixels, which the build needs for the audit and
-the splits, and the pixels, which the second pipeline reads. Every worker must reach that folder, and the images, under
-the same path.
+one leaves its results in files below one folder: the crops without their pixels, which the build needs for the audit
+and the splits, and the pixels, which the second pipeline reads. Every worker must reach that folder, and the images,
+under the same path.
 """
 
 from __future__ import annotations

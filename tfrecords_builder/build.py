@@ -1,4 +1,4 @@
-"""Build a record set: crop the images, audit them for leaks, assign splits, write the records, and move them into place.
+"""Build a record set: crop the images, audit them for leaks, assign splits, write records, and move them into place.
 
 A build works in a hidden staging folder and ends with one rename. If it fails or is killed, no partial record set is
 left where a finished one would be, and an older record set survives.

@@ -74,8 +74,8 @@ def _leak_audit(report: BuildReport) -> str:
         return "leak audit: no copies and no repeated eyes were found"
     return (
         f"leak audit: {counts['exact']} pairs of exact copies, {counts['near']} of near copies, "
-        f"{counts['same eye']} that probably show the same eye; {counts['across splits']} pairs across published splits, "
-        f"{counts['label conflicts']} with different labels (listed in {report.plan.target / 'audit.csv'})"
+        f"{counts['same eye']} that probably show the same eye. {counts['across splits']} of the pairs cross published "
+        f"splits, {counts['label conflicts']} have different labels (listed in {report.plan.target / 'audit.csv'})"
     )
 
 

@@ -108,7 +108,7 @@ def _similarity(a, b, warp, should_refine):
 
 
 def _initial_warps(a, b):
-    """Yield (affine map of b to a, whether to refine it), found on halved views; nothing if the views are too different.
+    """Yield (affine map of b to a, whether to refine it), found on halved views; nothing if the views differ too much.
 
     The last one is a translation without refinement. A hazy image has too little detail for the affine map, which then
     drifts, while a copy is already aligned by the translation.

@@ -271,7 +271,10 @@ def write_records(
 
 
 def _root_cause(error):
-    """A UserError for a failed write. TFDS wraps the error of a full disk in a RuntimeError, so its causes are searched."""
+    """Return a UserError for a failed write, or else the error itself.
+
+    TFDS wraps the error of a full disk in a RuntimeError, so the causes are searched from the innermost one.
+    """
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)

@@ -1,7 +1,7 @@
 """Write records on Apache Beam, byte for byte as a local build does.
 
-TFDS can write on Beam itself, but there it cuts shards by ranges of hashed keys, and locally by count. Here the position
-of each example in its split is computed beforehand from all keys, and shards are cut by count.
+TFDS can write on Beam itself, but there it cuts shards by ranges of hashed keys, and locally by count. Here the
+position of each example in its split is computed beforehand from all keys, and shards are cut by count.
 """
 
 from __future__ import annotations

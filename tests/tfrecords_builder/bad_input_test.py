@@ -1,3 +1,5 @@
+"""Bad and unusual input: each bad file is rejected with a reason, and unusual good files are accepted."""
+
 import os
 import pathlib
 import shutil
@@ -28,7 +30,7 @@ NO_RETINA = "no retina found"
 
 
 def opencv(kind, pixels):
-    """Encoded by OpenCV, which writes the kinds that Pillow does not."""
+    """Encode with OpenCV, which writes the formats that Pillow does not."""
     bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
     return cv2.imencode(f".{kind}", np.ascontiguousarray(bgr))[1].tobytes()
 
@@ -97,7 +99,7 @@ BAD = {
     "gigapixel.jpg": (jpeg_that_claims(65000, 65000), "over the limit of 200 megapixels"),
     "no width.png": (png_that_claims(0, 300), "states a size of zero"),
     "no height.jpg": (jpeg_that_claims(400, 0), "states a size of zero"),
-    "float.tif": (opencv("tiff", GOOD.astype(np.float32) / 255), "pixels of type float32"),
+    "float.tif": (opencv("tiff", GOOD.astype(np.float32) / 255), "the pixels have type float32"),
     "grey.jpg": (trees.jpeg(Image.fromarray(GOOD).convert("L")), "greyscale or red-free photograph"),
     "grey 16 bit.tif": (opencv("tiff", GOOD[..., 1].astype(np.uint16) * 257), "greyscale or red-free photograph"),
     "flipped.tif": (overwritten(trees.encoded(GOOD, "tiff", compression="tiff_lzw"), b"LZW"), "TIFF file is damaged"),
@@ -116,7 +118,7 @@ BAD = {
 
 
 def exif_rotated():
-    """Stored lying on its side; a viewer turns it upright."""
+    """A JPEG stored sideways, with an EXIF orientation that turns it upright."""
     exif = Image.Exif()
     exif[274] = 6
     return trees.jpeg(np.rot90(GOOD), exif=exif)
@@ -151,7 +153,7 @@ ACCEPTED = {
 
 
 def write_all(source):
-    """One class folder with everything wrong and odd, and others so that each split gets something."""
+    """Write a class folder of bad files and one of unusual but good files."""
     for name, (data, _) in BAD.items():
         trees.write(source / "mild" / name, data)
     for name, data in ACCEPTED.items():
@@ -180,8 +182,8 @@ def command(*arguments):
     )
 
 
-class BadPhotographsTest(tf.test.TestCase):
-    """One build over a folder that holds them all next to good ones."""
+class BadImagesTest(tf.test.TestCase):
+    """One build of a folder that contains all bad files beside good ones."""
 
     @classmethod
     def setUpClass(cls):
@@ -195,17 +197,17 @@ class BadPhotographsTest(tf.test.TestCase):
         cls.result = command("folder", *flags)
         cls.target = records / "folder" / f"{SIZE}-plain-q95" / "1.0.0"
 
-    def test_there_are_many_kinds(self):
+    def test_at_least_25_kinds_of_bad_files_are_tested(self):
         self.assertGreaterEqual(len(BAD) + len(SPECIAL), 25)
 
     def test_the_build_goes_on_without_a_traceback(self):
         self.assertEqual(self.result.returncode, 0, self.result.stderr)
         self.assertNotIn("Traceback", self.result.stdout + self.result.stderr)
 
-    def test_libraries_say_nothing_at_the_terminal(self):
-        """Neither while photographs are cropped nor while the sheet is drawn."""
-        for said in ("Corrupt JPEG", "TIFF_", "libpng", "WARN"):
-            self.assertNotIn(said, self.result.stderr)
+    def test_image_libraries_print_nothing(self):
+        """Neither while images are cropped nor while the contact sheet is drawn."""
+        for message in ("Corrupt JPEG", "TIFF_", "libpng", "WARN"):
+            self.assertNotIn(message, self.result.stderr)
 
     def test_each_bad_file_is_named_with_its_reason(self):
         reasons = {row["image_id"]: row["reason"] for row in trees.read_csv(self.target / "rejected.csv")}
@@ -235,7 +237,7 @@ class BadPhotographsTest(tf.test.TestCase):
         self.assertIn(f"rejected: {count} (listed in rejected.csv)", self.result.stdout)
         self.assertIn("not a JPEG, PNG, TIFF or BMP file", self.result.stdout)
 
-    def test_contact_sheet_is_drawn_all_the_same(self):
+    def test_contact_sheet_is_drawn(self):
         self.assertGreater(cv2.imread(str(self.sheet)).size, 0)
 
 
@@ -254,7 +256,7 @@ class NothingLeftTest(unittest.TestCase):
             self.assertIn(text, result.stderr)
         self.assertEqual([p for p in self.folder.rglob("*") if "records" in p.parts and p.is_file()], [])
 
-    def test_only_bad_photographs(self):
+    def test_only_bad_images(self):
         trees.write(self.source / "none" / "a.jpg", b"")
         trees.write(self.source / "none" / "b.jpg", b"")
         trees.write(self.source / "mild" / "c.jpg", b"text")

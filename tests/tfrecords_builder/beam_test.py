@@ -21,9 +21,9 @@ ON_BEAM = ("--beam_runner", "DirectRunner")
 
 
 @contextlib.contextmanager
-def deadly(path):
-    """A photograph that kills the process which reads it, here and on Beam."""
-    crop = trees.Deadly(path)
+def crashing(path):
+    """Make one image crash the process that reads it, locally and on Beam."""
+    crop = trees.CrashingCrop(path)
     with (
         mock.patch("tfrecords_builder.build.crop_sample", crop),
         mock.patch("tfrecords_builder.beam_crops.crop_sample", crop),
@@ -38,11 +38,11 @@ class SameRecordsTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def test_copies_bad_photographs_and_several_shards(self):
+    def test_copies_bad_images_and_several_shards(self):
         source = audit_build_test.write_clinic(self.folder / "source")
         (source / "05.jpg").write_bytes((source / "05.jpg").read_bytes()[:3000])
         trees.write(source / "06.jpg", trees.encoded(np.zeros((300, 300, 3), np.uint8), "jpeg"))
-        with deadly(source / "07.jpg"), mock.patch.object(ShardConfig, "min_shard_size", 20_000):
+        with crashing(source / "07.jpg"), mock.patch.object(ShardConfig, "min_shard_size", 20_000):
             status, local, errors = audit_build_test.build(source, self.folder / "local")
             self.assertEqual(status, 0, errors)
             status, output, errors = audit_build_test.build(source, self.folder / "beam", *ON_BEAM)
@@ -66,33 +66,33 @@ class SameRecordsTest(unittest.TestCase):
             self.assertEqual(status, 0, errors)
         self.assertEqual(trees.digests(self.folder / "beam"), trees.digests(self.folder / "local"))
 
-    def test_mistakes_are_answered_in_one_line(self):
-        for flags, said in (
+    def test_user_errors_are_one_line(self):
+        for flags, message in (
             (("--beam_runner", "Nowhere"), "Unexpected pipeline runner: Nowhere. Valid values are"),
             ((*ON_BEAM, "--beam_option", "direct_num_workers=x"), "invalid int value: 'x'"),
             ((*ON_BEAM, "--beam_option=--streaming"), "without dashes"),
             (("--beam_option", "streaming"), "--beam_option needs --beam_runner"),
         ):
-            with self.subTest(said):
-                self.assert_refused(flags, said)
+            with self.subTest(message):
+                self.assert_refused(flags, message)
 
-    def test_workers_that_write_elsewhere_are_noticed(self):
+    def test_missing_results_of_workers_are_an_error(self):
         with mock.patch("tfrecords_builder.beam_crops._in_order", return_value=iter([])):
             self.assert_refused(ON_BEAM, "left 0 of 5 results below")
         self.assertEqual(list((self.folder / "records").iterdir()), [])
 
-    def assert_refused(self, flags, said):
+    def assert_refused(self, flags, message):
         trees.write_folder(self.folder / "source")
         flags = ("--source", self.folder / "source", "--records", self.folder / "records", *flags)
         status, _, errors = trees.run_builder("folder", "--classes", "none,mild,moderate,severe,proliferative", *flags)
         self.assertNotEqual(status, 0)
-        self.assertIn(said, errors)
+        self.assertIn(message, errors)
         self.assertNotIn("Traceback", errors)
         self.assertLessEqual(len([line for line in errors.splitlines() if line.startswith("error")]), 1, errors)
 
 
-class AbsentTest(unittest.TestCase):
-    def test_the_extra_is_named(self):
+class WithoutBeamTest(unittest.TestCase):
+    def test_error_names_the_extra_to_install(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.dict(sys.modules, {"apache_beam": None}):
             flags = ("--source", trees.write_folder(folder, classes=("no", "yes")), "--records", folder, *ON_BEAM)
             status, _, errors = trees.run_builder("folder", "--classes", "no,yes", "--label", "any_dr", *flags)

@@ -1,3 +1,5 @@
+"""Builds from source to records: contents, repeatability, failures, kills, and concurrent builds."""
+
 import errno
 import fcntl
 import hashlib
@@ -94,7 +96,7 @@ class TemporaryTest(unittest.TestCase):
         self.source, self.records = self.folder / "source", self.folder / "records"
 
     def assert_only_finished(self, *targets):
-        """Nothing lies in the records folder but these."""
+        """Assert that the records folder contains these record sets and nothing else."""
         files = {path for path in self.records.rglob("*") if path.is_file()}
         below = {path for path in files if any(target in path.parents for target in targets)}
         self.assertEqual(files, below)
@@ -110,7 +112,7 @@ class TemporaryTest(unittest.TestCase):
 
 
 class RecordsTest(TemporaryTest):
-    """One build of a table with every column, read back by a process that has never heard of this project."""
+    """One build of a table with every column, read back by a process that does not import this project."""
 
     @classmethod
     def setUpClass(cls):
@@ -125,12 +127,12 @@ class RecordsTest(TemporaryTest):
         cls.splits = pickle.loads(dump.read_bytes())
         cls.read = {r["image_id"].decode(): r for records in cls.splits.values() for r in records}
 
-    def test_each_good_photograph_is_there_once(self):
+    def test_each_good_image_has_one_record(self):
         self.assertEqual(self.result[0], 0, self.result[2])
         self.assertEqual(set(self.read), set(GOOD))
         self.assertEqual(sum(map(len, self.splits.values())), len(GOOD))
 
-    def test_published_test_split_is_kept_and_the_rest_dealt(self):
+    def test_published_test_split_is_kept_and_the_others_are_assigned(self):
         self.assertEqual({r["image_id"].decode() for r in self.splits["test"]}, {"deep/i.jpg", "deep/j.jpg"})
         self.assertGreaterEqual(len(self.splits["train"]), 5)
 
@@ -156,7 +158,7 @@ class RecordsTest(TemporaryTest):
                 self.assertEqual(found["masks"]["lesion"].shape, (0,))
                 self.assertEqual(len(found["masks"]["mask"]), 0)
 
-    def test_pixels_geometry_and_digest_are_those_of_the_original(self):
+    def test_pixels_geometry_and_digest_match_the_original(self):
         for name, record in self.read.items():
             with self.subTest(name):
                 data = (self.original / name).read_bytes()
@@ -173,7 +175,7 @@ class RecordsTest(TemporaryTest):
                     np.testing.assert_allclose(value, getattr(quality, part), rtol=1e-6)
                 self.assertEqual(record["sha256"].decode(), hashlib.sha256(data).hexdigest())
 
-    def test_rejected_csv_names_each_and_why(self):
+    def test_rejected_csv_lists_each_rejection_with_its_reason(self):
         found = {(r["image_id"], r["path"]): r["reason"] for r in trees.read_csv(self.target / "rejected.csv")}
         self.assertEqual(len(found), 5)
         self.assertIn("cut short", found["broken.jpg", "broken.jpg"])
@@ -182,7 +184,7 @@ class RecordsTest(TemporaryTest):
         self.assertIn("published in train, but its patient p7 is also in test", found["torn.jpg", "torn.jpg"])
         self.assertEqual(found["a.jpg", "a.jpg"], "listed twice")
 
-    def test_folds_csv_covers_what_is_not_test(self):
+    def test_folds_csv_covers_everything_outside_the_test_split(self):
         rows = {row["image_id"]: row for row in trees.read_csv(self.target / "folds.csv")}
         self.assertEqual(set(rows), set(GOOD) - {"deep/i.jpg", "deep/j.jpg"})
         self.assertEqual(rows["a.jpg"]["fold"], rows["b.jpg"]["fold"], "a patient is in one fold")
@@ -208,7 +210,7 @@ class RecordsTest(TemporaryTest):
         self.assertIn("images below", self.result[2])
         self.assertRegex(self.result[2], r"cropping: +\d+%.*images")
 
-    def test_contact_sheet_shows_good_and_rejected_photographs(self):
+    def test_contact_sheet_shows_good_and_rejected_images(self):
         sheet = cv2.imread(str(self.tree / "sheets" / "sheet.png"))
         shown = len(GOOD) + 4  # torn, broken, black, and the repeat of a.jpg
         rows, columns, caption = -(-shown // 4), 4, 34
@@ -246,14 +248,14 @@ class RecordsTest(TemporaryTest):
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         self.assertEqual(trees.digests(self.records / self.target.relative_to(self.built)), trees.digests(self.target))
 
-    def test_second_run_says_that_it_is_done(self):
+    def test_second_run_reports_that_the_records_are_up_to_date(self):
         before = trees.digests(self.built)
         status, output, _ = build_csv(self.original, self.built)
         self.assertEqual(status, 0)
         self.assertIn(f"{self.target} is up to date: same options, same 13 images", output)
         self.assertEqual(trees.digests(self.built), before)
 
-    def test_what_differs_is_named_and_nothing_is_touched(self):
+    def test_changed_options_are_listed_and_the_records_stay(self):
         before = trees.digests(self.built)
         for arguments, expected in (
             (("--seed", "7"), "seed: 0 before, 7 now"),
@@ -267,7 +269,7 @@ class RecordsTest(TemporaryTest):
                 )
         self.assertEqual(trees.digests(self.built), before)
 
-    def test_changed_source_is_named(self):
+    def test_changed_source_is_reported(self):
         def relabel(source):
             table = source / "labels.csv"
             table.write_text(table.read_text().replace("d.jpg,2", "d.jpg,3"))
@@ -349,7 +351,7 @@ class OverwriteTest(FolderTreeTest):
             self.assertEqual(trees.digests(self.target), self.before)
             self.assert_only_finished(self.target)
 
-    def test_kill_between_the_two_renames_is_mended(self):
+    def test_a_kill_between_the_two_renames_is_repaired(self):
         replaced = self.records / f".replaced-folder-{SIZE}-plain-q95"
         self.target.rename(replaced)
         (self.records / f".building-folder-{SIZE}-plain-q95").mkdir()
@@ -359,13 +361,13 @@ class OverwriteTest(FolderTreeTest):
         self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
-    def test_kill_after_both_renames_leaves_the_new_ones(self):
+    def test_a_kill_after_both_renames_keeps_the_new_records(self):
         shutil.copytree(self.target, self.records / f".replaced-folder-{SIZE}-plain-q95")
         self.assertIn("is up to date", build_folder(self.source, self.records)[1])
         self.assertEqual(trees.digests(self.target), self.before)
         self.assert_only_finished(self.target)
 
-    def test_damaged_shards_are_not_taken_for_done(self):
+    def test_damaged_shards_are_an_error(self):
         shard = next(self.target.glob("*.tfrecord*"))
         whole, manifest = shard.read_bytes(), self.target / "checksums.json"
         altered = bytes([whole[len(whole) // 2] ^ 1])
@@ -390,7 +392,7 @@ class OverwriteTest(FolderTreeTest):
         self.assertEqual(build_folder(self.source, self.records, "--overwrite")[0], 0)
         self.assertEqual(shard.read_bytes(), whole)
 
-    def test_records_of_another_make_are_not_taken_for_done(self):
+    def test_records_of_another_builder_are_an_error(self):
         for text in ("{}", "[]", '{"fingerprint": 3}', '{"fingerprint": {"options": 1}}', "half {"):
             with self.subTest(text):
                 (self.target / "metadata.json").write_text(text)
@@ -415,7 +417,7 @@ class FailureTest(FolderTreeTest):
                 self.assert_refused(result, "error: ", "No space left on device", "no partial files were left")
                 self.assert_only_finished()
 
-    def test_an_error_of_ours_is_not_hidden(self):
+    def test_a_programming_error_passes_through(self):
         with mock.patch.object(writer, "to_example", side_effect=ZeroDivisionError), self.assertRaises(Exception) as e:
             build_folder(self.source, self.records)
         self.assertNotIsInstance(e.exception, SystemExit)
@@ -431,12 +433,12 @@ class FailureTest(FolderTreeTest):
         self.records.mkdir(mode=0o500)
         self.assert_refused(build_folder(self.source, self.records), "error: Permission denied")
 
-    def test_nothing_left_is_refused_with_the_main_reasons(self):
+    def test_no_image_left_is_an_error_with_the_main_reasons(self):
         result = build_folder(self.all_bad(), self.records)
         self.assert_refused(result, "error: no image is left to build from\n  10 x the file is empty")
         self.assert_only_finished()
 
-    def test_a_second_build_at_the_same_time_says_so(self):
+    def test_a_second_build_at_the_same_time_is_an_error(self):
         self.records.mkdir()
         with open(self.records / f".building-folder-{SIZE}-plain-q95.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -444,10 +446,10 @@ class FailureTest(FolderTreeTest):
         self.assertEqual(build_folder(self.source, self.records)[0], 0)
         self.assert_only_finished(self.target)
 
-    def test_photograph_that_kills_its_worker_is_rejected_alone(self):
+    def test_only_the_image_that_crashes_its_worker_is_rejected(self):
         # A decoder that crashes takes its process with it: here, by an environment that the workers share.
         victim = self.source / "mild" / "01.jpg"
-        with mock.patch("tfrecords_builder.build.crop_sample", trees.Deadly(victim)):
+        with mock.patch("tfrecords_builder.build.crop_sample", trees.CrashingCrop(victim)):
             status, _, errors = build_folder(self.source, self.records)
         self.assertEqual(status, 0, errors)
         (row,) = trees.read_csv(self.target / "rejected.csv")
@@ -455,7 +457,7 @@ class FailureTest(FolderTreeTest):
         self.assertIn("the process that read the file crashed", row["reason"])
 
 
-# Slows one stage down until it is seen and shot: {moment: what is done before the command is run}.
+# Stage of a build -> code that slows the stage down, so that the test can kill the build during it.
 MOMENTS = {
     "cropping": """
 from tfrecords_builder.crops import CropStore
@@ -473,7 +475,7 @@ build._put_in_place = lambda plan, folder: (say(), time.sleep(60))""",
 
 class KilledTest(FolderTreeTest):
     def start(self, moment):
-        """The command in a process group of its own, returned when it is at that moment."""
+        """Start the command in its own process group, and return it when it reaches the stage."""
         sign = self.folder / f"at-{moment}"
         script = self.folder / f"{moment}.py"
         script.write_text(  # what a shell starts in the background ignores the interrupt key, and so would this
@@ -549,10 +551,10 @@ class FingerprintTest(TemporaryTest):
         plan = Plan(name="x", source=self.folder / source, records=self.records, options=Options(), shares={"train": 1})
         return fingerprint(plan, Listing([sample], []))
 
-    def test_where_the_files_lie_is_not_in_it(self):
+    def test_paths_do_not_affect_the_fingerprint(self):
         self.assertEqual(self.of("here"), self.of("there"))
 
-    def test_labels_and_sizes_of_photographs_and_masks_are(self):
+    def test_labels_and_file_sizes_affect_the_fingerprint(self):
         same = self.of("here")
         self.assertNotEqual(same, self.of("here", grade=3))
         self.assertNotEqual(same, self.of("here", mask=b"another mask"))
@@ -565,7 +567,7 @@ class CropStoreTest(TemporaryTest):
             options = Options(image_size=SIZE, audit="off")
             yield crop_sample(make_sample(image_id=path.name, path=path, split="train"), options)
 
-    def test_jpegs_wait_on_disk_and_come_back(self):
+    def test_jpegs_are_on_disk_only_and_can_be_read_back(self):
         with CropStore(self.folder / "crops") as store:
             expected = list(self.crops())
             for crop in expected:
@@ -574,7 +576,7 @@ class CropStoreTest(TemporaryTest):
             self.assertEqual(list(store.read_split("train")), expected)
             self.assertGreaterEqual((self.folder / "crops").stat().st_size, sum(len(crop.jpeg) for crop in expected))
 
-    def test_only_what_is_placed_is_read(self):
+    def test_crops_without_an_updated_sample_are_dropped(self):
         with CropStore(self.folder / "crops") as store:
             for crop in self.crops():
                 store.append(crop)

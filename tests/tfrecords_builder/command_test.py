@@ -1,3 +1,5 @@
+"""The command line of the records builder: help texts, their speed, and unknown layouts."""
+
 import pathlib
 import subprocess
 import sys
@@ -11,7 +13,7 @@ SECONDS = 1.5  # one on an idle machine
 
 
 def help_of(*arguments):
-    """(seconds, text): the best of three, as the machine may have other work."""
+    """(seconds, text) of a help text: the fastest of three calls, because the machine may be busy."""
     best = None
     for _ in range(3):
         start = time.monotonic()
@@ -26,7 +28,7 @@ def help_of(*arguments):
 
 
 class CommandTest(unittest.TestCase):
-    def test_help_answers_at_once_and_names_the_layouts(self):
+    def test_help_is_fast_and_lists_the_layouts(self):
         seconds, text = help_of()
         self.assertLess(seconds, SECONDS)
         for name, layout in known_layouts().items():

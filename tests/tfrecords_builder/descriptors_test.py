@@ -1,4 +1,4 @@
-"""Copies are found whatever was done to them; other eyes are not copies."""
+"""Image signatures, candidate pairs and registration: copies are found, different eyes are not paired."""
 
 import pathlib
 import tempfile
@@ -40,7 +40,7 @@ def cut(left, top, right, bottom):
     return apply
 
 
-# What is done, the quality of the JPEG after it, and how audit.csv names it.
+# Name -> (transform, JPEG quality after it, its name in audit.csv).
 TRANSFORMS = {
     "nothing": (lambda rgb: rgb, 92, ""),
     "a quarter": (scaled(0.25), 92, ""),
@@ -64,12 +64,12 @@ TRANSFORMS = {
 
 
 def photographs(count=COUNT):
-    """Both eyes of several patients, as arrays; the renderer's cameras differ."""
+    """Yield both eyes of several synthetic patients, taken with different cameras, as arrays."""
     for seed in range(count // 2):
         yield from (eye.image for eye in render_patient(seed, side=400).eyes)
 
 
-def traced(rgb, quality=95, size=256):
+def signature_of(rgb, quality=95, size=256):
     data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     found = prepare(data, size=size)
     return compute_signature(found.image, found.geometry, f"{hash(data)}")
@@ -87,11 +87,11 @@ class FindingTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.photographs = list(photographs())
-        cls.originals = {str(i): traced(rgb) for i, rgb in enumerate(cls.photographs)}
+        cls.originals = {str(i): signature_of(rgb) for i, rgb in enumerate(cls.photographs)}
 
-    def test_every_transform_of_every_photograph_is_found_and_named(self):
+    def test_every_transform_of_every_image_is_found_and_named(self):
         changed = {
-            f"{i} {name}": traced(change(rgb), quality)
+            f"{i} {name}": signature_of(change(rgb), quality)
             for i, rgb in enumerate(self.photographs)
             for name, (change, quality, _) in TRANSFORMS.items()
             if i < 4
@@ -110,14 +110,14 @@ class FindingTest(unittest.TestCase):
         self.assertEqual(pairs(self.originals), [])
 
     def test_the_same_eye_with_other_lesions_is_found(self):
-        """Drawn in the same light, to the pixel: no camera does that, so which kind it is called matters little."""
+        """The kind is not tested: the renderer repeats the illumination exactly, which no camera does."""
         healthy, ill = (render_patient(3, side=400, grades=grades) for grades in ((0, 0), (4, 4)))
-        found = pairs({"healthy": traced(healthy.eyes[0].image), "ill": traced(ill.eyes[0].image)})
+        found = pairs({"healthy": signature_of(healthy.eyes[0].image), "ill": signature_of(ill.eyes[0].image)})
         self.assertEqual(len(found), 1)
 
-    def test_equal_files_need_no_pixels(self):
+    def test_equal_files_are_found_by_digest_alone(self):
         black = np.zeros((1, VIEW_SIDE, VIEW_SIDE), np.uint8)
-        one = traced(self.photographs[0])
+        one = signature_of(self.photographs[0])
         same = type(one)("digest", black, np.zeros((1, DESCRIPTOR_LENGTH), np.float16))
         found = pairs({"a": same, "b": same, "c": same, "d": one})
         self.assertEqual(
@@ -125,37 +125,37 @@ class FindingTest(unittest.TestCase):
         )
 
     def test_a_copy_of_one_of_two_equal_files_is_paired_with_both(self):
-        copy = traced(scaled(0.5)(self.photographs[0]))
+        copy = signature_of(scaled(0.5)(self.photographs[0]))
         first = self.originals["0"]
         kinds = {(p.a, p.b): p.kind for p in pairs({"a": first, "b": first, "c": copy})}
         self.assertEqual(kinds, {("a", "b"): "exact", ("a", "c"): "copy", ("b", "c"): "copy"})
 
-    def test_nothing_at_all_is_no_error(self):
+    def test_an_empty_index_has_no_pairs(self):
         self.assertEqual(pairs({}), [])
 
 
-class SecondPhotographTest(unittest.TestCase):
-    def test_the_eye_turned_within_the_border_in_other_light_is_the_same_eye(self):
+class SameEyeTest(unittest.TestCase):
+    def test_a_rotated_eye_under_other_illumination_is_the_same_eye(self):
         for seed in range(4):
             with self.subTest(seed=seed):
                 first = trees.photograph(seed, 600, 480)
-                found = pairs({"first": traced(first), "second": traced(_second(first))})
+                found = pairs({"first": signature_of(first), "second": signature_of(_second(first))})
                 self.assertEqual([p.kind for p in found], ["same_eye"])
 
-    def test_a_turn_by_less_than_a_degree_is_enough(self):
-        """As between IDRiD's 013 and 397: laid straight on each other, they look like copies."""
+    def test_a_rotation_by_less_than_a_degree_is_no_copy(self):
+        """As between IDRiD's 013 and 397, which look like copies if they are aligned by translation only."""
         for seed in range(2):
             with self.subTest(seed=seed):
                 first = trees.photograph(seed, 600, 480)
                 move = cv2.getRotationMatrix2D((300, 240), 0.9, 1.0)
                 turned = cv2.warpAffine(first, move, (600, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 darker = (turned * np.linspace(0.7, 0.8, 600)[:, None]).astype(np.uint8)
-                found = pairs({"first": traced(first), "second": traced(darker)})
+                found = pairs({"first": signature_of(first), "second": signature_of(darker)})
                 self.assertEqual([p.kind for p in found], ["same_eye"])
 
 
 def _second(rgb):
-    """The same eye a moment later: turned by two degrees and shifted, lit from the side, with the border where it was."""
+    """A second image of the same eye: rotated by two degrees, shifted, and lit from the side, within the same border."""
     height, width = rgb.shape[:2]
     move = cv2.getRotationMatrix2D((width / 2, height / 2), 2.0, 1.06)
     move[:, 2] += (4, -3)
@@ -167,27 +167,27 @@ def _second(rgb):
 
 
 class DescriptorTest(unittest.TestCase):
-    def test_descriptors_of_variants_are_those_of_varied_views(self):
-        view = traced(next(photographs())).views[0]
+    def test_reoriented_descriptors_equal_descriptors_of_reoriented_views(self):
+        view = signature_of(next(photographs())).views[0]
         plain = compute_descriptor(view)[None]
         for variant in ORIENTATIONS:
             expected = compute_descriptor(reorient_view(view, variant))
             self.assertTrue(np.allclose(reorient_descriptors(plain, variant)[0], expected, atol=1e-4), variant)
 
-    def test_brightness_and_contrast_do_not_count(self):
-        view = traced(next(photographs())).views[0]
+    def test_descriptors_are_invariant_to_brightness(self):
+        view = signature_of(next(photographs())).views[0]
         dark = np.where(view > 0, np.maximum(view * 0.6, 1), 0).astype(np.uint8)
         self.assertGreater(float(compute_descriptor(view) @ compute_descriptor(dark)), 0.99)
 
-    def test_a_plain_view_is_no_number_out_of_range(self):
+    def test_a_uniform_view_has_a_finite_descriptor(self):
         for value in (0, 200):
             view = np.full((VIEW_SIDE, VIEW_SIDE), value, np.uint8)
             self.assertTrue(np.isfinite(normalize_view(view)[0]).all())
             self.assertTrue(np.isfinite(compute_descriptor(view)).all())
             self.assertEqual(compare_views(view, view).kind, "")
 
-    def test_a_trace_takes_few_bytes(self):
-        found = traced(next(photographs()))
+    def test_a_signature_is_small(self):
+        found = signature_of(next(photographs()))
         self.assertLessEqual(found.views.nbytes, 3 * VIEW_SIDE**2)
         self.assertLessEqual(found.descriptors.nbytes, 3 * 2 * DESCRIPTOR_LENGTH)
 
@@ -203,14 +203,14 @@ class CandidatesTest(unittest.TestCase):
         index = list(ORIENTATIONS).index((1, 1, 0))
         self.assertEqual(found, {(i, 200 + i, index) for i in range(40)})
 
-    def test_only_pairs_across_sets_where_sets_are_named(self):
+    def test_only_pairs_across_record_sets(self):
         rng = np.random.default_rng(0)
         one = rng.normal(size=(1, DESCRIPTOR_LENGTH))
         descriptors = np.repeat(one, 4, 0)
         found = find_candidates(descriptors, np.arange(4), sets=["a", "a", "b", "b"])
         self.assertEqual({(a, b) for a, b, _ in found.tolist()}, {(0, 2), (0, 3), (1, 2), (1, 3)})
 
-    def test_views_of_one_photograph_are_no_pair(self):
+    def test_views_of_one_image_are_no_pair(self):
         one = np.repeat(np.random.default_rng(0).normal(size=(1, DESCRIPTOR_LENGTH)), 3, 0)
         self.assertEqual(find_candidates(one, [0, 0, 1])[:, :2].tolist(), [[0, 2]])
 

@@ -1,3 +1,5 @@
+"""Label tables in Excel files."""
+
 import datetime
 import pathlib
 import sys

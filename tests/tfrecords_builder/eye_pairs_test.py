@@ -1,4 +1,4 @@
-"""Which photograph stands for an eye in a pair, and what becomes of a pair with one eye."""
+"""Paired records: which image of an eye is used, and how an absent eye is written."""
 
 import unittest
 
@@ -24,8 +24,8 @@ def _crop(image_id, patient="p", eye="left", score=0.9, **fields):
     )
 
 
-class OneAnEyeTest(unittest.TestCase):
-    def test_the_most_gradable_photograph_of_an_eye_stays(self):
+class ChooseImagePerEyeTest(unittest.TestCase):
+    def test_the_most_gradable_image_of_an_eye_stays(self):
         crops = [_crop("a", score=0.5), _crop("b", score=0.8), _crop("c", eye="right", score=0.1)]
         samples, rejections = choose_image_per_eye(crops)
         self.assertEqual([s.image_id for s in samples], ["b", "c"])

@@ -1,3 +1,5 @@
+"""The layouts idrid, folder and csv: what they list, and which sources and cells they reject."""
+
 import collections
 import os
 import pathlib
@@ -17,13 +19,13 @@ GRADES = "none,mild,moderate,severe,proliferative"
 
 
 def listed(layout, source, *arguments):
-    """What the builder makes of a source before it looks at any photograph."""
+    """The listing of a source, before any image is read."""
     flags = parse([layout, "--source", str(source), "--records", "unused", *map(str, arguments)])
     return drop_repeated_ids(known_layouts()[layout].read(flags.source, flags))
 
 
 class TreeTest(unittest.TestCase):
-    """Layouts look at names only: the photographs are empty files."""
+    """Layouts read file names only, so the images are empty files."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -56,7 +58,7 @@ class IdridTest(TreeTest):
         root = trees.write_idrid(self.source, draw=False)
         self.assertEqual(listed("idrid", self.source), listed("idrid", root))
 
-    def test_wrong_folder_answers_with_what_was_looked_for_and_found(self):
+    def test_a_wrong_folder_is_an_error_that_lists_its_contents_and_the_expected_tree(self):
         self.touch("images/a.jpg", "labels.csv")
         message = self.refusal("idrid")
         self.assertIn("folder not found: " + str(self.source / "1. Original Images"), message)
@@ -174,7 +176,7 @@ class CsvTest(TreeTest):
         return listed("csv", self.source, "--labels", labels, "--name", "clinic", "--image_column", "file", *arguments)
 
     def one(self, header, row, *arguments):
-        """The sample of a table of one row, or the reason why there is none."""
+        """The sample of a table with one row, or the reason for its rejection."""
         self.touch("a.jpg")
         self.table(f"file,{header}", f"a.jpg,{row}")
         listing = self.listed(*arguments)

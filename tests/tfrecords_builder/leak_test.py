@@ -1,4 +1,4 @@
-"""The leak audit from photographs to audit.csv: copies found, dropped where they leak, flagged in a published test split."""
+"""The leak audit from images to audit.csv: copies are found, rejected, and flagged in a published test split."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ def _rows(records, name):
 
 
 class CopiesTest(unittest.TestCase):
-    """Four eyes of two patients, and changed copies of the first, two of them where they must not be."""
+    """Four eyes of two patients, and changed copies of the first one in both splits."""
 
     FLAGS = ("--classes", "healthy,DR", "--label", "any_dr", "--image_size", "256")
 

@@ -58,8 +58,8 @@ class KeywordsTest(unittest.TestCase):
 
 
 class TableTest(layouts_test.TreeTest):
-    def test_both_forms_of_the_table_tell_the_same(self):
-        """But for the eye that the copy has taken out: there it has no row, and its name stands in the fellow's."""
+    def test_both_tables_give_the_same_labels(self):
+        """Except for the eye without a row in the copy on Kaggle, which is named only in the row of the fellow eye."""
         copy, original = self.source / "copy", self.source / "original"
         published_trees.write_odir(copy, draw=False)
         published_trees.write_odir_original(original, draw=False)
@@ -78,7 +78,7 @@ class TableTest(layouts_test.TreeTest):
         self.assertEqual(len(labels[0]), 11)
         self.assertIn("91_left", labels[0])
 
-    def test_an_eye_without_fundus_is_rejected(self):
+    def test_an_image_without_fundus_is_rejected(self):
         published_trees.write_odir(self.source, draw=False)
         for flags in ((), ("--single_eye",)):
             reasons = {r.image_id: r.reason for r in listed("odir", self.source, *flags).rejections}
@@ -126,21 +126,21 @@ class TableTest(layouts_test.TreeTest):
             {s.image_id for s in listing.samples}, {"5_left", "5_right", "91_left", "91_right", "1706_right"}
         )
 
-    def test_labels_that_are_none(self):
+    def test_unknown_label_values_are_rejected(self):
         published_trees.write_odir(self.source, draw=False)
         table = self.source / "full_df.csv"
         table.write_text(table.read_text().replace("normal fundus,0,0,0,1", "normal fundus,0,0,0,3"))
         reasons = {r.image_id: r.reason for r in listed("odir", self.source).rejections}
         self.assertEqual(reasons["0_left"], "unknown C 3: it must be 0 or 1")
 
-    def test_archive_as_it_unpacks(self):
+    def test_folders_of_the_archive_are_found(self):
         published_trees.write_odir_original(self.source / "ODIR-5K" / "ODIR-5K", draw=False)
         self.assertEqual(len(listed("odir", self.source).samples), 11)
         published_trees.write_odir(self.source, draw=False)
         path = listed("odir", self.source).samples[0].path
         self.assertEqual(path.parent.name, "preprocessed_images", "the nearer of the two")
 
-    def test_damaged_table_of_excel(self):
+    def test_damaged_excel_file(self):
         published_trees.write_odir_original(self.source, draw=False)
         whole = (self.source / "data.xlsx").read_bytes()
         for data in (b"ID,Patient Age", whole[: len(whole) // 2], b""):
@@ -216,7 +216,7 @@ class RealPartTest(unittest.TestCase):
         self.assertEqual(sum(not s.path.is_file() for s in listing.samples), 59)
 
     def test_keywords_agree_with_the_patients_labels(self):
-        """D is set exactly where a keyword of either eye speaks of diabetic retinopathy, be it suspected."""
+        """The label D is 1 exactly where a keyword of either eye names diabetic retinopathy, also if suspected."""
         of_dr = collections.defaultdict(bool)
         label = {}
         for sample in listed("odir", REAL).samples:

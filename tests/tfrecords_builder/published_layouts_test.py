@@ -1,4 +1,4 @@
-"""Layouts of published sets, on trees that are true to them in names, columns and oddities (published_trees.py)."""
+"""Layouts of published data sets, on small trees with the published names, columns and oddities."""
 
 import collections
 import functools
@@ -34,10 +34,10 @@ WRITERS = {
 
 
 class TreeTest(layouts_test.TreeTest):
-    """Layouts look at names only: the photographs are empty files."""
+    """Layouts read file names only, so the images are empty files."""
 
     def written(self, layout, *arguments, **options):
-        """The listing of the layout's tree, and its samples by name."""
+        """Write the layout's tree. Return its listing, and the samples by name."""
         WRITERS[layout](self.source, draw=False, **options)
         return self.listing(layout, *arguments)
 
@@ -47,7 +47,7 @@ class TreeTest(layouts_test.TreeTest):
 
 
 class EveryLayoutTest(TreeTest):
-    def test_a_wrong_folder_is_answered_with_what_was_looked_for_and_found(self):
+    def test_a_wrong_folder_is_an_error_that_lists_its_contents_and_the_expected_tree(self):
         self.touch("holiday/beach.jpg", "notes.txt")
         for layout in WRITERS:
             with self.subTest(layout):
@@ -66,7 +66,7 @@ class EveryLayoutTest(TreeTest):
                 self.assertRegex(text, r"\d{3,}")
                 self.assertLessEqual(max(map(len, text.splitlines())), 120)
 
-    def test_parts_that_are_taken_away_are_named(self):
+    def test_a_missing_file_or_folder_is_named(self):
         for layout, part in {
             "aptos": "train_images", "ddr": "DDR-dataset/DR_grading/valid", "eyepacs": "train",
             "messidor2": "IMAGES", "odir": "preprocessed_images",
@@ -80,7 +80,7 @@ class EveryLayoutTest(TreeTest):
                 shutil.rmtree(self.source / part)
                 self.assertIn(f"folder not found: {self.source / part}", self.refusal(layout))
 
-    def test_every_sample_names_its_set_or_the_set_within(self):
+    def test_every_sample_has_a_source(self):
         sources = {layout: set() for layout in WRITERS}
         for layout in WRITERS:
             with tempfile.TemporaryDirectory() as folder:
@@ -93,14 +93,14 @@ class EveryLayoutTest(TreeTest):
 
 
 class AptosTest(TreeTest):
-    def test_grades_and_an_absent_photograph(self):
+    def test_grades_and_a_missing_image(self):
         listing, samples = self.written("aptos")
         self.assertEqual([s.grade for s in listing.samples], [0, 1, 2, 3, 4, 2])
         self.assertEqual(samples["0024cdab0c15"].path, self.source / "train_images" / "0024cdab0c15.png")
         self.assertEqual({(s.patient_id, s.eye, s.split) for s in listing.samples}, {("", "", "")})
         self.assertEqual(listing.rejections, [], "that its file is absent is found when it is cropped")
 
-    def test_unlabelled_test_photographs_are_left_out(self):
+    def test_unlabelled_test_images_are_left_out(self):
         self.assertNotIn("0005cfc8afb6", self.written("aptos")[1])
 
 
@@ -114,7 +114,7 @@ class EyepacsTest(TreeTest):
         self.assertEqual(samples["1_right"].split, "test", "public or private, it is the published test split")
         self.assertEqual(samples["1_left"].path, self.source / "test" / "1_left.jpeg")
 
-    def test_without_the_solution_test_is_left_out_with_a_word(self):
+    def test_without_the_solution_the_test_split_is_rejected(self):
         published_trees.write_eyepacs(self.source, draw=False)
         (self.source / "retinopathy_solution.csv").unlink()
         listing, samples = self.listing("eyepacs")
@@ -136,14 +136,14 @@ class EyepacsTest(TreeTest):
 
 
 class Messidor2Test(TreeTest):
-    def test_photographs_are_found_whatever_their_ending(self):
+    def test_images_are_found_whatever_their_extension(self):
         _, samples = self.written("messidor2")
         for table_name, file_name, *_, gradable in published_trees.MESSIDOR2:
             if gradable:
                 expected = self.source / "IMAGES" / (file_name or table_name)
                 self.assertEqual(samples[table_name].path, expected)
 
-    def test_the_very_name_wins_over_another_ending(self):
+    def test_the_exact_name_wins_over_another_extension(self):
         published_trees.write_messidor2(self.source, draw=False)
         self.touch("IMAGES/20051020_43808_0100_PP.tif")
         self.assertEqual(self.listing("messidor2")[1]["20051020_43808_0100_PP.png"].path.suffix, ".png")
@@ -160,7 +160,7 @@ class Messidor2Test(TreeTest):
         table.write_text(table.read_text().replace("PP.png,0,0,1", "PP.png,0,2,1"))
         self.assertIn("unknown adjudicated_dme 2", [r.reason for r in self.listing("messidor2")[0].rejections])
 
-    def test_pairs_tell_patient_and_eye_where_they_are_there(self):
+    def test_patient_and_eye_are_read_from_the_table_of_pairs(self):
         _, samples = self.written("messidor2")
         first, second, third, *_ = samples.values()
         self.assertEqual((first.patient_id, first.eye), ("20051020_43808_0100_PP", "left"))
@@ -220,7 +220,7 @@ class DeepdridTest(TreeTest):
         )  # fmt: skip
         self.assertEqual({n for n, s in samples.items() if not s.path.is_file()}, {"348_l1"})
 
-    def test_a_grade_in_the_other_eye_s_column_is_not_believed(self):
+    def test_a_grade_in_the_column_of_the_other_eye_is_rejected(self):
         listing, _ = self.written("deepdrid")
         self.assertEqual(
             {r.image_id: r.reason for r in listing.rejections},
@@ -230,7 +230,7 @@ class DeepdridTest(TreeTest):
             },
         )
 
-    def test_test_labels_as_csv_or_not_there(self):
+    def test_test_labels_as_csv_or_missing(self):
         excel = self.written("deepdrid")[0]
         labels = self.source / "regular_fundus_images/Online-Challenge1&2-Evaluation/Challenge1_labels.xlsx"
         labels.unlink()
@@ -247,7 +247,7 @@ class DeepdridTest(TreeTest):
 
 
 class IdridLesionsTest(TreeTest):
-    def test_masks_of_each_photograph_by_the_names_of_the_synthetic_set(self):
+    def test_masks_have_the_lesion_names_of_the_synthetic_set(self):
         _, samples = self.written("idrid_lesions")
         self.assertEqual(set(samples), {"train/IDRiD_01", "train/IDRiD_02", "test/IDRiD_55", "test/IDRiD_99"})
         masks = {n: [lesion for lesion, _ in s.masks] for n, s in samples.items()}
@@ -267,7 +267,7 @@ class IdridLesionsTest(TreeTest):
 
 
 class GdrbenchTest(TreeTest):
-    def test_splits_sources_and_grades_of_the_texts(self):
+    def test_splits_sources_and_grades_of_the_lists(self):
         _, samples = self.written("gdrbench")
         found = {n: (s.source, s.split, s.grade) for n, s in samples.items()}
         self.assertEqual(found["APTOS/pdr/001639a390f0.png"], ("aptos", "train", 4))
@@ -278,7 +278,7 @@ class GdrbenchTest(TreeTest):
         self.assertFalse([n for n in found if n.startswith("FGADR")], "a source that is not there is not asked for")
         self.assertTrue(all(s.path.is_file() for s in samples.values()))
 
-    def test_patients_of_the_sources_that_name_them(self):
+    def test_patients_are_read_from_file_names(self):
         _, samples = self.written("gdrbench")
         found = {n: (s.patient_id, s.eye) for n, s in samples.items()}
         self.assertEqual(found["EYEPACS/Images/3166_right.jpeg"], ("eyepacs/3166", "right"))
@@ -286,14 +286,14 @@ class GdrbenchTest(TreeTest):
         self.assertEqual(found["DeepDR/nodr/1_l1.jpg"], ("deepdr/1", "left"))
         self.assertEqual(found["APTOS/pdr/001639a390f0.png"], ("", ""))
 
-    def test_a_photograph_in_another_grade_s_folder_than_its_line_says(self):
+    def test_an_image_in_the_folder_of_another_grade_is_rejected(self):
         published_trees.write_gdrbench(self.source, draw=False)
         text = self.source / "splits" / "APTOS_train.txt"
         text.write_text(text.read_text().replace("001639a390f0.png 4", "001639a390f0.png 3"))
         reasons = {r.image_id: r.reason for r in self.listing("gdrbench")[0].rejections}
         self.assertEqual(reasons["APTOS/pdr/001639a390f0.png"], "in the folder pdr, but listed with grade 3")
 
-    def test_a_photograph_in_two_texts_is_in_neither(self):
+    def test_an_image_in_two_lists_is_rejected(self):
         published_trees.write_gdrbench(self.source, draw=False)
         with open(self.source / "splits" / "APTOS_train.txt", "a") as text:
             text.write("APTOS/mild_npdr/0024cdab0c1e.png 1\n")
@@ -301,7 +301,7 @@ class GdrbenchTest(TreeTest):
         self.assertNotIn("APTOS/mild_npdr/0024cdab0c1e.png", samples)
         self.assertEqual([r.reason for r in listing.rejections], ["listed twice with different labels"] * 2)
 
-    def test_without_texts_the_folders_tell_the_grade_and_one_without_grades_is_named(self):
+    def test_without_lists_the_grade_is_that_of_the_folder(self):
         listing, samples = self.written("gdrbench", splits=False)
         self.assertEqual({s.split for s in samples.values()}, {""})
         self.assertEqual(samples["RLDR/mild_npdr/29730_right.jpg"].grade, 1)
@@ -346,7 +346,7 @@ EXPECTED = {
 
 
 class BuildTest(unittest.TestCase):
-    """Each layout's tree becomes records, and what is absent is named."""
+    """Builds of each layout's tree. Missing images are in rejected.csv."""
 
     @classmethod
     def setUpClass(cls):
@@ -383,7 +383,7 @@ class BuildTest(unittest.TestCase):
             records, _ = self.built(layout)
             self.assertEqual({r["image_id"].decode() for r in records["test"]}, expected)
 
-    def test_a_palette_s_masks_lie_where_they_were_drawn(self):
+    def test_masks_with_a_palette_are_aligned_with_the_crop(self):
         records, _ = self.built("idrid_lesions")
         for record in (r for rows in records.values() for r in rows):
             masks = dict(zip(map(bytes.decode, record["masks"]["lesion"]), record["masks"]["mask"], strict=True))
@@ -405,7 +405,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual({len(splits) for splits in roles.values()}, {1})
         self.assertEqual(roles[b"eyepacs/3166"], {"validation"})
 
-    def test_flags_of_other_layouts_are_as_they_were(self):
+    def test_paired_is_off_by_default_in_other_layouts(self):
         flags = ["--source", "s", "--records", "r"]
         self.assertFalse(parse(["aptos", *flags]).paired)
         self.assertTrue(parse(["aptos", *flags, "--paired"]).paired)

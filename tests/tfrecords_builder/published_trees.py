@@ -1,4 +1,7 @@
-"""The published sets in small: names, columns and oddities as their publishers have them, photographs drawn."""
+"""Small copies of published data sets: the published names, columns and oddities, with drawn images."""
+
+import pathlib
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -11,12 +14,12 @@ SIDE = (trees.HEIGHT, trees.WIDTH)
 
 
 class Painter:
-    """Writes a photograph, each with a seed of its own; or an empty file, for layouts that look at names only."""
+    """Write an image for each name, each from its own seed; or an empty file, for tests that read names only."""
 
-    def __init__(self, source, draw):
+    def __init__(self, source: pathlib.Path, draw: bool) -> None:
         self.source, self.draw, self.seed = source, draw, 100
 
-    def __call__(self, *names):
+    def __call__(self, *names: str) -> None:
         for name in names:
             self.seed += 1
             kind = {"png": "png", "tif": "tiff"}.get(name.rpartition(".")[2].lower(), "jpeg")
@@ -24,7 +27,8 @@ class Painter:
             trees.write(self.source / name, data)
 
 
-def write_excel(path, rows):
+def write_excel(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write an Excel file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     book = openpyxl.Workbook()
     for row in rows:
@@ -33,7 +37,8 @@ def write_excel(path, rows):
     book.save(path)
 
 
-def write_aptos(source, *, draw=True):
+def write_aptos(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write APTOS 2019 as published."""
     paint = Painter(source, draw)
     names = [f"0024cdab0c1{i}" for i in range(6)]
     paint(*(f"train_images/{name}.png" for name in names[:5]), "test_images/0005cfc8afb6.png")
@@ -41,7 +46,8 @@ def write_aptos(source, *, draw=True):
     trees.write_table(source / "test.csv", ("id_code",), [("0005cfc8afb6",)])
 
 
-def write_eyepacs(source, *, draw=True):
+def write_eyepacs(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write EyePACS as published."""
     paint = Painter(source, draw)
     train = [("10_left", 0), ("10_right", 0), ("13_left", 2), ("13_right", 3), ("17_left", 4), ("17_right", 1)]
     paint(*(f"train/{name}.jpeg" for name, _ in train[:5]))
@@ -62,7 +68,8 @@ MESSIDOR2 = (  # as the table names it, as the file is named, grade, referable e
 )
 
 
-def write_messidor2(source, *, draw=True, pairs=True):
+def write_messidor2(source: pathlib.Path, *, draw: bool = True, pairs: bool = True) -> None:
+    """Write Messidor-2 as published, with or without the table of pairs."""
     Painter(source, draw)(*(f"IMAGES/{name}" for _, name, *_ in MESSIDOR2 if name))
     header = ("image_id", "adjudicated_dr_grade", "adjudicated_dme", "adjudicated_gradable")
     trees.write_table(source / "messidor_data.csv", header, [(name, *labels) for name, _, *labels in MESSIDOR2])
@@ -73,7 +80,8 @@ def write_messidor2(source, *, draw=True, pairs=True):
         )
 
 
-def write_ddr(source, *, draw=True):
+def write_ddr(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write DDR as published."""
     paint, root = Painter(source, draw), "DDR-dataset/DR_grading"
     for part, lines in {
         "train": ("007-0004-000.jpg 0", "007-1774-100.jpg 1", "007-0025-000.jpg 5", "20170413102628830.jpg 2"),
@@ -90,7 +98,8 @@ DEEPDRID_HEADER = (
 )  # fmt: skip
 
 
-def write_deepdrid(source, *, draw=True, labels="xlsx"):
+def write_deepdrid(source: pathlib.Path, *, draw: bool = True, labels: str = "xlsx") -> None:
+    """Write DeepDRiD as published, with its test labels as csv, as xlsx, or without them."""
     paint, root = Painter(source, draw), "regular_fundus_images"
     for part, eyes in {
         "regular-fundus-training": (("1_l1", 0, ""), ("1_l2", 0, ""), ("1_r1", "", 1), ("56_r3", 1, ""), ("56_l3", "", 0)),
@@ -107,15 +116,15 @@ def write_deepdrid(source, *, draw=True, labels="xlsx"):
     test = source / root / "Online-Challenge1&2-Evaluation"
     paint(*(f"{root}/{test.name}/Images/347/347_{eye}1.jpg" for eye in "lr"))
     trees.write_table(test / "Challenge1_upload.csv", ("image_id", "DR_Level"), [("347_l1", ""), ("347_r1", "")])
-    rows = [("image_id", "DR_Levels"), ("347_l1", 2), ("347_r1", 0), ("348_l1", 0)]
+    header, test_rows = ("image_id", "DR_Levels"), [("347_l1", 2), ("347_r1", 0), ("348_l1", 0)]
     if labels == "xlsx":
-        write_excel(test / "Challenge1_labels.xlsx", rows)
+        write_excel(test / "Challenge1_labels.xlsx", [header, *test_rows])
     elif labels == "csv":
-        trees.write_table(test / "Challenge1_labels.csv", rows[0], rows[1:])
+        trees.write_table(test / "Challenge1_labels.csv", header, test_rows)
 
 
-def lesion(left, top, right, bottom):
-    """A mask as IDRiD has them: TIFF with a palette, whose second colour is red."""
+def lesion(left: int, top: int, right: int, bottom: int) -> bytes:
+    """A mask in the format of IDRiD: a TIFF with a palette, whose second colour is red."""
     mask = np.zeros(SIDE, np.uint8)
     cv2.rectangle(mask, (left, top), (right, bottom), 1, -1)
     picture = Image.fromarray(mask, "P")
@@ -123,7 +132,8 @@ def lesion(left, top, right, bottom):
     return trees.encoded(picture, "tiff", compression="tiff_lzw")
 
 
-def write_idrid_lesions(source, *, draw=True):
+def write_idrid_lesions(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write IDRiD segmentation as published."""
     root = "A. Segmentation"
     photographs, masks = f"{root}/1. Original Images", source / root / "2. All Segmentation Groundtruths"
     folders = ("1. Microaneurysms", "2. Haemorrhages", "3. Hard Exudates", "4. Soft Exudates", "5. Optic Disc")
@@ -138,7 +148,8 @@ def write_idrid_lesions(source, *, draw=True):
     trees.write(masks / "b. Testing Set" / "1. Microaneurysms" / "IDRiD_99_MA.tif", lesion(150, 120, 190, 160))
 
 
-def write_gdrbench(source, *, draw=True, splits=True):
+def write_gdrbench(source: pathlib.Path, *, draw: bool = True, splits: bool = True) -> None:
+    """Write GDRBench as published, with or without the lists in splits/."""
     paint = Painter(source, draw)
     lines = {
         "APTOS_train": ("APTOS/pdr/001639a390f0.png 4", "APTOS/nodr/000c1434d8d7.png 0"),
@@ -173,15 +184,16 @@ ODIR = (  # patient, age, sex, keywords of left and right, labels
 )
 
 
-def odir_rows():
+def odir_rows() -> list[tuple]:
+    """The rows of data.xlsx."""
     return [
         (number, age, sex, f"{number}_left.jpg", f"{number}_right.jpg", left, right, *map(int, labels))
         for number, age, sex, left, right, labels in ODIR
     ]
 
 
-def write_odir(source, *, draw=True):
-    """The Kaggle copy: a row an eye, the file of 5_right taken out, and 91_left without row and file."""
+def write_odir(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write the copy on Kaggle: one row per eye. 5_right has no file, and 91_left has neither row nor file."""
     rows = []
     for eye in ("right", "left"):
         for row in odir_rows():
@@ -193,6 +205,7 @@ def write_odir(source, *, draw=True):
     Painter(source, draw)(*(f"preprocessed_images/{row[-1]}" for row in rows if row[-1] != "5_right.jpg"))
 
 
-def write_odir_original(source, *, draw=True):
+def write_odir_original(source: pathlib.Path, *, draw: bool = True) -> None:
+    """Write the originals of ODIR-5K: data.xlsx with one row per patient."""
     write_excel(source / "data.xlsx", [ODIR_HEADER, *odir_rows()])
     Painter(source, draw)(*(f"Training Images/{row[i]}" for row in odir_rows() for i in (3, 4)))

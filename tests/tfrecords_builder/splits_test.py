@@ -1,3 +1,5 @@
+"""Splits and folds: grouped by patient, balanced by grade, published splits kept."""
+
 import collections
 import random
 import unittest
@@ -17,7 +19,7 @@ def sample(name, patient="", grade=0, split=""):
 
 
 def cohort(seed=0, patients=120, eyes=2, published=("",)):
-    """`patients` with one to `eyes` photographs each, most of them healthy, both eyes of nearly the same grade."""
+    """Samples of `patients` with one to `eyes` images each: most are healthy, and both eyes have similar grades."""
     rng = random.Random(seed)
     samples = []
     for patient in range(patients):
@@ -50,7 +52,7 @@ any_samples = st.lists(
 class SplitsTest(unittest.TestCase):
     @given(any_samples, st.integers(0, 3))
     @settings(max_examples=150, deadline=None)
-    def test_patient_is_never_in_two_roles(self, samples, seed):
+    def test_patient_is_never_in_two_splits(self, samples, seed):
         placed, rejections = assign_splits(samples, SHARES, seed)
         self.assertTrue(all(len(splits) == 1 for splits in roles(placed).values()))
         self.assertTrue(all(s.split in SPLITS for s in placed))
@@ -75,7 +77,7 @@ class SplitsTest(unittest.TestCase):
         self.assertAlmostEqual(counts["validation"], (len(samples) - len(published)) / 9, delta=3)
         self.assertAlmostEqual(counts["calibration"], (len(samples) - len(published)) / 9, delta=3)
 
-    def test_unplaced_photograph_follows_its_patient_into_the_published_test_split(self):
+    def test_image_without_a_split_follows_its_patient_into_the_published_test_split(self):
         placed, rejections = assign_splits([sample("a", "p", split="test"), sample("b", "p"), sample("c")], SHARES, 0)
         self.assertEqual(split_of(placed)["b"], "test")
         self.assertEqual(rejections, [])
@@ -89,7 +91,7 @@ class SplitsTest(unittest.TestCase):
         self.assertEqual(rejections[0].path, "/photographs/a.jpg")
         self.assertEqual(split_of(placed)["b"], "test")
 
-    def test_shares_are_met_in_all_and_for_each_grade(self):
+    def test_shares_are_met_overall_and_for_each_grade(self):
         for seed in range(5):
             samples = cohort(seed)
             placed, _ = assign_splits(samples, SHARES, seed)
@@ -100,7 +102,7 @@ class SplitsTest(unittest.TestCase):
                     with self.subTest(seed=seed, grade=grade, split=split):
                         self.assertAlmostEqual(counts[split], SHARES[split] * len(of_grade), delta=2.5)
 
-    def test_a_few_photographs_of_each_grade_go_to_train_first(self):
+    def test_the_first_few_images_of_each_grade_go_to_train(self):
         # Once each split got one photograph of every grade before train got its second.
         samples = [sample(f"{grade}-{i}", grade=grade) for grade in range(5) for i in range(4)]
         counts = collections.Counter(s.split for s in assign_splits(samples, SHARES, 0)[0])
@@ -129,11 +131,11 @@ class SplitsTest(unittest.TestCase):
         self.assertNotEqual(split_of(one), split_of(other))
         self.assertNotEqual(assign_folds(one, 5, 0), assign_folds(one, 5, 1))
 
-    def test_photographs_of_unknown_patients_are_each_a_patient(self):
+    def test_each_image_of_an_unknown_patient_is_a_patient_of_its_own(self):
         placed, _ = assign_splits([sample(f"a{i}") for i in range(100)], SHARES, 0)
         self.assertEqual(collections.Counter(s.split for s in placed)["train"], 70)
 
-    def test_ungraded_photographs_are_balanced_by_any_dr(self):
+    def test_ungraded_images_are_balanced_by_any_dr(self):
         samples = [make_sample(image_id=f"i{i}", path="x", any_dr=int(i % 4 == 0)) for i in range(200)]
         placed, _ = assign_splits(samples, SHARES, 0)
         self.assertEqual(sum(s.any_dr for s in placed if s.split == "test"), 5)
@@ -148,7 +150,7 @@ class FoldsTest(unittest.TestCase):
         self.assertEqual(set(self.folds), {s.image_id for s in self.samples if s.split != "test"})
         self.assertEqual(set(self.folds.values()), set(range(5)))
 
-    def test_patients_are_whole(self):
+    def test_a_patient_is_in_one_fold(self):
         found = collections.defaultdict(set)
         for s in self.samples:
             if s.image_id in self.folds:
@@ -164,21 +166,21 @@ class FoldsTest(unittest.TestCase):
             )
             self.assertLessEqual(max(counts.values()) - min(counts[f] for f in range(5)), 3, f"grade {grade}")
 
-    def test_what_is_left_over_of_each_grade_is_not_all_in_one_fold(self):
+    def test_the_remainders_of_all_grades_are_not_in_one_fold(self):
         folds = assign_folds([sample(f"{grade}", grade=grade) for grade in range(5)], 5, 0)
         self.assertEqual(sorted(folds.values()), [0, 1, 2, 3, 4])
 
-    def test_nothing_but_test_has_no_folds(self):
+    def test_a_test_split_alone_has_no_folds(self):
         self.assertEqual(assign_folds([sample("a", split="test")], 5, 0), {})
 
 
 class ParseSharesTest(unittest.TestCase):
-    def test_shares_are_of_one(self):
+    def test_shares_sum_to_one(self):
         self.assertEqual(
             parse_shares(" train = 6, test=2 "), {"train": 0.75, "validation": 0, "calibration": 0, "test": 0.25}
         )
 
-    def test_unusable_shares_are_refused_with_what_was_given(self):
+    def test_invalid_shares_are_quoted_in_the_error(self):
         for text in (
             "", "train", "train=", "train=a", "train=1=2", "training=1", "train=-1,test=2", "train=0", "train=nan",
             "train=inf,test=1", "train=1,train=2", "train=1,,test=1",
@@ -187,7 +189,7 @@ class ParseSharesTest(unittest.TestCase):
                 parse_shares(text)
             self.assertIn(repr(text), str(caught.exception))
 
-    def test_no_share_for_what_has_no_split_is_refused(self):
+    def test_no_share_for_images_without_a_split_is_an_error(self):
         samples = [sample("a", split="test"), sample("b")]
         with self.assertRaisesRegex(UserError, "leaves no split"):
             assign_splits(samples, parse_shares("test=1"), 0)

@@ -1,4 +1,4 @@
-"""The synthetic layout from drawing to records, single and paired, with masks."""
+"""The synthetic layout from drawing to records, single and paired, with lesion masks."""
 
 import contextlib
 import io
@@ -63,7 +63,7 @@ class SyntheticTest(tf.test.TestCase):
         cls._temporary.cleanup()
         super().tearDownClass()
 
-    def test_one_record_a_photograph_with_the_tables_labels(self):
+    def test_one_record_per_image_with_the_labels_of_the_table(self):
         self.assertLen(self.single, 16)
         for example in self.single:
             row = self.rows[example["image_id"].decode()]
@@ -89,7 +89,7 @@ class SyntheticTest(tf.test.TestCase):
         self.assertNotEmpty(differences)
         self.assertLess(np.median(differences), -3)
 
-    def test_a_grade_without_lesions_has_no_lesion_masks_of_retinopathy(self):
+    def test_grade_0_has_no_microaneurysm_masks(self):
         for example in self.single:
             if example["grade"] == 0:
                 self.assertNotIn(b"microaneurysms", list(example["masks"]["lesion"]))
@@ -118,7 +118,7 @@ class SyntheticTest(tf.test.TestCase):
     def test_the_sheet_is_drawn(self):
         self.assertGreater((self.folder / "sheet.png").stat().st_size, 10_000)
 
-    def test_other_flags_do_not_touch_drawn_photographs(self):
+    def test_other_flags_do_not_change_drawn_images(self):
         before = (self.folder / "photographs" / "labels.csv").read_bytes()
         with self.assertRaisesRegex(SystemExit, "drawn with other flags"):
             _build(self.folder, "--patients", "9", "--side", "256")
@@ -131,13 +131,13 @@ class SyntheticTest(tf.test.TestCase):
             with self.assertRaisesRegex(SystemExit, "contains other files"):
                 _build(folder)
 
-    def test_mistaken_flags_are_answered_in_one_line(self):
-        for flags, said in (
+    def test_wrong_flags_are_one_line_errors(self):
+        for flags, message in (
             (("--cameras", "polaroid"), "unknown camera polaroid; known: "),
             (("--grade_shares", "1,2"), "give five shares"),
             (("--patients", "0"), "at least 1"),
         ):
-            with self.subTest(flags=flags), self.assertRaisesRegex(SystemExit, said):
+            with self.subTest(flags=flags), self.assertRaisesRegex(SystemExit, message):
                 _build(self.folder / "new", *flags)
 
 

@@ -1,3 +1,5 @@
+"""Label tables: separators, encodings, required columns, and unusable files."""
+
 import pathlib
 import tempfile
 import unittest
@@ -43,11 +45,11 @@ class TableTest(unittest.TestCase):
             with self.subTest(kind):
                 self.assertEqual(self.read(data), ROWS)
 
-    def test_columns_asked_for_are_there_under_the_name_asked_for(self):
+    def test_required_columns_have_the_requested_names(self):
         self.assertEqual(self.read("NAME,Grade\na,0\nb,4\n"), [{"NAME": n, "Grade": g, "name": n, "grade": g}
                                                               for n, g in (("a", "0"), ("b", "4"))])  # fmt: skip
 
-    def test_one_column_may_be_asked_for_twice(self):
+    def test_one_column_may_be_requested_twice(self):
         rows = self.read("Name\na\n", required=("name", "NAME"))
         self.assertEqual((rows[0]["name"], rows[0]["NAME"]), ("a", "a"))
 
@@ -107,12 +109,12 @@ class TableTest(unittest.TestCase):
             read_table(self.path.parent)
 
 
-class WholeNumberTest(unittest.TestCase):
-    def test_numbers_as_tables_have_them(self):
+class ParseWholeNumberTest(unittest.TestCase):
+    def test_whole_numbers(self):
         for text, value in (("", -1), ("3", 3), ("2.0", 2), ("-2", -2), (" 4 ".strip(), 4)):
             self.assertEqual(parse_whole_number(text, "grade", absent=-1), value)
 
-    def test_anything_else_is_refused_with_the_text(self):
+    def test_other_texts_are_quoted_in_the_error(self):
         for text in ("2.5", "abc", "nan", "inf", "1e999", "0x1", "1,0"):
             with self.subTest(text), self.assertRaisesRegex(ValueError, f"unknown grade '{text}'"):
                 parse_whole_number(text, "grade", absent=-1)

@@ -1,4 +1,4 @@
-"""Small source trees with drawn photographs: what the builder's tests crop, break and count."""
+"""Small source trees with drawn images, and helpers that run the builder on them."""
 
 import csv
 import functools
@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +21,8 @@ WIDTH, HEIGHT = 384, 300
 
 
 @functools.cache
-def photograph(seed=0, width=WIDTH, height=HEIGHT):
-    """RGB: a round, shaded, orange field with a disc and vessels on black. `recognize` takes it for a retina."""
+def photograph(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Draw an RGB image that passes as a fundus image: a round orange field with a disc and vessels on black."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     cx, cy = width / 2 + rng.uniform(-6, 6), height / 2 + rng.uniform(-6, 6)
@@ -38,7 +40,7 @@ def photograph(seed=0, width=WIDTH, height=HEIGHT):
 def _draw_disc_and_vessels(picture, rng, centre, radius):
     cx, cy = centre
     side = 1 if rng.random() < 0.5 else -1
-    # Eyes differ, or the leak audit takes each for a copy of the next.
+    # Eyes differ, because the leak audit would otherwise pair them as copies.
     disc = np.array([cx + side * rng.uniform(0.35, 0.6) * radius, cy + rng.uniform(-0.25, 0.25) * radius])
     cv2.circle(picture, [round(v) for v in disc], round(radius / 7), (230, 160, 95), -1, cv2.LINE_AA)
     for up in (-1, 1):
@@ -55,31 +57,36 @@ def _draw_disc_and_vessels(picture, rng, centre, radius):
             cv2.polylines(picture, [points.astype(np.int32)], False, (140, 58, 30), max(1, round(radius / 60)))
 
 
-def jpeg(rgb, **options):
+def jpeg(rgb: np.ndarray | Image.Image, **options: Any) -> bytes:
+    """Encode an RGB array or a Pillow image as a JPEG of quality 95."""
     return encoded(rgb, "jpeg", quality=95, **options)
 
 
-def encoded(rgb, kind, **options):
-    """`rgb`, or any picture that Pillow knows, as the bytes of a file."""
+def encoded(rgb: np.ndarray | Image.Image, kind: str, **options: Any) -> bytes:
+    """Encode an RGB array or a Pillow image as the bytes of a file."""
     picture = rgb if isinstance(rgb, Image.Image) else Image.fromarray(np.ascontiguousarray(rgb))
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
 
 
-def write(path, data):
+def write(path: str | pathlib.Path, data: bytes) -> pathlib.Path:
+    """Write a file and the folders above it."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
-def write_photographs(folder, names, first_seed=0):
-    """A JPEG for each name, each with a seed of its own."""
+def write_photographs(folder: str | pathlib.Path, names: Iterable[str], first_seed: int = 0) -> list[pathlib.Path]:
+    """Write a JPEG for each name, each from its own seed."""
     return [write(pathlib.Path(folder) / name, jpeg(photograph(first_seed + i))) for i, name in enumerate(names)]
 
 
-def write_table(path, header, rows, separator=","):
+def write_table(
+    path: str | pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]], separator: str = ","
+) -> pathlib.Path:
+    """Write a csv file and the folders above it."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -89,7 +96,8 @@ def write_table(path, header, rows, separator=","):
     return path
 
 
-def read_csv(path):
+def read_csv(path: str | pathlib.Path) -> list[dict[str, str]]:
+    """Read the rows of a csv file."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -98,8 +106,8 @@ IDRID_TRAIN = ((0, 0), (3, 2), (2, 1), (4, 2), (1, 0), (0, 0))  # grade, risk of
 IDRID_TEST = ((2, 1), (0, 0))
 
 
-def write_idrid(parent, *, draw=True):
-    """IDRiD's grading part as published, with its oddities: names in both parts, odd header, empty columns."""
+def write_idrid(parent: str | pathlib.Path, *, draw: bool = True) -> pathlib.Path:
+    """Write IDRiD's grading part as published: the same names in both parts, a trailing space, empty columns."""
     root = pathlib.Path(parent) / "B. Disease Grading"
     parts = (("a. Training", IDRID_TRAIN, 10), ("b. Testing", IDRID_TEST, 20))
     for part, labels, seed in parts:
@@ -115,8 +123,13 @@ def write_idrid(parent, *, draw=True):
     return root
 
 
-def write_folder(source, splits=("",), classes=("none", "mild", "moderate", "severe", "proliferative"), each=1):
-    """SPLIT/CLASS/NN.jpg, or CLASS/NN.jpg where the split is ""."""
+def write_folder(
+    source: str | pathlib.Path,
+    splits: Sequence[str] = ("",),
+    classes: Sequence[str] = ("none", "mild", "moderate", "severe", "proliferative"),
+    each: int = 1,
+) -> pathlib.Path:
+    """Write SPLIT/CLASS/NN.jpg, or CLASS/NN.jpg where the split is ""."""
     seed = 0
     for split in splits:
         for name in classes:
@@ -125,19 +138,19 @@ def write_folder(source, splits=("",), classes=("none", "mild", "moderate", "sev
     return pathlib.Path(source)
 
 
-def digests(folder):
-    """{path below `folder`: digest} of all files, to compare two record sets by; bytes make messages without end."""
+def digests(folder: str | pathlib.Path) -> dict[str, str]:
+    """{path below `folder`: digest} of all files. Digests keep the messages of failed comparisons short."""
     paths = [path for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()]
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()[:16] for p in paths}
 
 
-def run_builder(*arguments):
-    """(exit status, standard output, standard error) of the command, run in this process."""
+def run_builder(*arguments: object) -> tuple[int, str, str]:
+    """Run the command in this process. Return (exit status, standard output, standard error)."""
     return commands.run(main, *arguments)
 
 
-class Deadly:
-    """crop_sample, but for one photograph."""
+class CrashingCrop:
+    """`crop_sample`, except that one image crashes the process."""
 
     def __init__(self, path):
         self.path = path

@@ -1,3 +1,5 @@
+"""Worker processes: order, bounded look-ahead, crashes, and parents that are killed."""
+
 import functools
 import itertools
 import os
@@ -31,7 +33,7 @@ def fail_on_three(item):
     return item
 
 
-def sleep_after_saying_who(folder, item):
+def sleep_after_writing_pid(folder, item):
     (pathlib.Path(folder) / str(os.getpid())).touch()
     time.sleep(60)
 
@@ -45,7 +47,7 @@ class WorkersTest(unittest.TestCase):
         for workers in (1, 3):
             self.assertEqual(list(mapped(slow_when_even, range(20), workers)), [i * 10 for i in range(20)])
 
-    def test_nothing_in_nothing_out(self):
+    def test_no_items_give_no_results(self):
         self.assertEqual(list(mapped(slow_when_even, [])), [])
 
     def test_endless_items_are_taken_only_a_little_ahead(self):
@@ -56,18 +58,18 @@ class WorkersTest(unittest.TestCase):
         results.close()
         self.assertLessEqual(len(taken), 30 + 2 * _AHEAD)
 
-    def test_an_item_that_kills_its_process_is_the_only_one_lost(self):
+    def test_only_the_item_that_crashes_its_worker_is_lost(self):
         results = list(mapped(functools.partial(die_on, (4, 5)), range(40)))
         self.assertEqual(results, ["4 died" if i == 4 else "5 died" if i == 5 else i for i in range(40)])
 
-    def test_a_death_while_the_caller_is_busy_is_noticed(self):
+    def test_a_crash_while_the_caller_is_busy_is_noticed(self):
         # Work handed to a pool that broke since its last result used to raise.
         results = mapped(functools.partial(die_on, (1,)), range(40))
         found = [next(results)]
         time.sleep(1)
         self.assertEqual(found + list(results), ["1 died" if i == 1 else i for i in range(40)])
 
-    def test_the_last_item_may_be_the_fatal_one(self):
+    def test_the_last_item_may_crash_its_worker(self):
         self.assertEqual(list(mapped(functools.partial(die_on, (2,)), range(3))), [0, 1, "2 died"])
 
     def test_exceptions_reach_the_caller(self):
@@ -78,7 +80,7 @@ class WorkersTest(unittest.TestCase):
 
 
 def alive(process):
-    """Not gone, and no zombie that waits for its parent to look."""
+    """Whether a process exists and is not a zombie."""
     try:
         state = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -102,11 +104,11 @@ class KilledParentTest(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     def start(self):
-        """A process whose two workers sleep for a minute; returns it when both do."""
+        """Start a process with two workers that sleep for a minute, and return it when both are asleep."""
         code = (
             "import functools\n"
             "from tests.tfrecords_builder import workers_test as t\n"
-            f"work = functools.partial(t.sleep_after_saying_who, {str(self.folder)!r})\n"
+            f"work = functools.partial(t.sleep_after_writing_pid, {str(self.folder)!r})\n"
             "list(t.mapped(work, range(4)))\n"
         )
         parent = subprocess.Popen(
