@@ -7,12 +7,12 @@ Every group is decided as by `dr_tf predict`:
 - pictures without a retina (those of the tests);
 - eyes of ODIR, taken by other cameras: normal ones, and those of each label.
 
-For each group the script prints the shares of refer, clear and retake with Wilson confidence intervals, the AUROC of the
-out-of-distribution distance against the run's own photographs, and the most frequent reasons.
+For each group the script prints the shares of refer, clear and retake with Wilson confidence intervals, the AUROC of
+the out-of-distribution distance against the run's own photographs, and the most frequent reasons.
 
-The limits: all pictures without a retina are retaken. Of the run's own photographs no more are retaken than the coverage of
-the gate allows: 1 in 100 by distance, and those that are hardly gradable as published. A diseased eye that is cleared is an
-error, as is a normal eye that is referred.
+The limits: all pictures without a retina are retaken. Of the run's own photographs no more are retaken than the
+coverage of the gate allows: 1 in 100 by distance, and those that are hardly gradable as published. A diseased eye that
+is cleared is an error, as is a normal eye that is referred.
 
     python benchmarks/gate.py --run_dir runs/idrid [--every 1] [--eyes 200]      # DR_TF_SHARED: the folder of real data
 """

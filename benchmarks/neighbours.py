@@ -1,9 +1,9 @@
 """Speed and correctness of the search for the ten nearest of 100,000 training images.
 
-Compared with a float64 search over the same stored features (the correct result), with a float32 search without re-ranking,
-and with scikit-learn's brute force. The lower bound for one query is reading the features in memory once, measured as the
-fastest of three ways to read them. The limits: a single query takes at most twice that; in batches of 32 a query takes at
-most 5 ms.
+Compared with a float64 search over the same stored features (the correct result), with a float32 search without
+re-ranking, and with scikit-learn's brute force. The lower bound for one query is reading the features in memory once,
+measured as the fastest of three ways to read them. The limits: a single query takes at most twice that; in batches of
+32 a query takes at most 5 ms.
 
     python benchmarks/neighbours.py [--rows 100000] [--features 512] [--repeats 15]
 """

@@ -1,11 +1,12 @@
 """Cold start and throughput of `python -m dr_tf.predict`: time to the first decision by stage, and images per second.
 
-Cold start: the stages of the command run one after the other in fresh processes; then the command itself, from its start to
-the first decision printed. The lower bound is importing TensorFlow and Keras, which the network needs; it has its own row.
+Cold start: the stages of the command run one after the other in fresh processes; then the command itself, from its
+start to the first decision printed. The lower bound is importing TensorFlow and Keras, which the network needs; it has
+its own row.
 
-Folder: the command on --count images, the originals repeated, one in a hundred broken (empty, cut short, overwritten data, a
-text). Beside it the time of reading alone (on one core; the bound is this times the cores) and of the network alone, by the
-same code in this process.
+Folder: the command on --count images, the originals repeated, one in a hundred broken (empty, cut short, overwritten
+data, a text). Beside it the time of reading alone (on one core; the bound is this times the cores) and of the network
+alone, by the same code in this process.
 
 Needs a finished run and a folder of images. On a loaded machine compare processor seconds rather than seconds.
 

@@ -129,7 +129,7 @@ class Rule:
         return RequestedModes(self.heads, self.decides, modes)
 
     def thresholds(self, name: str = PLAIN, operating_point_name: str | None = None) -> np.ndarray:
-        """Return the thresholds of all definitions of positive [definitions], by default at the rule's operating point."""
+        """Return the thresholds of all definitions of positive [definitions], by default at the rule's own point."""
         by_definition = self.mode(name).operating_points
         point = operating_point_name or self.operating_point_name
         return np.array([by_definition[definition][point].threshold for definition in self.head.definitions])

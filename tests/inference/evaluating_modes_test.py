@@ -31,7 +31,7 @@ class EvaluatingModesTest(tf.test.TestCase):
         self._run("--mode", "tta4")
         folder = tiny.run_dir() / "evaluation" / "tiny-64-plain-q95-validation-tta4"
         metrics = json.loads((folder / "metrics.json").read_text())
-        self.assertEqual((metrics["mode"], "tta_spread" in metrics["referral"]), ("tta4", True))
+        self.assertEqual((metrics["mode"], "tta_spread" in metrics["referral_curves"]), ("tta4", True))
         self.assertIn("<dt>Mode</dt><dd>tta4</dd>", (folder / "report.html").read_text())
         predictions = read_predictions(folder / "predictions.csv")
         root = tiny.records_root().parent / "photographs"
