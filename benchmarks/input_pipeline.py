@@ -1,21 +1,22 @@
-"""Photographs a second of decode + augment + batch, every photograph decoded (no cache), beside two usual ways.
+"""Throughput of decoding, augmenting and batching images without a cache, compared with two common input pipelines.
 
-Ours: `dr_tf.data.training_batches` out of TFDS records on disk. Peers: the same augmentations in albumentations behind a
-PyTorch DataLoader with two workers, and as stacked `keras.layers.Random*` on batches in `tf.data`; both take their JPEGs
-from memory. All rotate, shift, zoom, shear, flip both ways and change brightness, contrast, saturation and hue by the
-same ranges, every photograph by all of it. They take turns in short rounds, warm, and the best round of each counts.
-The limit is decoding alone: OpenCV in as many threads as there are cores, nothing else. Our own epochs out of the memory
-cache stand below it, as no limit holds for them.
+Ours: `dr_tf.data.training_batches` from TFDS records on disk. Peers: the same augmentation in albumentations with a PyTorch
+DataLoader of two workers, and stacked `keras.layers.Random*` on batches in tf.data; both read their JPEGs from memory. All
+rotate, shift, zoom, shear, flip both ways and change brightness, contrast, saturation and hue in the same ranges, every
+image by all of them. They take turns in short rounds, after a warm-up, and the best round of each counts. The limit is
+decoding alone: OpenCV in as many threads as there are cores. Our epochs from the memory cache are listed below it, as no
+limit applies to them.
 
     python benchmarks/input_pipeline.py [--records DIR --dataset NAME/CONFIG] [--rounds 8]
 
-Without --records it builds IDRiD's 516 photographs (DR_TF_SHARED: the folder of real data) or, where they are not
-there, synthetic ones. Needs benchmarks/requirements.txt.
+Without --records it builds records of the 516 images of IDRiD (DR_TF_SHARED: folder of the real data) or, if they are
+absent, of synthetic ones. Needs benchmarks/requirements.txt.
 """
+
+from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -25,12 +26,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
 from machine import processor
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from dr_tf.data.augmentation import Augmentation
+    from dr_tf.data.records import Records
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared"))
@@ -41,7 +50,8 @@ HUE = 18  # degrees
 OURS, TORCH, KERAS = "dr_tf", "albumentations + DataLoader", "keras.layers.Random*"
 
 
-def augmentation():
+def augmentation() -> Augmentation:
+    """Return our augmentation."""
     from dr_tf.data.augmentation import Augmentation, Colour, Warp
 
     warp = Warp(rotation=ROTATION, shift=SHIFT, zoom=ZOOM, shear=SHEAR, flip_horizontal=0.5, flip_vertical=0.5)
@@ -50,14 +60,15 @@ def augmentation():
     )
 
 
-def ours(records, grades, batch_size, epochs, cache):
+def our_batches(records: Records, grades: np.ndarray, batch_size: int, epochs: int, cache: str) -> tf.data.Dataset:
+    """Return our training batches."""
     from dr_tf.data.batches import training_batches
-    from dr_tf.data.images import Photographs
+    from dr_tf.data.images import ImageLoader
     from dr_tf.data.sampling import Shuffled
 
     rows = np.arange(len(records))
     return training_batches(
-        Photographs(records, cache=cache),
+        ImageLoader(records, cache=cache),
         grades,
         rows=rows,
         order=Shuffled().plan(grades, batch_size=batch_size, seed=0),
@@ -67,15 +78,16 @@ def ours(records, grades, batch_size, epochs, cache):
 
 
 class Augmented:
-    """A PyTorch dataset, as people write it."""
+    """A typical PyTorch dataset."""
 
-    def __init__(self, jpegs, grades):
-        self.jpegs, self.grades, self.transform = jpegs, grades, None
+    def __init__(self, jpegs: Sequence[np.ndarray], grades: np.ndarray) -> None:
+        self.jpegs, self.grades = jpegs, grades
+        self.transform: Callable[..., Any] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.jpegs)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         if self.transform is None:  # made in the worker
             cv2.setNumThreads(0)
             self.transform = albumentations_transform()
@@ -83,7 +95,8 @@ class Augmented:
         return self.transform(image=pixels)["image"], self.grades[i]
 
 
-def albumentations_transform():
+def albumentations_transform() -> Callable[..., Any]:
+    """Return the same augmentation in albumentations."""
     import albumentations as a
 
     slope = float(np.rad2deg(np.arctan(SHEAR)))
@@ -104,7 +117,8 @@ def albumentations_transform():
     )
 
 
-def torch_batches(jpegs, grades, batch_size):
+def torch_batches(jpegs: Sequence[bytes], grades: np.ndarray, batch_size: int) -> Iterator[Any]:
+    """Yield batches of a PyTorch DataLoader without end."""
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
@@ -120,7 +134,8 @@ def torch_batches(jpegs, grades, batch_size):
         yield from loader
 
 
-def keras_batches(jpegs, grades, batch_size):
+def keras_batches(jpegs: Sequence[bytes], grades: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Return batches of tf.data with augmentation by Keras layers, without end."""
     import keras
     import tensorflow as tf
 
@@ -154,8 +169,8 @@ def keras_batches(jpegs, grades, batch_size):
     )
 
 
-def rate_of_batches(batches, batch_size, seconds):
-    """Photographs a second from here on; what had been prepared while others ran is thrown away."""
+def batches_rate(batches: Iterator[Any], batch_size: int, seconds: float) -> float:
+    """Return the images per second, after discarding the batches that were prefetched while others ran."""
     for _ in range(8):
         next(batches)
     start, count = time.perf_counter(), 0
@@ -165,8 +180,9 @@ def rate_of_batches(batches, batch_size, seconds):
     return count / (time.perf_counter() - start)
 
 
-def rate_of_decoding(jpegs, seconds):
-    threads = os.cpu_count()
+def decoding_rate(jpegs: Sequence[bytes], seconds: float) -> float:
+    """Return the images per second of decoding alone, in one thread per core."""
+    threads = os.cpu_count() or 1
     arrays = [np.frombuffer(jpeg, np.uint8) for jpeg in jpegs]
 
     def work(first):
@@ -183,7 +199,8 @@ def rate_of_decoding(jpegs, seconds):
     return count / (time.perf_counter() - start)
 
 
-def built_records(folder):
+def build_records(folder: str) -> tuple[str, str]:
+    """Build records of IDRiD or of synthetic images; return (folder of the records, data set)."""
     if IDRID.is_dir():
         layout, name = ["idrid", "--source", IDRID], "idrid"
     else:
@@ -194,38 +211,41 @@ def built_records(folder):
     return folder, f"{name}/256-plain-q95"
 
 
-def measured(contestants, rounds):
-    rates = {name: [] for name in contestants}
+def best_rates(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Measure the contestants in turns and return the best rate of each."""
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, rate in contestants.items():
             rates[name].append(rate())
     return {name: max(values) for name, values in rates.items()}
 
 
-def contest(records, flags):
+def contest(records: Records, flags: argparse.Namespace) -> dict[str, float]:
+    """Return the images per second of each contestant."""
     rows = range(len(records))
-    jpegs, grades = [records.encoded(row) for row in rows], records.columns["grade"]
+    jpegs, grades = [records.encoded_image(row) for row in rows], records.columns["grade"]
     size, epochs = flags.batch_size, 10**6
-    feeds = {
-        OURS: iter(ours(records, grades, size, epochs, "none")),
+    iterators = {
+        OURS: iter(our_batches(records, grades, size, epochs, "none")),
         TORCH: torch_batches(jpegs, grades, size),
         KERAS: iter(keras_batches(jpegs, grades, size)),
-        "dr_tf, out of memory": iter(ours(records, grades, size, epochs, "memory")),
+        "dr_tf, from the memory cache": iter(our_batches(records, grades, size, epochs, "memory")),
     }
     contestants = {
-        name: lambda feed=feed: rate_of_batches(feed, size, flags.seconds) for name, feed in feeds.items()
-    } | {"limit: decoding alone": lambda: rate_of_decoding(jpegs, flags.seconds)}
-    return measured(contestants, flags.rounds)
+        name: lambda batches=batches: batches_rate(batches, size, flags.seconds) for name, batches in iterators.items()
+    } | {"limit: decoding alone": lambda: decoding_rate(jpegs, flags.seconds)}
+    return best_rates(contestants, flags.rounds)
 
 
-def main():
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--records")
-    flags.add_argument("--dataset", default="idrid/256-plain-q95")
-    flags.add_argument("--batch_size", type=int, default=32)
-    flags.add_argument("--rounds", type=int, default=8)
-    flags.add_argument("--seconds", type=float, default=2.0, help="of a round")
-    flags = flags.parse_args()
+def main() -> None:
+    """Run the benchmark and print its table and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records")
+    parser.add_argument("--dataset", default="idrid/256-plain-q95")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds per round")
+    flags = parser.parse_args()
     try:
         import albumentations  # noqa: F401
         import torch  # noqa: F401
@@ -238,18 +258,19 @@ def main():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
-    with tempfile.TemporaryDirectory() if not flags.records else contextlib.nullcontext() as folder:
-        root, dataset = (flags.records, flags.dataset) if flags.records else built_records(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        root, dataset = (flags.records, flags.dataset) if flags.records else build_records(folder)
         records = open_records(root, dataset)
         rates = contest(records, flags)
     report(records, rates, flags)
 
 
-def report(records, rates, flags):
+def report(records: Records, rates: Mapping[str, float], flags: argparse.Namespace) -> None:
+    """Print the table and the JSON."""
     best = max(rates[TORCH], rates[KERAS])
     limit = rates["limit: decoding alone"]
-    print(f"\n{len(records)} photographs of {records.name}, batches of {flags.batch_size}, {os.cpu_count()} cores")
-    print(f"{'':32s}{'photographs/s':>14s}{'of the limit':>14s}")
+    print(f"\n{len(records)} images of {records.name}, batches of {flags.batch_size}, {os.cpu_count()} cores")
+    print(f"{'':32s}{'images/s':>14s}{'of the limit':>14s}")
     for name, rate in rates.items():
         print(f"{name:32s}{rate:14.0f}{rate / limit:14.2f}")
     print(f"{OURS} is {rates[OURS] / best:.2f} times the best of both peers")

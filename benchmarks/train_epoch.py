@@ -1,12 +1,14 @@
-"""How much of the bare training step's speed does a whole epoch of train.py keep, and where does its start go?
+"""Speed of a whole epoch of train.py relative to the bare training step, and the time of each stage of its start.
 
-System 1's network at 256 px, batches of 16, on drawn photographs. The bare step works on one batch that is in memory;
-the epoch decodes every photograph (no cache), augments, feeds, counts figures and calls callbacks. Rounds alternate in
-one process and the best of each counts. The limit is the bare step: the epoch cannot be faster. Two cores share what
-the pipeline and the network need; the pipeline's part alone is timed beside it.
+System 1's network at 256 px, batches of 16, synthetic images. The bare step trains on one batch in memory. The epoch also
+decodes every image (no cache), augments, batches, computes metrics and calls callbacks. Rounds alternate in one process
+and the best of each counts. The limit is the bare step: the epoch cannot be faster. Input pipeline and network share the
+cores; the input pipeline alone is timed, too.
 
-  python benchmarks/train_epoch.py [--rounds 3] [--steps 20]
+    python benchmarks/train_epoch.py [--rounds 3] [--steps 20]
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib.metadata
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from machine import processor
 
@@ -26,18 +29,27 @@ sys.path.insert(0, str(ROOT))
 
 from dr_tf.runtime import use_onednn  # noqa: E402
 
+if TYPE_CHECKING:
+    import keras
+
+    from dr_tf.training.training_data import TrainingData
+
 
 class Laps:
-    def __init__(self):
-        self.seconds, self._last = {}, time.perf_counter()
+    """Times consecutive stages by name."""
 
-    def __call__(self, name):
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        """End the stage `name`."""
         now = time.perf_counter()
         self.seconds[name], self._last = round(now - self._last, 2), now
 
 
-def records_below(folder):
-    """In a process of its own: this one is to import TensorFlow later, by the clock."""
+def build_records(folder: str) -> None:
+    """Build synthetic records in another process, as the import of TensorFlow is timed in this one."""
     command = [
         sys.executable,
         "-m",
@@ -62,8 +74,8 @@ def records_below(folder):
     subprocess.run([*command, folder], cwd=ROOT, check=True, capture_output=True)
 
 
-def prepared(folder, laps):
-    """(model, feed) just before the first step."""
+def prepare(folder: str, laps: Laps) -> tuple[keras.Model, TrainingData]:
+    """Return the compiled model and its data, timing each stage."""
     import tensorflow  # noqa: F401
 
     laps("import TensorFlow and Keras")
@@ -72,34 +84,34 @@ def prepared(folder, laps):
     from dr_tf.training.data_roles import split_roles
     from dr_tf.training.training_data import TrainingData
 
-    laps("import dr_tf and what it needs")
+    laps("import dr_tf and its dependencies")
     bindings = ["train.dataset = 'synthetic'", "train.cache = 'none'"]
     configuration.parse([ROOT / "configs/experiments/idrid_resnetv2.gin"], bindings)
-    experiment, records = configuration.experiment(folder)
+    experiment, records = configuration.build_experiment(folder)
     laps("open the records")
     model = experiment.model(heads=experiment.heads)
-    feed = TrainingData(experiment, records, split_roles(records, experiment.head), 256)
+    data = TrainingData(experiment, records, split_roles(records, experiment.head), 256)
     metrics = {output: head.metrics() for output, head in experiment.heads.items()}
-    train._compile(model, experiment, feed, metrics)
+    train.compile_model(model, experiment, data, metrics)
     laps("build and compile")
-    return model, feed
+    return model, data
 
 
-def measure(model, feed, steps, rounds):
-    """Photographs a second, the best round of each contestant."""
+def measure(model: keras.Model, data: TrainingData, steps: int, rounds: int) -> dict[str, float]:
+    """Return the images per second of the best round of each contestant."""
     import itertools
 
     from dr_tf.training.callbacks import StopAtNaN
 
-    batch = next(iter(feed.training()))
-    best = dict.fromkeys(("bare step", "epoch", "pipeline alone"), 0.0)
+    batch = next(iter(data.training_batches()))
+    best = dict.fromkeys(("bare step", "epoch", "input pipeline alone"), 0.0)
     for _ in range(rounds):
         for name, work in {
             "bare step": lambda: model.fit(_repeated(batch, steps), steps_per_epoch=steps, verbose=0),
             "epoch": lambda: model.fit(
-                feed.training(), steps_per_epoch=steps, verbose=0, callbacks=[StopAtNaN(feed.names)]
+                data.training_batches(), steps_per_epoch=steps, verbose=0, callbacks=[StopAtNaN(data.batch_names)]
             ),
-            "pipeline alone": lambda: [None for _ in itertools.islice(feed.training(), steps)],
+            "input pipeline alone": lambda: [None for _ in itertools.islice(data.training_batches(), steps)],
         }.items():
             started = time.perf_counter()
             work()
@@ -113,28 +125,29 @@ def _repeated(batch, steps):
     return tf.data.Dataset.from_tensors(batch).repeat(steps)
 
 
-def main():
+def main() -> None:
+    """Run the benchmark and print its table and JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bootstrap_samples", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     flags = parser.parse_args()
     use_onednn()  # as train.py does
     with tempfile.TemporaryDirectory() as folder:
-        records_below(folder)
+        build_records(folder)
         laps = Laps()
-        model, feed = prepared(folder, laps)
-        batch = next(iter(feed.training()))
+        model, data = prepare(folder, laps)
+        batch = next(iter(data.training_batches()))
         laps("first batch")
         model.train_on_batch(*batch)
-        laps("first step, with its tracing")
-        speed = measure(model, feed, flags.steps, flags.rounds)
+        laps("first step, including tracing")
+        speed = measure(model, data, flags.steps, flags.rounds)
     for name, seconds in laps.seconds.items():
         print(f"{name:40} {seconds:6.2f} s")
     for name, value in speed.items():
-        print(f"{name:40} {value:6.1f} photographs/s")
+        print(f"{name:40} {value:6.1f} images/s")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     kept = round(speed["epoch"] / speed["bare step"], 3)
-    print(f"{'an epoch keeps':40} {kept:6.2f} of the bare step")
+    print(f"{'epoch relative to the bare step':40} {kept:6.2f}")
     machine = f"{processor()}, {os.cpu_count()} cores"
     print(json.dumps({"machine": machine, **versions, "start_s": laps.seconds, **speed, "epoch_of_bare_step": kept}))
 
