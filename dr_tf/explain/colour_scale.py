@@ -150,5 +150,5 @@ def _maxima(maps):
 def scale_caption(full_colour: float | None) -> str:
     """Return the caption about colours under a picture."""
     if full_colour is None:
-        return "colours: stretched to the strongest place of each photograph"
-    return "colours: on one scale for all photographs"
+        return "colours: each map scaled to its own maximum"
+    return "colours: one scale for all photographs"

@@ -102,10 +102,10 @@ class ShownTest(unittest.TestCase):
         names = ["p007", "p009"]  # with a square, and without
         row_of = {name: int(np.flatnonzero(records().columns["image_id"] == name)[0]) for name in names}
         shown = MistakeImages(records(), row_of, KerasNetwork(green_counter()), rule_of("grade"))
-        reasons = shown.reasons(names)
+        overlays = shown.overlays(names)
         for name in names:
             photograph, reason = (cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int)
-                                  for data in (shown.photograph(name), reasons[name]))  # fmt: skip
+                                  for data in (shown.image(name), overlays[name]))  # fmt: skip
             changed = abs(photograph - reason).max(axis=-1)
             lesion = cv2.dilate(lesion_at(int(name[1:]))[..., 0], np.ones((17, 17), np.uint8)) > 0
             self.assertLess(changed[~lesion].max(initial=0), 12)
@@ -113,7 +113,7 @@ class ShownTest(unittest.TestCase):
 
     def test_a_network_without_maps(self):
         self.assertEqual(
-            MistakeImages(records(), {"p007": 0}, KerasNetwork(blind()), rule_of("grade")).reasons(["p007"]), {}
+            MistakeImages(records(), {"p007": 0}, KerasNetwork(blind()), rule_of("grade")).overlays(["p007"]), {}
         )
 
     def test_eyes_of_a_pair_stand_one_above_the_other(self):
@@ -123,7 +123,7 @@ class ShownTest(unittest.TestCase):
             found = open_records(folder, "drawn")
             row_of = {str(name): row for row, name in enumerate(found.columns["patient_id"])}
             shown = MistakeImages(found, row_of, types.SimpleNamespace(model=eyes(), image_size=2), rule_of("it"))
-            both = shown.photograph("p001"), shown.reasons(["p001"])["p001"]
+            both = shown.image("p001"), shown.overlays(["p001"])["p001"]
             for picture in (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in both):
                 self.assertEqual(picture.shape, (4, 2, 3))
                 self.assertLess(picture[2:].max(), 20)  # an absent eye is black
