@@ -1,4 +1,4 @@
-"""What the rule was fitted on is kept with the run, and is not requested of the network again."""
+"""Calibration predictions are made from the scores stored with a run, without the network."""
 
 import pathlib
 import shutil
@@ -29,7 +29,7 @@ class CalibrationTest(tf.test.TestCase):
             np.savez(self.folder / "calibration.npz", **(dict(file) | arrays))
         return calibration_predictions(self.folder, self.rule, "plain", self.records)
 
-    def test_it_is_the_calibration_split_as_the_network_sees_it(self):
+    def test_stored_scores_equal_those_of_the_network(self):
         predictions, fitted = calibration_predictions(tiny.run_dir(), self.rule, "plain", self.records)
         rows = self.records.rows("calibration")
         photographs = ImageLoader(self.records, image_size=64, cache="none")
@@ -41,7 +41,7 @@ class CalibrationTest(tf.test.TestCase):
         by_votes, _ = calibration_predictions(tiny.run_dir(), self.rule, "knn", self.records)
         self.assertNotAllClose(predictions.probabilities, by_votes.probabilities)
 
-    def test_out_of_fold_answers_stand_in_where_all_is_fitted(self):
+    def test_a_refitted_run_uses_out_of_fold_scores(self):
         rows = np.flatnonzero(self.records.columns["fold"] >= 0)
         logits = np.eye(5)[self.records.columns["grade"][rows]]
         names = self.records.columns["image_id"][rows]
@@ -52,13 +52,13 @@ class CalibrationTest(tf.test.TestCase):
         self.assertIn("trained on 45 of these 60 photographs", training_overlap_caveat(len(fitted), 60)[0])
         self.assertEmpty(training_overlap_caveat(0, 60))
 
-    def test_other_records_are_told(self):
+    def test_other_records_are_refused(self):
         with self.assertRaisesRegex(UserError, "its calibration photographs differ"):
             self._changed(names=np.array(["other.jpg"] * 15))
         with self.assertRaisesRegex(UserError, "its calibration photographs differ"):
             self._changed(rows=np.arange(15) + 1000)
 
-    def test_where_nothing_was_kept_there_is_none(self):
+    def test_without_stored_scores_there_is_none(self):
         self.assertIsNone(calibration_predictions(self.folder, self.rule, "plain", self.records)[0])
         self.assertIsNone(calibration_predictions(tiny.run_dir(), self.rule, "plain", None)[0])
         shutil.copy(tiny.run_dir() / "calibration.npz", self.folder)

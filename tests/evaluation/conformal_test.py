@@ -1,4 +1,4 @@
-"""Conformal intervals: by hand, contiguous, and how often they hold the true grade."""
+"""Conformal intervals against hand-computed values, and their coverage of the true grade."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from tests.evaluation.synthetic_predictions import make_graded
 ONE = np.array([[0.1, 0.5, 0.25, 0.1, 0.05]])
 
 
-def _held(intervals, truth):
+def _covered(intervals, truth):
     return (intervals[:, 0] <= truth) & (truth <= intervals[:, 1])
 
 
@@ -29,8 +29,8 @@ class ByHandTest(unittest.TestCase):
 
     def test_intervals_grow_with_the_threshold(self):
         for threshold, expected in ((0.0, [1, 1]), (0.5, [1, 2]), (0.8, [1, 3]), (0.9, [0, 3]), (ALL_CLASSES, [0, 4])):
-            found = Conformal(0.1, False, (threshold,), (0,) * 5).intervals(ONE)
-            np.testing.assert_array_equal(found, [expected])
+            intervals = Conformal(0.1, False, (threshold,), (0,) * 5).intervals(ONE)
+            np.testing.assert_array_equal(intervals, [expected])
 
     def test_threshold_is_the_conformal_quantile(self):
         # 9 patients at alpha 0.1: the 9th of 9; 8 patients: too few, the whole scale.
@@ -44,48 +44,48 @@ class ByHandTest(unittest.TestCase):
 
     def test_one_score_a_patient(self):
         p, truth = make_graded(100).probabilities, make_graded(100).truth
-        found = fit_conformal(p, truth, np.zeros(100))
-        self.assertEqual(found.thresholds, (ALL_CLASSES,))  # 100 photographs, but one patient
-        self.assertLessEqual(max(found.calibration_patients), 1)
+        conformal = fit_conformal(p, truth, np.zeros(100))
+        self.assertEqual(conformal.thresholds, (ALL_CLASSES,))  # 100 photographs, but one patient
+        self.assertLessEqual(max(conformal.calibration_patients), 1)
 
-    def test_told_survives_json(self):
-        found = fit_conformal(make_graded(90).probabilities, make_graded(90).truth, np.arange(90), per_class=True)
-        told = json.loads(json.dumps(found.to_dict()))
-        self.assertEqual(told.pop("guaranteed"), list(found.guaranteed))
-        self.assertEqual(Conformal(**told), found)
+    def test_round_trip_through_json(self):
+        conformal = fit_conformal(make_graded(90).probabilities, make_graded(90).truth, np.arange(90), per_class=True)
+        summary = json.loads(json.dumps(conformal.to_dict()))
+        self.assertEqual(summary.pop("guaranteed"), list(conformal.guaranteed))
+        self.assertEqual(Conformal(**summary), conformal)
 
-    def test_of_folds_the_fewest_patients_are_told(self):
+    def test_folds_are_summarized_by_the_fewest_patients(self):
         one, other = Conformal(0.1, False, (0.5,), (9, 3)), Conformal(0.1, False, (0.7,), (4, 8))
-        told = summarize_folds([one, other])
-        self.assertEqual((told["thresholds"], told["calibration_patients"]), ((0.5, 0.7), (4, 3)))
+        summary = summarize_folds([one, other])
+        self.assertEqual((summary["thresholds"], summary["calibration_patients"]), ((0.5, 0.7), (4, 3)))
         self.assertIsNone(summarize_folds([None, one]))
 
-    def test_unpromised_nothing_is_guaranteed_and_nothing_else_changes(self):
+    def test_without_a_guarantee_only_the_guarantee_changes(self):
         p, truth, patients = make_graded(90).probabilities, make_graded(90).truth, np.arange(90)
         for per_class in (False, True):
-            promised, plain = (
+            guaranteed, plain = (
                 fit_conformal(p, truth, patients, per_class=per_class, no_guarantee=why) for why in ("", "nobody knows")
             )
-            self.assertEqual(any(promised.guaranteed), per_class)
+            self.assertEqual(any(guaranteed.guaranteed), per_class)
             self.assertFalse(any(plain.guaranteed))
-            self.assertEqual(dataclasses.replace(plain, no_guarantee=""), promised)
-        told = summarize_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
-        self.assertEqual((told["no_guarantee"], set(told["guaranteed"])), ("nobody knows", {False}))
+            self.assertEqual(dataclasses.replace(plain, no_guarantee=""), guaranteed)
+        summary = summarize_folds([dataclasses.replace(plain, no_guarantee="nobody"), plain])
+        self.assertEqual((summary["no_guarantee"], set(summary["guaranteed"])), ("nobody knows", {False}))
 
-    def test_classes_with_too_few_patients_say_so(self):
+    def test_classes_with_too_few_patients_are_not_guaranteed(self):
         truth = np.array([0] * 40 + [1] * 8 + [2] * 9 + [3] * 30 + [-1] * 13)
-        found = fit_conformal(make_graded(100).probabilities, truth, np.arange(100), per_class=True)
-        self.assertEqual(found.required_patients, 9)
-        self.assertEqual(found.calibration_patients, (40, 8, 9, 30, 0))
-        self.assertEqual(found.guaranteed, (True, False, True, True, False))
-        self.assertEqual(found.thresholds[1], found.thresholds[4])
+        conformal = fit_conformal(make_graded(100).probabilities, truth, np.arange(100), per_class=True)
+        self.assertEqual(conformal.required_patients, 9)
+        self.assertEqual(conformal.calibration_patients, (40, 8, 9, 30, 0))
+        self.assertEqual(conformal.guaranteed, (True, False, True, True, False))
+        self.assertEqual(conformal.thresholds[1], conformal.thresholds[4])
 
 
 class CoverageTest(unittest.TestCase):
-    """300 times: 60 calibration patients with two alike eyes each, and one eye of each of 200 new patients."""
+    """Simulate 300 times: 60 calibration patients with two correlated eyes each, and one eye of each of 200 new patients."""
 
     def _simulate(self, per_class, alpha=0.2):
-        held, widths, of_class = [], [], np.zeros((5, 2))
+        coverages, widths, of_class = [], [], np.zeros((5, 2))
         for seed in range(300):
             fitted = make_graded(120, seed=seed, eyes=2, heat=3)
             new = make_graded(200, seed=10_000 + seed, heat=3)
@@ -93,12 +93,12 @@ class CoverageTest(unittest.TestCase):
                 fitted.probabilities, fitted.truth, fitted.patients, alpha=alpha, per_class=per_class, seed=seed
             )
             intervals = conformal.intervals(new.probabilities)
-            hits = _held(intervals, new.truth)
-            held.append(hits.mean())
+            hits = _covered(intervals, new.truth)
+            coverages.append(hits.mean())
             widths.append((intervals[:, 1] - intervals[:, 0] + 1).mean())
             for label in np.flatnonzero(conformal.guaranteed):
                 of_class[label] += hits[new.truth == label].sum(), (new.truth == label).sum()
-        return np.mean(held), np.mean(widths), of_class[:, 0] / np.maximum(of_class[:, 1], 1)
+        return np.mean(coverages), np.mean(widths), of_class[:, 0] / np.maximum(of_class[:, 1], 1)
 
     def test_overall(self):
         coverage, width, _ = self._simulate(per_class=False)

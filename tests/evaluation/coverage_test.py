@@ -1,6 +1,6 @@
-"""Do 95 % intervals hold the truth 95 times of 100, with two alike photographs a patient (correlation 0.5)?
+"""Coverage of the 95 % confidence intervals by simulation, with two correlated images per patient (correlation 0.5).
 
-With 300 patients all do, within 93-97 %. With 150, of whom 75 are positive, percentiles of sensitivity do 92.7 % of the time.
+With 300 patients the coverage of all is within 93-97 %. With 150, of whom 75 are positive, that of sensitivity is 92.7 %.
 """
 
 import unittest
@@ -17,15 +17,15 @@ NAMES = ("accuracy", "quadratic_kappa", "mae", "sensitivity", "specificity", "au
 
 
 def _drawn(rng, patients, eyes=2):
-    """Grades and scores that are each, within a patient, correlated by one half."""
+    """Draw grades and scores that each have a correlation of one half within a patient."""
     n, person = patients * eyes, np.repeat(np.arange(patients), eyes)
 
-    def alike():
+    def correlated():
         return (rng.normal(size=patients)[person] + rng.normal(size=n)) / np.sqrt(2)
 
-    severity = alike()
+    severity = correlated()
     truth = np.searchsorted([0.0, 0.4, 1.0, 1.5], severity)
-    score = severity + 0.7 * alike()
+    score = severity + 0.7 * correlated()
     return truth, np.searchsorted([0.0, 0.4, 1.0, 1.5], score), score, person
 
 
@@ -46,17 +46,17 @@ def _predictions(rng, patients):
 def _coverage(simulations, bootstrap_samples, patients=300):
     rng = np.random.default_rng(0)
     true = {
-        name: figure["value"]
-        for name, figure in compute_metrics(_predictions(rng, 50_000), only=NAMES, bootstrap_samples=1).items()
+        name: metric["value"]
+        for name, metric in compute_metrics(_predictions(rng, 50_000), only=NAMES, bootstrap_samples=1).items()
     }
-    held = dict.fromkeys(NAMES, 0)
+    covered = dict.fromkeys(NAMES, 0)
     for simulation in range(simulations):
         found = compute_metrics(
             _predictions(rng, patients), only=NAMES, bootstrap_samples=bootstrap_samples, seed=simulation
         )
         for name in NAMES:
-            held[name] += found[name]["low"] <= true[name] <= found[name]["high"]
-    return {name: count / simulations for name, count in held.items()}
+            covered[name] += found[name]["low"] <= true[name] <= found[name]["high"]
+    return {name: count / simulations for name, count in covered.items()}
 
 
 class CoverageTest(unittest.TestCase):
@@ -71,9 +71,9 @@ class CoverageTest(unittest.TestCase):
         for name, coverage in coverages.items():
             self.assertBetween(coverage, 0.93, 0.97, name)
 
-    def test_taking_eyes_for_patients_is_too_narrow(self):
-        """What the clustered intervals are for: with 8 alike photographs a patient the plain ones miss often."""
-        rng, held = np.random.default_rng(1), {"own": 0, "patient": 0}
+    def test_unclustered_intervals_are_too_narrow(self):
+        """With 8 correlated images per patient, intervals that ignore patients often miss the true value."""
+        rng, covered = np.random.default_rng(1), {"own": 0, "patient": 0}
         for simulation in range(60):
             person = np.repeat(np.arange(60), 8)
             right = rng.random(60)[person] < 0.5  # all or none of a patient's
@@ -83,48 +83,48 @@ class CoverageTest(unittest.TestCase):
                 found = compute_metrics(predictions, only=("accuracy",), bootstrap_samples=300, seed=simulation)[
                     "accuracy"
                 ]
-                held[name] += found["low"] <= 0.5 <= found["high"]
-        self.assertLess(held["own"], 45)
-        self.assertGreaterEqual(held["patient"], 52)
+                covered[name] += found["low"] <= 0.5 <= found["high"]
+        self.assertLess(covered["own"], 45)
+        self.assertGreaterEqual(covered["patient"], 52)
 
     def assertBetween(self, value, low, high, name):  # noqa: N802
         self.assertTrue(low <= value <= high, f"{name}: {value}")
 
 
 class CalibrationErrorCoverageTest(unittest.TestCase):
-    """Plain percentiles of resampled ECEs hold a true ECE of 0 never; the corrected interval does."""
+    """Uncorrected bootstrap percentiles never cover a true ECE of 0; the corrected interval does."""
 
     def _coverage(self, slope, simulations=60):
         rng = np.random.default_rng(2)
 
-        def stated(n):
+        def predicted(n):
             score = rng.normal(scale=2, size=n)
             p, q = (1 / (1 + np.exp(-s * score)) for s in (1, slope))
             return p, q
 
-        p, q = stated(1_000_000)
+        p, q = predicted(1_000_000)
         true = ece(q, p)
-        held = 0
+        covered = 0
         for simulation in range(simulations):
-            p, q = stated(400)
+            p, q = predicted(400)
             truth = (rng.random(400) < p).astype(int)
             predictions = make_graded(400, truth_positive=truth, p_positive=q)
             found = compute_metrics(predictions, only=("ece_positive",), bootstrap_samples=300, seed=simulation)[
                 "ece_positive"
             ]
-            held += found["low"] - 1e-3 <= true <= found["high"]
-        return held / simulations
+            covered += found["low"] - 1e-3 <= true <= found["high"]
+        return covered / simulations
 
     def test_calibrated(self):
         self.assertGreaterEqual(self._coverage(1.0), 0.9)
 
-    def test_too_sure(self):
+    def test_overconfident(self):
         self.assertGreaterEqual(self._coverage(1.5), 0.88)
         self.assertGreaterEqual(self._coverage(3.0), 0.86)
 
 
-class NormalTest(unittest.TestCase):
-    def test_simulation_is_alike_by_half(self):
+class SimulationTest(unittest.TestCase):
+    def test_scores_correlate_by_one_half(self):
         _, _, score, _ = _drawn(np.random.default_rng(0), 100_000)
         left, right = score.reshape(-1, 2).T
         self.assertAlmostEqual(np.corrcoef(left, right)[0, 1], 0.5, delta=0.01)

@@ -1,4 +1,4 @@
-"""What is measured is what is deployed: Decisions of originals and of their records, and the metrics of the action."""
+"""Evaluation measures the deployed decisions: Decisions of originals equal those of their records; metrics of the action."""
 
 import contextlib
 import csv
@@ -41,7 +41,7 @@ NAMES = (
 
 @functools.cache
 def folder():
-    """Drawn photographs, some of them out of focus or too dark, their records, and a run with a gate."""
+    """Make synthetic images, some out of focus or too dark, their records, and a run with a gate."""
     made = pathlib.Path(tempfile.mkdtemp())
     flags = [
         "--patients",
@@ -87,7 +87,7 @@ def folder():
 
 
 def _add_gate(made):
-    """One of the good photographs is farther from the others than the rule allows."""
+    """Set the distance limit so that one of the gradable images is out-of-distribution."""
     run, records = load_run(made / "run"), open_records(made / "records", DATASET)
     features = np.concatenate([run.network(x)[1] for x, _ in image_batches(records, np.arange(len(records)), SIDE)])
     feature_distribution = fit_feature_distribution(features)
@@ -98,7 +98,7 @@ def _add_gate(made):
 
 
 class DecisionsTest(unittest.TestCase):
-    def test_of_originals_and_of_their_records_field_by_field(self):
+    def test_decisions_of_originals_equal_those_of_their_records(self):
         records, run = open_records(folder() / "records", DATASET), load_run(folder() / "run")
         rows = np.arange(len(records))
         found = score_batches(run.network, run.rule.requested_modes(), image_batches(records, rows, SIDE))
@@ -127,7 +127,7 @@ class DecisionsTest(unittest.TestCase):
         else:
             self.assertEqual(one.removeprefix(prefix) if isinstance(one, str) else one, other)
 
-    def test_evaluate_writes_them(self):
+    def test_predictions_csv_has_the_decisions_of_the_originals(self):
         flags = ["--run_dir", folder() / "run", "--records", folder() / "records", "--bootstrap_samples", 20]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main([str(flag) for flag in flags])
@@ -140,12 +140,12 @@ class DecisionsTest(unittest.TestCase):
         self.assertEqual(predictions.reason.tolist(), [d.reason for d in decisions])
         np.testing.assert_allclose(predictions.distance, [d.distance for d in decisions], rtol=1e-3)
         page = (written / "report.html").read_text()
-        for said in ("The action as it is deployed", "Retakes", "The gate asks to take"):
-            self.assertIn(said, page)
+        for expected in ("Deployed action (with the gate)", "Retake rate", "The gate rejects"):
+            self.assertIn(expected, page)
 
 
 def _made(n=300, **options):
-    """A gate asks back every fifth photograph, of whatever truth."""
+    """Make predictions of which the gate rejects every fifth image."""
     made = make_graded(n, **options)
     retaken = np.arange(len(made)) % 5 == 0
     action = np.where(retaken, "retake", np.where(made.refer, "refer", "clear"))
@@ -177,13 +177,13 @@ class MetricsTest(unittest.TestCase):
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
 
-    def test_what_is_written_and_said(self):
+    def test_metrics_json_has_the_reasons_and_a_caveat(self):
         metrics = measure(_made(), bootstrap_samples=20)
         self.assertEqual(metrics["retake_reasons"], {"too dark": 60})
         self.assertEqual(sum(map(sum, metrics["confusion"]["action"])), 300)
         self.assertIn("The gate rejects 60 photographs of 300", " ".join(metrics["caveats"]))
 
-    def test_nothing_where_no_gate_was_asked(self):
+    def test_without_a_gate_there_are_no_such_metrics(self):
         metrics = measure(make_graded(50), bootstrap_samples=20)
         self.assertFalse(set(NAMES) & set(metrics))
         self.assertIsNone(metrics["retake_reasons"])

@@ -1,4 +1,4 @@
-"""evaluate.py as a person calls it, on a small run."""
+"""The command evaluate.py on a small run."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ class EvaluateTest(tf.test.TestCase):
     def _folder(self, split):
         return tiny.run_dir() / "evaluation" / f"tiny-64-plain-q95-{split}"
 
-    def test_what_is_measured_is_what_predicts(self):
+    def test_predictions_equal_those_of_the_predictor(self):
         self.assertIn("15 photographs of unknown patients", self._run("--split", "validation"))
         predictions = read_predictions(self._folder("validation") / "predictions.csv")
         root = tiny.records_root().parent / "photographs"
@@ -38,7 +38,7 @@ class EvaluateTest(tf.test.TestCase):
             self.assertAllClose(decision.p_positive, measured[name], atol=1e-6)
         self.assertEqual(predictions.action.tolist(), [decision.action for decision in decisions])
 
-    def test_figures_and_report(self):
+    def test_metrics_and_report(self):
         self._run("--split", "calibration")
         metrics = json.loads((self._folder("calibration") / "metrics.json").read_text())
         predictions = read_predictions(self._folder("calibration") / "predictions.csv")
@@ -47,7 +47,7 @@ class EvaluateTest(tf.test.TestCase):
         report = (self._folder("calibration") / "report.html").read_text()
         self.assertIn("tiny/64-plain-q95", report)
         self.assertEqual(metrics["conformal"]["no_guarantee"], UNKNOWN_PATIENTS)
-        self.assertIn(f"nothing is promised: {UNKNOWN_PATIENTS}", report)
+        self.assertIn(f"without a coverage guarantee:\n{UNKNOWN_PATIENTS}", report)
         self.assertNotIn("http://", report.replace("http://www.w3.org", ""))
 
     def test_a_test_set_evaluation_is_logged(self):
@@ -64,7 +64,7 @@ class EvaluateTest(tf.test.TestCase):
             evaluate.main(["--compare", *[str(self._folder("validation"))] * 2, "--bootstrap_samples", "50"])
         self.assertRegex(output.getvalue(), r"accuracy +(0\.\d{3}) +\1 +\+0\.000")
 
-    def test_mistakes_in_one_line(self):
+    def test_user_errors_are_one_line(self):
         for expected, arguments in {
             "has no split 'tset'; it has train": ["--split", "tset"],
             "no records 'else/1' in": ["--dataset", "else/1"],

@@ -1,4 +1,4 @@
-"""Which rows can be judged, and what is said where labels cannot tell."""
+"""Rows with a known label are evaluated; labels that cannot determine positives are refused."""
 
 import types
 import unittest
@@ -22,8 +22,8 @@ def _known(head, rows=None, **columns):
     return found.tolist(), excluded
 
 
-class KnownRowsTest(unittest.TestCase):
-    def test_the_unknown_are_counted(self):
+class LabelledRowsTest(unittest.TestCase):
+    def test_unknown_labels_are_counted(self):
         found, excluded = _known(Softmax(), grade=[0, -1, 3, -1], any_dr=[0, 1, 1, 0])
         self.assertEqual(found, [0, 2, 3])  # ungraded, but without any retinopathy
         self.assertEqual(excluded, {"the label does not determine whether it is referable": 1})
@@ -35,12 +35,12 @@ class KnownRowsTest(unittest.TestCase):
         with self.assertRaisesRegex(UserError, "no label of a/b, test, determines whether a photograph is referable"):
             _known(Softmax(), grade=[-1, -1])
 
-    def test_a_definition_that_labels_can_only_half_tell(self):
-        """Without the risk of edema a moderate grade is positive, and nobody is negative."""
+    def test_labels_that_determine_only_positives_or_only_negatives(self):
+        """Without the risk of edema a moderate grade is positive, and no grade is negative."""
         with self.assertRaisesRegex(UserError, "determines that a photograph is not referable_or_dme"):
             _known(Binary("referable_or_dme"), grade=[0, 1, 2], dme=[-1, -1, -1])
         with self.assertRaisesRegex(UserError, "determines that a photograph is referable"):
             _known(Binary("referable"), grade=[-1, -1, 0], any_dr=[1, 0, 0])
 
-    def test_one_class_whose_labels_are_all_known_is_judged(self):
+    def test_a_single_class_is_evaluated_where_all_labels_are_known(self):
         self.assertEqual(_known(Binary("referable"), grade=[0, 1, 0]), ([0, 1, 2], {}))

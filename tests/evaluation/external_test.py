@@ -56,11 +56,11 @@ class ExternalTest(tf.test.TestCase):
             evaluate.main(list(map(str, flags)))
         return output.getvalue(), tiny.run_dir() / "evaluation" / "other-64-plain-q95-all"
 
-    def test_as_a_person_calls_it(self):
+    def test_the_command(self):
         other_records()
-        said, folder = self._run("--dataset", "other", "--split", "all", "--label_shift", "bbse")
+        output, folder = self._run("--dataset", "other", "--split", "all", "--label_shift", "bbse")
         metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
-        self.assertIn("all (external validation, nothing refitted): 13 photographs", said)
+        self.assertIn("all (external validation, nothing refitted): 13 photographs", output)
         self.assertEqual(metrics["excluded"], {"the same file as one that the run was fitted on": 2})
         ids = read_predictions(folder / "predictions.csv").ids.tolist()
         self.assertIn("mild/shared2.jpg", ids)  # a test photograph: nothing was fitted on it
@@ -70,7 +70,7 @@ class ExternalTest(tf.test.TestCase):
         self.assertAlmostEqual(sum(metrics["label_shift"]["class_prior"].values()), 1)
         self.assertIn("transductive", report)
 
-    def test_mistakes_in_one_line(self):
+    def test_user_errors_are_one_line(self):
         for expected, arguments in {
             "known: em, bbse": ["--label_shift", "best"],
             "is for another data set": ["--split", "all"],
@@ -81,7 +81,7 @@ class ExternalTest(tf.test.TestCase):
 
 
 class AuditTest(tf.test.TestCase):
-    def test_is_asked_once_for_the_same_two_sets(self):
+    def test_the_audit_is_made_once_for_the_same_two_sets(self):
         own, other, requested = open_records(tiny.records_root(), tiny.DATASET), other_records(), []
 
         def audit(folders, path):

@@ -1,6 +1,5 @@
-"""Figures against hand-computed values and scikit-learn; intervals by the method that fits the patients."""
+"""Metrics against hand-computed values and scikit-learn; confidence intervals by the method that fits the patients."""
 
-import time
 import tracemalloc
 import unittest
 
@@ -32,8 +31,8 @@ def by_hand(**changes):
 class ByHandTest(unittest.TestCase):
     def _values(self, **options):
         return {
-            name: figure["value"]
-            for name, figure in compute_metrics(by_hand(), bootstrap_samples=50, **options).items()
+            name: metric["value"]
+            for name, metric in compute_metrics(by_hand(), bootstrap_samples=50, **options).items()
         }
 
     def test_agreement(self):
@@ -50,7 +49,7 @@ class ByHandTest(unittest.TestCase):
         self.assertAlmostEqual(values["f1_weighted"], (4 * each[0] + 2 * each[1] + 2 * each[2] + each[3]) / 10)
         self.assertAlmostEqual(values["f1/severe NPDR"], 2 / 3)
         self.assertAlmostEqual(values["precision/severe NPDR"], 1 / 2)
-        self.assertIsNone(values["precision/proliferative DR"])  # never decided
+        self.assertIsNone(values["precision/proliferative DR"])  # never predicted
         self.assertEqual(values["recall/proliferative DR"], 0)
 
     def test_decision(self):
@@ -79,8 +78,8 @@ class ByHandTest(unittest.TestCase):
         values = self._values()
         self.assertAlmostEqual(values["brier"], (6 * (0.16 + 4 * 0.01) + 4 * (0.36 + 0.81 + 3 * 0.01)) / 10)
         self.assertAlmostEqual(values["nll"], -(6 * np.log(0.6) + 4 * np.log(0.1)) / 10)
-        self.assertAlmostEqual(values["ece"], 0)  # 0.6 stated, 6 of 10 right
-        # 0.8 stated for 4, of whom 3; 0.3 for 6, of whom 1.
+        self.assertAlmostEqual(values["ece"], 0)  # 0.6 predicted, 6 of 10 right
+        # 0.8 predicted for 4, of which 3 are positive; 0.3 for 6, of which 1 is.
         self.assertAlmostEqual(values["ece_positive"], (4 * 0.05 + 6 * (0.3 - 1 / 6)) / 10)
 
     def test_odir_score_by_hand(self):
@@ -89,7 +88,7 @@ class ByHandTest(unittest.TestCase):
         probabilities = np.full((2, 8), 0.1)
         probabilities[0, 0], probabilities[1, 1], probabilities[1, 2], probabilities[0, 3] = 0.9, 0.8, 0.4, 0.6
         predictions = make_labelled(2, truth=truth, probabilities=probabilities)
-        values = {name: figure["value"] for name, figure in compute_metrics(predictions, bootstrap_samples=20).items()}
+        values = {name: metric["value"] for name, metric in compute_metrics(predictions, bootstrap_samples=20).items()}
         # Of 16: 2 true positives, 1 missed, 1 false, 12 right. Chance: 3/16 x 3/16 + 13/16 x 13/16 = 178/256.
         kappa, f1 = (14 / 16 - 178 / 256) / (1 - 178 / 256), 14 / 16
         auc = (13 + 13 + 12) / 39
@@ -106,17 +105,17 @@ class ByHandTest(unittest.TestCase):
 
 
 class BootstrapTest(unittest.TestCase):
-    """The same figures on counts: with weights of 1 they are scikit-learn's, and so they are with any weights."""
+    """Bootstrap statistics equal scikit-learn's metrics, with weights of 1 and with any weights."""
 
     def _assert_agrees(self, predictions):
-        points, statistics = estimates_and_statistics(predictions, 0.1)
+        estimates, statistics = estimates_and_statistics(predictions, 0.1)
         ones = np.ones((1, predictions.patient_codes.max() + 1), np.float32)
         values = {name: value[0] for statistic in statistics for name, value in statistic(ones).items()}
-        for name, point in ((name, make()) for name, make in points.items()):
-            if np.isfinite(point.value):
-                self.assertAlmostEqual(values[name], point.value, places=6, msg=name)
+        for name, estimate in ((name, make()) for name, make in estimates.items()):
+            if np.isfinite(estimate.value):
+                self.assertAlmostEqual(values[name], estimate.value, places=6, msg=name)
 
-    def test_every_figure_agrees_with_its_value(self):
+    def test_every_statistic_equals_its_estimate(self):
         rng = np.random.default_rng(0)
         extra = {"p_positive_uncalibrated": rng.random(300), "prediction_intervals": np.tile([0, 2], (300, 1))}
         self._assert_agrees(make_graded(300, eyes=2, uncalibrated=make_graded(300, heat=2).probabilities, **extra))
@@ -126,7 +125,7 @@ class BootstrapTest(unittest.TestCase):
         unknown = np.where(np.arange(60) < 10, -1, make_graded(60).truth)
         self._assert_agrees(make_graded(60, truth=unknown, truth_positive=np.where(np.arange(60) > 50, -1, 1)))
 
-    def test_a_round_is_the_figure_of_the_drawn_photographs(self):
+    def test_a_bootstrap_sample_equals_the_metric_of_the_drawn_images(self):
         predictions = make_graded(90, eyes=3)
         drawn = draw_weights(np.random.default_rng(5), 4, 30)
         self.assertTrue((drawn.sum(axis=1) == 30).all())
@@ -182,13 +181,13 @@ class MethodTest(unittest.TestCase):
         self.assertTrue(found["accuracy"]["method"].startswith("patient bootstrap, 50 bootstrap samples"))
         self.assertEqual(found["auroc"]["method"], "Obuchowski, by patient")
 
-    def test_unknown_patients_are_said_beside_every_interval(self):
-        for known, said in ((np.zeros(60, bool), "patients unknown: "), (np.arange(60) > 9, "for 10 of 60")):
-            for name, figure in compute_metrics(make_graded(60, patient_known=known), bootstrap_samples=50).items():
-                if figure["low"] is not None:
-                    self.assertIn(said, figure["method"], name)
+    def test_unknown_patients_are_noted_at_every_interval(self):
+        for known, expected in ((np.zeros(60, bool), "patients unknown: "), (np.arange(60) > 9, "for 10 of 60")):
+            for name, metric in compute_metrics(make_graded(60, patient_known=known), bootstrap_samples=50).items():
+                if metric["low"] is not None:
+                    self.assertIn(expected, metric["method"], name)
 
-    def test_rounds_with_an_empty_class_are_counted(self):
+    def test_samples_with_an_empty_class_are_counted(self):
         truth = np.array([0] * 58 + [3, 4])
         found = compute_metrics(
             make_graded(60, truth=truth, predicted=truth, truth_positive=truth >= 2), bootstrap_samples=400
@@ -198,7 +197,7 @@ class MethodTest(unittest.TestCase):
         self.assertAlmostEqual(left_out / 400, 1 - (1 - np.exp(-1)) ** 2, delta=0.08)  # one of the two is not drawn
         self.assertTrue(method.startswith("none"))  # more than half: no interval
 
-    def test_all_right_has_an_interval_with_a_width(self):
+    def test_without_any_error_the_interval_has_a_width(self):
         truth = make_graded(100, eyes=2).truth
         found = compute_metrics(make_graded(100, eyes=2, predicted=truth, refer=truth >= 2), bootstrap_samples=50)
         self.assertEqual(found["accuracy"]["method"], "Wilson on 50 patients")
@@ -216,16 +215,8 @@ class MethodTest(unittest.TestCase):
         self.assertNotIn("off_by_one", found)
         self.assertEqual(found["recall/referable"]["value"], found["sensitivity"]["value"])
 
-    def test_labels_that_cannot_say(self):
+    def test_unknown_labels_give_no_metric(self):
         none = np.full(30, -1)
         self.assertNotIn("accuracy", compute_metrics(make_graded(30, truth=none), bootstrap_samples=20))
         self.assertNotIn("auroc", compute_metrics(make_graded(30, truth_positive=none), bootstrap_samples=20))
         self.assertEqual(compute_metrics(make_graded(30, truth=none, truth_positive=none)), {})
-
-
-class SpeedTest(unittest.TestCase):
-    def test_ten_thousand_predictions_with_two_thousand_rounds(self):
-        predictions = make_graded(10_000)
-        start = time.process_time()
-        compute_metrics(predictions, prevalence=0.1)
-        self.assertLess(time.process_time() - start, 20)

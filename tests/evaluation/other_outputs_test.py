@@ -1,4 +1,4 @@
-"""Metrics of an output that does not decide, the risk of macular edema, and of both it and the grade."""
+"""Metrics of an output that does not decide, the risk of macular edema, and their joint accuracy with the grade."""
 
 import dataclasses
 import os
@@ -18,11 +18,11 @@ from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.grades import DME_RISKS
 from tests.evaluation.synthetic_predictions import make_graded
 
-FIGURES = ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa")
+METRICS = ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa")
 
 
-def make_told(n=6, **changes):
-    """Of six: right in both, in the risk alone, in the grade alone, in both; two of unknown risk or grade."""
+def make_with_edema(n=6, **changes):
+    """Make predictions, of every six: both right, only the risk, only the grade, both; one unknown risk and one unknown grade."""
     wrong = np.arange(n) % 6 == 1
     made = make_graded(n, **changes)
     truth = np.where(np.arange(n) % 6 == 5, -1, made.truth)
@@ -34,9 +34,9 @@ def make_told(n=6, **changes):
     return dataclasses.replace(made, truth=truth, predicted=decided, **risks)
 
 
-class FiguresTest(unittest.TestCase):
+class MetricsTest(unittest.TestCase):
     def test_by_hand(self):
-        found = compute_metrics(make_told(), only=FIGURES, bootstrap_samples=50)
+        found = compute_metrics(make_with_edema(), only=METRICS, bootstrap_samples=50)
         self.assertEqual(found["joint_accuracy"]["value"], 2 / 4)
         self.assertEqual((found["dme_accuracy"]["value"], found["dme_accuracy"]["n"]), (4 / 5, 5))
         np.testing.assert_allclose((found["joint_accuracy"]["low"], found["joint_accuracy"]["high"]), wilson(2, 4))
@@ -45,29 +45,29 @@ class FiguresTest(unittest.TestCase):
         self.assertAlmostEqual(found["dme_quadratic_kappa"]["value"], 1 - (4 / 5) / by_chance)
 
     def test_several_photographs_of_a_patient_are_drawn_together(self):
-        said = np.random.default_rng(0).integers(3, size=120)
-        predictions = dataclasses.replace(make_told(120, eyes=2), other_predicted={"dme": said})
-        found = compute_metrics(predictions, only=FIGURES, bootstrap_samples=200)
-        for name in FIGURES:
+        predicted = np.random.default_rng(0).integers(3, size=120)
+        predictions = dataclasses.replace(make_with_edema(120, eyes=2), other_predicted={"dme": predicted})
+        found = compute_metrics(predictions, only=METRICS, bootstrap_samples=200)
+        for name in METRICS:
             self.assertIn("patient bootstrap, 200 bootstrap samples", found[name]["method"])
             self.assertLess(found[name]["low"], found[name]["value"])
             self.assertGreater(found[name]["high"], found[name]["value"])
-        points, statistics = other_output_metrics(predictions, None)
+        estimates, statistics = other_output_metrics(predictions, None)
         once = {k: v for statistic in statistics for k, v in statistic(np.ones((1, 60), np.float32)).items()}
-        for name in FIGURES:
-            self.assertAlmostEqual(once[name][0], points[name]().value)
+        for name in METRICS:
+            self.assertAlmostEqual(once[name][0], estimates[name]().value)
 
-    def test_none_where_nothing_is_told_or_known(self):
-        unknown = dataclasses.replace(make_told(), other_truth={"dme": np.full(6, -1)})
+    def test_none_without_such_an_output_or_label(self):
+        unknown = dataclasses.replace(make_with_edema(), other_truth={"dme": np.full(6, -1)})
         for predictions in (make_graded(6), unknown):
-            self.assertFalse(set(FIGURES) & set(compute_metrics(predictions, bootstrap_samples=10)))
-        ungraded = dataclasses.replace(make_told(), truth=np.full(6, -1))
-        self.assertEqual(set(FIGURES) & set(compute_metrics(ungraded, bootstrap_samples=10)), set(FIGURES[1:]))
+            self.assertFalse(set(METRICS) & set(compute_metrics(predictions, bootstrap_samples=10)))
+        ungraded = dataclasses.replace(make_with_edema(), truth=np.full(6, -1))
+        self.assertEqual(set(METRICS) & set(compute_metrics(ungraded, bootstrap_samples=10)), set(METRICS[1:]))
 
     def test_two_runs_are_compared(self):
         found = compare(
-            make_told(60),
-            dataclasses.replace(make_told(60), other_predicted={"dme": np.zeros(60, int)}),
+            make_with_edema(60),
+            dataclasses.replace(make_with_edema(60), other_predicted={"dme": np.zeros(60, int)}),
             bootstrap_samples=50,
         )
         self.assertAlmostEqual(found["metrics"]["dme_accuracy"]["value"], 2 / 5 - 4 / 5)
@@ -77,23 +77,23 @@ class WrittenTest(unittest.TestCase):
     def test_predictions_come_back(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "predictions.csv")
-            write_predictions(path, make_told())
+            write_predictions(path, make_with_edema())
             found = read_predictions(path)
-        np.testing.assert_array_equal(found.other_truth["dme"], make_told().other_truth["dme"])
-        np.testing.assert_array_equal(found.other_predicted["dme"], make_told().other_predicted["dme"])
+        np.testing.assert_array_equal(found.other_truth["dme"], make_with_edema().other_truth["dme"])
+        np.testing.assert_array_equal(found.other_predicted["dme"], make_with_edema().other_predicted["dme"])
         joined = Predictions.concatenate([found.take(np.arange(3)), found.take(np.arange(3, 6))])
         np.testing.assert_array_equal(joined.other_truth["dme"], found.other_truth["dme"])
         self.assertEqual(Predictions.concatenate([found, make_graded(3, ids=["a", "b", "c"])]).other_truth, {})
 
-    def test_the_report_has_it_where_there_is_something_to_say(self):
-        for predictions, expected in ((make_told(60), True), (make_graded(60), False)):
+    def test_the_report_has_a_section_where_there_are_labels(self):
+        for predictions, expected in ((make_with_edema(60), True), (make_graded(60), False)):
             metrics = measure(predictions, bootstrap_samples=20)
             self.assertEqual("dme" in metrics["confusion"], expected)
             page = report(predictions, metrics | {"other_outputs": {"dme": DME_RISKS} if expected else {}})
-            for said in ("Risk of macular edema", "Joint accuracy", "DME near the fovea"):
-                self.assertEqual(said in page, expected)
+            for title in ("Risk of macular edema", "Joint accuracy", "DME near the fovea"):
+                self.assertEqual(title in page, expected)
         self.assertEqual(
-            measure(make_told(), bootstrap_samples=10)["confusion"]["dme"], [[2, 0, 0], [0, 1, 0], [1, 0, 1]]
+            measure(make_with_edema(), bootstrap_samples=10)["confusion"]["dme"], [[2, 0, 0], [0, 1, 0], [1, 0, 1]]
         )
 
 

@@ -1,4 +1,4 @@
-"""--split folds, on what train.py --folds leaves: here the logits are made, so that rules differ and can be checked."""
+"""Out-of-fold evaluation, on synthetic logits that give each fold another rule."""
 
 import contextlib
 import html
@@ -29,29 +29,29 @@ class FoldsTest(tf.test.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.records = open_records(tiny.records_root(), tiny.DATASET)
-        self.logits = self._made()
+        self.logits = self._synthetic_logits()
         for fold in (0, 1):
             part = self.folder / "run" / f"fold-{fold}"
             part.mkdir(parents=True)
-            self._decided(part)
+            self._write_decision(part)
             (part / "model.keras").touch()
             rows = np.flatnonzero(self.records.columns["fold"] == fold)
-            self._answered(part, rows)
+            self._write_held_out(part, rows)
 
-    def _answered(self, part, rows):
+    def _write_held_out(self, part, rows):
         logits = self.logits[rows]
         write_scored_rows(
             part / "held_out.npz", ScoredRows(rows, {"plain": logits}, {"grade": logits}, np.zeros(len(rows)))
         )
 
-    def _decided(self, part, calibrated=False):
-        """As of a fold that kept its last epoch, so that nothing was left to calibrate by, or of one that did not."""
+    def _write_decision(self, part, calibrated=False):
+        """Write the decision of a fold; one that kept its last epoch has no calibration images."""
         decision = json.loads((tiny.run_dir() / "decision.json").read_text())
         decision["modes"]["plain"]["report"]["images"] = 15 if calibrated else 0
         (part / "decision.json").write_text(json.dumps(decision))
 
-    def _made(self):
-        """Surer in fold 1, so that calibration and thresholds cannot be the same."""
+    def _synthetic_logits(self):
+        """Make logits that are more confident in fold 1, so that the folds get different calibrations and thresholds."""
         rng, grade = np.random.default_rng(0), self.records.columns["grade"]
         seen = grade[:, None] + rng.normal(scale=0.7, size=(len(grade), 1))
         heat = np.where(self.records.columns["fold"] == 1, 3.0, 0.7)[:, None]
@@ -88,11 +88,11 @@ class FoldsTest(tf.test.TestCase):
             self.assertAllEqual(predictions.threshold[mine], [rule.operating_point().threshold] * mine.sum())
         self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
         self.assertLen(predictions.thresholds, 2)
-        self._promises_nothing(folder)
+        self._assert_nothing_is_guaranteed(folder)
 
     def test_each_fold_by_its_own_rule(self):
         for fold in (0, 1):
-            self._decided(self.folder / "run" / f"fold-{fold}", calibrated=True)
+            self._write_decision(self.folder / "run" / f"fold-{fold}", calibrated=True)
         said, folder = self._run("--split", "folds")
         self.assertIn("each fold’s own rule", said)
         predictions = read_predictions(folder / "predictions.csv")
@@ -103,15 +103,15 @@ class FoldsTest(tf.test.TestCase):
         decision = "not guaranteed: " + UNKNOWN_PATIENTS
         self.assertIn(decision, html.unescape((folder / "report.html").read_text()))
 
-    def _promises_nothing(self, folder):
-        """In no fold the network that decides set the thresholds, and patients are not known."""
+    def _assert_nothing_is_guaranteed(self, folder):
+        """Thresholds were set on scores of other networks, and patients are unknown."""
         metrics, report = json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
         why = f"{UNKNOWN_PATIENTS}; {OTHER_NETWORKS}"
         self.assertEqual(metrics["conformal"]["no_guarantee"], why)
         self.assertFalse(any(metrics["conformal"]["guaranteed"]))
         for fold in metrics["folds"]:
             self.assertIn("not guaranteed", fold["note"])
-        for said in (f"nothing is promised: {why}", f"for sensitivity 0.9, not guaranteed: {why}"):
+        for said in (f"without a coverage guarantee:\n{why}", f"for sensitivity 0.9, not guaranteed: {why}"):
             self.assertIn(said, html.unescape(report))
 
     def _fitted(self, rows):
@@ -124,18 +124,18 @@ class FoldsTest(tf.test.TestCase):
         self.assertNotEqual(rule.mode("plain").calibration, Calibration("softmax"))
         return rule
 
-    def test_what_is_written(self):
+    def test_metrics_and_report_of_folds(self):
         _, folder = self._run("--split", "folds")
         metrics = json.loads((folder / "metrics.json").read_text())
         self.assertEqual((metrics["split"], metrics["n"], metrics["threshold"]), ("folds", 45, None))
         self.assertEqual(sorted(fold["threshold"] for fold in metrics["folds"]), metrics["thresholds"])
         self.assertEqual(sum(fold["n"] for fold in metrics["folds"]), 45)
         report = (folder / "report.html").read_text()
-        for said in ("rule cross-fitted over folds", "Fold by fold", "fold-1"):
+        for said in ("rule cross-fitted over folds", "<h2>Folds</h2>", "fold-1"):
             self.assertIn(said, report)
-        self.assertFalse((self.folder / "run" / "test_evaluations.jsonl").exists())  # nobody looked at a test split
+        self.assertFalse((self.folder / "run" / "test_evaluations.jsonl").exists())  # no test-set evaluation
 
-    def test_two_of_them_are_compared(self):
+    def test_two_evaluations_are_compared(self):
         _, folder = self._run("--split", "folds")
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
@@ -157,7 +157,7 @@ class FoldsTest(tf.test.TestCase):
 
     def test_other_folds_than_the_records_are_refused(self):
         rows = np.flatnonzero(self.records.columns["fold"] == 0)
-        self._answered(self.folder / "run" / "fold-1", rows)
+        self._write_held_out(self.folder / "run" / "fold-1", rows)
         self.assertIn("its folds are not those that", self._refusal("--split", "folds"))
 
     def test_a_run_of_folds_has_no_other_split(self):

@@ -1,4 +1,4 @@
-"""`evaluate.py` on both eyes of patients, some of whom lack one: the scorecard of maps, and subgroups."""
+"""`evaluate.py` on pairs of eyes, some with one eye absent: the scorecard of class-activation maps, and subgroups."""
 
 import contextlib
 import io
@@ -28,8 +28,8 @@ def _build(root, *flags):
     """The photograph that is emptied between two builds is of an eye that its patient then lacks."""
     sizes = ["--image_size", SIZE, "--side", 96, "--patients", PATIENTS, "--grade_shares", "1,0,1,0,1"]
     folders = ["--source", root / "photographs", "--records", root / "records"]
-    status, *said = run_builder("synthetic", *folders, *sizes, "--paired", "--audit", "off", "--workers", 1, *flags)
-    assert status == 0, said
+    status, *output = run_builder("synthetic", *folders, *sizes, "--paired", "--audit", "off", "--workers", 1, *flags)
+    assert status == 0, output
 
 
 def _network():
@@ -46,7 +46,7 @@ class ScorecardTest(unittest.TestCase):
         (root / "photographs/images/00003_right.jpg").write_bytes(b"")
         _build(root, "--name", "one_eyed")
         write_run(root / "run", "binary", model=_network(), records=DATASET)
-        cls.records, told = open_records(root / "records", DATASET), io.StringIO()
+        cls.records, printed = open_records(root / "records", DATASET), io.StringIO()
         arguments = [
             "--run_dir",
             root / "run",
@@ -57,10 +57,10 @@ class ScorecardTest(unittest.TestCase):
             "--bootstrap_samples",
             20,
         ]
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main([str(argument) for argument in (*arguments, "--explain", "grad_cam", "hires_cam@stride_8")])
         folder = root / "run/evaluation" / f"{DATASET.replace('/', '-')}-train"
-        cls.told, cls.page = told.getvalue(), (folder / "report.html").read_text()
+        cls.printed, cls.page = printed.getvalue(), (folder / "report.html").read_text()
         cls.scorecard = json.loads((folder / "explanations.json").read_text())
         cls.rows = cls.records.rows("train")
 
@@ -80,13 +80,13 @@ class ScorecardTest(unittest.TestCase):
         for of in self.scorecard["maps"].values():
             self.assertEqual(of["lesions"][ANY_LESION]["n"], len(graded))
             self.assertIn("head", of["parameter_randomization"])
-        self.assertIn("Maps of what speaks for referable", self.told)
-        self.assertIn("Each eye is held against its own masks", self.page)
+        self.assertIn("Class-activation maps of referable", self.printed)
+        self.assertIn("Localization is scored for each eye", self.page)
         self.assertIn(f"{len(self.rows)} patients.", self.page)
 
 
-class SlicesTest(unittest.TestCase):
-    """Patients are one in a slice: by what both eyes have in common, and by the less gradable eye that is there."""
+class SubgroupsTest(unittest.TestCase):
+    """A patient is one example of a subgroup: by what both eyes have in common, and by the less gradable eye."""
 
     def _pair(self, number):
         """Of three patients one has eyes of two cameras; number 1 lacks the right eye, which was the better one."""

@@ -1,4 +1,4 @@
-"""What predictions hold, what they refuse, and that predictions.csv loses nothing."""
+"""Predictions refuse invalid values, and predictions.csv loses nothing."""
 
 import os
 import tempfile
@@ -57,17 +57,17 @@ class TableTest(unittest.TestCase):
         truth[3] = -1
         self._round_trip(make_labelled(20, truth=truth, patient_known=np.arange(20) > 4))
 
-    def test_what_is_not_ours_is_named_in_one_line(self):
+    def test_other_and_damaged_files_are_refused_in_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "x.csv")
-            for text, said in (
+            for text, expected in (
                 ("a,b\n1,2\n", "missing: .*threshold"),
                 ("id\n", "no predictions"),
                 ("a,b\n1\n", "rows"),
             ):
                 with open(path, "w") as file:
                     file.write(text)
-                with self.assertRaisesRegex(UserError, said):
+                with self.assertRaisesRegex(UserError, expected):
                     read_predictions(path)
             write_predictions(path, make_graded(5))
             with open(path) as file:

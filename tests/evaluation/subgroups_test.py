@@ -1,4 +1,4 @@
-"""Referral, subgroups, caveats, label shift and the comparison of two runs."""
+"""Selective prediction, subgroups, caveats, label shift and the comparison of two runs."""
 
 import unittest
 
@@ -59,7 +59,7 @@ class ReferralTest(unittest.TestCase):
         self.assertIn("odir_score", referral_curves(make_labelled(60), bootstrap_samples=20)["entropy"][0])
 
 
-class SlicesTest(unittest.TestCase):
+class SubgroupsTest(unittest.TestCase):
     def _predictions(self, n=600):
         """Camera B misses half of the positives."""
         base = make_graded(n)
@@ -68,7 +68,7 @@ class SlicesTest(unittest.TestCase):
         rare = np.where(np.arange(n) < 20, "rare", "usual")
         return make_graded(n, refer=refer, subgroups={"camera": camera, "source": rare})
 
-    def test_the_worse_slice_is_named(self):
+    def test_the_worse_subgroup_is_found(self):
         subgroups = subgroup_metrics(self._predictions(), bootstrap_samples=500)
         found = {(part["subgroup"], part["value"]): part for part in subgroups}
         self.assertEqual(found["camera", "B"]["verdicts"]["sensitivity"]["verdict"], "lower")
@@ -82,7 +82,7 @@ class SlicesTest(unittest.TestCase):
         for part in ("rare", "usual"):  # there is nothing to compare the usual with either
             self.assertEqual(found[part]["verdicts"]["accuracy"], {"verdict": "too few patients"})
 
-    def test_equal_slices_rarely_differ(self):
+    def test_equal_subgroups_rarely_differ(self):
         lower = 0
         for seed in range(40):
             rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ class SlicesTest(unittest.TestCase):
         self.assertEqual(set(subgroup_columns(columns | {"source": np.array(["x", "x", "y", "y"])})), {"dataset"})
         self.assertEqual(set(subgroup_columns(columns | {"dataset": np.array(["a"] * 4)})), {"source"})
 
-    def test_both_eyes_are_one(self):
+    def test_both_eyes_of_a_patient_are_one_example(self):
         columns = {
             "left_present": np.array([True, True, False, True, True]), "right_present": np.array([True, True, True, False, True]),
             "left/camera": np.array(["x", "x", "", "x", ""]), "right/camera": np.array(["x", "y", "y", "", "y"]),
@@ -127,25 +127,25 @@ class SlicesTest(unittest.TestCase):
 
 
 class CaveatsTest(unittest.TestCase):
-    def test_each_is_said(self):
+    def test_each_caveat(self):
         truth = np.array([0, 1, 2, 3, 4] * 20)
         decided = np.where(truth == 3, 4, truth)
         refer = decided >= 2
         refer[:3] = [True, True, False]
-        said = "\n".join(caveats(make_graded(100, truth=truth, predicted=decided, refer=refer)))
-        self.assertIn("“severe NPDR” is never predicted, though it is the true class of 20 photographs.", said)
-        self.assertIn("disagree on referable for 3 of 100 photographs: 2 referred below it, 1 not referred", said)
+        sentences = "\n".join(caveats(make_graded(100, truth=truth, predicted=decided, refer=refer)))
+        self.assertIn("“severe NPDR” is never predicted, though it is the true class of 20 photographs.", sentences)
+        self.assertIn("disagree on referable for 3 of 100 photographs: 2 referred below it, 1 not referred", sentences)
         self.assertIn(
             "patients unknown", "\n".join(caveats(make_graded(100, patient_known=np.zeros(100, bool)))).lower()
         )
 
     def test_one_class_only(self):
-        for grade, said in ((0, "All 9 photographs are negative for referable: sensitivity and AUROC are undefined."),
+        for grade, expected in ((0, "All 9 photographs are negative for referable: sensitivity and AUROC are undefined."),
                             (4, "are positive for referable: specificity and AUROC are undefined.")):  # fmt: skip
             truth = np.full(9, grade)
-            self.assertIn(said, caveats(make_graded(9, truth=truth, truth_positive=truth >= 2))[0])
+            self.assertIn(expected, caveats(make_graded(9, truth=truth, truth_positive=truth >= 2))[0])
 
-    def test_nothing_to_say(self):
+    def test_no_caveat(self):
         truth = np.array([0, 1, 2, 3, 4] * 20)
         self.assertEqual(caveats(make_graded(100, truth=truth, predicted=truth, refer=truth >= 2)), [])
         self.assertIsNone(disagreements(make_labelled(10)))
@@ -157,16 +157,16 @@ class LabelShiftTest(unittest.TestCase):
     def setUp(self):
         rng = np.random.default_rng(0)
         self.prior, self.new = np.array(SHARES), np.array([0.1, 0.1, 0.2, 0.3, 0.3])
-        self.fitted, self.target = (self._draw(rng, mix, 20_000) for mix in (self.prior, self.new))
+        self.fitted, self.target = (self._draw(rng, class_prior, 20_000) for class_prior in (self.prior, self.new))
 
-    def _draw(self, rng, mix, n):
-        """The exact posterior under `prior` of photographs drawn with `mix`."""
-        truth = rng.choice(5, p=mix, size=n)
+    def _draw(self, rng, class_prior, n):
+        """Compute the exact posterior for `prior` of images drawn with the class prior `class_prior`."""
+        truth = rng.choice(5, p=class_prior, size=n)
         seen = truth + rng.normal(scale=0.6, size=n)
         likelihood = np.exp(-((seen[:, None] - np.arange(5)) ** 2) / 2 / 0.36) * self.prior
         return truth, likelihood / likelihood.sum(axis=1, keepdims=True)
 
-    def test_both_find_the_mix(self):
+    def test_both_methods_estimate_the_class_prior(self):
         np.testing.assert_allclose(em_prior(self.target[1], self.prior), self.new, atol=0.02)
         np.testing.assert_allclose(bbse_prior(self.fitted[1], *self.fitted[:1], self.target[1]), self.new, atol=0.04)
 
@@ -174,13 +174,13 @@ class LabelShiftTest(unittest.TestCase):
         truth, p = self.target
         n = len(truth)
         before = make_graded(n, truth=truth, probabilities=p, predicted=p.argmax(axis=1))
-        after, mix = correct_label_shift(before, method="em", prior=self.prior)
+        after, class_prior = correct_label_shift(before, method="em", prior=self.prior)
         self.assertGreater((after.predicted == truth).mean(), (before.predicted == truth).mean() + 0.01)
         np.testing.assert_allclose(after.p_positive, after.probabilities[:, 2:].sum(axis=1))
         np.testing.assert_array_equal(after.refer, after.p_positive >= 0.4)
-        np.testing.assert_allclose(mix, self.new, atol=0.02)
+        np.testing.assert_allclose(class_prior, self.new, atol=0.02)
 
-    def test_what_is_done_follows_and_the_gate_stays(self):
+    def test_the_action_follows_and_the_gate_stays(self):
         truth, p = self.target
         n = len(truth)
         gradable = np.arange(n) % 7 > 0
@@ -228,7 +228,7 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(found["auroc"]["method"], "Obuchowski, paired, by patient")
         self.assertIn("paired patient bootstrap", found["accuracy"]["method"])
 
-    def test_a_run_beside_itself(self):
+    def test_a_run_compared_with_itself(self):
         found = compare(make_graded(50), make_graded(50), bootstrap_samples=30)["metrics"]
         self.assertEqual(found["accuracy"]["value"], 0)
         self.assertIsNone(found["accuracy"]["low"])

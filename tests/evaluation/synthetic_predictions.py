@@ -1,4 +1,4 @@
-"""Predictions made from a seed, for tests: a model that is right about as often as a real one."""
+"""Synthetic predictions from a seed, with an accuracy as that of a real model."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def softmax(logits):
 
 
 def make_graded(n=300, *, seed=0, eyes=1, skill=1.0, heat=1.0, **changes):
-    """`eyes` photographs a patient, alike; `heat` above 1 makes the calibrated probabilities too sure."""
+    """Make graded predictions with `eyes` correlated images per patient; `heat` above 1 makes them overconfident."""
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(-(-n // eyes)), eyes)[:n]
     truth = rng.choice(5, p=SHARES, size=patients.max() + 1)[patients]
@@ -33,7 +33,7 @@ def make_graded(n=300, *, seed=0, eyes=1, skill=1.0, heat=1.0, **changes):
 
 
 def make_labelled(n=200, *, seed=0, eyes=1, **changes):
-    """ODIR's eight labels."""
+    """Make predictions of ODIR's eight labels."""
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(-(-n // eyes)), eyes)[:n]
     truth = (rng.random((n, 8)) < (0.3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3)).astype(int)
