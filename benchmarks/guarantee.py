@@ -1,15 +1,18 @@
 """Measure how often the guarantee of a threshold, "sensitivity at least 0.9", is violated on data with a known truth.
 
-Synthetic patients have two similar eyes. Each eye has 40 features that depend on its severity, and a logistic regression is
-trained on them. The threshold is set in three ways, each from as many patients, by the code that sets it in a run:
+Synthetic patients have two similar eyes. Each eye has 40 features that depend on its severity, and a logistic
+regression is trained on them. The threshold is set in three ways, each from as many patients, by the code that sets it
+in a run:
 
 - split: on calibration patients that the classifier was not trained on, which is what the guarantee is for.
-- refit: on out-of-fold scores of the classifiers of five folds, while the deployed classifier is trained on all patients.
+- refit: on out-of-fold scores of the classifiers of five folds, while the deployed classifier is trained on all
+  patients.
 - photographs: as split, but with unknown patients, so that each image counts as one.
 
-The true sensitivity is measured on further patients (for "photographs": on their images), 42,000 of them positive. The limit
-is a violation in 5 % of draws. "by chance" is how often the chosen rank violates the target where all assumptions hold.
-"scale" is the norm of the deployed classifier's weights over that of the classifiers that set the threshold, as a median.
+The true sensitivity is measured on further patients (for "photographs": on their images), 42,000 of them positive. The
+limit is a violation in 5 % of draws. "by chance" is how often the chosen rank violates the target where all
+assumptions hold. "scale" is the norm of the deployed classifier's weights over that of the classifiers that set the
+threshold, as a median.
 
   python benchmarks/guarantee.py [--draws 600] [--patients 100 200 400]
 """

@@ -6,10 +6,10 @@ bootstrap samples:
 - all: every metric with its confidence interval.
 - whole: the whole evaluation with subgroups, referral curves, the report with its charts, and all files.
 - same: the metrics that scikit-learn also has.
-- plain: these metrics by scikit-learn's functions, one bootstrap sample at a time. It is timed over a few samples and scaled
-  to 2,000.
-- limit: the least possible work: draw the patients of all bootstrap samples and read the weight of every image once, in the
-  same threads.
+- plain: these metrics by scikit-learn's functions, one bootstrap sample at a time. It is timed over a few samples and
+  scaled to 2,000.
+- limit: the least possible work: draw the patients of all bootstrap samples and read the weight of every image once,
+  in the same threads.
 
 The target is 20 s for "all" on two cores.
 
@@ -174,8 +174,8 @@ def main() -> None:
         "limit": "limit: draw, and read each weight once",
     }
     print(
-        f"{len(p):,} photographs of {p.patient_codes.max() + 1:,} patients, {flags.bootstrap_samples:,} bootstrap samples; "
-        "least of 3"
+        f"{len(p):,} photographs of {p.patient_codes.max() + 1:,} patients, {flags.bootstrap_samples:,} bootstrap "
+        "samples; least of 3"
     )
     for name, least in seconds.items():
         print(f"  {titles[name]:62s} {least:9.2f} s")

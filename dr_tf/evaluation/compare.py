@@ -76,7 +76,7 @@ def _common_images(first: Predictions, second: Predictions) -> tuple[Predictions
 def _bootstrap(
     predictions: Predictions, prevalence: float | None, bootstrap_samples: int, seed: int
 ) -> tuple[dict[str, Estimate], dict[str, np.ndarray]]:
-    """Return the estimates and bootstrap values; the same patients and seed give both runs the same bootstrap samples."""
+    """Return the estimates and bootstrap values; the same patients and seed give both runs the same samples."""
     estimates, statistics = estimates_and_statistics(predictions, prevalence)
     patients = int(predictions.patient_codes.max()) + 1
     return {name: make() for name, make in estimates.items()}, bootstrap(

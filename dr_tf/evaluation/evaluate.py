@@ -67,7 +67,8 @@ def evaluate(
         dataset: NAME/CONFIG of another record set, for external validation; None: the run's own.
         split: name of the split; "all" for every split of another data set.
         mode: the prediction mode.
-        label_shift: a name in `label_shift.METHODS`: also compute the metrics after that correction; None: no correction.
+        label_shift: a name in `label_shift.METHODS`: also compute the metrics after that correction; None: no
+            correction.
         audit: finds images that another data set shares with the run's own; None: no audit is made.
         explain: class-activation maps to score, each METHOD or METHOD@LAYER.
         prevalence: for PPV and NPV at that prevalence.
@@ -193,7 +194,7 @@ def _spread_uncertainties(scores: ModeScores, head: Head) -> dict[str, np.ndarra
 def _without_test_copies(
     predictions: Predictions, evaluated: EvaluationSet, options: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return the metrics without images that copy another one of the published test split; None where there are none."""
+    """Return the metrics without copies of other images of the published test split; None where there are none."""
     columns = evaluated.records.columns
     copies = np.asarray(columns.get("test_copy", np.full(len(evaluated.records), "")))[evaluated.rows] != ""
     if not copies.any():

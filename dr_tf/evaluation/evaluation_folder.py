@@ -1,4 +1,4 @@
-"""Write and read the folder of an evaluation: metrics.json, predictions.csv, report.html, explanations.json and charts."""
+"""Write and read an evaluation folder: metrics.json, predictions.csv, report.html, explanations.json and charts."""
 
 import json
 import os

@@ -113,8 +113,8 @@ def confusion_matrices(p: Predictions) -> dict[str, Any]:
 
     Returns:
         "refer" counts [negative, positive][not referred, referred], or is None where labels do not determine positives.
-        "action" counts [negative, positive][clear, retake, refer], with the gate. "classes" is the matrix of the classes,
-        "labels" {label: matrix} of several labels, and every other output has its name.
+        "action" counts [negative, positive][clear, retake, refer], with the gate. "classes" is the matrix of the
+        classes, "labels" {label: matrix} of several labels, and every other output has its name.
     """
     known = p.take(p.known_positive) if p.known_positive.any() else None
     matrices: dict[str, Any] = {

@@ -137,8 +137,8 @@ def calibration_predictions(
 ) -> tuple[Predictions | None, np.ndarray]:
     """Return the predictions on the examples that a run's rule was fitted on, from the scores stored with the run.
 
-    These are the calibration split or, for a run refitted on all folds, all out-of-fold scores: the refitted network was
-    trained on those images and would be overconfident on them.
+    These are the calibration split or, for a run refitted on all folds, all out-of-fold scores: the refitted network
+    was trained on those images and would be overconfident on them.
 
     Args:
         run_dir: of the run.
@@ -147,7 +147,8 @@ def calibration_predictions(
         records: the run's own record set; None where it is not available.
 
     Returns:
-        (Predictions, or None where nothing was stored for this mode; rows of `records` that the network was trained on).
+        (Predictions, or None where nothing was stored for this mode; rows of `records` that the network was trained
+        on).
 
     Raises:
         UserError: if `records` has other calibration images than the run.

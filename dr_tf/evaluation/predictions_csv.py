@@ -1,4 +1,4 @@
-"""Read and write predictions.csv, which has one row per example and suffices to compute every metric without the model."""
+"""Read and write predictions.csv, one row per example, from which every metric can be computed without the model."""
 
 import csv
 import os
@@ -13,8 +13,8 @@ from dr_tf.evaluation.predictions import Predictions
 _CONSTANT = ("dataset", "split", "positive")  # the same in every row
 _SINGLE_COLUMNS = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
-    "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold", "refer": "refer",
-    "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
+    "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold",
+    "refer": "refer", "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
 }  # fmt: skip
 _PER_CLASS = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column per class: "p/mild NPDR"
 _NAMED = ("uncertainty", "subgroups", "other_truth", "other_predicted")  # columns such as "subgroups/camera"

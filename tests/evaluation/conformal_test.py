@@ -82,7 +82,7 @@ class ByHandTest(unittest.TestCase):
 
 
 class CoverageTest(unittest.TestCase):
-    """Simulate 300 times: 60 calibration patients with two correlated eyes each, and one eye of each of 200 new patients."""
+    """Simulate 300 times 60 calibration patients with two correlated eyes, and one eye of each of 200 new patients."""
 
     def _simulate(self, per_class, alpha=0.2):
         coverages, widths, of_class = [], [], np.zeros((5, 2))

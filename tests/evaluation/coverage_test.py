@@ -1,6 +1,7 @@
 """Coverage of the 95 % confidence intervals by simulation, with two correlated images per patient (correlation 0.5).
 
-With 300 patients the coverage of all is within 93-97 %. With 150, of whom 75 are positive, that of sensitivity is 92.7 %.
+With 300 patients the coverage of all is within 93-97 %. With 150, of whom 75 are positive, that of sensitivity is
+92.7 %.
 """
 
 import unittest

@@ -1,4 +1,4 @@
-"""Evaluation measures the deployed decisions: Decisions of originals equal those of their records; metrics of the action."""
+"""Evaluation measures deployed decisions: those of original images equal those of their records."""
 
 import contextlib
 import csv

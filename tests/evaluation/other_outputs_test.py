@@ -22,7 +22,7 @@ METRICS = ("joint_accuracy", "dme_accuracy", "dme_quadratic_kappa")
 
 
 def make_with_edema(n=6, **changes):
-    """Make predictions, of every six: both right, only the risk, only the grade, both; one unknown risk and one unknown grade."""
+    """Make predictions; of every six: both right, only the risk, only the grade, both; unknown risk; unknown grade."""
     wrong = np.arange(n) % 6 == 1
     made = make_graded(n, **changes)
     truth = np.where(np.arange(n) % 6 == 5, -1, made.truth)

@@ -51,7 +51,7 @@ class FoldsTest(tf.test.TestCase):
         (part / "decision.json").write_text(json.dumps(decision))
 
     def _synthetic_logits(self):
-        """Make logits that are more confident in fold 1, so that the folds get different calibrations and thresholds."""
+        """Make logits that are more confident in fold 1, so that calibrations and thresholds differ by fold."""
         rng, grade = np.random.default_rng(0), self.records.columns["grade"]
         seen = grade[:, None] + rng.normal(scale=0.7, size=(len(grade), 1))
         heat = np.where(self.records.columns["fold"] == 1, 3.0, 0.7)[:, None]

@@ -1,7 +1,7 @@
 """Calibration error of Predictions: of one outcome, of the most probable class, and averaged over classes.
 
-`ece` of a multi-class prediction is of the probability of the most probable class (Guo et al., ICML 2017). Classwise ECE is
-the mean of every class's own (Kull et al., NeurIPS 2019). Functions on per-image gaps serve the bootstrap.
+`ece` of a multi-class prediction is of the probability of the most probable class (Guo et al., ICML 2017). Classwise
+ECE is the mean of every class's own (Kull et al., NeurIPS 2019). Functions on per-image gaps serve the bootstrap.
 """
 
 import numpy as np
@@ -65,9 +65,9 @@ def reliability(probabilities: np.ndarray, outcomes: np.ndarray) -> tuple[np.nda
 def debiased_interval(value: float, bootstrap_values: np.ndarray) -> tuple[float, float]:
     """Compute a confidence interval of an ECE from its bootstrap distribution, corrected for the noise in the bins.
 
-    Noise in a bin counts as error whatever its sign: once in the ECE itself, and once more in each bootstrap sample. Its
-    square is estimated as the excess of the samples' mean square over the squared value. Uncorrected percentiles never
-    covered a true ECE of 0. The upper end is never below `value`.
+    Noise in a bin counts as error whatever its sign: once in the ECE itself, and once more in each bootstrap sample.
+    The square of the noise is estimated as the excess of the samples' mean square over the squared value. Uncorrected
+    percentiles never covered a true ECE of 0. The upper end is never below `value`.
 
     Args:
         value: the ECE of the predictions.

@@ -1,8 +1,8 @@
 """Compute every metric with its 95 % confidence interval and the method of the interval.
 
 With one image per patient, proportions have Wilson's interval, AUROC DeLong's, and the rest the bootstrap. With several
-images per patient all use the patient-level bootstrap, but AUROC, which uses Obuchowski's variance. Values are computed by
-scikit-learn where it has the metric.
+images per patient all use the patient-level bootstrap, but AUROC, which uses Obuchowski's variance. Values are
+computed by scikit-learn where it has the metric.
 """
 
 import math

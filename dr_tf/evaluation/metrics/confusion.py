@@ -1,7 +1,7 @@
 """Metrics of confusion matrices [..., true class, predicted class], of many matrices at once.
 
-The reported values are scikit-learn's. These functions compute the same metrics from counts for all bootstrap samples at
-once. A metric is NaN where a class that it needs is empty.
+The reported values are scikit-learn's. These functions compute the same metrics from counts for all bootstrap samples
+at once. A metric is NaN where a class that it needs is empty.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Metrics of the action as it is deployed, with the gate, which rejects some images and asks to retake them.
 
-A rejected image is not cleared. The "deployed" metrics count it as referred: they are those of a clinic that refers whomever
-it cannot photograph well. The "gradable" metrics leave it out: they are those of the images that are decided on.
+A rejected image is not cleared. The "deployed" metrics count it as referred: they are those of a clinic that refers
+whomever it cannot photograph well. The "gradable" metrics leave it out: they are those of the images that are decided
+on.
 """
 
 from functools import partial
@@ -16,7 +17,7 @@ from dr_tf.evaluation.statistics.bootstrap import SumMetric, SumStatistics
 
 
 def deployed_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
-    """Return the estimates and bootstrap statistics of the action; none where predictions were made without the gate."""
+    """Return the estimates and bootstrap statistics of the action; none where the gate was not applied."""
     del prevalence
     if predictions.action is None or not predictions.known_positive.any():
         return {}, []

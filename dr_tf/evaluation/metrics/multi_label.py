@@ -24,7 +24,7 @@ _ODIR_NOTE = f"flattened patients x labels, threshold {ODIR_THRESHOLD}"
 
 
 def multi_label_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
-    """Return the estimates and bootstrap statistics over the rows whose every label is known; none for single classes."""
+    """Return the estimates and bootstrap statistics over rows with all labels known; none for single classes."""
     del prevalence  # concerns the decision to refer only
     if not predictions.multi_label or not predictions.labelled.any():
         return {}, []

@@ -111,7 +111,7 @@ def _one_hot(p: Predictions, numbers: np.ndarray) -> np.ndarray:
 
 
 def _confusion_statistics(p: Predictions, by_patient: dict[str, Any]) -> SumStatistics:
-    """Bootstrap all metrics of the confusion matrix; macro means are over the classes with any example or prediction."""
+    """Bootstrap the metrics of the confusion matrix; macro means are over classes with any example or prediction."""
     k = len(p.classes)
     present = np.isin(np.arange(k), p.truth)
     used = present | np.isin(np.arange(k), p.predicted)

@@ -17,7 +17,8 @@ EDEMA = "dme"  # the output that the joint accuracy is of
 def other_output_metrics(predictions: Predictions, prevalence: float | None) -> MetricFamily:
     """Return the estimates and bootstrap statistics of the other outputs.
 
-    `joint_accuracy`, by which IDRiD's challenge ranks, is the share of images whose grade and risk of edema are both right.
+    `joint_accuracy`, by which IDRiD's challenge ranks, is the share of images whose grade and risk of edema are both
+    right.
     """
     del prevalence  # concerns the decision to refer only
     estimates: LazyEstimates = {}

@@ -33,8 +33,8 @@ class Subgroup(NamedTuple):
 def subgroup_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Derive the properties that define subgroups from the columns of a record set.
 
-    A patient with two eyes is one example: its value is what both eyes have in common, or the gradability of the eye that is
-    less gradable. Properties with a single value are left out.
+    A patient with two eyes is one example: its value is what both eyes have in common, or the gradability of the eye
+    that is less gradable. Properties with a single value are left out.
 
     Args:
         columns: {name in the records: values [n]}.
@@ -94,8 +94,9 @@ def subgroup_metrics(
 ) -> list[dict[str, Any]]:
     """Compute the metrics of every subgroup, and verdicts that compare it with all other images.
 
-    A verdict compares a proportion with that of all other images, by the patient-level bootstrap of their difference with
-    Bonferroni's correction for the number of verdicts. It is "lower", "no difference seen", or "too few patients".
+    A verdict compares a proportion with that of all other images, by the patient-level bootstrap of their difference
+    with Bonferroni's correction for the number of verdicts. It is "lower", "no difference seen", or "too few
+    patients".
 
     Args:
         predictions: of any task; unknown values of a property are left out.

@@ -106,7 +106,8 @@ def labelled_rows(records: Records, rows: np.ndarray, head: Head, *, split: str)
         (rows, {reason: number of images that are left out}).
 
     Raises:
-        UserError: if no label determines positives, or if they determine only positives or only negatives beside unknowns.
+        UserError: if no label determines positives, or if they determine only positives or only negatives beside
+            unknowns.
     """
     labels = positive_labels(head.positive, records.columns)[rows]
     known = (labels != ABSENT) | head.has_label(records.columns)[rows]
@@ -125,8 +126,8 @@ def _preparation_caveat(records_preparation: Preparation, preparation: Preparati
     made, expected = (f"{each.size} pixels, JPEG quality {each.quality}" for each in (records_preparation, preparation))
     if made != expected:
         yield (
-            f"These records were made at {made}; the run prepares original images at {expected}, so that its predictions "
-            "on the originals may differ."
+            f"These records were made at {made}; the run prepares original images at {expected}, so that its "
+            "predictions on the originals may differ."
         )
 
 

@@ -1,4 +1,4 @@
-"""External validation: leave out images shared with the training data, and add the run's metrics on its own test split."""
+"""External validation: leave out images shared with the training data, and add the metrics on the own test split."""
 
 from __future__ import annotations
 
@@ -174,7 +174,8 @@ def external_validation(
         dataset: name of the run's own record set.
         shared: what `shared_images` returned.
         own_test: what `read_own_test_metrics` returned; left out where it is of another threshold or definition.
-        prior_prevalence: the prevalence of positives in the class prior that the run's probabilities are calibrated for.
+        prior_prevalence: the prevalence of positives in the class prior that the run's probabilities are calibrated
+            for.
     """
     if own_test and (own_test["thresholds"], own_test["positive"]) != (predictions.thresholds, predictions.positive):
         own_test = None

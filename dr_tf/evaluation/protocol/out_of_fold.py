@@ -1,9 +1,9 @@
 """Out-of-fold evaluation (`--split folds`): each example by the network and the rule of a fold that never saw it.
 
-With "own", the rule is the fold's own. Its network's calibration patients come from another fold that did not choose its
-epoch. Where every fold kept its last epoch there are no calibration patients. The rule is then "crossed": fitted on what the
-networks of the other folds scored on their own held-out images. These are other networks, whose logits may be of another
-scale. Test images are never used, so that choices can be based on this evaluation.
+With "own", the rule is the fold's own. Its network's calibration patients come from another fold that did not choose
+its epoch. Where every fold kept its last epoch there are no calibration patients. The rule is then "crossed": fitted
+on what the networks of the other folds scored on their own held-out images. These are other networks, whose logits may
+be of another scale. Test images are never used, so that choices can be based on this evaluation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Confidence intervals of AUROC, for one image per patient (DeLong) and for several (Obuchowski).
 
-An AUROC is the mean over positives of V10, the share of negatives that score lower (a tie counts one half). It is also the
-mean over negatives of V01, the share of positives that score higher. Its variance is estimated from the spread of the two.
+An AUROC is the mean over positives of V10, the share of negatives that score lower (a tie counts one half). It is also
+the mean over negatives of V01, the share of positives that score higher. Its variance is estimated from the spread of
+the two.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Patient-level bootstrap of many metrics at once.
 
-A bootstrap sample draws as many patients as there are, with replacement, and takes all images of each. It is represented by
-the number of times each patient was drawn, which weighs the patient's images. Metrics that are functions of sums (confusion
-matrices, errors, bins) then take one matrix product for all bootstrap samples. Metrics that depend on ranks take cumulative
-sums over images that were sorted once.
+A bootstrap sample draws as many patients as there are, with replacement, and takes all images of each. It is
+represented by the number of times each patient was drawn, which weighs the patient's images. Metrics that are
+functions of sums (confusion matrices, errors, bins) then take one matrix product for all bootstrap samples. Metrics
+that depend on ranks take cumulative sums over images that were sorted once.
 """
 
 import concurrent.futures
@@ -83,8 +83,8 @@ class DerivedStatistics:
 class RankStatistics:
     """AUROC and average precision.
 
-    Both follow, at the positions of the positives alone, from the cumulative number of positives and of all images. Single
-    precision counts exactly up to 16 million.
+    Both follow, at the positions of the positives alone, from the cumulative number of positives and of all images.
+    Single precision counts exactly up to 16 million.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ def bootstrap(
 ) -> dict[str, np.ndarray]:
     """Compute the bootstrap distribution of all metrics of `statistics`: {metric: values [bootstrap_samples]}.
 
-    The samples depend on `patients`, `bootstrap_samples` and `seed` alone. Two runs on the same patients therefore get the
-    same samples and can be compared in pairs.
+    The samples depend on `patients`, `bootstrap_samples` and `seed` alone. Two runs on the same patients therefore get
+    the same samples and can be compared in pairs.
     """
     import threadpoolctl
 

@@ -1,11 +1,11 @@
 """Split conformal prediction of contiguous grade intervals, which contain the true grade with a chosen probability.
 
-The interval starts at the most probable grade and grows by the more probable of its two neighbours until it contains enough
-probability (Lu, Angelopoulos and Pomerantz, MICCAI 2022). The conformity score of a grade is the probability gathered before
-the grade is included. The threshold is the ceil((n + 1)(1 - alpha))-th smallest score of the true grades of calibration
-patients, with one random image per patient. For new patients who are exchangeable with them the interval then misses the
-true grade with a probability of at most alpha. That guarantee needs known patients and the same network; without these the
-same threshold is used, and nothing is guaranteed.
+The interval starts at the most probable grade and grows by the more probable of its two neighbours until it contains
+enough probability (Lu, Angelopoulos and Pomerantz, MICCAI 2022). The conformity score of a grade is the probability
+gathered before the grade is included. The threshold is the ceil((n + 1)(1 - alpha))-th smallest score of the true
+grades of calibration patients, with one random image per patient. For new patients who are exchangeable with them the
+interval then misses the true grade with a probability of at most alpha. That guarantee needs known patients and the
+same network; without these the same threshold is used, and nothing is guaranteed.
 """
 
 import dataclasses
@@ -86,8 +86,8 @@ class Conformal:
 def summarize_folds(conformals: Sequence[Conformal | None]) -> dict[str, Any] | None:
     """Summarize the conformal predictors of folds as `Conformal.to_dict` does one.
 
-    It holds the thresholds of all folds, the fewest calibration patients of any fold, and the longest of the reasons why
-    nothing is guaranteed. None where a fold has no predictor.
+    It holds the thresholds of all folds, the fewest calibration patients of any fold, and the longest of the reasons
+    why nothing is guaranteed. None where a fold has no predictor.
     """
     fitted = [conformal for conformal in conformals if conformal is not None]
     if len(fitted) < len(conformals):
@@ -118,8 +118,8 @@ def fit_conformal(
         truth: [n], the true class; negative values (unknown) are left out.
         patients: [n], the patient of each image.
         alpha: the tolerated probability that an interval misses the true class.
-        per_class: whether to cover each class by itself. A class with too few patients keeps the common threshold and is
-            not `guaranteed`.
+        per_class: whether to cover each class by itself. A class with too few patients keeps the common threshold and
+            is not `guaranteed`.
         no_guarantee: the reason why the coverage is not guaranteed, or "".
         seed: draws the one image of each patient.
 

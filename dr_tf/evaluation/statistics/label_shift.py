@@ -1,7 +1,8 @@
-"""Correction for label shift: the evaluated set has another class prior than the fitted one, p(image | class) being equal.
+"""Correction for label shift: the evaluated set has another class prior, with the same p(image | class).
 
-The correction is transductive. It estimates the class prior from the evaluated images themselves (without their labels), so
-that the corrected metrics are of this set as a whole and not of an image by itself. Reports have to say so.
+The correction is transductive. It estimates the class prior from the evaluated images themselves (without their
+labels), so that the corrected metrics are of this set as a whole and not of an image by itself. Reports have to say
+so.
 """
 
 import dataclasses
@@ -18,7 +19,9 @@ TRANSDUCTIVE = "transductive: the class prior was estimated from the evaluated p
 
 
 def em_prior(probabilities: np.ndarray, prior: np.ndarray, *, steps: int = 1000, tolerance: float = 1e-8) -> np.ndarray:
-    """Estimate the class prior by expectation maximization (Saerens, Latinne and Decaestecker, Neural Computation 2002).
+    """Estimate the class prior by expectation maximization.
+
+    Saerens, Latinne and Decaestecker, Neural Computation 2002.
 
     Args:
         probabilities: [n, classes], calibrated for `prior`.
@@ -42,8 +45,8 @@ def bbse_prior(
 ) -> np.ndarray:
     """Estimate the class prior by black box shift estimation (Lipton, Wang and Smola, ICML 2018) with soft predictions.
 
-    It is the mixture of each class's mean prediction on calibration images that equals the mean prediction on the evaluated
-    images, by non-negative least squares.
+    It is the mixture of each class's mean prediction on calibration images that equals the mean prediction on the
+    evaluated images, by non-negative least squares.
 
     Raises:
         UserError: if a class has no calibration image.
@@ -86,8 +89,8 @@ def correct_label_shift(
 ) -> tuple[Predictions, np.ndarray]:
     """Recompute predictions for the class prior that is estimated from them.
 
-    The predicted class becomes the most probable one. p_positive follows the class probabilities where every class is known
-    to be positive or negative.
+    The predicted class becomes the most probable one. p_positive follows the class probabilities where every class is
+    known to be positive or negative.
 
     Args:
         predictions: of one class per image.
