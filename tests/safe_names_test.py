@@ -1,4 +1,4 @@
-"""Whatever a file is called, its name is one line that can be undone."""
+"""Every file name is escaped to one printable line, and the escape can be undone."""
 
 import csv
 import os

@@ -1,0 +1,1 @@
+"""Fundus image processing: decoding, border detection, cropping, enhancement, gradability, synthesis."""

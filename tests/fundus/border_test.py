@@ -1,4 +1,4 @@
-"""Found borders against the true ones of drawn photographs, and on real ones against what is known of their camera."""
+"""Borders found on drawn photographs are compared with the true ones; on IDRiD, with what is known of its camera."""
 
 import os
 import pathlib
@@ -74,17 +74,17 @@ class DrawnTest(unittest.TestCase):
             with self.subTest(name):
                 circle, rectangle = true_border(**condition)
                 image = draw_fundus(**{"size": SIZE, "radius": RADIUS, **condition})
-                found = find_border(image)
-                np.testing.assert_allclose(found.circle, circle, atol=TOLERANCE * circle[2])
-                # a pixel of the copy that the search runs on is a few of the photograph's
+                border = find_border(image)
+                np.testing.assert_allclose(border.circle, circle, atol=TOLERANCE * circle[2])
+                # a pixel of the reduced copy that is searched is several pixels of the image
                 atol = TOLERANCE * circle[2] + max(condition.get("size", SIZE)) / 256
-                np.testing.assert_allclose(found.rectangle, rectangle, atol=atol)
-                self.assertEqual(not_fundus_reason(image, found), "")
+                np.testing.assert_allclose(border.rectangle, rectangle, atol=atol)
+                self.assertEqual(not_fundus_reason(image, border), "")
 
-    def test_any_two_conditions_together(self):
-        """Random mixtures; one in twenty may be off: some leave too little of the border to tell."""
-        off = [seed for seed in range(40) if not _found(_mixture(seed))]
-        self.assertLessEqual(len(off), 2, off)
+    def test_random_mixtures_of_conditions(self):
+        """One in twenty may be missed: some leave too little of the border."""
+        missed = [seed for seed in range(40) if not _is_found(_random_condition(seed))]
+        self.assertLessEqual(len(missed), 2, missed)
 
     def test_roundness_is_the_share_of_the_visible_arc(self):
         self.assertGreater(find_border(draw_fundus()).roundness, 0.97)
@@ -102,14 +102,14 @@ class DrawnTest(unittest.TestCase):
         np.testing.assert_allclose(circles[0], circles[1], atol=TOLERANCE * RADIUS)
         np.testing.assert_allclose(circles[2], circles[1], atol=TOLERANCE * RADIUS)
 
-    def test_repeats_itself_and_leaves_the_photograph_alone(self):
+    def test_is_deterministic_and_does_not_change_the_image(self):
         image = draw_fundus(notch=30, reflections=5)
         before = image.copy()
         self.assertEqual(find_border(image), find_border(image))
         np.testing.assert_array_equal(image, before)
 
 
-def _mixture(seed):
+def _random_condition(seed):
     rng = np.random.default_rng(seed)
     width, height = ((640, 480), (480, 640), (600, 600), (800, 500))[rng.integers(4)]
     radius = rng.uniform(0.3, 0.6) * min(width, height)
@@ -128,22 +128,23 @@ def _mixture(seed):
     return {**condition, "brightness": rng.uniform(0.3, 1.4), "seed": seed}
 
 
-def _found(condition):
+def _is_found(condition):
     circle, rectangle = true_border(**condition)
-    found = find_border(draw_fundus(**condition))
-    offset = np.abs(np.subtract(found.circle, circle)).max(), np.abs(np.subtract(found.rectangle, rectangle)).max()
-    return offset[0] <= TOLERANCE * circle[2] and offset[1] <= 0.025 * circle[2]
+    border = find_border(draw_fundus(**condition))
+    circle_error = np.abs(np.subtract(border.circle, circle)).max()
+    rectangle_error = np.abs(np.subtract(border.rectangle, rectangle)).max()
+    return circle_error <= TOLERANCE * circle[2] and rectangle_error <= 0.025 * circle[2]
 
 
-class NothingThereTest(unittest.TestCase):
-    def test_an_empty_photograph_gives_the_frame(self):
+class NoRetinaTest(unittest.TestCase):
+    def test_an_empty_image_gives_the_whole_frame(self):
         for level in (0, 3, 120, 255):
             with self.subTest(level=level):
-                found = find_border(np.full((60, 80, 3), level, np.uint8))
-                self.assertEqual((found.circle, found.rectangle), ((40.0, 30.0, 50.0), (0, 0, 80, 60)))
-                self.assertEqual(found.roundness, 0)
+                border = find_border(np.full((60, 80, 3), level, np.uint8))
+                self.assertEqual((border.circle, border.rectangle), ((40.0, 30.0, 50.0), (0, 0, 80, 60)))
+                self.assertEqual(border.roundness, 0)
 
-    def test_every_picture_gives_a_rectangle_within_the_frame(self):
+    def test_every_image_gives_a_rectangle_within_the_frame(self):
         rng = np.random.default_rng(0)
         for height, width in ((1, 1), (1, 400), (400, 1), (2, 3), (17, 900), (300, 7), (64, 64), (1031, 257)):
             for name, picture in {
@@ -153,11 +154,11 @@ class NothingThereTest(unittest.TestCase):
                 "half": np.where(np.arange(width)[None, :, None] < width / 2, 200, 0).repeat(height, 0).repeat(3, 2),
             }.items():
                 with self.subTest(name, height=height, width=width):
-                    found = find_border(picture.astype(np.uint8))
-                    left, top, right, bottom = found.rectangle
-                    self.assertTrue(0 <= left < right <= width and 0 <= top < bottom <= height, found)
-                    self.assertTrue(np.isfinite(found.circle).all() and found.circle[2] > 0, found)
-                    self.assertTrue(0 <= found.roundness <= 1)
+                    border = find_border(picture.astype(np.uint8))
+                    left, top, right, bottom = border.rectangle
+                    self.assertTrue(0 <= left < right <= width and 0 <= top < bottom <= height, border)
+                    self.assertTrue(np.isfinite(border.circle).all() and border.circle[2] > 0, border)
+                    self.assertTrue(0 <= border.roundness <= 1)
 
 
 class CircleTest(unittest.TestCase):
@@ -167,7 +168,7 @@ class CircleTest(unittest.TestCase):
         expected[1:3, 1:3] = True
         np.testing.assert_array_equal(inside((2.0, 2.0, 1.0), (4, 4)), expected)
 
-    def test_scaled_moves_all_of_it(self):
+    def test_scaled_scales_circle_and_rectangle(self):
         border = Border((10.0, 20.0, 5.0), (5, 15, 15, 25), 0.9).scaled(4)
         self.assertEqual(border, Border((40.0, 80.0, 20.0), (20, 60, 60, 100), 0.9))
 
@@ -177,22 +178,22 @@ class IdridTest(unittest.TestCase):
     def assert_found(self, paths):
         for path in paths:
             with self.subTest(path.name):
-                photograph = decode(path.read_bytes(), side=300)
-                found = find_border(photograph.rgb)
-                self.assertEqual(not_fundus_reason(photograph.rgb, found), "")
-                # One camera, never moved: cut at top and bottom by the frame, all on 4288 x 2848 pixels.
-                x, y, radius = (v * photograph.reduction for v in found.circle)
+                decoded = decode(path.read_bytes(), side=300)
+                border = find_border(decoded.rgb)
+                self.assertEqual(not_fundus_reason(decoded.rgb, border), "")
+                # All are from one camera with a fixed circle, cut at top and bottom by a frame of 4288 x 2848 pixels.
+                x, y, radius = (v * decoded.reduction for v in border.circle)
                 self.assertTrue(1650 < radius < 1760, radius)
                 self.assertTrue(1900 < x < 2200 and 1350 < y < 1500, (x, y))
-                left, top, right, bottom = (v * photograph.reduction for v in found.rectangle)
+                left, top, right, bottom = (v * decoded.reduction for v in border.rectangle)
                 self.assertLessEqual(abs(right - left - 2 * radius), 40)
                 self.assertTrue(top == 0 and bottom >= 2840)
 
-    def test_every_twentieth_photograph_has_its_retina_found(self):
+    def test_every_twentieth_photograph(self):
         self.assert_found(idrid(20))
 
     @pytest.mark.slow
-    def test_every_photograph_has_its_retina_found(self):
+    def test_every_photograph(self):
         paths = idrid()
         self.assertEqual(len(paths), 516)
         self.assert_found(paths)

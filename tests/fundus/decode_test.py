@@ -1,3 +1,5 @@
+"""Decoding of all formats: pixels, orientation, reduction, large files, bombs and bad files."""
+
 import contextlib
 import io
 import os
@@ -32,7 +34,7 @@ def with_alpha(level):
 
 
 def in_mode(mode, kind, **options):
-    """The photograph in one of Pillow's modes as a file, and how Pillow shows that file."""
+    """Return (a file in one of Pillow's modes, the RGB that Pillow decodes from it)."""
     stream = io.BytesIO()
     Image.fromarray(RGB).convert(mode).save(stream, kind, **options)
     return stream.getvalue(), np.asarray(Image.open(stream).convert("RGB"))
@@ -43,8 +45,8 @@ def sixteen_bit(suffix, pixels):
 
 
 @contextlib.contextmanager
-def standard_error():
-    """What is written to standard error, by C libraries too."""
+def captured_stderr():
+    """Yield a list that receives what was written to standard error, by C libraries, too."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
@@ -59,7 +61,7 @@ def standard_error():
 
 
 class FormatTest(unittest.TestCase):
-    def test_lossless_files_give_their_pixels(self):
+    def test_lossless_formats_keep_their_pixels(self):
         for name, data in {
             "PNG": encode(RGB, "PNG"),
             "TIFF": encode(RGB, "TIFF"),
@@ -73,9 +75,9 @@ class FormatTest(unittest.TestCase):
             "16-bit TIFF": sixteen_bit(".tiff", RGB.astype(np.uint16) * 257),
         }.items():
             with self.subTest(name):
-                photograph = decode(data)
-                np.testing.assert_array_equal(photograph.rgb, RGB)
-                self.assertEqual((photograph.width, photograph.height, photograph.reduction), (163, 121, 1))
+                decoded = decode(data)
+                np.testing.assert_array_equal(decoded.rgb, RGB)
+                self.assertEqual((decoded.width, decoded.height, decoded.reduction), (163, 121, 1))
 
     def test_other_colour_models_look_as_in_a_viewer(self):
         for mode, kind, tolerance in (
@@ -89,11 +91,11 @@ class FormatTest(unittest.TestCase):
         ):
             with self.subTest(f"{mode} as {kind}"):
                 data, expected = in_mode(mode, kind)
-                photograph = decode(data)
-                self.assertEqual((photograph.rgb.shape, photograph.rgb.dtype), (expected.shape, np.uint8))
-                self.assertLessEqual(np.abs(photograph.rgb.astype(int) - expected).max(), tolerance)
+                decoded = decode(data)
+                self.assertEqual((decoded.rgb.shape, decoded.rgb.dtype), (expected.shape, np.uint8))
+                self.assertLessEqual(np.abs(decoded.rgb.astype(int) - expected).max(), tolerance)
 
-    def test_bits_that_a_camera_leaves_unused_are_not_darkness(self):
+    def test_10_to_14_bits_in_16_are_scaled_to_full_range(self):
         for bits in (10, 12, 14, 16):
             full = 2**bits - 1
             pixels = (RGB.astype(np.float32) / RGB.max() * full + 0.5).astype(np.uint16)
@@ -109,7 +111,7 @@ class FormatTest(unittest.TestCase):
                 rgb = decode(sixteen_bit(suffix, GREY.astype(np.uint16) * 257)).rgb
                 np.testing.assert_array_equal(rgb, np.dstack([GREY] * 3))
 
-    def test_transparent_pixels_are_background(self):
+    def test_transparent_pixels_become_black(self):
         np.testing.assert_array_equal(decode(encode(with_alpha(0), "PNG")).rgb, 0)
         half = decode(encode(with_alpha(128), "PNG")).rgb
         np.testing.assert_array_equal(half, RGB.astype(int) * 128 // 255)
@@ -121,23 +123,23 @@ class OrientationTest(unittest.TestCase):
         exif[274] = orientation
         return encode(RGB, kind, **({"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif}))
 
-    def test_all_eight_are_shown_upright(self):
+    def test_all_eight_orientations_are_turned_upright(self):
         for kind in ("JPEG", "PNG", "TIFF"):
             for orientation in range(1, 9):
                 with self.subTest(kind, orientation=orientation):
                     data = self.turned(kind, orientation)
                     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-                    photograph = decode(data)
-                    self.assertEqual((photograph.height, photograph.width), expected.shape[:2])
-                    self.assertLessEqual(np.abs(photograph.rgb.astype(int) - expected).max(), 1)
+                    decoded = decode(data)
+                    self.assertEqual((decoded.height, decoded.width), expected.shape[:2])
+                    self.assertLessEqual(np.abs(decoded.rgb.astype(int) - expected).max(), 1)
 
-    def test_grey_jpegs_turn_too(self):
+    def test_grey_jpegs_are_turned_too(self):
         exif = Image.Exif()
         exif[274] = 6
         self.assertEqual(decode(encode(GREY, "JPEG", exif=exif)).rgb.shape, (163, 121, 3))
 
-    def test_turned_and_reduced_the_pixels_stay_in_their_places(self):
-        # 163 = 20 * 8 + 3 and 121 = 15 * 8 + 1: the partly filled column and row lie first where they are turned
+    def test_a_turned_and_reduced_jpeg_keeps_its_pixels_in_place(self):
+        # 163 = 20 * 8 + 3 and 121 = 15 * 8 + 1: the partly filled column and row come first in a turned image
         for orientation in range(1, 9):
             with self.subTest(orientation=orientation):
                 data = self.turned("JPEG", orientation)
@@ -151,7 +153,7 @@ class OrientationTest(unittest.TestCase):
 
 
 class ReductionTest(unittest.TestCase):
-    def test_is_the_greatest_that_leaves_the_wanted_side(self):
+    def test_is_the_largest_that_leaves_the_given_side(self):
         data = jpeg(draw_fundus(size=(1200, 800), radius=300.0))
         for side, reduction in (
             (None, 1),
@@ -166,12 +168,12 @@ class ReductionTest(unittest.TestCase):
             (1, 8),
         ):
             with self.subTest(side=side):
-                photograph = decode(data, side=side)
-                self.assertEqual(photograph.reduction, reduction)
-                self.assertEqual(photograph.rgb.shape, (800 // reduction, 1200 // reduction, 3))
-                self.assertEqual((photograph.width, photograph.height), (1200, 800))
+                decoded = decode(data, side=side)
+                self.assertEqual(decoded.reduction, reduction)
+                self.assertEqual(decoded.rgb.shape, (800 // reduction, 1200 // reduction, 3))
+                self.assertEqual((decoded.width, decoded.height), (1200, 800))
 
-    def test_shows_the_same_picture(self):
+    def test_a_reduced_jpeg_shows_the_same_image(self):
         image = draw_fundus(size=(1203, 805), radius=300.0)
         for side, reduction in ((400, 2), (200, 4), (100, 8)):
             with self.subTest(reduction=reduction):
@@ -183,14 +185,14 @@ class ReductionTest(unittest.TestCase):
                 self.assertEqual(rgb.shape, expected.shape)
                 self.assertGreater(cv2.PSNR(rgb, expected), 38)
 
-    def test_other_formats_come_whole(self):
+    def test_other_formats_are_not_reduced(self):
         for kind in ("PNG", "TIFF", "BMP"):
             with self.subTest(kind):
                 self.assertEqual(decode(encode(RGB, kind), side=10).reduction, 1)
 
 
-def by_tifffile(pixels, **options):
-    """As other programs write them: one strip, big-endian, BigTIFF."""
+def encode_by_tifffile(pixels, **options):
+    """Return a TIFF as other programs write it: one strip, big-endian or BigTIFF."""
     import tifffile
 
     stream = io.BytesIO()
@@ -198,24 +200,24 @@ def by_tifffile(pixels, **options):
     return stream.getvalue()
 
 
-class PiecesTest(unittest.TestCase):
-    """A large TIFF is decoded by some rows at a time."""
+class RowBandsTest(unittest.TestCase):
+    """A large TIFF is decoded a band of rows at a time."""
 
-    def test_shows_what_is_decoded_at_once(self):
+    def test_bands_give_the_same_pixels_as_a_whole_decode(self):
         deep = RGB.astype(np.uint16) * 16
         files = {
             "strips": encode(RGB, "TIFF"),
             "LZW": encode(RGB, "TIFF", compression="tiff_lzw"),
-            "LZW, differences": cv2.imencode(".tiff", RGB[..., ::-1])[1].tobytes(),
+            "LZW, predictor": cv2.imencode(".tiff", RGB[..., ::-1])[1].tobytes(),
             "12 of 16 bits": sixteen_bit(".tiff", deep),
             "grey": encode(GREY, "TIFF"),
             "alpha": encode(with_alpha(255), "TIFF", compression="tiff_lzw"),
             "turned": encode(RGB, "TIFF", tiffinfo={274: 6}),
         }
         with contextlib.suppress(ImportError):
-            files["one strip"] = by_tifffile(RGB)
-            files["big-endian"] = by_tifffile(deep, byteorder=">", compression="zlib", rowsperstrip=7)
-            files["BigTIFF"] = by_tifffile(deep, bigtiff=True, rowsperstrip=5)
+            files["one strip"] = encode_by_tifffile(RGB)
+            files["big-endian"] = encode_by_tifffile(deep, byteorder=">", compression="zlib", rowsperstrip=7)
+            files["BigTIFF"] = encode_by_tifffile(deep, bigtiff=True, rowsperstrip=5)
         for name, data in files.items():
             whole = decode(data)
             with (
@@ -230,7 +232,7 @@ class PiecesTest(unittest.TestCase):
 
 
 class BombTest(unittest.TestCase):
-    def test_claims_over_the_limit_are_refused_in_milliseconds(self):
+    def test_sizes_over_the_limit_are_refused_in_milliseconds(self):
         strips = (256, 4, 1, 60000), (257, 4, 1, 60000), (273, 4, 1, 8), (279, 4, 1, 8)
         for name, data in {
             "PNG": png_of_nothing(60000, 60000, (b"IDAT", bytes(50))),
@@ -252,18 +254,18 @@ class BombTest(unittest.TestCase):
 
 class BadFileTest(unittest.TestCase):
     def outcome(self, data):
-        """The photograph, or the one line that says why there is none; any other exception is a failure."""
+        """Return the decoded image, or the one-line reason why there is none; any other exception is a failure."""
         try:
-            photograph = decode(data)
+            decoded = decode(data)
         except BadImageError as error:
             self.assertRegex(str(error), "^[^\n]+$")
             return str(error)
-        self.assertIsInstance(photograph, DecodedImage)
-        self.assertEqual(photograph.rgb.dtype, np.uint8)
-        self.assertEqual(photograph.rgb.shape, (photograph.height, photograph.width, 3))
-        return photograph
+        self.assertIsInstance(decoded, DecodedImage)
+        self.assertEqual(decoded.rgb.dtype, np.uint8)
+        self.assertEqual(decoded.rgb.shape, (decoded.height, decoded.width, 3))
+        return decoded
 
-    def test_cut_at_every_tenth_byte_never_gives_a_photograph(self):
+    def test_a_file_cut_at_any_tenth_byte_is_refused(self):
         rgb = cv2.resize(RGB, (53, 40), interpolation=cv2.INTER_AREA)
         files = {kind: encode(rgb, kind) for kind in KINDS}
         files["progressive JPEG"] = encode(rgb, "JPEG", progressive=True, quality=95)
@@ -277,7 +279,7 @@ class BadFileTest(unittest.TestCase):
                 with self.subTest(name, end=end):
                     self.assertIsInstance(self.outcome(whole[:end]), str)
 
-    def test_damaged_in_the_middle_gives_bad_photograph_or_a_photograph(self):
+    def test_a_damaged_file_gives_an_image_or_an_error(self):
         rng = np.random.default_rng(0)
         for kind in KINDS:
             whole = encode(RGB, kind)
@@ -299,7 +301,7 @@ class BadFileTest(unittest.TestCase):
                 message = f"the pixels have type {type_name}; only 8 or 16 bits per channel are supported"
                 self.assertEqual(self.outcome(in_mode(mode, "TIFF")[0]), message)
 
-    def test_whole_headers_of_nothing_cannot_be_decoded(self):
+    def test_a_complete_header_without_pixels_cannot_be_decoded(self):
         for name, data, expected in (
             ("PNG", png_of_nothing(40, 40), "the file cannot be decoded"),
             ("JPEG", b"\xff\xd8\xff\xc0\0\x0b\x08\0\x28\0\x28\x01\x01\x11\0\xff\xd9", "the file cannot be decoded"),
@@ -308,14 +310,14 @@ class BadFileTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(self.outcome(data), expected)
 
-    def test_one_pixel_is_a_photograph(self):
+    def test_one_pixel_is_decoded(self):
         for kind in KINDS:
             with self.subTest(kind):
                 self.assertEqual(self.outcome(encode(RGB[:1, :1], kind)).rgb.shape, (1, 1, 3))
 
-    def test_the_decoder_s_own_complaints_are_not_shown(self):
-        """Where photographs are read, which is in processes apart."""
-        with standard_error() as written:
+    def test_messages_of_the_decoders_are_not_shown(self):
+        """Decoding runs in worker processes, which capture them."""
+        with captured_stderr() as written:
             for data in (tiff((256, 4, 1, 40), (257, 4, 1, 40)), png_of_nothing(40, 40)):
                 with self.assertRaises(BadImageError):
                     prepare_undamaged(data, size=64)

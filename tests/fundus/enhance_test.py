@@ -1,3 +1,5 @@
+"""Ben Graham's enhancement against its formula, CLAHE against OpenCV's, and the mask of the field."""
+
 import unittest
 
 import cv2
@@ -7,7 +9,7 @@ from dr_tf.fundus import enhance
 
 
 def disc(side, colour=(180, 90, 40), *, bands=0):
-    """A disc of one colour, cut off by `bands` black rows at the top and at the bottom."""
+    """Return a disc of one colour with `bands` black rows at the top and at the bottom."""
     centres = np.arange(side) + 0.5 - side / 2
     image = np.where((np.hypot(*np.meshgrid(centres, centres)) <= side / 2)[..., None], colour, 0).astype(np.uint8)
     image[:bands] = image[side - bands :] = 0
@@ -15,7 +17,7 @@ def disc(side, colour=(180, 90, 40), *, bands=0):
 
 
 def retina(side, *, bands=0):
-    """The disc with a gradient, vessels and a bright spot."""
+    """Return the disc with a gradient, vessels and a bright spot."""
     image = disc(side, bands=bands).astype(np.float32)
     image *= np.linspace(0.6, 1.2, side, dtype=np.float32)[None, :, None]
     for width, offset in ((1, -0.2), (2, 0.0), (4, 0.2)):
@@ -26,14 +28,14 @@ def retina(side, *, bands=0):
 
 
 def textured(side):
-    """The disc with the same soft noise everywhere, so that nothing but the border tells rim from middle."""
+    """Return the disc with the same soft noise everywhere, so that rim and middle differ only by the border."""
     noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 40, (side, side)).astype(np.float32), (0, 0), 2)
     image = np.clip(disc(side) + noise[..., None], 1, 255).astype(np.uint8)
     return image * (disc(side) > 0)
 
 
 def formula(image, mask, sigma):
-    """4 * (image - blur(image * mask) / blur(mask)) + 128 in float64, with the whole Gaussian, line by line."""
+    """Return 4 * (image - blur(image * mask) / blur(mask)) + 128 in float64, with an untruncated Gaussian."""
     offsets = np.arange(image.shape[0])
     kernel = np.exp(-((offsets[:, None] - offsets[None, :]) ** 2) / (2 * sigma**2))
     weight = kernel @ (mask > 0) @ kernel
@@ -57,7 +59,7 @@ class BenGrahamTest(unittest.TestCase):
             enhanced = enhance.ben_graham(image).astype(int)
             self.assertLessEqual(np.abs(enhanced - 128).max(), 1)
 
-    def test_plain_blur_would_leave_a_halo(self):
+    def test_a_blur_of_the_whole_image_would_leave_a_halo(self):
         image = disc(512)
         halo = cv2.addWeighted(image, 4, cv2.GaussianBlur(image, (0, 0), 512 / 60), -4, 128)
         self.assertGreater(halo[434, 434, 0], 200)
@@ -68,23 +70,23 @@ class BenGrahamTest(unittest.TestCase):
         self.assertEqual(enhance.ben_graham(image, outside=0)[0, 0].tolist(), [0, 0, 0])
         self.assertLess(enhance.ben_graham(image, gain=1.0).std(), enhance.ben_graham(image, gain=4.0).std())
 
-    def test_a_gain_on_all_of_the_light_scales_the_detail(self):
+    def test_scaling_the_brightness_scales_the_detail(self):
         image = retina(256)
         once, half = (enhance.ben_graham(i, gain=2.0).astype(int) - 128 for i in (image, image // 2))
         inner = np.abs(once) < 100
         self.assertLessEqual(np.abs(once - 2 * half)[inner].max(), 6)
 
-    def test_circle_beside_the_middle(self):
+    def test_a_circle_off_centre(self):
         image = np.zeros((256, 256, 3), np.uint8)
         image[:200, :200] = disc(200)
         self.assertLessEqual(np.abs(enhance.ben_graham(image, (100.0, 100.0, 100.0)).astype(int) - 128).max(), 1)
 
-    def test_black_photograph(self):
+    def test_a_black_image(self):
         self.assertEqual(set(np.unique(enhance.ben_graham(np.zeros((64, 64, 3), np.uint8)))), {128})
 
 
 class ClaheTest(unittest.TestCase):
-    def test_surround_stays_as_it_was(self):
+    def test_the_surround_is_unchanged(self):
         image = retina(512, bands=50)
         image[0, 0] = 3
         outside = enhance.field_mask(image) == 0
@@ -107,7 +109,7 @@ class ClaheTest(unittest.TestCase):
         self.assertLess(abs(ours), 1.5)
         self.assertGreater(abs(with_black), 1)
 
-    def test_is_opencv_s_in_the_middle(self):
+    def test_the_middle_equals_opencv_clahe(self):
         image = retina(512)
         lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
         lab[..., 0] = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
@@ -121,13 +123,13 @@ class ClaheTest(unittest.TestCase):
         spreads = [enhance.clahe(image, clip_limit=limit)[inside].std() for limit in (2.0, 4.0, 8.0)]
         self.assertEqual(spreads, sorted(spreads))
 
-    def test_black_photograph(self):
+    def test_a_black_image(self):
         black = np.zeros((64, 64, 3), np.uint8)
         np.testing.assert_array_equal(enhance.clahe(black), black)
 
 
 class FieldMaskTest(unittest.TestCase):
-    def test_is_the_circle_less_the_bands_and_the_outermost_pixel(self):
+    def test_is_the_circle_without_padding_and_outermost_pixels(self):
         share = (enhance.field_mask(disc(512)) > 0).mean()
         self.assertAlmostEqual(share, np.pi / 4, delta=0.01)
         rows = np.flatnonzero(enhance.field_mask(disc(512, bands=60)).any(axis=1))
@@ -151,11 +153,11 @@ class RegistryTest(unittest.TestCase):
                 self.assertEqual((enhanced.shape, enhanced.dtype), (image.shape, np.uint8))
                 np.testing.assert_array_equal(image, before)
 
-    def test_plain_is_the_photograph(self):
+    def test_plain_returns_the_image(self):
         image = retina(64)
         np.testing.assert_array_equal(enhance.enhance("plain", image), image)
 
-    def test_unknown_name_lists_the_known(self):
+    def test_an_unknown_name_lists_the_known_ones(self):
         with self.assertRaisesRegex(ValueError, "^unknown enhancement 'retinex'; known: plain, graham, clahe$"):
             enhance.enhance("retinex", retina(64))
 

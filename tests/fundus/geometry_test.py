@@ -1,3 +1,5 @@
+"""Points map between crop and original and back, and padding centres the circle."""
+
 import unittest
 
 import numpy as np
@@ -13,7 +15,7 @@ IDRID = Geometry(4288, 2848, (2000.0, 1424.0, 1700.0), (300, 0, 3700, 2848), (0,
 
 @st.composite
 def geometries(draw):
-    """Of any circle and any rectangle in any frame, decoded at any scale."""
+    """Draw the geometry of any circle and rectangle in any frame, decoded at any reduction."""
     reduction = draw(st.sampled_from((1, 2, 4, 8)))
     width, height = (draw(st.integers(16, 2000)) for _ in range(2))
     left, top = draw(st.integers(0, width - 8)), draw(st.integers(0, height - 8))
@@ -34,12 +36,12 @@ points = st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_siz
 
 class RoundTripTest(unittest.TestCase):
     @given(geometries(), points)
-    def test_any_point_goes_to_the_crop_and_back(self, geometry, points):
+    def test_any_point_maps_to_the_crop_and_back(self, geometry, points):
         np.testing.assert_allclose(geometry.to_original(geometry.to_crop(points)), points, rtol=1e-9, atol=1e-6)
         np.testing.assert_allclose(geometry.to_crop(geometry.to_original(points)), points, rtol=1e-9, atol=1e-6)
 
     @given(geometries())
-    def test_the_circle_goes_with_its_centre_and_radius(self, geometry):
+    def test_the_circle_maps_with_its_centre_and_radius(self, geometry):
         x, y, radius = geometry.circle
         (cx, cy), (rim, _) = geometry.to_crop([(x, y), (x + radius, y)])
         np.testing.assert_allclose(geometry.circle_on_crop, (cx, cy, rim - cx), rtol=1e-9, atol=1e-6)
@@ -61,7 +63,7 @@ class SquareTest(unittest.TestCase):
         self.assertEqual(0, min(before_x + after_x, before_y + after_y))
         self.assertTrue(0 <= left < right <= geometry.width and 0 <= top < bottom <= geometry.height)
 
-    def test_padding_brings_the_circle_to_the_middle(self):
+    def test_padding_centres_the_circle(self):
         # 100 wide, 60 high, cut evenly: 20 rows above and below
         border = Border((60.0, 50.0, 50.0), (10, 20, 110, 80), 1.0)
         geometry = square_around(border, reduction=1, width=120, height=100, size=50)
@@ -87,14 +89,14 @@ class SquareTest(unittest.TestCase):
 
 class MappingTest(unittest.TestCase):
     def test_values_computed_by_hand(self):
-        # square: left 300, top -276, side 3400, so that ten pixels of the original are one of the crop
+        # the square is (300, -276, 3400), so ten pixels of the original are one pixel of the crop
         self.assertEqual(IDRID.square, (300, -276, 3400))
         self.assertEqual(IDRID.to_crop((2000, 1424)).tolist(), [170, 170])
         self.assertEqual(IDRID.to_crop([(300, -276), (3700, 0)]).tolist(), [[0, 0], [340, 27.6]])
         self.assertEqual(IDRID.to_original((0, 27.6)).tolist(), [300, 0])
         self.assertEqual(IDRID.circle_on_crop, (170.0, 170.0, 170.0))
 
-    def test_a_mark_on_the_original_lies_where_the_crop_shows_it(self):
+    def test_a_mark_on_the_original_maps_to_its_place_on_the_crop(self):
         rgb = np.full((400, 600, 3), 60, np.uint8)
         border = Border((280.0, 210.0, 180.0), (100, 60, 460, 380), 1.0)
         geometry = square_around(border, reduction=1, width=600, height=400, size=120)
@@ -102,8 +104,8 @@ class MappingTest(unittest.TestCase):
             marked = rgb.copy()
             marked[y - 4 : y + 4, x - 4 : x + 4] = 255
             rows, columns = np.nonzero(crop(marked, geometry)[..., 0] > 120)
-            found = columns.mean() + 0.5, rows.mean() + 0.5
-            np.testing.assert_allclose(found, geometry.to_crop((x, y)), atol=0.5)
+            centre = columns.mean() + 0.5, rows.mean() + 0.5
+            np.testing.assert_allclose(centre, geometry.to_crop((x, y)), atol=0.5)
 
 
 if __name__ == "__main__":

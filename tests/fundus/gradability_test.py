@@ -1,3 +1,5 @@
+"""The gradability score falls with every degradation, states the right reason, and ignores size, colour and lesions."""
+
 import dataclasses
 import os
 import pathlib
@@ -20,7 +22,7 @@ def in_field(image):
 
 
 def retina(side=512):
-    """A disc, branching vessels of three widths and the fine texture of a retina."""
+    """Return an optic disc, branching vessels of three widths and the fine texture of a retina."""
     image = np.full((side, side, 3), (170, 95, 40), np.float32)
     image += cv2.GaussianBlur(np.random.default_rng(0).normal(0, 12, (side, side, 1)).astype(np.float32), (0, 0), 1)[
         ..., None
@@ -41,7 +43,7 @@ def blurred(image, sigma):
     return in_field(cv2.GaussianBlur(filled, (0, 0), sigma))
 
 
-def veiled(image, share):
+def hazy(image, share):
     return in_field((1 - share) * image + share * np.array([210.0, 195.0, 170.0]))
 
 
@@ -52,11 +54,11 @@ class ScoreTest(unittest.TestCase):
         cls.clean = gradability(cls.image)
 
     def assert_falls(self, images, part):
-        scores = [self.clean] + [gradability(image) for image in images]
+        results = [self.clean] + [gradability(image) for image in images]
         for name in ("score", part):
-            values = [getattr(result, name) for result in scores]
+            values = [getattr(result, name) for result in results]
             self.assertEqual(values, sorted(values, reverse=True), name)
-        self.assertLess(scores[-1].score, 0.1)
+        self.assertLess(results[-1].score, 0.1)
 
     def test_a_clean_photograph_is_gradable(self):
         self.assertGreater(self.clean.score, 0.8)
@@ -76,7 +78,7 @@ class ScoreTest(unittest.TestCase):
         self.assert_falls([in_field(255 * (self.image / 255) ** gamma) for gamma in (0.6, 0.4, 0.2, 0.1)], "exposure")
 
     def test_falls_with_haze(self):
-        self.assert_falls([veiled(self.image, share) for share in (0.2, 0.4, 0.6, 0.8, 0.9)], "contrast")
+        self.assert_falls([hazy(self.image, share) for share in (0.2, 0.4, 0.6, 0.8, 0.9)], "contrast")
 
     def test_field_is_the_visible_share(self):
         for share in (0.25, 0.5, 0.75):
@@ -91,14 +93,14 @@ class ScoreTest(unittest.TestCase):
         image[256:] = in_field(np.full_like(image, 255))[256:]
         self.assertAlmostEqual(gradability(image).field, 0.5, delta=0.01)
 
-    def test_padding_of_a_cut_field_costs_little(self):
+    def test_a_field_cut_at_top_and_bottom_scores_nearly_the_same(self):
         image = self.image.copy()
         image[:42] = image[-42:] = 0  # as IDRiD's camera: 92 % of the circle
         self.assertGreater(gradability(image).score, self.clean.score - 0.05)
 
 
 class ReasonTest(unittest.TestCase):
-    def test_names_what_is_wrong(self):
+    def test_the_reason_states_what_is_wrong(self):
         image = retina()
         lid = image.copy()
         lid[:300] = 0
@@ -106,7 +108,7 @@ class ReasonTest(unittest.TestCase):
             (blurred(image, 6), "out of focus"),
             (in_field(image * 0.2), "too dark"),
             (in_field(image * 4.0), "too bright"),
-            (veiled(image, 0.8), "hazy: low contrast"),
+            (hazy(image, 0.8), "hazy: low contrast"),
             (lid, "only 39 % of the field is visible"),
             (np.zeros_like(image), "too dark"),
             (np.full_like(image, 255), "too bright"),
@@ -116,7 +118,7 @@ class ReasonTest(unittest.TestCase):
                 self.assertLess(result.score, GRADABLE)
                 self.assertEqual(result.reason, reason)
 
-    def test_is_empty_just_where_the_score_is_gradable(self):
+    def test_the_reason_is_empty_if_and_only_if_the_score_is_gradable(self):
         for sigma in np.linspace(0.5, 4, 15):
             result = gradability(blurred(retina(), sigma))
             self.assertEqual(result.reason == "", result.score >= GRADABLE)
@@ -130,20 +132,20 @@ class ReasonTest(unittest.TestCase):
 
 
 class InvarianceTest(unittest.TestCase):
-    def test_size_moves_the_score_by_at_most_a_tenth(self):
+    def test_size_changes_the_score_by_at_most_a_tenth(self):
         image = retina(1024)
         whole = gradability(image).score
         for side in (128, 200, 256, 300, 512, 768):
             small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
             self.assertAlmostEqual(gradability(small).score, whole, delta=0.1, msg=str(side))
 
-    def test_colour_balance_moves_the_score_little(self):
+    def test_colour_balance_changes_the_score_little(self):
         image = retina()
         for gains in ((0.8, 1, 1), (1, 0.85, 1), (1, 1, 0.5), (1, 1, 1.5)):
             moved = gradability(in_field(image * np.array(gains))).score
             self.assertAlmostEqual(moved, gradability(image).score, delta=0.05)
 
-    def test_circle_beside_the_middle(self):
+    def test_a_circle_off_centre(self):
         image = retina()
         framed = np.zeros((640, 640, 3), np.uint8)
         framed[20:532, 100:612] = image
@@ -151,7 +153,7 @@ class InvarianceTest(unittest.TestCase):
         self.assertAlmostEqual(shifted.field, 1, delta=0.01)
         self.assertAlmostEqual(shifted.score, gradability(image).score, delta=0.1)
 
-    def test_bright_lesions_and_bleedings_are_not_punished(self):
+    def test_lesions_do_not_lower_the_score(self):
         image, rng = retina(), np.random.default_rng(1)
         for _ in range(120):
             colour = (90, 30, 20) if rng.random() < 0.5 else (230, 210, 120)
@@ -159,7 +161,7 @@ class InvarianceTest(unittest.TestCase):
             cv2.circle(image, at, int(rng.integers(2, 8)), colour, -1, cv2.LINE_AA)
         self.assertGreater(gradability(image).score, gradability(retina()).score - 0.05)
 
-    def test_the_photograph_is_left_as_it_was(self):
+    def test_the_image_is_not_changed(self):
         image = retina(128)
         before = image.copy()
         gradability(image)
@@ -197,7 +199,7 @@ class PhotographTest(unittest.TestCase):
         for degrade in (
             lambda image: blurred(image, 4),
             lambda image: in_field(image * 0.15),
-            lambda image: veiled(image, 0.85),
+            lambda image: hazy(image, 0.85),
         ):
             scores = np.array([gradability(degrade(image)).score for image in images])
             self.assertTrue((scores <= clean + 0.005).all())

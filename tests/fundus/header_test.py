@@ -1,3 +1,5 @@
+"""Headers of JPEG, PNG, TIFF and BMP files: sizes, orientations, damage and hostile files."""
+
 import struct
 import time
 import unittest
@@ -32,7 +34,7 @@ def png(width, height, *more):
 
 
 def jpeg(width, height):
-    """A frame that claims its size, and a scan of nothing."""
+    """Return a JPEG with a frame header of this size and an empty scan."""
     frame = struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\x00"
     scan = b"\x01\x01\x00\x00\x3f\x00"
     return (
@@ -43,7 +45,7 @@ def jpeg(width, height):
 
 
 def tiff(*entries, order="<", end=b""):
-    """A directory of (tag, type, count, value)."""
+    """Return a TIFF whose directory has entries (tag, type, count, value)."""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, len(entries))
     return head + b"".join(struct.pack(order + "HHII", *e) for e in entries) + b"\0\0\0\0" + end
 
@@ -81,14 +83,14 @@ class SizeTest(unittest.TestCase):
         data += b"".join(struct.pack("<HHQQ", *e) for e in entries)
         self.assertEqual(read_header(data), Header("tiff", 47, 31))
 
-    def test_a_thumbnail_inside_is_not_the_photograph(self):
+    def test_the_size_of_an_embedded_thumbnail_is_ignored(self):
         thumbnail = encode(RGB[:8, :8], "JPEG")
         segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
         whole = encode(RGB, "JPEG")
         header = read_header(whole[:2] + segment + whole[2:])
         self.assertEqual((header.width, header.height), (47, 31))
 
-    def test_of_a_repeated_tag_the_first_counts_as_it_does_for_the_decoder(self):
+    def test_a_repeated_tag_keeps_its_first_value_as_in_libtiff(self):
         header = read_header(tiff((256, 4, 1, 60000), (257, 4, 1, 31), (256, 4, 1, 47)))
         self.assertEqual(header.width, 60000)
 
@@ -102,12 +104,12 @@ class OrientationTest(unittest.TestCase):
                     self.assertEqual(header.orientation, orientation)
                     self.assertEqual(header.size, (31, 47) if orientation >= 5 else (47, 31))
 
-    def test_nonsense_is_upright(self):
+    def test_an_invalid_orientation_counts_as_upright(self):
         for value in (0, 9, 999):
             with self.subTest(value=value):
                 self.assertEqual(read_header(turned("JPEG", value)).orientation, 1)
 
-    def test_a_broken_exif_block_costs_nothing(self):
+    def test_a_broken_exif_block_is_ignored(self):
         whole = encode(RGB, "JPEG")
         for exif in (b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"garbage" * 5):
             with self.subTest(exif):
@@ -120,7 +122,7 @@ class BadFileTest(unittest.TestCase):
         with self.assertRaisesRegex(BadImageError, f"^{message}$"):
             read_header(data)
 
-    def test_names_what_is_wrong(self):
+    def test_the_message_states_what_is_wrong(self):
         for data, message in (
             (b"", "the file is empty"),
             (b"hello", "not a JPEG, PNG, TIFF or BMP file"),
@@ -141,7 +143,7 @@ class BadFileTest(unittest.TestCase):
             with self.subTest(data[:12], message=message):
                 self.assert_refused(data, message)
 
-    def test_an_overwritten_png_is_damaged_wherever_it_is(self):
+    def test_a_png_overwritten_anywhere_is_damaged(self):
         whole = encode(RGB, "PNG")
         for at in range(33, len(whole) - 30, len(whole) // 9):
             with self.subTest(at=at):
@@ -156,7 +158,7 @@ class BadFileTest(unittest.TestCase):
                     whole[:middle] + fill + whole[middle + 40 :], "the JPEG file is (damaged|cut short)"
                 )
 
-    def test_cut_anywhere_it_is_refused_in_one_line(self):
+    def test_a_file_cut_anywhere_is_refused_in_one_line(self):
         for kind in KINDS:
             whole = encode(RGB, kind)
             for end in range(0, len(whole), max(1, len(whole) // 300)):
@@ -165,7 +167,7 @@ class BadFileTest(unittest.TestCase):
 
 
 class HostileTest(unittest.TestCase):
-    def test_tags_that_all_point_at_the_whole_file_cost_nothing(self):
+    def test_tags_that_all_point_at_the_whole_file_take_no_time(self):
         """4,096 tags of a million values each once took 32 GB."""
         megabyte = bytes(1 << 20)
         entries = [(tag, 1, len(megabyte), 8) for tag in range(1000, 5000)]
@@ -174,7 +176,7 @@ class HostileTest(unittest.TestCase):
         self.assertLess(time.perf_counter() - start, 0.5)
         self.assertEqual((header.width, header.height), (47, 31))
 
-    def test_claims_of_a_gigapixel_are_read_not_believed(self):
+    def test_a_stated_gigapixel_is_read_without_memory(self):
         for name, data in {
             "png": png(60000, 60000),
             "jpeg": jpeg(60000, 60000),
@@ -185,7 +187,7 @@ class HostileTest(unittest.TestCase):
                 self.assertEqual(read_header(data), Header(name, 60000, 60000))
 
     @given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
-    def test_random_bytes_give_a_header_or_bad_photograph(self, signature, rest):
+    def test_random_bytes_give_a_header_or_an_error(self, signature, rest):
         try:
             header = read_header(signature + rest)
         except BadImageError as error:
@@ -194,7 +196,7 @@ class HostileTest(unittest.TestCase):
             self.assertTrue(header.width > 0 and header.height > 0 and 1 <= header.orientation <= 8)
 
     @given(st.sampled_from(KINDS), st.data())
-    def test_overwritten_bytes_give_a_header_or_bad_photograph(self, kind, data):
+    def test_overwritten_bytes_give_a_header_or_an_error(self, kind, data):
         whole = bytearray(encode(RGB[:8, :8], kind))
         patch = data.draw(st.binary(min_size=1, max_size=32))
         at = data.draw(st.integers(0, len(whole) - 1))

@@ -1,3 +1,5 @@
+"""Fundus photographs pass, and other pictures are refused with a reason."""
+
 import unittest
 
 import numpy as np
@@ -24,13 +26,13 @@ class NoRetinaTest(unittest.TestCase):
         cls.drawn = [(name, reason_of(rgb)) for name, rgb in not_fundus.drawn()]
         cls.samples = [(name, reason_of(rgb)) for name, rgb in not_fundus.samples()]
 
-    def test_at_least_99_of_100_other_pictures_are_refused(self):
+    def test_at_least_99_percent_of_other_pictures_are_refused(self):
         self.assertEqual(len(self.drawn), 240)
         for pictures in (self.drawn, self.drawn + self.samples):
-            taken = [name for name, reason in pictures if not reason]
-            self.assertLessEqual(len(taken), 0.01 * len(pictures), taken)
+            accepted = [name for name, reason in pictures if not reason]
+            self.assertLessEqual(len(accepted), 0.01 * len(pictures), accepted)
 
-    def test_says_why(self):
+    def test_each_picture_gets_the_right_reason(self):
         rng = np.random.default_rng(0)
         for name, rgb, expected in (
             ("black", np.zeros((300, 400, 3), np.uint8), "it is grey and has no round border"),
@@ -59,7 +61,7 @@ class NoRetinaTest(unittest.TestCase):
 
 
 class RetinaTest(unittest.TestCase):
-    def test_unlike_photographs_pass(self):
+    def test_photographs_of_all_kinds_pass(self):
         for name, condition in {
             "plain": {},
             "dark": {"brightness": 0.1},
@@ -74,7 +76,7 @@ class RetinaTest(unittest.TestCase):
                     image = draw_fundus(**{"size": (640, 480), "radius": 210.0, "seed": seed, **condition})
                     self.assertEqual(reason_of(image), "")
 
-    def test_a_border_from_elsewhere_may_be_given(self):
+    def test_any_border_can_be_passed(self):
         image = draw_fundus()
         border = Border((480.0, 360.0, 310.0), (170, 50, 790, 670), 1.0)
         self.assertEqual(not_fundus_reason(image, border), "")

@@ -1,3 +1,5 @@
+"""Memory limits of decoding: decompression bombs are refused, and large images are decoded one at a time."""
+
 import pathlib
 import struct
 import subprocess
@@ -20,31 +22,31 @@ from dr_tf.fundus.header import BadImageError, Header, read_header
 from tests.fundus.header_test import chunk
 from tests.fundus.synthetic_images import draw_fundus, encode
 
-# What a child process takes, in MB, to prepare a small photograph and then the one that it is given.
+# A child process that prepares a small image and then the given one, and prints the additional memory in MB.
 CHILD = """
 import resource, sys
 from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import encode_jpeg, prepare
 from tests.fundus.synthetic_images import draw_fundus
-def height():  # ru_maxrss would count what the parent had when it forked
+def peak_mb():  # ru_maxrss would include the memory of the parent at the fork
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1e3
 prepare(encode_jpeg(draw_fundus()), size=256)
-normal = height()
+normal = peak_mb()
 try:
     print(prepare(open(sys.argv[1], 'rb').read(), size=256).image.shape, end=';')
 except BadImageError as error:
     print(error, end=';')
-print(height() - normal)
+print(peak_mb() - normal)
 """
 
 
 def png(width, height, bits, *, level=1, rows=b"", part=1 << 16):
-    """Of one byte and no memory: rows of zeros, packed as they come; or of `rows` over and over."""
-    squeeze, packed = zlib.compressobj(level), []
+    """Return a PNG whose rows are all `rows`, or zeros, compressed row by row so that the test takes little memory."""
+    compressor, packed = zlib.compressobj(level), []
     row = rows or bytes(1 + width * 3 * bits // 8)
     for _ in range(height):
-        packed.append(squeeze.compress(row))
-    packed.append(squeeze.flush())
+        packed.append(compressor.compress(row))
+    packed.append(compressor.flush())
     shape = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
     packed = b"".join(packed)
     parts = [(b"IDAT", packed[at : at + part]) for at in range(0, len(packed), part)]
@@ -57,15 +59,15 @@ def noisy_row(width, bits):
 
 
 @unittest.skipUnless(pathlib.Path("/proc/self/status").exists(), "reads /proc")
-class HeightTest(unittest.TestCase):
-    def prepared(self, data):
-        """(what came of it, MB above normal)"""
+class PeakMemoryTest(unittest.TestCase):
+    def prepare_in_child(self, data):
+        """Return (what the child printed, MB above normal)."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
             child = subprocess.run([sys.executable, "-c", CHILD, file.name], capture_output=True, text=True, check=True)
-        said, _, height = child.stdout.rpartition(";")
-        return said, float(height)
+        output, _, peak = child.stdout.rpartition(";")
+        return output, float(peak)
 
     def test_bombs_take_no_memory(self):
         for name, data, expected in (
@@ -73,20 +75,20 @@ class HeightTest(unittest.TestCase):
             ("8 bits", png(14000, 14000, 8, rows=noisy_row(700, 8) + bytes(39900)), "take [0-9]+ MB to decode"),
         ):
             with self.subTest(name):
-                said, height = self.prepared(data)
-                self.assertRegex(said, expected)
-                self.assertLess(height - len(data) / 1e6, 50)
+                output, peak = self.prepare_in_child(data)
+                self.assertRegex(output, expected)
+                self.assertLess(peak - len(data) / 1e6, 50)
 
     @pytest.mark.slow
     def test_50_megapixels_of_16_bits_are_decoded_within_the_limit(self):
-        """Noise in four fifths of the frame, which does not pack, and shows no retina."""
-        said, height = self.prepared(png(8160, 6120, 16, rows=noisy_row(6528, 16) + bytes(9792)))
-        self.assertIn("no retina found", said)
-        self.assertLess(height, memory.MAX_DECODING_BYTES / 1e6)
+        """The frame is four fifths noise, which does not compress and shows no retina."""
+        output, peak = self.prepare_in_child(png(8160, 6120, 16, rows=noisy_row(6528, 16) + bytes(9792)))
+        self.assertIn("no retina found", output)
+        self.assertLess(peak, memory.MAX_DECODING_BYTES / 1e6)
 
 
 class LimitTest(unittest.TestCase):
-    def test_what_would_take_more_is_refused_before_it_is_decoded(self):
+    def test_images_over_the_limit_are_refused_before_they_are_decoded(self):
         for name, header, size in (
             ("16-bit PNG", Header("png", 14000, 14000, 1, 6), 100_000_000),
             ("8-bit PNG", Header("png", 16000, 12500, 1, 3), 90_000_000),
@@ -95,7 +97,7 @@ class LimitTest(unittest.TestCase):
             with self.subTest(name), self.assertRaisesRegex(BadImageError, "to decode, over the limit of 600 MB"):
                 decoding._choose_reduction(header, 666, size)
 
-    def test_photographs_as_cameras_make_them_are_within_it(self):
+    def test_photographs_from_cameras_are_within_the_limit(self):
         for name, header, size in (
             ("16-bit PNG of 50 megapixels", Header("png", 8160, 6120, 1, 6), 250_000_000),
             ("8-bit PNG of 100 megapixels", Header("png", 11500, 8700, 1, 3), 180_000_000),
@@ -109,10 +111,10 @@ class LimitTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertIn(decoding._choose_reduction(header, 666, size), (2, 4, 8))
 
-    def test_a_jpeg_that_memory_does_not_hold_whole_comes_smaller(self):
+    def test_a_jpeg_that_does_not_fit_into_memory_is_reduced(self):
         self.assertEqual(decoding._choose_reduction(Header("jpeg", 16000, 12500), None, 50_000_000), 2)
 
-    def test_headers_say_what_decoding_takes(self):
+    def test_headers_state_the_memory_of_decoding(self):
         rgb = draw_fundus(size=(163, 121), radius=55.0)
         tiff16 = cv2.imencode(".tiff", rgb.astype(np.uint16) * 257)[1].tobytes()
         for name, data, pixel_bytes in (
@@ -132,7 +134,7 @@ class LimitTest(unittest.TestCase):
         )
         self.assertEqual(read_header(encode(rgb, "JPEG", progressive=True, subsampling=2)).extra_bytes, 3 * 163 * 121)
 
-    def test_of_a_png_the_longest_chunk_is_held_besides(self):
+    def test_the_longest_chunk_of_a_png_counts_as_extra_memory(self):
         data = png(300, 200, 8, rows=noisy_row(300, 8), part=1 << 30)
         self.assertEqual(
             read_header(data).extra_bytes, len(data) - 57
@@ -145,7 +147,7 @@ class LimitTest(unittest.TestCase):
 
 
 class LargeTest(unittest.TestCase):
-    def test_large_photographs_shrink_to_what_they_show(self):
+    def test_large_images_are_reduced_as_they_are_decoded(self):
         small = draw_fundus(size=(640, 480), radius=210.0)
         large = cv2.resize(small, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)[:-1, :-3]
         for name, data, least in (
@@ -153,21 +155,21 @@ class LargeTest(unittest.TestCase):
             ("BMP", cv2.imencode(".bmp", large[..., ::-1])[1].tobytes(), 38),
         ):
             with self.subTest(name), unittest.mock.patch.object(memory, "LARGE_BYTES", 1_000_000):
-                photograph = decode(data, side=400)
-                self.assertEqual((photograph.reduction, photograph.width, photograph.height), (4, 2557, 1919))
-                self.assertEqual(photograph.rgb.shape, (479, 639, 3))
-                self.assertGreater(cv2.PSNR(photograph.rgb, np.ascontiguousarray(small[:479, :639])), least)
+                decoded = decode(data, side=400)
+                self.assertEqual((decoded.reduction, decoded.width, decoded.height), (4, 2557, 1919))
+                self.assertEqual(decoded.rgb.shape, (479, 639, 3))
+                self.assertGreater(cv2.PSNR(decoded.rgb, np.ascontiguousarray(small[:479, :639])), least)
                 whole = decode(data)
                 self.assertEqual(whole.reduction, 1)
                 np.testing.assert_array_equal(whole.rgb, large)
 
 
-class TurnTest(unittest.TestCase):
-    def test_of_what_is_large_one_at_a_time(self):
+class ReserveTest(unittest.TestCase):
+    def test_large_images_take_turns(self):
         inside, most = [], []
 
         def take(size):
-            with memory.reserve(size), memory.reserve(size):  # a file, and its picture
+            with memory.reserve(size), memory.reserve(size):  # a nested call, as for a file and its pixels
                 inside.append(size)
                 most.append(len(inside))
                 time.sleep(0.05)

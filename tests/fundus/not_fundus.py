@@ -1,4 +1,4 @@
-"""Pictures that show no retina: drawn ones, many of them round, orange or on black, and packages' sample pictures."""
+"""Pictures without a retina: drawn ones, many of them round, orange or on black, and sample images of packages."""
 
 import pathlib
 
@@ -9,14 +9,14 @@ SIZE = (300, 400)
 
 
 def drawn():
-    """(name, RGB picture) pairs, the same at every call: each kind of `_KINDS` with ten seeds."""
+    """Yield (name, RGB picture), the same at every call: each kind of `_KINDS` with ten seeds."""
     for kind in _KINDS:
         for seed in range(10):
             yield f"{kind.__name__[1:]}-{seed}", np.clip(kind(np.random.default_rng(seed)), 0, 255).astype(np.uint8)
 
 
 def samples():
-    """(name, RGB picture) pairs: sample pictures that come with scikit-image, scikit-learn and matplotlib, and parts of them."""
+    """Yield (name, RGB picture): sample images of scikit-image, scikit-learn and matplotlib, and parts of them."""
     for path in sorted(_sample_files()):
         bgr = cv2.imread(str(path))
         if bgr is None or min(bgr.shape[:2]) < 64:
@@ -151,7 +151,7 @@ def _orange_disc(rng):
 
 
 def _orange_fruit(rng):
-    """Shaded like a sphere, dimpled: round, orange, on black, but no retina."""
+    """Return a dimpled sphere: round, orange, on black, but no retina."""
     return _disc(rng, _orange(rng), lambda d: 1.1 - 0.6 * d**2) * (1 + 0.05 * rng.normal(0, 1, (*SIZE, 1)))
 
 
@@ -193,7 +193,7 @@ def _face(rng):
 
 
 def _outer_eye(rng):
-    """What a fundus camera takes when it is fired too early: skin, sclera, iris, pupil."""
+    """Return the outer eye, which a fundus camera takes if it is released too early: skin, sclera, iris, pupil."""
     picture = np.full((*SIZE, 3), np.array([205, 150, 120]) * rng.uniform(0.6, 1), np.uint8)
     cv2.ellipse(picture, (200, 150), (150, 75), 0, 0, 360, (235, 225, 220), -1)
     cv2.circle(picture, (200, 150), 68, (_colour(rng) * 0.5).tolist(), -1)
@@ -210,7 +210,7 @@ def _radiograph(rng):
 
 
 def _layers_of_tissue(rng):
-    """An optical coherence tomogram: the retina, but not its photograph."""
+    """Return an optical coherence tomogram: it shows the retina, but is not a fundus photograph."""
     x, y = _grid()
     top = 110 + 25 * np.sin(x / 130 + rng.uniform(0, 6))
     bands = sum(90 * np.exp(-(((y - top - d) / 6) ** 2)) for d in (0, 30, 55, 70))

@@ -1,3 +1,5 @@
+"""Crops of drawn photographs: geometry, black surround, resolution, and refused files."""
+
 import math
 import os
 import pathlib
@@ -27,24 +29,24 @@ def photograph(**condition):
 
 
 def psnr_inside(a, b, circle):
-    seen = inside(circle, a.shape)
-    return 10 * np.log10(255**2 / (np.mean((a[seen].astype(float) - b[seen]) ** 2) + 1e-9))
+    mask = inside(circle, a.shape)
+    return 10 * np.log10(255**2 / (np.mean((a[mask].astype(float) - b[mask]) ** 2) + 1e-9))
 
 
-def beyond(prepared):
-    """Pixels of the crop outside the border."""
+def pixels_outside(prepared):
+    """Return the pixels of the crop beyond the border."""
     return prepared.image[~inside(prepared.geometry.circle_on_crop, prepared.image.shape)]
 
 
 class CropTest(unittest.TestCase):
-    def test_is_a_square_of_the_asked_size(self):
+    def test_is_a_square_of_the_given_size(self):
         data = jpeg(photograph())
         for size in (32, 65, 128, 300, 512, 700):
             with self.subTest(size=size):
                 image = prepare(data, size=size).image
                 self.assertEqual((image.shape, image.dtype), ((size, size, 3), np.uint8))
 
-    def test_beyond_the_border_it_is_black(self):
+    def test_everything_beyond_the_border_is_black(self):
         for name, condition in {
             "grey background": {"background": 28, "noise": 6.0},
             "white background": {"background": 250},
@@ -56,9 +58,9 @@ class CropTest(unittest.TestCase):
             for enhancement in ("plain", "clahe"):
                 with self.subTest(name, enhancement=enhancement):
                     prepared = prepare(encode(photograph(**condition), "PNG"), size=SIZE, enhancement=enhancement)
-                    self.assertEqual(beyond(prepared).max(), 0)
+                    self.assertEqual(pixels_outside(prepared).max(), 0)
 
-    def test_a_white_background_leaves_nothing_bright_at_the_rim(self):
+    def test_a_white_background_does_not_brighten_the_rim(self):
         for name, condition in {"full": {}, "cut": {"shown": (0, 80, 640, 400)}}.items():
             with self.subTest(name):
                 black = prepare(encode(photograph(**condition), "PNG"), size=SIZE).image
@@ -79,7 +81,7 @@ class CropTest(unittest.TestCase):
                 x, y, radius = prepare(encode(photograph(**condition), "PNG"), size=SIZE).geometry.circle_on_crop
                 np.testing.assert_allclose((x, y, radius), (64, 64, 64), atol=1.5)
 
-    def test_a_mark_on_the_photograph_lies_where_the_geometry_says(self):
+    def test_the_geometry_maps_a_mark_on_the_crop_to_the_original(self):
         for reduction, scale in ((2, 1), (4, 2), (8, 3)):
             image = draw_fundus(size=(640 * scale, 480 * scale), radius=210.0 * scale, vessels=False)
             marks = [(260 * scale, 200 * scale), (400 * scale, 330 * scale)]
@@ -95,23 +97,23 @@ class CropTest(unittest.TestCase):
                 pixel = prepared.geometry.square[2] / SIZE
                 np.testing.assert_allclose(sorted(found.tolist()), sorted(marks), atol=0.5 * pixel)
 
-    def test_exif_turns_the_photograph_before_it_is_cropped(self):
+    def test_the_exif_orientation_is_applied_before_cropping(self):
         image = photograph(centre=(260.0, 250.0))
         upright = prepare(jpeg(image, 98), size=SIZE)
-        # how a camera held the other way stores the same view: 6 says "turn a quarter clockwise to show it"
+        # A camera held upright stores the same view so; orientation 6 means "rotate by 90 degrees clockwise".
         exif = Image.Exif()
         exif[274] = 6
         turned = prepare(jpeg(np.ascontiguousarray(np.rot90(image)), 98, exif=exif), size=SIZE)
         self.assertEqual((turned.geometry.width, turned.geometry.height), (640, 480))
         self.assertGreater(cv2.PSNR(upright.image, turned.image), 33)
 
-    def test_original_size_and_roundness_are_told(self):
+    def test_the_original_size_and_the_roundness_are_returned(self):
         prepared = prepare(jpeg(photograph()), size=SIZE)
         self.assertEqual((prepared.geometry.width, prepared.geometry.height), (640, 480))
         np.testing.assert_allclose(prepared.geometry.circle, (320, 240, 210), atol=3)
         self.assertGreater(prepared.roundness, 0.95)
 
-    def test_enhancement_comes_after_quality_is_measured(self):
+    def test_gradability_is_measured_before_enhancement(self):
         data = jpeg(photograph())
         plain, graham = prepare(data, size=SIZE), prepare(data, size=SIZE, enhancement="graham")
         self.assertEqual(plain.gradability, graham.gradability)
@@ -120,8 +122,8 @@ class CropTest(unittest.TestCase):
 
 class ScaleTest(unittest.TestCase):
     def test_a_small_retina_on_a_large_frame_is_decoded_finer(self):
-        # Decoded for the frame, each would leave the retina fewer pixels than the crop has; the last is 240 of 576, and
-        # once came from half of them.
+        # At the reduction that suits the frame, each retina would have fewer pixels than the crop. The last one, 240 of
+        # 576 pixels, was once decoded at half its size.
         for width, height, radius in ((2000, 1500, 330.0), (1280, 960, 215.0), (640, 576, 120.0)):
             with self.subTest(radius=radius):
                 data = jpeg(draw_fundus(size=(width, height), radius=radius, noise=8.0), 100, subsampling=0)
@@ -137,7 +139,7 @@ class ScaleTest(unittest.TestCase):
         large, enlarged = (prepare(encode(i, "PNG"), size=SIZE) for i in (image, small))
         self.assertEqual(enlarged.image.shape, (SIZE, SIZE, 3))
         self.assertGreater(psnr_inside(large.image, enlarged.image, (64, 64, 60)), 26)
-        self.assertEqual(beyond(enlarged).max(), 0)
+        self.assertEqual(pixels_outside(enlarged).max(), 0)
 
     def test_formats_give_nearly_the_same_crop(self):
         image = photograph()
@@ -161,12 +163,12 @@ class ScaleTest(unittest.TestCase):
         self.assertGreater(cv2.PSNR(decode(data).rgb, image), 36)
 
 
-class BadPhotographTest(unittest.TestCase):
+class BadImageTest(unittest.TestCase):
     def assert_refused(self, data, message):
         with self.assertRaisesRegex(BadImageError, f"^{message}$"):
             prepare(data, size=SIZE)
 
-    def test_says_what_is_wrong(self):
+    def test_the_message_states_what_is_wrong(self):
         black, white = np.zeros((300, 400, 3), np.uint8), np.full((300, 400, 3), 255, np.uint8)
         noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
         whole = jpeg(photograph())
@@ -178,7 +180,7 @@ class BadPhotographTest(unittest.TestCase):
             ("all white", jpeg(white), "no retina found: .+"),
             ("noise", encode(noise, "BMP"), "no retina found: .+"),
             ("one pixel", encode(black[:1, :1], "PNG"), "1 x 1 pixels are too few for a retina"),
-            ("a strip", encode(black[:31], "PNG"), "400 x 31 pixels are too few for a retina"),
+            ("31 rows", encode(black[:31], "PNG"), "400 x 31 pixels are too few for a retina"),
             (
                 "transparent",
                 encode(np.dstack([photograph(), np.zeros((480, 640), np.uint8)]), "PNG"),
@@ -188,7 +190,7 @@ class BadPhotographTest(unittest.TestCase):
             with self.subTest(name):
                 self.assert_refused(data, message)
 
-    def test_unusual_files_of_a_retina_are_taken(self):
+    def test_unusual_files_of_a_retina_are_accepted(self):
         image = photograph()
         opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
         for name, data in {
@@ -199,7 +201,7 @@ class BadPhotographTest(unittest.TestCase):
             with self.subTest(name):
                 np.testing.assert_allclose(prepare(data, size=SIZE).geometry.circle, (320, 240, 210), atol=3)
 
-    def test_a_photograph_without_colour_is_refused_as_such(self):
+    def test_greyscale_photographs_are_refused(self):
         image = photograph()
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for name, data in {
@@ -212,7 +214,7 @@ class BadPhotographTest(unittest.TestCase):
             with self.subTest(name):
                 self.assert_refused(data, "greyscale or red-free photograph: .+")
 
-    def test_however_dark_a_photograph_in_colour_is_taken(self):
+    def test_dark_colour_photographs_are_accepted(self):
         for brightness in (0.06, 0.08, 0.2):
             with self.subTest(brightness=brightness):
                 self.assertEqual(prepare(jpeg(photograph(brightness=brightness)), size=SIZE).image.shape[0], SIZE)
@@ -223,7 +225,7 @@ class BadPhotographTest(unittest.TestCase):
 
     @settings(deadline=None, max_examples=60)
     @given(st.data())
-    def test_damage_gives_a_crop_or_bad_photograph(self, data):
+    def test_damage_gives_a_crop_or_an_error(self, data):
         whole = bytearray(SMALL[data.draw(st.sampled_from(sorted(SMALL)))])
         patch = data.draw(st.binary(min_size=1, max_size=200))
         at = data.draw(st.integers(0, len(whole) - 1))

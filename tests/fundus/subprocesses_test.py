@@ -17,17 +17,18 @@ SIZE = 64
 WHOLE = jpeg(draw_fundus(size=(640, 480), radius=210.0))
 
 
-def flipped(at, bit=0):
+def flip_bit(position, bit):
     data = bytearray(WHOLE)
-    data[at] ^= 1 << bit
+    data[position] ^= 1 << bit
     return bytes(data)
 
 
 DAMAGED = WHOLE[: len(WHOLE) // 2] + WHOLE[len(WHOLE) // 2 + 100 :]
-SCAN = WHOLE.index(b"\xff\xda") + 14
+SCAN_START = WHOLE.index(b"\xff\xda") + 14
 
 
-def outcome(data):
+def prepare_or_reason(data):
+    """Return the crop, or the reason for which the data are refused."""
     try:
         return prepare_undamaged(data, size=SIZE).image
     except BadImageError as error:
@@ -35,13 +36,13 @@ def outcome(data):
 
 
 class DamageTest(unittest.TestCase):
-    def test_what_is_whole_is_prepared_as_without_listening(self):
-        np.testing.assert_array_equal(outcome(WHOLE), prepare(WHOLE, size=SIZE).image)
+    def test_an_undamaged_file_gives_the_same_crop_as_prepare(self):
+        np.testing.assert_array_equal(prepare_or_reason(WHOLE), prepare(WHOLE, size=SIZE).image)
 
-    def test_whatever_libjpeg_says_of_flipped_bits_is_heard(self):
-        """Against what a process of its own, that does nothing else, says on its standard error."""
+    def test_flipped_bits_are_refused_if_libjpeg_warns_of_them(self):
+        """Compares with the warnings that a separate process writes to its standard error."""
         rng = np.random.default_rng(0)
-        files = [flipped(at, rng.integers(8)) for at in rng.integers(SCAN, len(WHOLE) - 2, 40)]
+        files = [flip_bit(position, rng.integers(8)) for position in rng.integers(SCAN_START, len(WHOLE) - 2, 40)]
         with tempfile.TemporaryDirectory() as folder:
             for number, data in enumerate(files):
                 pathlib.Path(folder, f"{number:03}.jpg").write_bytes(data)
@@ -51,34 +52,37 @@ class DamageTest(unittest.TestCase):
                 "    os.write(2, b'\\n= ' + path.stem.encode() + b'\\n')\n"
                 "    cv2.imread(str(path))\n"
             )
-            said = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True).stderr
-        warned = [b"Corrupt JPEG data" in part for part in said.split(b"\n= ")[1:]]
+            stderr = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True).stderr
+        warned = [b"Corrupt JPEG data" in part for part in stderr.split(b"\n= ")[1:]]
         self.assertGreater(sum(warned), 5)
         for data, damaged in zip(files, warned, strict=True):
-            self.assertEqual(isinstance(outcome(data), str), damaged or isinstance(refusal(data), str))
+            self.assertEqual(
+                isinstance(prepare_or_reason(data), str), damaged or isinstance(refusal_of_prepare(data), str)
+            )
 
-    def test_threads_of_one_process_each_get_the_right_answer(self):
-        expected = [outcome(WHOLE), outcome(DAMAGED)]
+    def test_concurrent_threads_each_get_the_right_result(self):
+        expected = [prepare_or_reason(WHOLE), prepare_or_reason(DAMAGED)]
         self.assertEqual(expected[1], "the JPEG file is damaged")
         wrong = []
 
         def work(number):
             for i in range(6):
                 kind = (i + number) % 2
-                found = outcome((WHOLE, DAMAGED)[kind])
-                if not np.array_equal(found, expected[kind]):
-                    wrong.append(found)
+                result = prepare_or_reason((WHOLE, DAMAGED)[kind])
+                if not np.array_equal(result, expected[kind]):
+                    wrong.append(result)
 
         run_threads([lambda number=number: work(number) for number in range(2)])
         self.assertEqual(wrong, [])
 
 
-def refusal(data):
-    """Why it is refused whether or not somebody listens."""
+def refusal_of_prepare(data):
+    """Return the reason for which `prepare` itself refuses the data, or None."""
     try:
-        return prepare(data, size=SIZE)
+        prepare(data, size=SIZE)
     except BadImageError as error:
         return str(error)
+    return None
 
 
 def run_threads(works):
@@ -89,15 +93,15 @@ def run_threads(works):
         thread.join()
 
 
-class NothingElseChangesTest(unittest.TestCase):
-    def test_standard_error_stays_what_it_is_while_others_decode(self):
+class CallerTest(unittest.TestCase):
+    def test_the_caller_keeps_its_standard_error_while_a_thread_decodes(self):
         code = (
             "import os, threading\n"
             "from tests.fundus import subprocesses_test as t\n"
             "before = os.fstat(2)\n"
             "done = threading.Event()\n"
             "def decode():\n"
-            "    for _ in range(5): t.outcome(t.DAMAGED)\n"
+            "    for _ in range(5): t.prepare_or_reason(t.DAMAGED)\n"
             "    done.set()\n"
             "thread = threading.Thread(target=decode)\n"
             "thread.start()\n"
@@ -114,37 +118,37 @@ class NothingElseChangesTest(unittest.TestCase):
         self.assertGreater(int(done.stdout), 3)
         self.assertEqual(done.stderr, "line\n" * int(done.stdout))
 
-    def test_a_fork_has_processes_of_its_own(self):
-        outcome(WHOLE)
+    def test_a_forked_child_starts_its_own_workers(self):
+        prepare_or_reason(WHOLE)
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            os.write(writer, outcome(DAMAGED).encode())
+            os.write(writer, prepare_or_reason(DAMAGED).encode())
             os._exit(0)
         os.close(writer)
         os.waitpid(child, 0)
         with os.fdopen(reader) as file:
             self.assertEqual(file.read(), "the JPEG file is damaged")
-        self.assertIsInstance(outcome(WHOLE), np.ndarray)
+        self.assertIsInstance(prepare_or_reason(WHOLE), np.ndarray)
 
 
-class ProcessesTest(unittest.TestCase):
-    def test_a_process_that_dies_is_replaced(self):
-        processes = subprocesses.WorkerPool(1)
+class WorkerPoolTest(unittest.TestCase):
+    def test_a_worker_that_dies_is_replaced(self):
+        pool = subprocesses.WorkerPool(1)
         with self.assertRaisesRegex(BadImageError, "the process that read it died"):
-            processes.run(os._exit, 9)
-        self.assertEqual(processes.run(abs, -3), 3)
+            pool.run(os._exit, 9)
+        self.assertEqual(pool.run(abs, -3), 3)
 
     def test_exceptions_reach_the_caller(self):
-        processes = subprocesses.WorkerPool(1)
+        pool = subprocesses.WorkerPool(1)
         with self.assertRaises(ZeroDivisionError):
-            processes.run(divmod, 1, 0)
-        self.assertEqual(processes.run(divmod, 7, 2), (3, 1))
+            pool.run(divmod, 1, 0)
+        self.assertEqual(pool.run(divmod, 7, 2), (3, 1))
 
-    def test_started_early_it_is_the_same_process_that_answers(self):
-        processes = subprocesses.WorkerPool(2)
-        processes.start_worker()
-        self.assertEqual(processes.run(os.getpid), processes.run(os.getpid))
+    def test_a_worker_that_was_started_early_makes_the_call(self):
+        pool = subprocesses.WorkerPool(2)
+        pool.start_worker()
+        self.assertEqual(pool.run(os.getpid), pool.run(os.getpid))
 
 
 def _paths():

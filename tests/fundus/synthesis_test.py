@@ -1,4 +1,4 @@
-"""The renderer keeps its promises: the same seed, the same pixels; and the ICDR rules hold in the masks themselves."""
+"""Synthetic photographs are deterministic, their masks obey the ICDR rules, and their labels match what is drawn."""
 
 import subprocess
 import sys
@@ -27,18 +27,14 @@ def eyes_of_grade(grade, seeds=SEEDS):
 
 
 def quadrants(eye):
-    """The four quadrants of a photograph around the fovea, as boolean masks."""
+    """Return boolean masks of the four quadrants around the fovea."""
     height, width = eye.image.shape[:2]
     right, below = np.arange(width)[None] + 0.5 > eye.fovea[0], np.arange(height)[:, None] + 0.5 > eye.fovea[1]
     return [(right == a) & (below == b) for b in (False, True) for a in (False, True)]
 
 
-def counts(mask):
-    return cv2.connectedComponents(mask)[0] - 1
-
-
-def per_quadrant(eye, name):
-    """Lesions of one type in each quadrant: connected components, each counted where its centre lies."""
+def count_per_quadrant(eye, name):
+    """Return the number of lesions in each quadrant: connected components, each counted where its centre lies."""
     if name not in eye.masks:
         return [0, 0, 0, 0]
     _, _, _, centres = cv2.connectedComponentsWithStats(eye.masks[name])
@@ -52,11 +48,11 @@ def is_severe(eye):
         if "venous_beading" in eye.masks
         else 0
     )
-    return min(per_quadrant(eye, "haemorrhages")) > SEVERE_COUNT or beaded >= 2 or "irma" in eye.masks
+    return min(count_per_quadrant(eye, "haemorrhages")) > SEVERE_COUNT or beaded >= 2 or "irma" in eye.masks
 
 
 class SynthesisTest(unittest.TestCase):
-    def test_same_seed_same_pixels(self):
+    def test_the_same_seed_gives_the_same_pixels(self):
         first, second, other = (render_patient(seed, grades=(2, 4), findings="GA") for seed in (7, 7, 8))
         for a, b, c in zip(first.eyes, second.eyes, other.eyes, strict=True):
             np.testing.assert_array_equal(a.image, b.image)
@@ -66,7 +62,7 @@ class SynthesisTest(unittest.TestCase):
                 np.testing.assert_array_equal(mask, b.masks[name])
             self.assertNotEqual(a.encode(), c.encode())
 
-    def test_same_seed_at_another_grade_is_the_same_patient(self):
+    def test_the_same_seed_at_another_grade_is_the_same_patient(self):
         healthy, sick = (render_patient(3, grades=(grade, grade)) for grade in (0, 3))
         self.assertEqual((healthy.age, healthy.sex), (sick.age, sick.sex))
         for a, b in zip(healthy.eyes, sick.eyes, strict=True):
@@ -108,7 +104,7 @@ class SynthesisTest(unittest.TestCase):
         distance = np.hypot(np.arange(width)[None] + 0.5 - cx, np.arange(height)[:, None] + 0.5 - cy)
         return distance > r * share if outside else distance < r * share
 
-    def test_no_retinopathy_has_no_lesion(self):
+    def test_grade_0_has_no_lesion(self):
         for eye in eyes_of_grade(0):
             self.assertFalse(eye.masks)
             self.assertEqual(eye.dme, 0)
@@ -124,12 +120,12 @@ class SynthesisTest(unittest.TestCase):
             self.assertFalse(set(eye.masks) & {"new_vessels", "vitreous_haemorrhage"})
 
     def test_severe_obeys_the_421_rule(self):
-        seen = set()
+        lesions = set()
         for eye in eyes_of_grade(3, range(8)):
             self.assertTrue(is_severe(eye))
             self.assertFalse(set(eye.masks) & {"new_vessels", "vitreous_haemorrhage"})
-            seen |= set(eye.masks)
-        self.assertLessEqual({"venous_beading", "irma", "haemorrhages"}, seen)
+            lesions |= set(eye.masks)
+        self.assertLessEqual({"venous_beading", "irma", "haemorrhages"}, lesions)
 
     def test_every_camera_leaves_room_for_severe_haemorrhages(self):
         for camera in CAMERAS:
@@ -142,15 +138,15 @@ class SynthesisTest(unittest.TestCase):
             self.assertTrue(set(eye.masks) & {"new_vessels", "vitreous_haemorrhage"})
 
     def test_dme_follows_from_exudates_near_the_fovea(self):
-        seen = set()
+        risks = set()
         for grade in (2, 3):
             for eye in eyes_of_grade(grade, range(8)):
                 exudates = np.argwhere(eye.masks.get("hard_exudates", np.zeros((1, 1))))
                 distance = np.hypot(exudates[:, 1] + 0.5 - eye.fovea[0], exudates[:, 0] + 0.5 - eye.fovea[1])
                 near = len(distance) and distance.min() <= 2 * eye.disc[2]
                 self.assertEqual(eye.dme, 2 if near else 1 if len(distance) else 0)
-                seen.add(eye.dme)
-        self.assertEqual(seen, {0, 1, 2})
+                risks.add(eye.dme)
+        self.assertEqual(risks, {0, 1, 2})
 
     def test_lesions_change_the_pixels_under_their_masks(self):
         """Blood is darker and lipid brighter than the same eye's retina without them."""
@@ -183,7 +179,7 @@ class SynthesisTest(unittest.TestCase):
                     self.assertFalse((mask.astype(bool) & self.inside(eye, 1.01, outside=True)).any())
 
     def test_every_camera(self):
-        """Inside the circle retina, outside it background, whatever the frame, the border and the background."""
+        """The circle shows retina and the rest background, whatever the frame, the border and the background."""
         shapes = set()
         for name in CAMERAS:
             for eye in render_patient(1, camera=name, side=256).eyes:
@@ -209,7 +205,7 @@ class SynthesisTest(unittest.TestCase):
                     self.assertEqual(eye.labels[0], int(not has))
                     self.assertEqual(np.array_equal(eye.image, plain.image), not has)
 
-    def test_findings_change_what_they_name(self):
+    def test_cataract_blurs_and_glaucoma_enlarges_the_cup(self):
         def both(seed, letters):
             pair = (render_patient(seed, grades=(0, 0), findings=f, camera="full_circle").eyes for f in ("", letters))
             return [(a, b) for a, b in zip(*pair, strict=True) if sum(b.labels[2:])]
@@ -239,7 +235,7 @@ class SynthesisTest(unittest.TestCase):
         self.assertEqual(set(drawn.ravel()), {0, 1, 2, 3, 4})
         self.assertGreater(np.corrcoef(drawn.T)[0, 1], 0.6)
 
-    def test_brightness_does_not_tell_the_grade(self):
+    def test_brightness_does_not_depend_on_the_grade(self):
         """The same patient at two grades differs far less in brightness than patients do."""
         means = np.array(
             [[render_patient(seed, grades=(g, g), side=128).eyes[0].image.mean() for g in (0, 3)] for seed in range(20)]
@@ -272,8 +268,8 @@ class SynthesisTest(unittest.TestCase):
             "import sys, dr_tf.fundus.synthesis as s; s.render_patient(0, side=64);"
             "print([m for m in ('tensorflow', 'keras', 'sklearn', 'scipy', 'PIL', 'matplotlib') if m in sys.modules])"
         )
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        self.assertEqual(answer.stdout.strip(), "[]")
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "[]")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Photographs of a retina as different cameras frame it, drawn so that the true circle is known."""
+"""Draw simple fundus photographs in the framing of different cameras, with a known circle."""
 
 import io
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 _RETINA = np.array([178, 92, 44], np.float32)
 _OPTIC_DISC = np.array([245, 190, 120], np.float32)
-_BLOOD = np.array([0.5, 0.9, 0.8], np.float32)  # what it takes of red, green and blue
+_BLOOD = np.array([0.5, 0.9, 0.8], np.float32)  # share of red, green and blue that it absorbs
 
 
 def draw_fundus(
@@ -28,10 +28,10 @@ def draw_fundus(
     colour=True,
     seed=0,
 ):
-    """RGB photograph of `size` (width, height) with a retina of `radius` about `centre`, in pixel-edge coordinates.
+    """Return an RGB image of `size` (width, height) with a retina of `radius` around `centre` (pixel-edge coordinates).
 
-    `shown` (left, top, right, bottom) is what the camera's mask leaves of the circle; `notch` an angle in degrees at
-    which a tab stands out of it; `glow` the light beside the rim as a share of the retina's.
+    `shown` (left, top, right, bottom) is the part of the circle that the camera's mask leaves visible, `notch` the
+    angle in degrees of a tab at the rim, and `glow` the brightness beside the rim relative to the retina.
     """
     rng = np.random.default_rng(seed)
     width, height = size
@@ -71,7 +71,7 @@ def draw_fundus(
 
 
 def _tissue(rng, centre, radius, x, y):
-    """Orange with soft mottling, the bright optic disc and the dark macula."""
+    """Return orange tissue with soft mottling, a bright optic disc and a dark macula."""
     shape = y.shape[0], x.shape[1]
     mottle = cv2.resize(rng.normal(0, 1, (24, 32)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     grain = cv2.GaussianBlur(rng.normal(0, 1, shape).astype(np.float32), (0, 0), max(1.0, radius / 250))
@@ -82,7 +82,7 @@ def _tissue(rng, centre, radius, x, y):
 
 
 def _vessels(rng, shape, centre, radius):
-    """How much of the light blood takes: arcades that leave the optic disc and fork until they are thin."""
+    """Return how much light the vessels absorb: arcades that leave the optic disc and fork until they are thin."""
     blood = np.zeros(shape, np.float32)
     branches = [(np.add(centre, (0.5 * radius, 0)), a, 0.022) for a in (-1.9, -2.4, 1.9, 2.4, -0.9, 0.9)]
     while branches:
@@ -99,7 +99,7 @@ def _vessels(rng, shape, centre, radius):
 
 
 def encode(rgb, kind, **options):
-    """`rgb` as a file of Pillow's `kind`; `options` are Pillow's."""
+    """Return `rgb` as a file of a format of Pillow, with Pillow's options."""
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, kind, **options)
     return stream.getvalue()

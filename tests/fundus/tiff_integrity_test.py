@@ -1,3 +1,5 @@
+"""Damage to the compressed data of a TIFF is found, and undamaged files of many encoders pass."""
+
 import unittest
 
 import cv2
@@ -22,10 +24,10 @@ SIXTEEN = RGB.astype(np.uint16) * 257 - RGB
 FILES = {
     "none": encode(RGB, "TIFF"),
     "LZW": encode(RGB, "TIFF", compression="tiff_lzw"),
-    "LZW, differences": by_opencv(LZW),
+    "LZW, predictor": by_opencv(LZW),
     "LZW, 16 bits": by_opencv(LZW, SIXTEEN),
     "deflate": encode(RGB, "TIFF", compression="tiff_adobe_deflate"),
-    "deflate, differences": by_opencv(DEFLATE),
+    "deflate, predictor": by_opencv(DEFLATE),
     "deflate, 16 bits": by_opencv(DEFLATE, SIXTEEN),
     "PackBits": encode(RGB, "TIFF", compression="packbits"),
     "JPEG": encode(RGB, "TIFF", compression="jpeg"),
@@ -33,12 +35,12 @@ FILES = {
     "one pixel": encode(RGB[:1, :1], "TIFF", compression="tiff_lzw"),
     "noise": by_opencv(LZW, np.random.default_rng(0).integers(0, 256, (100, 900, 3)).astype(np.uint8)),
 }
-# Pixels of a whole picture that may be wrong where nothing in the file tells: one code taken for another of its length.
-UNSEEN = {"LZW": 0.0005, "LZW, differences": 0.04, "LZW, 16 bits": 0.04, "PackBits": 0.0005}
+# Share of pixels that may be wrong without being detected: one code was changed to another of equal length.
+UNDETECTED = {"LZW": 0.0005, "LZW, predictor": 0.04, "LZW, 16 bits": 0.04, "PackBits": 0.0005}
 
 
-def flips(data, count, seed):
-    """`data` with one bit of its strips flipped, `count` times."""
+def flip_bits(data, count, seed):
+    """Yield `count` copies of `data`, each with one bit of its strips flipped."""
     rng = np.random.default_rng(seed)
     strips = segments(read_tags(data))
     for _ in range(count):
@@ -48,8 +50,8 @@ def flips(data, count, seed):
         yield bytes(damaged)
 
 
-class WholeTest(unittest.TestCase):
-    def test_what_encoders_write_is_whole(self):
+class UndamagedTest(unittest.TestCase):
+    def test_files_of_all_encoders_pass(self):
         for name, data in FILES.items():
             with self.subTest(name):
                 self.assertEqual(find_damage(data), "")
@@ -60,10 +62,10 @@ class WholeTest(unittest.TestCase):
 
 
 class FlippedTest(unittest.TestCase):
-    def test_every_flip_in_deflated_strips_is_found(self):
-        for name in ("deflate", "deflate, differences", "deflate, 16 bits"):
+    def test_every_flipped_bit_in_deflate_strips_is_found(self):
+        for name in ("deflate", "deflate, predictor", "deflate, 16 bits"):
             whole = decode(FILES[name]).rgb
-            for damaged in flips(FILES[name], 80, seed=1):
+            for damaged in flip_bits(FILES[name], 80, seed=1):
                 try:
                     rgb = decode(damaged).rgb
                 except BadImageError as error:
@@ -71,22 +73,22 @@ class FlippedTest(unittest.TestCase):
                 else:
                     np.testing.assert_array_equal(rgb, whole, name)
 
-    def test_what_is_taken_with_a_flip_differs_in_no_more_than_one_code_can_tell(self):
-        for name, most in UNSEEN.items():
+    def test_an_undetected_flip_changes_only_the_pixels_of_one_code(self):
+        for name, most_wrong in UNDETECTED.items():
             whole, found = decode(FILES[name]).rgb, 0
-            for damaged in flips(FILES[name], 60, seed=2):
+            for damaged in flip_bits(FILES[name], 60, seed=2):
                 try:
                     wrong = (decode(damaged).rgb != whole).any(-1).mean()
                 except BadImageError:
                     found += 1
                 else:
                     with self.subTest(name):
-                        self.assertLessEqual(wrong, most)
+                        self.assertLessEqual(wrong, most_wrong)
             self.assertGreater(found, 20 if "LZW" in name else 2, name)
 
-    def test_what_libjpeg_says_of_strips_is_heard(self):
+    def test_libjpeg_warnings_about_strips_are_errors(self):
         found = 0
-        for damaged in flips(FILES["JPEG"], 40, seed=3):
+        for damaged in flip_bits(FILES["JPEG"], 40, seed=3):
             try:
                 prepare_undamaged(damaged, size=64)
             except BadImageError as error:
