@@ -143,11 +143,3 @@ def captured_stderr() -> Iterator[Callable[[], bytes]]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-# Former names, until nothing uses them.
-say, need, MISTAKE, STOPPED = print_status, require_packages, EXIT_USER_ERROR, EXIT_INTERRUPTED
-
-
-def mistakes_in_one_line(*, told=_first_line, stopped="stopped"):
-    return exit_on_user_error(format_error=told, interrupted=stopped)

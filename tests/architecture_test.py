@@ -27,7 +27,7 @@ LAYERS = {
 # Rooms that may import less than everything below them.
 ONLY = {
     "tfrecords_builder": {"tfrecords_builder", "dr_tf.fundus", "dr_tf.grades", "dr_tf.console", "dr_tf.runtime"},
-    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console"},
+    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console", "dr_tf.rendering"},
 }
 MAY_IMPORT_THE_BUILDER = ("tfrecords_builder", "dr_tf.api", "dr_tf.cli")
 # Rooms that need only these packages, besides the standard library.
@@ -39,14 +39,13 @@ MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.expl
 CHANGE_THEIR_PROCESS = ("dr_tf.cli.", "tfrecords_builder.__main__")
 
 
+def _paths():
+    folders = ("dr_tf", "tfrecords_builder")
+    return [*(p for folder in folders for p in ROOT.glob(f"{folder}/**/*.py")), ROOT / "train.py", ROOT / "evaluate.py"]
+
+
 def _modules():
-    files = [
-        *ROOT.glob("dr_tf/**/*.py"),
-        *ROOT.glob("tfrecords_builder/**/*.py"),
-        ROOT / "train.py",
-        ROOT / "evaluate.py",
-    ]
-    for path in files:
+    for path in _paths():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         yield name, set(_imports(path))
 
@@ -69,6 +68,25 @@ def _room(name):
 def _layer(name):
     """Return the layer of a module. `python -m ROOM` is an entry script on top, wherever its room is."""
     return LAYERS["train"] if name.endswith(".__main__") else LAYERS.get(_room(name))
+
+
+def _public_functions(tree, prefix=""):
+    """Yield (name, node) of the public functions and of the public methods of public classes."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _public_functions(node, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+
+
+def _without_annotation(node, is_method):
+    """Return the names of the parameters of a function that have no annotation, and "return" if the result has none."""
+    parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    if is_method and parameters and parameters[0].arg in ("self", "cls"):
+        parameters = parameters[1:]
+    parameters += [p for p in (node.args.vararg, node.args.kwarg) if p is not None]
+    missing = [p.arg for p in parameters if p.annotation is None]
+    return missing if node.returns is not None else [*missing, "return"]
 
 
 def _run(code):
@@ -116,6 +134,18 @@ class LayersTest(unittest.TestCase):
                 self.assertTrue(name.startswith(CHANGE_THEIR_PROCESS), name)
         for module, _ in COMMANDS.values():
             self.assertIn("dr_tf.runtime.starting_tensorflow", imports_of[module])
+
+
+class AnnotationTest(unittest.TestCase):
+    def test_every_module_has_a_docstring(self):
+        for path in _paths():
+            self.assertTrue(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path)
+
+    def test_public_functions_have_full_annotations_and_a_docstring(self):
+        for path in _paths():
+            for name, node in _public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+                self.assertEqual(_without_annotation(node, "." in name), [], f"{path} {name}")
+                self.assertTrue(ast.get_docstring(node), f"{path} {name}")
 
 
 class StartTest(unittest.TestCase):

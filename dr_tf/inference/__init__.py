@@ -1,0 +1,1 @@
+"""Inference: from images to calibrated decisions, without TensorFlow or Keras."""

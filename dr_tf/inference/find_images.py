@@ -7,14 +7,14 @@ import pathlib
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from dr_tf.console import UserError, say
+from dr_tf.console import UserError, print_status
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 ACCEPTED = f"JPEG, PNG, TIFF or BMP files; below a folder: files that end in {', '.join(SUFFIXES)}"
 
 
 def find_images(
-    paths: Iterable[str | os.PathLike], *, on_skipped: Callable[[str], object] = say
+    paths: Iterable[str | os.PathLike], *, on_skipped: Callable[[str], object] = print_status
 ) -> Iterator[pathlib.Path]:
     """Yield image files: a file as named, whatever its suffix; the image files below a folder in sorted order.
 

@@ -1,0 +1,1 @@
+"""Training: experiments, resumable runs, cross-validation folds, hyperparameter grids."""
