@@ -1,19 +1,14 @@
-"""A small record set of patients with two eyes and eight labels, and a run on it: built once for all tests that need one."""
+"""A tiny record set of patients with two eyes and eight labels, and a run trained on it, shared by all tests of a process."""
 
-import atexit
-import contextlib
 import functools
-import io
-import pathlib
-import shutil
-import tempfile
 
 from dr_tf.grades import ODIR_LABELS
-from tests.tfrecords_builder.trees import jpeg, photograph, run_builder, write, write_table
+from tests import tiny
+from tests.tfrecords_builder.trees import jpeg, photograph, write, write_table
 
 DATASET = "odir/64-plain-q95-paired"
 PATIENTS = 96
-ONE_EYED = (5, 17, 30, 61)  # of these there is no right eye
+ONE_EYED = (5, 17, 30, 61)  # patients without an image of the right eye
 CONFIG = f"""
 train.dataset = '{DATASET}'
 train.heads = {{'labels': @multi_label()}}
@@ -24,10 +19,7 @@ train.epochs = 2
 train.batch_size = 8
 train.modes = ('tta2', 'knn')
 paired_classifier.backbone = @backbone()
-backbone.name = 'resnet_v2'
-backbone.image_size = 64
-backbone.stem = 4
-backbone.filters = (4, 8)
+{tiny.BACKBONE}
 """
 _COLUMNS = (
     "ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus", "Left-Diagnostic Keywords",
@@ -37,14 +29,14 @@ _COLUMNS = (
 
 @functools.cache
 def records_root():
-    folder = pathlib.Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """Folder of record sets with DATASET. Each patient has one of the eight labels."""
+    folder = tiny.temporary_folder()
     rows = []
     for patient in range(PATIENTS):
         eyes = ["left"] if patient in ONE_EYED else ["left", "right"]
-        sick = patient % len(ODIR_LABELS)
-        labels = [int(i == sick) for i in range(len(ODIR_LABELS))]
-        keywords = "moderate non proliferative retinopathy" if sick == 1 else "normal fundus"
+        label = patient % len(ODIR_LABELS)
+        labels = [int(i == label) for i in range(len(ODIR_LABELS))]
+        keywords = "moderate non proliferative retinopathy" if label == 1 else "normal fundus"
         for i, eye in enumerate(eyes):
             write(
                 folder / "photographs/preprocessed_images" / f"{patient}_{eye}.jpg", jpeg(photograph(2 * patient + i))
@@ -52,22 +44,15 @@ def records_root():
             names = [f"{patient}_{side}.jpg" for side in ("left", "right")]
             rows.append([patient, 50, "Female", *names, keywords, keywords, *labels, f"{patient}_{eye}.jpg"])
     write_table(folder / "photographs/full_df.csv", _COLUMNS, rows)
-    flags = ["--image_size", "64", "--audit", "off", "--workers", "1", "--folds", "2"]
-    assert run_builder("odir", "--source", folder / "photographs", "--records", folder / "records", *flags)[0] == 0
-    return folder / "records"
+    return tiny.build_records("odir", folder / "photographs", folder / "records")
 
 
 @functools.cache
 def run_dir():
-    import train
-
-    folder = records_root().parent
-    (folder / "config.gin").write_text(CONFIG)
-    arguments = ["--gin_file", folder / "config.gin", "--records", records_root(), "--run_dir", folder / "run"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        train.main([str(argument) for argument in arguments])
-    return folder / "run"
+    """A run trained on DATASET for two epochs."""
+    return tiny.train_run(records_root().parent, CONFIG, records_root())
 
 
 def photographs():
+    """Folder of the image files."""
     return records_root().parent / "photographs/preprocessed_images"

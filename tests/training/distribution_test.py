@@ -1,4 +1,4 @@
-"""The same run on one device, on two devices of one machine, and on two machines: two processes that meet over the network."""
+"""Training on two devices and on two machines (two processes connected over the network) equals training on one device."""
 
 import csv
 import json
@@ -28,8 +28,8 @@ from train import main
 
 HEADS_OF_ONE = {"grade": HEADS["softmax"]()}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Batch norm, clipping, averages and rates by stage are where a sum over devices goes wrong, and 15 photographs to select
-# by cannot be shared evenly: by batches of 14 one would be left. SGD: Adam blows rounding up to whole steps.
+# Batch norm, clipping, weight averages and rate factors are where a sum over devices can go wrong. 15 validation images
+# cannot be shared evenly: batches of 14 leave one. SGD, as Adam amplifies rounding errors to whole steps.
 CONFIG = """
 train.dataset = 'tiny/64-plain-q95'
 train.heads = {'grade': @softmax()}
@@ -61,6 +61,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import train
 train.main(sys.argv[1:])
+from dr_tf.training import strategies
+devices = strategies.make_strategy("mirrored").num_replicas_in_sync
+assert devices == 2, f"trained on {devices} devices"
 """
 
 
@@ -100,19 +103,19 @@ class DistributionTest(unittest.TestCase):
             np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4, err_msg=a.path)
 
     @pytest.mark.slow  # three processes that import TensorFlow: 81 s of processor time
-    def test_the_curve_of_one_device(self):
+    def test_equal_history_and_weights(self):
         processes = [self._two_devices("devices"), *self._two_machines("machines")]
         one = self._one_device()
         for process in processes:
             _finish(process)
         self._assert_same("devices", one)
         self._assert_same("machines", one)
-        for part in ("train", "pictures"):  # the chief's; the other machine writes nothing
+        for part in ("train", "pictures"):  # only the chief writes
             files = (self.folder / "machines" / "tensorboard" / part).iterdir()
             self.assertEqual(len({file.name.split(".")[-3] for file in files}), 1)  # of one process
 
     @pytest.mark.slow
-    def test_two_machines_that_were_killed_go_on(self):
+    def test_two_killed_machines_resume(self):
         bindings = ("train.epochs = 8", "train.checkpoint_every = 2")
         processes = self._two_machines("killed", *bindings)
         wait_for(lambda: _epochs(self.folder / "killed") >= 3, processes[0])
@@ -125,7 +128,7 @@ class DistributionTest(unittest.TestCase):
         self._assert_same("killed", self._one_device(*bindings))
 
     @pytest.mark.slow
-    def test_scaled_losses_of_half_precision(self):
+    def test_loss_scaling_in_half_precision(self):
         half = "train.precision = 'mixed_float16'"
         process = self._two_devices("half", half)
         one = self._one_device(half)
@@ -138,29 +141,32 @@ class RefusalTest(unittest.TestCase):
         experiment = Experiment("a/b", HEADS_OF_ONE, None, **options)
         strategy = tf.distribute.MirroredStrategy(["CPU:0"])
         with strategy.scope(), self.assertRaisesRegex(UserError, expected):
-            strategies.check(experiment, batch_size)
+            strategies.check_supported(experiment, batch_size)
 
-    def test_what_would_train_otherwise_than_one_device(self):
-        self._refused("train.jit is for", jit=True)
-        self._refused("accumulation_steps is for one device", optimization=Optimization(accumulation_steps=2))
+    def test_settings_that_several_devices_lack(self):
+        self._refused("train.jit needs", jit=True)
+        self._refused(
+            "accumulation_steps needs train.distribution = 'one_device'",
+            optimization=Optimization(accumulation_steps=2),
+        )
         with mock.patch.object(tf.distribute.Strategy, "num_replicas_in_sync", 3):
-            self._refused("a batch of 4 cannot be shared evenly by 3 devices")
+            self._refused("a batch of 4 examples cannot be shared evenly by 3 devices")
 
-    def test_one_device_may_do_all(self):
+    def test_one_device_supports_all_settings(self):
         optimization = Optimization(accumulation_steps=2)
-        strategies.check(Experiment("a/b", HEADS_OF_ONE, None, jit=True, optimization=optimization), 3)
+        strategies.check_supported(Experiment("a/b", HEADS_OF_ONE, None, jit=True, optimization=optimization), 3)
 
     def test_unknown_names_list_the_known_ones(self):
         with self.assertRaisesRegex(UserError, "known: one_device, mirrored, multi_worker"):
-            strategies.strategy("two_gpus")
+            strategies.make_strategy("two_gpus")
 
-    def test_machines_must_be_named(self):
+    def test_machines_have_to_be_named(self):
         for config in ("", "{", "{}", '{"cluster": 3}'):
             with (
                 mock.patch.dict(os.environ, {"TF_CONFIG": config}),
-                self.assertRaisesRegex(UserError, "TF_CONFIG like"),
+                self.assertRaisesRegex(UserError, "TF_CONFIG, such as"),
             ):
-                strategies.strategy("multi_worker")
+                strategies.make_strategy("multi_worker")
 
 
 def _started(command, **environment):

@@ -1,4 +1,4 @@
-"""What an experiment refuses before anything is built."""
+"""Checks of an experiment before anything is built, and losses of examples without a label."""
 
 import unittest
 
@@ -21,23 +21,23 @@ class ExperimentTest(unittest.TestCase):
             experiment(**options)
         self.assertNotIn("\n", str(caught.exception))
 
-    def test_heads_that_are_none(self):
+    def test_invalid_heads(self):
         for heads in ({}, [SOFTMAX()], SOFTMAX()):
             self._refused("train.heads is {output: head}", heads=heads)
         for head in ("softmax", SOFTMAX):
-            self._refused("train.heads of 'grade' is no head: write @softmax", heads={"grade": head})
+            self._refused("train.heads of 'grade' is not a head: write @softmax", heads={"grade": head})
 
-    def test_names_that_a_layer_a_mode_or_a_file_could_not_have(self):
+    def test_invalid_output_names(self):
         for name in ("features", "members_grade", "a/b", "1st", "plain", "knn", "tta4", ""):
             self._refused("an output cannot be called", heads={name: SOFTMAX()})
-        self.assertEqual(experiment(heads={"risk_of_edema2": EDEMA()}).output, "risk_of_edema2")
+        self.assertEqual(experiment(heads={"risk_of_edema2": EDEMA()}).deciding_output, "risk_of_edema2")
 
-    def test_several_labels_decide_or_are_not_there(self):
+    def test_a_multi_label_output_has_to_decide(self):
         heads = {"sick": BINARY(), "labels": LABELS()}
-        self._refused("'labels' tells several labels, so it has to decide", heads=heads)
-        self.assertEqual(experiment(heads=heads, decides="labels").output, "labels")
+        self._refused("the multi-label output 'labels' has to decide", heads=heads)
+        self.assertEqual(experiment(heads=heads, decides="labels").deciding_output, "labels")
 
-    def test_numbers_and_tuples(self):
+    def test_invalid_numbers_and_tuples(self):
         for name in ("epochs", "batch_size", "validation_batch_size", "checkpoint_every", "steps_per_execution"):
             for value in (0, -1, 2.5, "2"):
                 self._refused(f"train.{name} is a whole number, 1 or more", **{name: value})
@@ -46,9 +46,9 @@ class ExperimentTest(unittest.TestCase):
         self._refused("train.loss_weights of 'grade' is 0 or a positive number", loss_weights={"grade": -1})
 
 
-class AbsentTest(unittest.TestCase):
-    def test_a_label_that_is_not_known_has_a_loss_of_some_number(self):
-        """Its weight is 0, and 0 times what is no number is no number."""
+class UnknownLabelTest(unittest.TestCase):
+    def test_the_loss_of_an_unknown_label_is_finite(self):
+        """Its weight is 0, but 0 times NaN would be NaN."""
         for gamma in (None, 1.5, 2.0):
             loss = BINARY(focal_gamma=gamma).loss()
             targets, logits = np.float32([[-1], [1], [0]]), np.float32([[2.0], [0.5], [0.5]])

@@ -1,4 +1,4 @@
-"""The head learns from stored features what it would learn from the photographs, and never from stale ones."""
+"""Training on cached features equals training on images, and stale features are never used."""
 
 import contextlib
 import io
@@ -15,6 +15,7 @@ import train
 from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.cache import DiskCache
+from dr_tf.data.features import FeatureStore
 from dr_tf.training import feature_bank
 from dr_tf.training.data_roles import split_roles
 from dr_tf.training.training_data import TrainingData
@@ -89,48 +90,50 @@ class FeatureBankTest(tf.test.TestCase):
         return sorted((self.folder / "bank").iterdir())
 
     @pytest.mark.slow
-    def test_the_slow_way_gives_the_same_weights(self):
+    def test_training_without_cache_gives_equal_weights(self):
         quick, slow = self._train("quick"), self._train("slow", "feature_bank.stored = False")
         before = quick.get_layer("grade").kernel
         self.assertAllClose(before, slow.get_layer("grade").kernel, rtol=0, atol=2e-3)
         for one, other in zip(quick.variables, slow.variables, strict=True):
             self.assertAllClose(one, other, rtol=0, atol=2e-3, msg=one.path)  # features are float16
         shorter = self._train("shorter", "train.epochs = 1").get_layer("grade").kernel
-        self.assertNotAllClose(before, shorter, rtol=0, atol=1e-2)  # they could have differed by more
+        self.assertNotAllClose(before, shorter, rtol=0, atol=1e-2)  # training changes them by more than the tolerance
 
     def _bank(self, *bindings):
-        """The file that a run of these would read."""
+        """The cache files that a run with these bindings adds."""
         configuration.parse([self.folder / "config.gin"], bindings)
-        experiment, records = configuration.experiment(tiny.records_root())
+        experiment, records = configuration.build_experiment(tiny.records_root())
         keras.utils.set_random_seed(0)
         model = experiment.model(heads=experiment.heads)
         before = set((self.folder / "bank").glob("*"))
-        feature_bank.cut(model, TrainingData(experiment, records, split_roles(records, experiment.head), 64))
+        roles = split_roles(records, experiment.head)
+        data = TrainingData(experiment, records, roles, 64)
+        feature_bank.split_at_frozen_part(model, data, experiment=experiment, roles=roles)
         return set((self.folder / "bank").glob("*")) - before
 
-    def test_a_bank_is_found_again_and_a_stale_one_is_not(self):
+    def test_a_cache_is_used_again_unless_it_is_stale(self):
         self.assertLen(self._bank(), 1)
         for change in ("optimization.learning_rate = 1e-3", "classifier.hidden = ()", "train.epochs = 9"):
             self.assertEmpty(self._bank(change), change)
         for change in (
             "warp.rotation = 30", "feature_bank.views = 1", "train.seed = 5", "backbone.stem = 8",
-            "backbone.trainable_from = 'stack3'",
+            "backbone.trainable_from = 'stack2'",
         ):  # fmt: skip
             self.assertLen(self._bank(change), 1, change)
         with mock.patch.object(keras.initializers.HeNormal, "__call__", lambda *a, **k: keras.ops.ones(a[1])):
             self.assertLen(self._bank(), 1, "other weights")
 
-    def test_without_changed_views_augmentation_does_not_matter(self):
+    def test_without_augmented_views_the_augmentation_does_not_matter(self):
         self.assertLen(self._bank("feature_bank.views = 0"), 1)
         self.assertEmpty(self._bank("feature_bank.views = 0", "warp.rotation = 1", "train.seed = 1"))
 
-    def test_a_whole_bank_is_not_computed_again(self):
+    def test_a_complete_cache_is_not_computed_again(self):
         self._train("first", "train.epochs = 1")
         with mock.patch.object(feature_bank.StoredFeatureData, "_compute") as computed:
             self._train("again", "train.epochs = 1", "optimization.learning_rate = 1e-3")
         computed.assert_not_called()
 
-    def test_what_a_kill_left_is_gone_on_with(self):
+    def test_a_killed_computation_continues(self):
         class KilledError(Exception):
             pass
 
@@ -147,25 +150,25 @@ class FeatureBankTest(tf.test.TestCase):
             self._train("run")
         self.assertEqual(stored.call_count, 15 * 3 + 15 - 12)
 
-    def test_top_stages_train_on_maps_of_the_frozen_ones(self):
-        bindings = "backbone.trainable_from = 'stack3'", "train.epochs = 1"
+    def test_top_stages_train_on_feature_maps_of_frozen_ones(self):
+        bindings = "backbone.trainable_from = 'stack2'", "train.epochs = 1"
         trained = self._train("stage", *bindings)
         untrained = self._train("untrained", *bindings, "optimization.learning_rate = 0.0")
-        for name, equal in (("stem_conv", True), ("stack2_block1_conv2", True), ("stack3_block1_conv2", False)):
+        for name, equal in (("stem_conv", True), ("stack1_block1_conv2", True), ("stack2_block1_conv2", False)):
             kernels = [model.get_layer(name).kernel.numpy() for model in (trained, untrained)]
             self.assertEqual(np.array_equal(*kernels), equal, name)
 
-    def test_mistakes(self):
+    def test_errors_are_one_line(self):
         self._refused("set backbone.trainable_from", "backbone.trainable_from = 'all'")
-        self._refused("counts augmented views; it is not -1", "feature_bank.views = -1")
+        self._refused("is a number of augmented views, 0 or more, not -1", "feature_bank.views = -1")
         self._refused("cannot be cached in .*config.gin", f"feature_bank.directory = '{self.folder / 'config.gin'}'")
 
     def test_features_beyond_float16_are_refused(self):
-        features = feature_bank.Features(2, 0, (3,), directory=self.folder, key="x")
+        features = FeatureStore(2, 0, (3,), directory=self.folder, key="x")
         features.put(0, 0, [1, 2, 65504])
         self.assertAllEqual(features.read([0], 0), [[1, 2, 65504]])
         self.assertAllEqual(features.missing(np.array([0, 1]), 0), [False, True])
-        with self.assertRaisesRegex(UserError, "beyond what a feature bank holds"):
+        with self.assertRaisesRegex(UserError, "out of the range of the feature bank"):
             features.put(1, 0, [1, 2, 70000])
 
 
@@ -179,7 +182,7 @@ class PairsTest(tf.test.TestCase):
         return _trained(self.folder, tiny_pairs.records_root(), name, *bindings)
 
     @pytest.mark.slow
-    def test_the_slow_way_gives_the_same_weights(self):
+    def test_training_without_cache_gives_equal_weights(self):
         for shared in (True, False):
             with self.subTest(same_for_both_eyes=shared):
                 same = f"augmentation.same_for_both_eyes = {shared}"
@@ -187,12 +190,12 @@ class PairsTest(tf.test.TestCase):
                 for one, other in zip(quick.variables, slow.variables, strict=True):
                     self.assertAllClose(one, other, rtol=0, atol=2e-3, msg=one.path)  # features are float16
         kernels = [model.get_layer("labels").kernel for model in (slow, self._train("untrained", "train.epochs = 1"))]
-        self.assertNotAllClose(*kernels, rtol=0, atol=1e-2)  # they could have differed by more
+        self.assertNotAllClose(*kernels, rtol=0, atol=1e-2)  # training changes them by more than the tolerance
         self.assertLen(list((self.folder / "bank").iterdir()), 2)  # views of both eyes alike, and views that differ
 
-    def test_a_view_is_there_only_with_both_eyes(self):
+    def test_a_view_is_missing_unless_both_eyes_are_stored(self):
         present = {"left": np.array([True, True]), "right": np.array([True, False])}
-        features = feature_bank.Features(2, 1, (3,), directory=self.folder, key="x", present=present)
+        features = FeatureStore(2, 1, (3,), directory=self.folder, key="x", present=present)
         for number, eye, value in ((0, "left", 1), (0, "right", 2), (1, "left", 3)):
             features.put(1, number, [value] * 3, eye)
         self.assertAllEqual(features.missing(np.array([0, 1, 1]), np.array([0, 0, 1])), [True, False, True])
@@ -202,7 +205,7 @@ class PairsTest(tf.test.TestCase):
         self.assertAllEqual([found["left_present"], found["right_present"]], [[True], [False]])
 
     def test_a_partly_frozen_network_is_refused(self):
-        with self.assertRaisesRegex(SystemExit, "of both eyes keeps what a wholly frozen backbone says"):
+        with self.assertRaisesRegex(SystemExit, "of a paired model needs a completely frozen backbone"):
             self._train("refused", "backbone.trainable_from = 'stack2'")
 
 

@@ -1,3 +1,5 @@
+"""Grid search: trials, their table, resuming, and TensorBoard's HParams tab."""
+
 import json
 import pathlib
 import tempfile
@@ -9,7 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dr_tf.console import UserError
-from dr_tf.training.grid import Grid, as_gin, run_grid, table
+from dr_tf.training.grid import Grid, as_gin, run_grid, trials_table
 
 RISING = ("val_kappa", "max")
 
@@ -42,11 +44,11 @@ class GridTest(tf.test.TestCase):
         rows = self._run(Grid({"a.rate": [9, 3]}))
         self.assertEqual(rows[0], {"trial": 0, "a.rate": 9, "error": "the loss is nan"})
         self.assertEqual(rows[1]["val_kappa"], 0.3)
-        self.assertIn("the loss is nan", table(rows, RISING).splitlines()[-1])
+        self.assertIn("the loss is nan", trials_table(rows, RISING).splitlines()[-1])
         other = self._run(Grid({"a.rate": [9, 3, "text"]}))
         self.assertEqual(other[2]["error"], "not a number")
 
-    def test_an_interrupted_grid_goes_on_where_it_was(self):
+    def test_an_interrupted_grid_resumes(self):
         self._run(Grid({"a.rate": [9, 3]}))
         self.tried.clear()
         rows = self._run(Grid({"a.rate": [9, 3, 4]}))
@@ -58,7 +60,7 @@ class GridTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, r"trial-000 .*\(a.rate = 3\)"):
             self._run(Grid({"a.rate": [4]}))
 
-    def test_values_of_any_kind_are_kept_and_recognized(self):
+    def test_values_of_any_type_are_recognized_when_resuming(self):
         grid = Grid({"a.rate": [1], "a.range": [(0.5, 2), None], "a.part": ["@b()"]})
         self._run(grid)
         self.tried.clear()
@@ -67,13 +69,13 @@ class GridTest(tf.test.TestCase):
         self.assertEqual(rows[0]["a.range"], (0.5, 2))
         self.assertEqual(as_gin(next(grid.trials())), ["a.rate = 1", "a.range = (0.5, 2)", "a.part = @b()"])
 
-    def test_the_objective_is_never_a_figure_of_other_splits(self):
+    def test_the_objective_is_a_metric_of_the_validation_split(self):
         with self.assertRaisesRegex(UserError, "begin with val_"):
             self._run(Grid({"a.rate": [1]}), ("loss", "min"))
         rows = self._run(Grid({"a.rate": [1]}), ("val_auroc", "max"))
         self.assertIn("known: val_kappa", rows[0]["error"])
 
-    def test_the_grid_s_own_objective_comes_before_the_experiment_s(self):
+    def test_the_grid_s_objective_overrides_the_experiment_s(self):
         rows = self._run(Grid({"a.rate": [5]}, objective=("val_kappa", "min")), ("val_auroc", "max"))
         self.assertEqual(rows[0]["val_kappa"], 0.1)
 

@@ -1,4 +1,4 @@
-"""Two outputs, the grade and the risk of macular edema, from records to predictions and metrics, as a person calls it."""
+"""Two outputs, the grade and the risk of macular edema, from records to predictions and metrics."""
 
 import contextlib
 import csv
@@ -32,15 +32,13 @@ train.heads = {{'grade': @softmax(), 'dme': @edema()}}
 train.loss_weights = {{'dme': 0.5}}
 train.keep = 'last'
 train.modes = ()
-backbone.stem = 4
-backbone.filters = (4, 8)
 """
 COLUMNS = ("file", "grade", "dme", "split")
 
 
 @functools.cache
 def folder():
-    """Holds records of the tiny photographs with a risk, which every fifth lacks, and a run of two folds on them."""
+    """A folder with records of the tiny images with a risk of edema, unknown for every fifth, and a run of two folds."""
     made = pathlib.Path(tempfile.mkdtemp(dir=tiny.records_root().parent))
     source = tiny.records_root().parent / "photographs"
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.jpg"))
@@ -86,13 +84,13 @@ class EdemaTest(tf.test.TestCase):
         self.folder, self.fold = folder(), folder() / "run" / "fold-0"
 
     def _open(self):
-        """A predictor that lets every photograph through: at 64 pixels all are out of focus."""
+        """A predictor without gate: at 64 pixels all images are out of focus."""
         run = load_run(self.fold)
         return Predictor(
             dataclasses.replace(run, rule=dataclasses.replace(run.rule, gradable_from=0.0, distance_limit=None))
         )
 
-    def test_the_model_has_an_output_a_head_and_history_a_metric_of_each(self):
+    def test_the_model_has_an_output_and_the_history_metrics_for_each_head(self):
         model = keras.saving.load_model(self.fold / "model.keras")
         self.assertEqual({name: tensor.shape[1] for name, tensor in model.output.items()}, {"grade": 5, "dme": 3})
         with open(self.fold / "history.csv", newline="") as file:
@@ -100,26 +98,28 @@ class EdemaTest(tf.test.TestCase):
         self.assertContainsSubset({"grade_quadratic_kappa", "dme_accuracy", "grade_loss", "dme_loss"}, row)
         self.assertAllClose(float(row["loss"]), float(row["grade_loss"]) + 0.5 * float(row["dme_loss"]), rtol=1e-3)
 
-    def test_photographs_are_told_their_risk(self):
-        (gated,) = Predictor.of_run(self.fold).decisions([tiny.photographs()[0]])
-        self.assertEqual((gated.gradable, gated.likeliest("dme"), gated.others), (False, None, {}))
-        told, broken = self._open().decisions([tiny.photographs()[0], b"no photograph"])
-        self.assertEqual(told.likeliest("dme"), int(np.argmax(list(told.others["dme"].values()))))
-        self.assertAllClose(sum(told.others["dme"].values()), 1)
-        self.assertEqual(broken.others, {})
+    def test_the_risk_of_edema_is_predicted(self):
+        (gated,) = Predictor.from_run(self.fold).decisions([tiny.photographs()[0]])
+        self.assertEqual((gated.gradable, gated.most_probable_class("dme"), gated.other_outputs), (False, None, {}))
+        decision, broken = self._open().decisions([tiny.photographs()[0], b"no photograph"])
+        self.assertEqual(
+            decision.most_probable_class("dme"), int(np.argmax(list(decision.other_outputs["dme"].values())))
+        )
+        self.assertAllClose(sum(decision.other_outputs["dme"].values()), 1)
+        self.assertEqual(broken.other_outputs, {})
 
-    def test_what_was_held_out_is_what_is_told(self):
+    def test_held_out_scores_equal_predictions(self):
         run, (held_out, _) = load_run(self.fold), read_scored_rows(self.fold / "held_out.npz")
         records = open_records(self.folder / "records", DATASET)
-        outputs, features = run.network(np.stack([records.photograph(row) for row in held_out.rows]))
+        outputs, features = run.network(np.stack([records.image(row) for row in held_out.rows]))
         for name, logits in outputs.items():
             self.assertAllClose(logits, held_out.outputs[name], atol=1e-5)
         self.assertAllClose(run.feature_distribution.distance(features), held_out.distances, rtol=1e-3)
 
     def test_a_split_is_evaluated(self):
         flags = ["--records", self.folder / "records", "--run_dir", self.fold, "--bootstrap_samples", 20]
-        said = _quietly(evaluate.main, *flags, "--split", "validation")
-        self.assertIn("joint_accuracy", said)
+        output = _quietly(evaluate.main, *flags, "--split", "validation")
+        self.assertIn("joint_accuracy", output)
         self._agree(self.fold / "evaluation" / "edema-64-plain-q95-validation")
 
     def test_folds_are_evaluated(self):
@@ -131,7 +131,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertEqual(metrics["retake_rate"]["value"], 1.0)  # of 64 pixels
 
     def _agree(self, evaluation):
-        """Metrics with the rows that they are of; returns the metrics."""
+        """Check metrics.json against predictions.csv and return the metrics."""
         metrics = json.loads((evaluation / "metrics.json").read_text())
         found = read_predictions(evaluation / "predictions.csv")
         truth, decided = found.other_truth["dme"], found.other_predicted["dme"]
@@ -143,7 +143,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertIn("Joint accuracy", (evaluation / "report.html").read_text())
         return metrics
 
-    def test_it_begins_with_the_weights_of_one_that_had_no_such_output(self):
+    def test_init_from_a_run_with_other_outputs(self):
         stored, other = (keras.saving.load_model(self.fold / "model.keras") for _ in range(2))
         features = other.get_layer(FEATURES).output
         more = keras.layers.Dense(2, name="more")(features)
@@ -156,14 +156,14 @@ class EdemaTest(tf.test.TestCase):
             self.assertAllEqual(*(model.get_layer(layer).kernel for model in (stored, other)))
         self.assertAllEqual(other.get_layer("more").kernel, own)
 
-    def test_records_that_know_no_risk_are_refused_in_one_line(self):
+    def test_records_without_the_risk_are_refused(self):
         flags = ["--gin_param", f"train.dataset = '{tiny.DATASET}'", "--run_dir", self.folder / "other"]
         with self.assertRaises(SystemExit) as caught:
             _quietly(train.main, "--gin_file", self.folder / "config.gin", "--records", tiny.records_root(), *flags)
-        self.assertRegex(str(caught.exception), "no label that the output 'dme' .*train.heads")
+        self.assertRegex(str(caught.exception), "has a label for the output 'dme' .*train.heads")
 
     @pytest.mark.slow
-    def test_a_definition_of_both_labels_decides_by_a_head_of_its_own(self):
+    def test_a_definition_of_both_labels_can_decide(self):
         heads = "train.heads = {'grade': @softmax(), 'dme': @edema(), 'refer': @binary()}"
         bindings = [heads, "train.decides = 'refer'", "binary.positive = 'referable_or_dme'", "train.epochs = 1"]
         run = self.folder / "refer"
@@ -172,12 +172,14 @@ class EdemaTest(tf.test.TestCase):
             paths = ["--gin_file", self.folder / "config.gin", "--records", self.folder / "records", "--run_dir", run]
             _quietly(train.main, *paths, *flags)
         found = load_run(run)
-        self.assertEqual((found.rule.head.positive, list(found.rule.others)), ("referable_or_dme", ["grade", "dme"]))
+        self.assertEqual(
+            (found.rule.head.positive, list(found.rule.other_outputs)), ("referable_or_dme", ["grade", "dme"])
+        )
         rule = dataclasses.replace(found.rule, gradable_from=0.0, distance_limit=None)
         decision = Predictor(dataclasses.replace(found, rule=rule)).decide(tiny.photographs()[0])
         self.assertEqual(list(decision.label_decisions), ["referable_or_dme"])
-        self.assertEqual(decision.grade, decision.likeliest("grade"))
-        self.assertEqual(set(decision.others), {"grade", "dme"})
+        self.assertEqual(decision.grade, decision.most_probable_class("grade"))
+        self.assertEqual(set(decision.other_outputs), {"grade", "dme"})
 
 
 if __name__ == "__main__":

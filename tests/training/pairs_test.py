@@ -1,4 +1,4 @@
-"""Both eyes of a patient and eight labels, from records to decisions and metrics, as a person calls it."""
+"""Both eyes of a patient and eight labels, from records to decisions and metrics."""
 
 import contextlib
 import csv
@@ -37,18 +37,18 @@ class PairsTest(tf.test.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.run_dir, cls.folder = tiny_pairs.run_dir(), tiny_pairs.photographs()
-        cls.predictor = Predictor.of_run(cls.run_dir)
+        cls.predictor = Predictor.from_run(cls.run_dir)
         cls.records = open_records(tiny_pairs.records_root(), tiny_pairs.DATASET)
 
     def _open(self):
-        """A predictor that lets every photograph through: at 64 pixels all are out of focus."""
+        """A predictor without gate: at 64 pixels all images are out of focus."""
         rule = dataclasses.replace(self.predictor.rule, gradable_from=0.0, distance_limit=None)
         return Predictor(dataclasses.replace(self.predictor.run, rule=rule))
 
-    def test_a_label_has_a_threshold_and_a_decision_of_its_own(self):
+    def test_each_label_has_its_own_threshold_and_decision(self):
         document = json.loads((self.run_dir / "decision.json").read_text())
         self.assertEqual(document["heads"]["labels"]["name"], "multi_label")
-        points = document["modes"]["plain"]["points"]
+        points = document["modes"]["plain"]["operating_points"]
         self.assertEqual(list(points), [f"odir_{letter}" for letter in ODIR_LABELS])
         self.assertGreater(len({of["youden"]["threshold"] for of in points.values()}), 1)
         (decision,) = self._open().decisions(pairs([self.folder / f"2_{eye}.jpg" for eye in ("left", "right")]))
@@ -65,7 +65,7 @@ class PairsTest(tf.test.TestCase):
         self.assertEqual((one.case, one.missing, list(one.images)), ("5", ("right",), ["left"]))
         self.assertIn(one.action, ("refer", "clear"))
 
-    def test_a_bad_photograph_of_one_eye_is_named_and_the_case_is_taken_again(self):
+    def test_an_unreadable_image_of_one_eye_means_retake(self):
         case = Case("x", {"left": (self.folder / "4_left.jpg",), "right": (b"no photograph",)})
         decision = self._open().decide(case)
         self.assertEqual((decision.action, decision.gradable), ("retake", False))
@@ -74,19 +74,19 @@ class PairsTest(tf.test.TestCase):
         gated = self.predictor.decide(Case("x", {eye: (self.folder / f"4_{eye}.jpg",) for eye in ("left", "right")}))
         self.assertEqual(gated.reason, "left eye: out of focus; right eye: out of focus")
 
-    def test_the_wrong_number_of_eyes_is_one_line(self):
+    def test_the_wrong_number_of_eyes_is_refused(self):
         with self.assertRaisesRegex(UserError, "takes both eyes of a patient; say which eye"):
             self.predictor.decide(self.folder / "4_left.jpg")
         for photographs in ({}, {"OD": (b"",)}, {"left": (b"",), "OS": (b"",)}, {"left": ()}):
             with self.assertRaisesRegex(UserError, "x: a case has photographs of 'left' or 'right'"):
                 self.predictor.decide(Case("x", photographs))
-        single = Predictor.of_run(tiny.run_dir())
+        single = Predictor.from_run(tiny.run_dir())
         with self.assertRaisesRegex(UserError, "takes one photograph, not both eyes"):
             single.decide(Case("x", {"left": (b"",), "right": (b"",)}))
 
     def test_a_folder_is_predicted_by_patient(self):
-        said = _quietly(predict.main, "--run_dir", self.run_dir, "--format", "csv", self.folder)
-        rows = list(csv.DictReader(said.splitlines()))
+        output = _quietly(predict.main, "--run_dir", self.run_dir, "--format", "csv", self.folder)
+        rows = list(csv.DictReader(output.splitlines()))
         self.assertLen(rows, tiny_pairs.PATIENTS)
         self.assertEqual({row["action"] for row in rows}, {"retake"})
         self.assertContainsSubset({"p(N)", "p(O)", "odir_D"}, rows[0])
@@ -105,7 +105,7 @@ class PairsTest(tf.test.TestCase):
             self.assertGreater(both.shape[0], 1.5 * one.shape[0] * both.shape[1] / one.shape[1] - 200)
             self.assertIn("4.explained.jpg", (pathlib.Path(output) / "explanations.html").read_text())
 
-    def test_measured_is_deployed(self):
+    def test_evaluation_equals_prediction(self):
         for mode in ("plain", "tta2", "knn"):
             arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--bootstrap_samples", 20]
             _quietly(evaluate.main, *arguments, "--split", "validation", "--mode", mode)
@@ -116,7 +116,7 @@ class PairsTest(tf.test.TestCase):
             )
             found = read_predictions(folder / "predictions.csv")
             paths = [path for name in found.ids for path in sorted(self.folder.glob(f"{name}_*.jpg"))]
-            decisions = list(Predictor.of_run(self.run_dir, mode).decisions(pairs(paths)))
+            decisions = list(Predictor.from_run(self.run_dir, mode).decisions(pairs(paths)))
             self.assertEqual([d.case for d in decisions], found.ids.tolist())
             self.assertEqual([d.action for d in decisions], found.action.tolist())
             self.assertEqual([d.reason for d in decisions], found.reason.tolist())
@@ -137,7 +137,7 @@ class PairsTest(tf.test.TestCase):
         ]
         self.assertAllEqual(*(of["labels"] for of in answers))
 
-    def test_single_photographs_are_refused_where_pairs_are_trained_on(self):
+    def test_a_model_of_single_images_is_refused_on_pairs(self):
         import train
 
         with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ class PairsTest(tf.test.TestCase):
             ]
             with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
                 train.main([str(argument) for argument in arguments])
-            self.assertRegex(str(caught.exception), "the model takes one photograph, .* holds pairs")
+            self.assertRegex(str(caught.exception), "the model takes one image, .* holds pairs of images")
 
 
 if __name__ == "__main__":

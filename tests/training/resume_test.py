@@ -1,4 +1,4 @@
-"""Killed at any moment and started again with the same command, a run ends as one that was never killed."""
+"""A run that is killed and started again ends bit for bit like an uninterrupted one."""
 
 import os
 import pathlib
@@ -31,10 +31,12 @@ classifier.backbone = @backbone()
 classifier.dropout = 0.5
 backbone.name = 'resnet_v2'
 backbone.image_size = 64
+backbone.stem = 4
+backbone.filters = (4, 8)
 optimization.decay = 'cosine'
 optimization.ema = 0.9
 """
-# Kills itself when the second checkpoint is half on the disk.
+# Kills itself when the second checkpoint is half written.
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 import numpy as np
@@ -66,7 +68,7 @@ class ResumeTest(unittest.TestCase):
         return cls.folder / name
 
     def _start(self, *code):
-        """A process that will not end by itself; and its run directory."""
+        """Start a training process; return it and its run directory."""
         run = self.folder / self.id()
         command = list(map(str, [sys.executable, *code, *self.arguments, run]))
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), run
@@ -87,7 +89,7 @@ class ResumeTest(unittest.TestCase):
         self._assert_same(self._run(run.name))
 
     @pytest.mark.slow
-    def test_killed_while_it_writes_a_checkpoint(self):
+    def test_killed_while_writing_a_checkpoint(self):
         process, run = self._start("-c", KILLED_WHILE_WRITING)
         self.assertEqual(process.wait(), -signal.SIGKILL)
         left = sorted(os.listdir(run / "checkpoints"))
@@ -95,7 +97,7 @@ class ResumeTest(unittest.TestCase):
         self.assertEqual(len(left), 2)
         self._assert_same(self._run(run.name))
 
-    def test_a_finished_run_is_left_as_it_is(self):
+    def test_a_finished_run_is_not_changed(self):
         before = (self.whole / "model.keras").stat().st_mtime_ns
         self._run("whole")
         self.assertEqual((self.whole / "model.keras").stat().st_mtime_ns, before)
@@ -115,7 +117,7 @@ def wait_for(condition, process, seconds=120):
 
 
 def _weights(run):
-    """Digest of the finished model's weights; the file itself holds the time it was written."""
+    """Digest of the finished model's weights; the file itself contains the time it was written."""
     import hashlib
     import zipfile
 

@@ -1,3 +1,5 @@
+"""Run directories: one config, one process; and atomic writes."""
+
 import pathlib
 import subprocess
 import sys
@@ -15,7 +17,7 @@ class RunDirectoryTest(unittest.TestCase):
     def setUp(self):
         self.path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "run"
 
-    def test_another_config_is_refused_with_the_line_that_differs(self):
+    def test_another_config_is_refused_with_the_first_difference(self):
         with RunDirectory(self.path) as run:
             run.keep_config("# head\na.x = 1\na.y = 2\n")
         with RunDirectory(self.path) as run:
@@ -26,7 +28,7 @@ class RunDirectoryTest(unittest.TestCase):
     def test_a_folder_of_something_else_is_refused(self):
         self.path.mkdir()
         (self.path / "thesis.txt").write_text("mine")
-        with self.assertRaisesRegex(UserError, "not a run's folder"):
+        with self.assertRaisesRegex(UserError, "neither empty nor a run directory"):
             RunDirectory(self.path)
 
     def test_one_process_at_a_time(self):
@@ -50,7 +52,7 @@ class FilesTest(unittest.TestCase):
 
     def test_whole_or_not_at_all(self):
         path = self.folder / "a" / "b.json"
-        with self.assertRaises(RuntimeError), files.appearing(path) as unfinished:
+        with self.assertRaises(RuntimeError), files.atomic_write(path) as unfinished:
             unfinished.write_text("half")
             raise RuntimeError
         self.assertEqual(list(path.parent.iterdir()), [])
@@ -59,7 +61,7 @@ class FilesTest(unittest.TestCase):
 
     def test_a_folder_takes_the_place_of_a_folder(self):
         for text in ("old", "new"):
-            with files.appearing(self.folder / "f") as unfinished:
+            with files.atomic_write(self.folder / "f") as unfinished:
                 unfinished.mkdir()
                 (unfinished / text).write_text(text)
         self.assertEqual([p.name for p in (self.folder / "f").iterdir()], ["new"])

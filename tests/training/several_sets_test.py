@@ -1,4 +1,4 @@
-"""Two record sets in one run, from train.py to the figures: what they share is learned from in neither."""
+"""Two record sets in one run: duplicates of test images are training images in neither."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ class SeveralSetsTest(tf.test.TestCase):
 
     @classmethod
     def _build_twin(cls):
-        """Of other eyes, but for a test photograph of the tiny set in training, and the other way about."""
+        """Other images, except a test image of the tiny set in the training split, and a training image in the test split."""
         tiny_ones, twins = tiny.records_root().parent / "photographs", cls.folder / "photographs"
         for i, split in enumerate(("train", "valid", "calibration", "test")):
             for j, name in enumerate(tiny.CLASSES.split(",")):
@@ -67,7 +67,7 @@ class SeveralSetsTest(tf.test.TestCase):
     def _names(self, rows):
         return open_records(self.records, BOTH).columns["image_id"][rows].tolist()
 
-    def test_a_planted_copy_is_fitted_in_neither_set(self):
+    def test_a_planted_copy_is_a_training_image_in_neither_set(self):
         fitted = self._names(read_calibration(self.folder / "run")[1]["fitted"])
         self.assertLen(fitted, 15 + 5 - 1)
         self.assertNotIn("twin/train/mild/copy.jpg", fitted)
@@ -78,15 +78,15 @@ class SeveralSetsTest(tf.test.TestCase):
     def _config(self):
         return (self.folder / "run" / "config.gin").read_text()
 
-    def test_the_run_is_known_by_both(self):
+    def test_the_run_names_both_sets(self):
         self.assertEqual(load_run(self.folder / "run").preparation.records, BOTH)
         configuration.parse([self.folder / "run" / "config.gin"])
-        self.assertEqual(configuration.experiment(self.records)[1].name, BOTH)
+        self.assertEqual(configuration.build_experiment(self.records)[1].name, BOTH)
         decision = Predictor.from_run(self.folder / "run").decide(tiny.photographs()[0])
         self.assertAllClose(sum(decision.probabilities.values()), 1)
 
-    def test_another_answer_of_the_audit_is_another_run(self):
-        self._refused("is a run of another config .*left out = not looked for", "--audit", "off")
+    def test_without_audit_it_is_another_run(self):
+        self._refused("is a run with another config .*left out = not looked for", "--audit", "off")
 
     def test_it_is_evaluated_on_both_with_a_slice_each(self):
         arguments = ["--run_dir", self.folder / "run", "--records", self.records, "--bootstrap_samples", 20]
@@ -121,7 +121,8 @@ class SeveralSetsTest(tf.test.TestCase):
         few = good | {"mean": good["mean"][:4], "axes": good["axes"][:4]}
         for expected, arrays in {
             "gate.npz cannot be read: it contains an unknown array 'x'": {"x": np.zeros(1)},
-            "gate.npz cannot be read: its mean contains values that are not finite numbers": good | {"mean": good["mean"] * np.nan},
+            "gate.npz cannot be read: its mean contains values that are not finite numbers": good
+            | {"mean": good["mean"] * np.nan},
             "gate.npz is for 4 features, the network has": few,
         }.items():
             np.savez(run / "gate.npz", **arrays)

@@ -1,11 +1,13 @@
-"""The whole path on a few small photographs: train.py as a person calls it."""
+"""train.py from the command line on a few small images: run directories, resuming, folds, grids and error messages."""
 
 import contextlib
 import csv
+import importlib.util
 import io
 import json
 import pathlib
 import tempfile
+import unittest
 from unittest import mock
 
 import keras
@@ -19,17 +21,11 @@ from dr_tf.data.records import open_records
 from dr_tf.inference.predictor import Predictor
 from tests import tiny
 
-CONFIG = """
-train.dataset = 'tiny/64-plain-q95'
-train.heads = {'grade': @softmax()}
-train.model = @classifier
+CONFIG = f"""
+{tiny.CONFIG}
 train.epochs = 2
-train.batch_size = 5
 train.modes = ()
 train.optimization = @optimization()
-classifier.backbone = @backbone()
-backbone.name = 'resnet_v2'
-backbone.image_size = 64
 """
 
 
@@ -48,7 +44,7 @@ class TrainTest(tf.test.TestCase):
         train.main([str(argument) for argument in arguments])
 
     def _refused(self, expected, *bindings, **options):
-        """The one line that a person is scored with."""
+        """The command ends with one line that matches."""
         with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
             self._train(*bindings, **options)
         self.assertRegex(str(caught.exception), expected)
@@ -58,7 +54,7 @@ class TrainTest(tf.test.TestCase):
         with open((run_dir or self.run_dir) / "history.csv", newline="") as file:
             return list(csv.DictReader(file))
 
-    def test_a_run_leaves_all_that_prediction_needs(self):
+    def test_a_run_directory_has_all_that_prediction_needs(self):
         self._train()
         expected = {
             "config.gin",
@@ -73,7 +69,7 @@ class TrainTest(tf.test.TestCase):
         self.assertLessEqual(expected, {path.name for path in self.run_dir.iterdir()})
         self.assertLen(self._history(), 2)
         photograph = next((tiny.records_root().parent / "photographs" / "test").rglob("*.jpg"))
-        decision = Predictor.of_run(self.run_dir).decide(photograph)
+        decision = Predictor.from_run(self.run_dir).decide(photograph)
         self.assertAllClose(sum(decision.probabilities.values()), 1)
 
     def test_the_model_opens_in_plain_keras(self):
@@ -87,12 +83,12 @@ class TrainTest(tf.test.TestCase):
         records = open_records(tiny.records_root(), "tiny/64-plain-q95")
         rows = records.rows("validation")
         model = keras.saving.load_model(self.run_dir / "model.keras")
-        logits = model.predict(np.stack([records.photograph(row) for row in rows]), verbose=0)["grade"]
+        logits = model.predict(np.stack([records.image(row) for row in rows]), verbose=0)["grade"]
         truth = records.columns["grade"][rows]
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits)
         self.assertAllClose(loss, best, rtol=1e-4)
 
-    def test_every_line_of_gin_that_changes_a_step(self):
+    def test_many_settings_together(self):
         self._train(
             "train.precision = 'mixed_bfloat16'",
             "train.class_weights = 'balanced'",
@@ -110,8 +106,13 @@ class TrainTest(tf.test.TestCase):
             "classifier.hidden = (8,)",
             "classifier.dropout = 0.5",
         )
-        self.assertTrue((self.run_dir / "model.keras").exists())
+        self.assertLen(self._history(), 2)
+        layers = keras.saving.load_model(self.run_dir / "model.keras").layers
+        self.assertTrue(any(isinstance(layer, keras.layers.Dropout) for layer in layers))
 
+    @unittest.skipUnless(
+        importlib.util.find_spec("keras_cv"), "keras_cv is not installed: pip install 'dr_tf[keras_cv]'"
+    )
     def test_a_policy_of_keras_cv_is_made_under_determinism(self):
         policy = ("train.augmentation = @augmentation()", "augmentation.policy = @rand_augment()")
         self._train("train.epochs = 1", *policy)
@@ -121,14 +122,14 @@ class TrainTest(tf.test.TestCase):
         self._train("train.epochs = 9", "train.patience = 1", "optimization.learning_rate = 0.0")
         self.assertLess(len(self._history()), 9)
 
-    def test_what_tensorboard_shows(self):
+    def test_tensorboard_images(self):
         self._train()
         pictures = EventAccumulator(str(self.run_dir / "tensorboard" / "pictures")).Reload().Tags()["tensors"]
-        self.assertEqual(set(pictures), {"config", "photographs as they are fed", "confusion matrix", "why"})
+        self.assertEqual(set(pictures), {"config", "training images", "confusion matrix", "class-activation maps"})
         curves = EventAccumulator(str(self.run_dir / "tensorboard" / "train")).Reload().Tags()["tensors"]
         self.assertLessEqual({"epoch_loss", "epoch_learning_rate"}, set(curves))
 
-    def test_second_stage_begins_with_the_weights_of_the_first(self):
+    def test_init_from_starts_with_the_weights_of_the_first_run(self):
         self._train()
         second = self.folder / "second"
         still = ("optimization.learning_rate = 0.0", "classifier.dropout = 0.2")
@@ -137,13 +138,16 @@ class TrainTest(tf.test.TestCase):
         for a, b in zip(one, two, strict=True):
             self.assertAllEqual(a, b)
         self._refused(
-            "not of the same layers", "backbone.stem = 8", flags=["--init_from", second], run_dir=self.folder / "c"
+            "has other layers than this config",
+            "backbone.stem = 8",
+            flags=["--init_from", second],
+            run_dir=self.folder / "c",
         )
         self._refused("--init_from: .* cannot be read", flags=["--init_from", self.folder], run_dir=self.folder / "d")
 
     @pytest.mark.slow
     def test_folds_are_held_out_and_pooled(self):
-        self._refused("no epoch can be chosen: say train.keep = 'last'", flags=["--folds", "2", "--refit"])
+        self._refused("no epoch can be selected: set train.keep = 'last'", flags=["--folds", "2", "--refit"])
         self._train(
             "train.keep = 'last'", "train.epochs = 1", "train.modes = ('knn',)", flags=["--folds", "2", "--refit"]
         )
@@ -154,30 +158,28 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(json.loads((self.run_dir / "out_of_fold.json").read_text())["n"], 45)
         modes = json.loads((self.run_dir / "refit" / "decision.json").read_text())["modes"]
         self.assertEqual(
-            {mode["report"]["photographs"] for mode in modes.values()}, {45}
-        )  # each by who had not seen it
+            {mode["report"]["images"] for mode in modes.values()}, {45}
+        )  # each by the network that held it out
         fitted = json.loads((self.run_dir / "fold-0" / "decision.json").read_text())["modes"]
-        self.assertEqual(list(fitted), ["plain"])  # of which nothing was left to calibrate by
-        decision = Predictor.of_run(self.run_dir / "refit").decide(tiny.photographs()[0])
+        self.assertEqual(list(fitted), ["plain"])  # nothing was left to calibrate the other modes on
+        decision = Predictor.from_run(self.run_dir / "refit").decide(tiny.photographs()[0])
         self.assertLen(decision.probabilities, 5)
         again = ("train.keep = 'last'", "train.epochs = 1", "train.modes = ()", "optimization.learning_rate = 0.0")
         second = self.folder / "second"
         self._train(*again, flags=["--folds", "2", "--refit", "--init_from", self.run_dir], run_dir=second)
-        for part in ("fold-0", "fold-1", "refit"):  # each begins where the same part of the first left off
+        for part in ("fold-0", "fold-1", "refit"):  # each starts from the same part of the first
             one, two = (keras.saving.load_model(run / part / "model.keras") for run in (self.run_dir, second))
             self.assertAllEqual(one.trainable_weights[0], two.trainable_weights[0])
-        learned = self.run_dir / "refit"
-        seen = ["--folds", "2", "--init_from", learned]
+        refit = self.run_dir / "refit"
+        seen = ["--folds", "2", "--init_from", refit]
         self._refused(
-            "has learned from photographs that this run holds out",
+            "was trained on images that this run holds out",
             "train.keep = 'last'",
             flags=seen,
             run_dir=self.folder / "third",
         )
-        alone = ["--init_from", learned]  # its validation and calibration splits were fitted
-        self._refused(
-            "has learned from photographs that this run holds out", flags=alone, run_dir=self.folder / "fourth"
-        )
+        alone = ["--init_from", refit]  # its validation and calibration splits were fitted
+        self._refused("was trained on images that this run holds out", flags=alone, run_dir=self.folder / "fourth")
         self._refused("has 2 folds, not 4", flags=["--folds", "4"], run_dir=self.folder / "four")
         for fold in ("-1", "2"):
             flags = ["--folds", "2", "--fold", fold]
@@ -190,7 +192,7 @@ class TrainTest(tf.test.TestCase):
         self._train("train.epochs = 1", flags=["--grid_file", self.folder / "grid.gin"])
         self.assertLen((self.run_dir / "trials.md").read_text().splitlines(), 4)
 
-    def test_mistakes_in_one_line(self):
+    def test_errors_are_one_line(self):
         self._refused("no records 'nothing/64'", "train.dataset = 'nothing/64'")
         self._refused(
             "none of the 60 examples of tiny/64-plain-q95 has the labels",
@@ -201,13 +203,13 @@ class TrainTest(tf.test.TestCase):
             "unknown positive definition 'sick'", "train.heads = {'it': @binary()}", "binary.positive = 'sick'"
         )
         self._refused("unknown backbone 'resnet'", "backbone.name = 'resnet'")
-        self._refused("unknown precision 'half'", "train.precision = 'half'")
+        self._refused("unknown train.precision 'half'", "train.precision = 'half'")
         self._refused("no parameter 'epoch'", "train.epoch = 1")
 
-    def test_what_a_run_needs_at_its_end_is_checked_before_its_first_step(self):
+    def test_settings_used_at_the_end_are_checked_before_the_first_step(self):
         for expected, binding in {
             "unknown train.class_weights 'blanced'; known: balanced": "train.class_weights = 'blanced'",
-            "class_weights wants 'balanced' or 5 positive numbers": "train.class_weights = (1.0, 2.0)",
+            "class_weights is 'balanced' or 5 positive numbers": "train.class_weights = (1.0, 2.0)",
             "unknown train.keep 'lst'; known: best, last": "train.keep = 'lst'",
             "monitor 'val_kapa' is no metric of the validation split; known: val_loss, val_accuracy": (
                 "train.monitor = ('val_kapa', 'max')"
@@ -225,18 +227,18 @@ class TrainTest(tf.test.TestCase):
                 self._refused(expected, binding)
                 self.assertFalse((self.run_dir / "model.keras").exists())
 
-    def test_another_config_in_the_same_folder(self):
+    def test_another_config_in_the_same_run_directory(self):
         self._train()
         self._refused("another config .*there: train.epochs = 2; here: train.epochs = 3", "train.epochs = 3")
 
-    def test_a_loss_that_is_no_number_names_the_photographs(self):
+    def test_a_loss_of_nan_names_the_images_of_the_batch(self):
         self._refused(r"the loss is nan in epoch \d, step \d.*train/\w+/0\d.jpg", "optimization.learning_rate = 1e30")
 
-    def test_a_class_that_is_absent_from_training(self):
+    def test_a_class_without_training_examples(self):
         whole = open_records(tiny.records_root(), "tiny/64-plain-q95")
         whole.columns["grade"][whole.columns["grade"] == 3] = 2
         with mock.patch("dr_tf.configuration.open_records", return_value=whole):
-            self._refused("nothing of severe NPDR among the 15 fitted")
+            self._refused("no example of severe NPDR among the 15 training examples")
 
     def test_a_full_disk(self):
         def full(*args, **kwargs):
@@ -247,26 +249,5 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(list((self.run_dir / "checkpoints").iterdir()), [])
 
 
-class FeedTest(tf.test.TestCase):
-    def test_the_prevalence_that_weights_of_labels_leave(self):
-        """By hand: 4 examples, of whom one has both labels; balanced weights are 4 / (2 * 3) and 4 / (2 * 1)."""
-        from dr_tf.training.data_roles import class_weights
-        from dr_tf.training.training_data import TrainingData
-
-        strata = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
-        fitted, by_class = class_weights("balanced", strata, 2)
-        self.assertAllClose(by_class, [2 / 3, 2])
-        raw = np.array([2 / 3, 2 / 3, 4 / 3, 1])
-        self.assertAllClose(fitted, raw / raw.mean())
-        feed = mock.Mock(order=mock.Mock(prior=(0.75, 0.25)))
-        feed.experiment.head.exclusive = False
-        weighted = (strata * fitted[:, None]).sum(axis=0) / fitted.sum()
-        self.assertAllClose(TrainingData._shifted(feed, strata, fitted, by_class), weighted)
-
-    def test_the_prior_that_class_weights_leave(self):
-        from dr_tf.training.data_roles import class_weights
-
-        strata = np.array([0, 0, 0, 1])
-        _, by_class = class_weights("balanced", strata, 2)
-        shifted = np.array([0.75, 0.25]) * by_class
-        self.assertAllClose(shifted / shifted.sum(), [0.5, 0.5])
+if __name__ == "__main__":
+    tf.test.main()
