@@ -16,7 +16,7 @@ def scorecard_section(scorecard: Scores | None) -> dict[str, Any] | None:
     """Prepare the section on how far the class-activation maps may be trusted.
 
     Args:
-        scorecard: What `evaluation.explanations.explanations` returned; None where no maps were scored.
+        scorecard: What `evaluation.explanations.score_explanations` returned; None where no maps were scored.
     """
     if not scorecard:
         return None
