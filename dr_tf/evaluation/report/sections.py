@@ -320,5 +320,5 @@ def _test_copies(metrics: Metrics) -> dict[str, Any] | None:
 
 def _methods(metrics: Metrics) -> list[str]:
     """How the confidence intervals on the page were computed, each method once."""
-    entries = (entry for entry in metrics.values() if isinstance(entry, dict) and "method" in entry)
+    entries = (entry for entry in metrics.values() if isinstance(entry, dict) and {"value", "method"} <= set(entry))
     return list(dict.fromkeys(entry["method"] for entry in entries))
