@@ -1,1 +1,1 @@
-"""One page that tells what a run is worth: no script, no network, good on paper and on a phone."""
+"""The evaluation report: an HTML page, its charts, and summaries for the terminal."""
