@@ -11,7 +11,9 @@ REPOSITORY = "https://github.com/dr-tf/dr_tf"
 BRANCH = "main"
 
 # Enough to decode, prepare and recognize fundus photographs, and to run networks in ONNX Runtime.
-BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm"]
+BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm", "annotated-types"]
+
+DOCS = ["mkdocs-material", "mkdocstrings[python]", "nbclient", "ipykernel"]
 
 # All of them together resolve with constraints.txt: make resolve.
 EXTRAS = {
@@ -40,6 +42,7 @@ EXTRAS = {
     "dicom": ["pydicom"],
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
+    "docs": DOCS,
     "cuda": ["tensorflow[and-cuda]"],
     "test": [
         "pytest",
@@ -53,6 +56,7 @@ EXTRAS = {
         "mypy",
         "types-tqdm",
         "build",
+        *DOCS,
         "pre-commit",
     ],
 }

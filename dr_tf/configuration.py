@@ -24,6 +24,7 @@ from dr_tf.data.records import Records, open_records
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier, paired_classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.parameters import checked
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.grid import Grid
@@ -53,7 +54,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
 }
 
 for _name, _configurable in CONFIGURABLES.items():
-    gin.register(_name)(_configurable)
+    gin.register(_name)(checked(_name, _configurable))
 
 
 def set_up_logging() -> None:
@@ -86,6 +87,8 @@ def parse(gin_files: Sequence[str | os.PathLike], bindings: Sequence[str] = ()) 
         gin.finalize()
     except (OSError, ValueError, SyntaxError, ImportError, tokenize.TokenError) as error:
         raise UserError(f"config: {_in_one_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"config: {', '.join(map(str, gin_files))}: an included file includes itself") from None
 
 
 def _search_beside(path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -27,6 +28,7 @@ Fraction = Annotated[float, Interval(ge=0, lt=1)]
 ImageSize = Annotated[int, Interval(ge=16, le=8192)]
 
 _WORDS = {int: "an integer", float: "a number", str: "a text", bool: "True or False", type(None): "None"}
+_EXAMPLES = {"Head": "softmax", "Sampling": "shuffled"}  # class -> a configurable that builds one, where names differ
 _BOUNDS = {"ge": "at least {}", "gt": "greater than {}", "le": "at most {}", "lt": "less than {}"}
 
 
@@ -63,8 +65,27 @@ def check(name: str, value: Any, annotation: Any) -> None:
     try:
         _adapter(annotation).validate_python(_tuples(value))
     except ValidationError:
-        hint = ", with brackets" if inspect.isroutine(value) or inspect.isclass(value) else ""
-        raise UserError(f"{name} must be {describe(annotation)}{hint}, not {value!r}") from None
+        hint = ", with brackets" if any(map(_is_reference, _items(value))) else ""
+        raise UserError(f"{name} must be {describe(annotation)}{hint}, not {_written(value)}") from None
+
+
+def _items(value: Any) -> list[Any]:
+    return [value, *(value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ())]
+
+
+def _written(value: Any) -> str:
+    """Return a value as a config writes it."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
+    return f"@{_snake_case(value.__name__)}" if _is_reference(value) else repr(value)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _is_reference(value: Any) -> bool:
+    return inspect.isroutine(value) or inspect.isclass(value)
 
 
 @functools.cache
@@ -82,19 +103,22 @@ def _adapter(annotation: Any) -> Any:
 
 
 def _by_instance(annotation: Any) -> Any:
-    """Have classes checked by isinstance: pydantic would check a dataclass field by field. Protocols are not checked."""
+    """Have classes checked by isinstance: pydantic would check a dataclass field by field. Protocols that are not runtime-checkable are not checked."""
     from pydantic import InstanceOf
 
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, _Unknown):
+        return Any
     if origin is Annotated:
         return Annotated[(_by_instance(arguments[0]), *arguments[1:])]
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(_by_instance, arguments))]  # noqa: UP007 - of a tuple
-    if origin in (tuple, list, dict, collections.abc.Sequence):
+    if origin in (tuple, list, dict, collections.abc.Sequence, collections.abc.Mapping):
         return origin[tuple(a if a is Ellipsis else _by_instance(a) for a in arguments)]
     if not inspect.isclass(annotation) or annotation in _WORDS or origin is not None:
         return annotation
-    return Any if getattr(annotation, "_is_protocol", False) else InstanceOf[annotation]  # type: ignore[misc]
+    unchecked = getattr(annotation, "_is_protocol", False) and not getattr(annotation, "_is_runtime_protocol", False)
+    return Any if unchecked else InstanceOf[annotation]  # type: ignore[misc]
 
 
 def _tuples(value: Any) -> Any:
@@ -112,19 +136,26 @@ def annotations_of(configurable: Callable[..., Any]) -> dict[str, Any]:
         try:
             return typing.get_type_hints(configurable, localns=unknown, include_extras=True)
         except NameError as error:
-            unknown[str(error.name)] = _Anything
+            unknown[str(error.name)] = _Unknown()
 
 
-class _Anything:
-    """Stands for a module or a type that is not imported; any attribute of it is Any."""
+class _Unknown:
+    """Stands for a module or a type that is not imported. Values of such a type are not checked."""
 
-    def __class_getitem__(cls, item: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
         return Any
+
+    def __or__(self, other: Any) -> Any:
+        return Any
+
+    __ror__ = __getitem__ = __call__ = __or__
 
 
 def describe(annotation: Any) -> str:
     """Word an annotation, such as "an integer, at least 1" or "'best' or 'last'"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or isinstance(annotation, _Unknown):
+        return "any value"
     if origin is Annotated:
         return ", ".join([describe(arguments[0]), *_bounds(arguments[1:])])
     if origin is Literal:
@@ -135,13 +166,13 @@ def describe(annotation: Any) -> str:
         return f"({', '.join(_noun(describe(argument)) for argument in arguments)})"
     if origin in (tuple, list, collections.abc.Sequence):
         return f"a list, each {describe(arguments[0])}"
-    if origin is dict:
+    if origin in (dict, collections.abc.Mapping):
         return f"{{{_noun(describe(arguments[0]))}: {_noun(describe(arguments[1]))}}}"
     if origin is collections.abc.Callable or annotation is Callable:
         return "a reference such as @classifier"
     if annotation in _WORDS:
         return _WORDS[annotation]
-    return f"a {getattr(annotation, '__name__', annotation)}, such as @name()"
+    return f"an object such as @{_EXAMPLES.get(annotation.__name__) or _snake_case(annotation.__name__)}()"
 
 
 def _bounds(metadata: tuple[Any, ...]) -> list[str]:

@@ -67,8 +67,8 @@ class SiteTest(unittest.TestCase):
             built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             self.assertEqual(built.returncode, 0, built.stderr[-3000:])
             configuration = (pathlib.Path(folder) / "configuration.html").read_text(encoding="utf-8")
-            for parameter in ("train.epochs", "optimization.learning_rate", "backbone.trainable_from"):
-                self.assertIn(parameter, configuration)
+            for parameter in ("epochs", "learning_rate", "trainable_from"):
+                self.assertIn(f"<code>{parameter}</code>", configuration)
             fetched = re.compile(r"""<(?:link|script|img)[^>]+(?:href|src)=["']?(?:https?:)?//""")
             for page in pathlib.Path(folder).rglob("*.html"):
                 self.assertNotRegex(page.read_text(encoding="utf-8").replace('rel="canonical"', ""), fetched, page.name)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
 from dr_tf.fundus.enhance import field_mask
+from dr_tf.parameters import Count, Share
 
 _MASK_RADIUS = 0.98  # of the half side: just inside the circle beyond which crops are black
 _GRID = 96  # grid points per side: a tenth of the work at 256 pixels, and all layers are smooth
@@ -29,7 +30,7 @@ class Blur:
     """
 
     sigma: Range = (0.001, 0.006)
-    probability: float = 0.2
+    probability: Share = 0.2
     _sigma_range: tuple[float, float] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Halo:
     strength: Range = (0.2, 0.7)
     radius: Range = (0.8, 1.05)
     width: Range = (0.08, 0.25)
-    probability: float = 0.1
+    probability: Share = 0.1
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class Hole:
 
     strength: Range = (0.4, 0.9)
     size: Range = (0.12, 0.35)
-    probability: float = 0.1
+    probability: Share = 0.1
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -111,11 +112,11 @@ class Spot:
         probability: probability that an image has spots.
     """
 
-    count: int = 5
+    count: Count = 5
     strength: Range = (0.2, 0.7)
     size: Range = (0.03, 0.09)
-    dark: float = 0.3
-    probability: float = 0.1
+    dark: Share = 0.3
+    probability: Share = 0.1
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

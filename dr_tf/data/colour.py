@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
+from dr_tf.parameters import Share
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -36,7 +37,7 @@ class Colour:
     contrast: Range = (1.0, 1.0)
     saturation: Range = (1.0, 1.0)
     hue: Range = 0.0
-    probability: float = 1.0
+    probability: Share = 1.0
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

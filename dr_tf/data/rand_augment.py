@@ -8,6 +8,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.data.ranges import check_probabilities
+from dr_tf.parameters import Count, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +27,10 @@ class RandAugment:
             once and leaves black outside, where keras_cv mirrors the rim of the retina.
     """
 
-    count: int = 2
-    magnitude: float = 0.3
-    magnitude_stddev: float = 0.15
-    rate: float = 10 / 11
+    count: Count = 2
+    magnitude: Share = 0.3
+    magnitude_stddev: Share = 0.15
+    rate: Share = 10 / 11
     geometric: bool = False
 
     def __post_init__(self) -> None:

@@ -6,13 +6,15 @@ epoch only, so that a resumed run continues with the batches it would have had.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.parameters import Count, NotNegative
 
-CLASS, SOURCE = "class", "source"  # what can be balanced
+CLASS: Literal["class"] = "class"
+SOURCE: Literal["source"] = "source"  # what can be balanced
 
 _SEED_KEY = 0x6F72646572  # keeps these random streams apart from others with the same seed
 
@@ -38,6 +40,7 @@ class Order:
         return self._draw(number)[:count].reshape(self.steps, self.batch_size)
 
 
+@runtime_checkable
 class Sampling(Protocol):
     """A way to draw training examples."""
 
@@ -82,8 +85,8 @@ class Weighted:
         by: ("class",), ("source",) or both. By both, the classes are balanced, and the sources within each class.
     """
 
-    strength: float = 1.0
-    by: tuple[str, ...] = (CLASS,)
+    strength: NotNegative = 1.0
+    by: tuple[Literal["class", "source"], ...] = (CLASS,)
 
     def __post_init__(self) -> None:
         _check_by("weighted", self.by, ({CLASS}, {SOURCE}, {CLASS, SOURCE}))
@@ -121,8 +124,8 @@ class ExactlyEach:
             used before one comes again.
     """
 
-    per_class: int
-    by: tuple[str, ...] = (CLASS,)
+    per_class: Count
+    by: tuple[Literal["class", "source"], ...] = (CLASS,)
 
     def __post_init__(self) -> None:
         _check_by("exactly_each", self.by, ({CLASS}, {CLASS, SOURCE}))

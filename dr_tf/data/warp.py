@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
+from dr_tf.parameters import Share
 
 _CV2_FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # of (horizontal, vertical)
 
@@ -30,9 +31,9 @@ class Warp:
     shift: Range = 0.0
     zoom: Range = (1.0, 1.0)
     shear: Range = 0.0
-    flip_horizontal: float = 0.0
-    flip_vertical: float = 0.0
-    probability: float = 1.0
+    flip_horizontal: Share = 0.0
+    flip_vertical: Share = 0.0
+    probability: Share = 1.0
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

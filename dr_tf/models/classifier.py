@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import keras
 from keras import ops
 
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
+from dr_tf.models.backbones.backbone import Backbone
+from dr_tf.parameters import Count, Fraction
 
 if TYPE_CHECKING:
-    from dr_tf.models.backbones.backbone import Backbone
     from dr_tf.models.heads.head import Head
 
 FEATURES = "features"  # name of the layer whose output all heads take
 
 
 def classifier(
-    backbone: Backbone, heads: Mapping[str, Head], *, hidden: Sequence[int] = (), dropout: float = 0.0
+    backbone: Backbone, heads: Mapping[str, Head], *, hidden: Sequence[Count] = (), dropout: Fraction = 0.0
 ) -> keras.Model:
     """Build a classifier of single images.
 
@@ -40,9 +41,9 @@ def paired_classifier(
     backbone: Backbone,
     heads: Mapping[str, Head],
     *,
-    fuse: str = "mean",
-    hidden: Sequence[int] = (),
-    dropout: float = 0.0,
+    fuse: Literal["mean", "max", "concatenate"] = "mean",
+    hidden: Sequence[Count] = (),
+    dropout: Fraction = 0.0,
 ) -> keras.Model:
     """Build a classifier of both eyes of a patient. One shared backbone computes the features of each eye.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dr_tf.console import UserError
 from dr_tf.data.augmentation import Augmentation
@@ -15,6 +15,7 @@ from dr_tf.inference.modes import MODES, mode_definition
 from dr_tf.inference.priors import check_prior
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import FEATURES, MEMBERS_PREFIX
+from dr_tf.parameters import Count, Natural, NotNegative, Positive, Share
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
 
@@ -75,27 +76,27 @@ class Experiment:
     heads: dict[str, Head]
     model: Callable[..., keras.Model]
     decides: str | None = None
-    loss_weights: dict[str, float] | None = None
+    loss_weights: dict[str, NotNegative] | None = None
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     sampling: Sampling = dataclasses.field(default_factory=Shuffled)
     augmentation: Augmentation | None = None
-    epochs: int = 50
-    batch_size: int = 16
-    validation_batch_size: int = 32
-    seed: int = 0
+    epochs: Count = 50
+    batch_size: Count = 16
+    validation_batch_size: Count = 32
+    seed: Natural = 0
     feature_bank: FeatureBank | None = None
-    class_weights: str | Sequence[float] | None = None
-    keep: str = "best"
-    monitor: tuple[str, str] | None = None
-    patience: int | None = None
-    checkpoint_every: int = 1
-    precision: str = "float32"
+    class_weights: Literal["balanced"] | Sequence[Positive] | None = None
+    keep: Literal["best", "last"] = "best"
+    monitor: tuple[str, Literal["max", "min"]] | None = None
+    patience: Count | None = None
+    checkpoint_every: Count = 1
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit: bool | None = None
-    distribution: str = "one_device"
-    cache: str = "auto"
+    distribution: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
+    cache: Literal["auto", "memory", "disk", "none"] = "auto"
     cache_dir: str | None = None
-    steps_per_execution: int = 1
-    prior: str | dict[str, float] | float = "train"
+    steps_per_execution: Count = 1
+    prior: Literal["train", "uniform"] | dict[str, Share] | Share = "train"
     operating_point: str = "sensitivity_0.9"
     modes: tuple[str, ...] = ("tta4", "knn", "knn_majority")
 

@@ -22,6 +22,7 @@ from dr_tf.data.batches import view_batches
 from dr_tf.data.features import FeatureStore, ordered_feature_batches, training_feature_batches
 from dr_tf.models.network import is_paired
 from dr_tf.models.stages import last_frozen_tensor, shared_eye_network
+from dr_tf.parameters import Natural
 
 if TYPE_CHECKING:
     from dr_tf.training.data_roles import Roles
@@ -43,7 +44,7 @@ class FeatureBank:
             and views uses it again.
     """
 
-    views: int = 0
+    views: Natural = 0
     stored: bool = True
     directory: str | None = None
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 from absl import logging
@@ -31,7 +31,7 @@ class Grid:
     """
 
     parameters: dict[str, Sequence[Any]]
-    objective: tuple[str, str] | None = None
+    objective: tuple[str, Literal["max", "min"]] | None = None
 
     def trials(self) -> Iterator[dict[str, Any]]:
         """Yield {parameter: value} of every combination."""

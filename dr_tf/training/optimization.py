@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import keras
 
 from dr_tf.console import UserError
 from dr_tf.models.keras_private import OwnWeightDecay, index_of
+from dr_tf.parameters import Count, Fraction, NotNegative, Positive, Share
 
 OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -39,18 +41,18 @@ class Optimization:
         momentum: momentum of "sgd" and "rmsprop"; None for the optimizer's default.
     """
 
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    decay: str = "constant"
-    warmup_epochs: float = 0
-    final_rate: float = 0.0
-    weight_decay: float | None = None
-    clip_norm: float | None = None
-    accumulation_steps: int | None = None
-    ema: float | None = None
-    backbone_rate: float = 1.0
-    stage_decay: float = 1.0
-    momentum: float | None = None
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "lion"] = "adam"
+    learning_rate: Positive = 1e-3
+    decay: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: NotNegative = 0
+    final_rate: Share = 0.0
+    weight_decay: NotNegative | None = None
+    clip_norm: Positive | None = None
+    accumulation_steps: Count | None = None
+    ema: Fraction | None = None
+    backbone_rate: NotNegative = 1.0
+    stage_decay: Positive = 1.0
+    momentum: Fraction | None = None
 
     def build(
         self, *, steps_per_epoch: int, epochs: int, rate_factors: Mapping[str, float] | None = None

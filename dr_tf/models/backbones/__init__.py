@@ -11,6 +11,7 @@ from dr_tf.models.backbones import applications
 from dr_tf.models.backbones.backbone import Backbone, Body, assemble
 from dr_tf.models.backbones.presets import keras_hub
 from dr_tf.models.backbones.resnet_v2 import resnet_v2
+from dr_tf.parameters import ImageSize, annotations_of, check
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
@@ -25,7 +26,7 @@ BACKBONES: dict[str, Callable[..., Body]] = {
 def build_backbone(
     name: str,
     *,
-    image_size: int,
+    image_size: ImageSize,
     weights: str | None = None,
     trainable_from: str = "all",
     freeze_batch_norm: bool = False,
@@ -52,6 +53,9 @@ def build_backbone(
     if unknown := set(options) - known:
         available = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise UserError(f"backbone {name} has no option {', '.join(sorted(unknown))}; {available}")
+    annotations = annotations_of(BACKBONES[name])
+    for option, value in options.items():
+        check(f"backbone.{option}", value, annotations.get(option, Any))
     body = BACKBONES[name](image_size=image_size, weights=weights, **options)
     return assemble(
         name, body, image_size=image_size, trainable_from=trainable_from, freeze_batch_norm=freeze_batch_norm

@@ -10,6 +10,7 @@ import keras
 
 from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
+from dr_tf.parameters import Positive
 
 # The presets of EfficientNet-Lite do not contain their normalization (Liu, "Higher accuracy on vision models with
 # EfficientNet-Lite", 2020). Their ReLU6 distinguishes them from every other EfficientNet, whatever the folder is
@@ -22,7 +23,7 @@ def keras_hub(
     image_size: int,
     weights: str | None = None,
     mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
+    std: Positive | Sequence[Positive] | None = None,
 ) -> Body:
     """Load the body from a preset.
 

@@ -9,16 +9,17 @@ from keras import layers
 
 from dr_tf.console import UserError
 from dr_tf.models.backbones.backbone import Body
+from dr_tf.parameters import Count, Fraction
 
 
 def resnet_v2(
     *,
     image_size: int,
     weights: None = None,
-    stem: int = 16,
-    filters: Sequence[int] = (16, 32, 64),
-    blocks: int = 1,
-    momentum: float = 0.99,
+    stem: Count = 16,
+    filters: Sequence[Count] = (16, 32, 64),
+    blocks: Count = 1,
+    momentum: Fraction = 0.99,
 ) -> Body:
     """Build the body: a 7x7 convolution and a max pool, both of stride 2, then stacks of residual blocks.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dr_tf.grades import ABSENT
 from dr_tf.models.heads.head import Head, positive_labels
+from dr_tf.parameters import Fraction, NotNegative
 
 if TYPE_CHECKING:
     import keras
@@ -26,8 +27,8 @@ class Binary(Head):
         focal_gamma: Gamma of the focal loss (Lin et al., ICCV 2017); None for plain cross-entropy.
     """
 
-    label_smoothing: float = 0.0
-    focal_gamma: float | None = None
+    label_smoothing: Fraction = 0.0
+    focal_gamma: NotNegative | None = None
 
     name: ClassVar[str] = "binary"
     link: ClassVar[str] = "binary"

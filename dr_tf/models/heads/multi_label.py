@@ -11,6 +11,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, ODIR_LABELS
 from dr_tf.models.heads.head import Head
+from dr_tf.parameters import NotNegative
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +28,7 @@ class MultiLabel(Head):
     """
 
     positive: str = "odir_D"
-    focal_gamma: float | None = None
+    focal_gamma: NotNegative | None = None
 
     name: ClassVar[str] = "multi_label"
     link: ClassVar[str] = "labels"

@@ -11,6 +11,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, POSITIVE_DEFINITIONS
 from dr_tf.models.heads.head import Head, positive_labels
+from dr_tf.parameters import Fraction, NotNegative
 
 if TYPE_CHECKING:
     import keras
@@ -28,8 +29,8 @@ class OneHot(Head):
         focal_gamma: Gamma of the focal loss (Lin et al., ICCV 2017); None for plain cross-entropy.
     """
 
-    label_smoothing: float = 0.0
-    focal_gamma: float | None = None
+    label_smoothing: Fraction = 0.0
+    focal_gamma: NotNegative | None = None
 
     link: ClassVar[str] = "softmax"
     field: ClassVar[str]
