@@ -37,9 +37,10 @@ def write_evaluation(
     Returns:
         The folder.
     """
-    folder = pathlib.Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".evaluation-") as temporary:
+    folder = pathlib.Path(folder)
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary:
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
         _write_files(new, predictions, metrics, report_options)
