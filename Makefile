@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS ?= tests
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test base resolve slow lint bench clean
+.PHONY: quickstart test base resolve slow lint docs bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> trained model -> report and class-activation maps
 	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
@@ -31,7 +31,7 @@ base:  ## test a base install, without any extra, in a virtual environment of it
 
 resolve: $(INSTALLED)  ## check that all extras install together, at the versions in constraints.txt
 	@$(BIN)/pip install --dry-run --quiet --disable-pip-version-check -c constraints.txt \
-	  '.[train,keras_cv,litert,export,app,dicom,excel,beam,test]'
+	  '.[train,keras_cv,litert,export,app,dicom,excel,beam,docs,test]'
 
 slow: $(INSTALLED)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)
@@ -40,6 +40,10 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## build the documentation site into build/site
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build
 
 bench: $(INSTALLED)  ## run every benchmark, one after the other
 	@if [ -f benchmarks/requirements.txt ]; then $(BIN)/pip install -q -r benchmarks/requirements.txt; fi

@@ -2,7 +2,7 @@
 
 Everything that is named here is imported when it is first used, so that `import dr_tf` is fast.
 
-Example:
+Examples:
     >>> import dr_tf
     >>> model = dr_tf.load("ready")  # the model that comes with dr_tf, or the folder of a run
     >>> [decision] = model.predict("eye.jpg")

@@ -50,7 +50,7 @@ def load(run_dir: StrPath = _READY) -> Model:
     Raises:
         UserError: the run is not finished or cannot be read.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> model = dr_tf.load("runs/first")
         >>> model.image_size
@@ -68,7 +68,7 @@ class Model:
     Raises:
         UserError: the run is not finished or cannot be read.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> model = dr_tf.Model("ready")
         >>> model.positive
@@ -133,7 +133,7 @@ class Model:
         Raises:
             UserError: a path does not exist, the mode is unknown, or a case has not the eyes that the model takes.
 
-        Example:
+        Examples:
             >>> import dr_tf
             >>> model = dr_tf.load("runs/first")
             >>> [decision] = model.predict("eye.jpg")
@@ -163,7 +163,7 @@ class Model:
         Raises:
             UserError: a path does not exist, or the target, method or layer is unknown.
 
-        Example:
+        Examples:
             >>> import dr_tf
             >>> model = dr_tf.load("runs/first")
             >>> [(decision, cam)] = model.explain("eye.jpg", target="grade >= 2")
@@ -248,7 +248,7 @@ class ClassActivationMap:
         full_colour: the value of a map that has the full colour, the same for all images; None if the run has no such
             scale, so that the strongest place of each image has the full colour.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> [(decision, cam)] = dr_tf.load("runs/first").explain("eye.jpg")
         >>> list(cam.maps)
@@ -319,7 +319,7 @@ def prepare(image: ImageSource, size: int, *, enhancement: str = "plain") -> Pre
         BadImageError: the file is damaged or too large, or is not a colour fundus photograph.
         OSError: the file cannot be read.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> crop = dr_tf.prepare("eye.jpg", 256)
         >>> crop.image.shape
@@ -346,7 +346,7 @@ def read_records(root: StrPath, dataset: str | Sequence[str]) -> Records:
     Raises:
         UserError: there is no such record set, or it cannot be read. The message lists those that exist.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> records = dr_tf.read_records("records", "tiny/64-plain-q95")
         >>> len(records), len(records.rows("test"))
@@ -383,7 +383,7 @@ def train(
     Raises:
         UserError: the config, the records or the run directory cannot be used.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> settings = ["train.dataset = 'tiny/64-plain-q95'", "IMAGE_SIZE = 64", "train.epochs = 1", "train.modes = ()"]
         >>> model = dr_tf.train("quickstart", "records", "runs/second", bindings=settings)  # doctest: +ELLIPSIS
@@ -466,7 +466,7 @@ def evaluate(
     Raises:
         UserError: the run or the records cannot be used.
 
-    Example:
+    Examples:
         >>> import dr_tf
         >>> metrics, report = dr_tf.evaluate("runs/first", "records", bootstrap_samples=20)
         >>> metrics["n"]

@@ -52,7 +52,7 @@ class ApiTest(unittest.TestCase):
 
     def test_every_function_documents_arguments_result_errors_and_an_example(self):
         for name in FUNCTIONS:
-            for part in ("Args:", "Returns:", "Raises:", "Example:"):
+            for part in ("Args:", "Returns:", "Raises:", "Examples:"):
                 self.assertIn(part, inspect.getdoc(getattr(dr_tf, name)), name)
 
     def test_kinds_of_images(self):
