@@ -57,11 +57,14 @@ class ApiTest(unittest.TestCase):
 
     def test_kinds_of_images(self):
         path = self.folder / "eye.jpg"
-        rgb = cv2.imread(str(path))[..., ::-1].copy()
         expected = Predictor.from_run("runs/first").decide(path).p_positive
-        for images in (str(path), path, path.read_bytes(), rgb, dr_tf.Case.from_image(path), [path], rgb[None]):
+        for images in (str(path), path, path.read_bytes(), dr_tf.Case.from_image(path), [path]):
             [decision] = self.model.predict(images)
             self.assertAlmostEqual(decision.p_positive, expected, places=5)
+        rgb = cv2.imread(str(path))[..., ::-1].copy()
+        for images in (rgb, rgb[None], [rgb]):
+            [decision] = self.model.predict(images)  # a JPEG file is decoded at a smaller scale
+            self.assertAlmostEqual(decision.p_positive, expected, delta=0.05)
 
     def test_a_folder_stands_for_its_images(self):
         names = [pathlib.Path(decision.case).name for decision in self.model.predict(["eye.jpg", ROOT / "docs"])]
