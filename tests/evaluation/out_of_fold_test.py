@@ -150,7 +150,7 @@ class FoldsTest(tf.test.TestCase):
     def test_missing_folds_are_named(self):
         (self.folder / "run" / "fold-1" / "model.keras").unlink()
         self.assertRegex(
-            self._refusal("--split", "folds"), r"not trained to the end yet: fold-1 \(train.py --folds 2\)"
+            self._refusal("--split", "folds"), r"training is not finished for fold-1 \(train.py --folds 2\)"
         )
         shutil.rmtree(self.folder / "run" / "fold-0")
         self.assertIn("has no finished fold", self._refusal("--split", "folds"))
