@@ -187,7 +187,7 @@ def _replace_in_node(node, replace):
     return copy
 
 
-def _recorder(map_layer, recorded, tape) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _recorder(map_layer: Any, recorded: Any, tape: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator of a layer's `call` that records the layer's input or output."""
 
     def decorate(call):

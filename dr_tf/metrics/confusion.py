@@ -6,6 +6,7 @@ They are exact for any batch size and sample weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -99,7 +100,7 @@ class Recall(ConfusionMatrix):
         **options: The other options of `ConfusionMatrix`.
     """
 
-    def __init__(self, classes: int, *, class_number: int, **options):
+    def __init__(self, classes: int, *, class_number: int, **options: Any):
         super().__init__(classes, **options)
         self._class_number = class_number
 

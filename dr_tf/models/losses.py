@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -18,7 +20,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         **options: Options of `keras.losses.Loss`.
     """
 
-    def __init__(self, gamma: float | None = None, **options):
+    def __init__(self, gamma: float | None = None, **options: Any):
         super().__init__(**options)
         self._gamma = gamma
 

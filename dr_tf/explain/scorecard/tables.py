@@ -54,7 +54,9 @@ def summarize(card: Scorecard, thresholds: Mapping[tuple[str, str], int]) -> dic
     }
 
 
-def _compare(card, score: Callable[[Scores], np.ndarray], group: str, *, higher_is_better: bool = True):
+def _compare(
+    card: Scorecard, score: Callable[[Scores], np.ndarray], group: str, *, higher_is_better: bool = True
+) -> Any:
     values = {name: score(scores) for name, scores in card.scores.items()}
     return compare_means(values, card.patients[group], higher_is_better=higher_is_better)
 
@@ -110,7 +112,7 @@ def tables(summary: Mapping[str, Any]) -> Iterator[str]:
             yield from (row(name, n[group] if group else number, cells) for name, number, cells in lines)
 
 
-def _localization(summary) -> _Table:
+def _localization(summary: Mapping[str, Any]) -> _Table:
     remark = f" ({summary['masks']})" if summary["masks"] else ""
     title = (
         f"Localization of lesions{remark}: pointing game; energy-based pointing game (a uniform map scores 1); "
@@ -124,7 +126,7 @@ def _localization(summary) -> _Table:
     return title, None, lines
 
 
-def _deletion_insertion(summary) -> _Table:
+def _deletion_insertion(summary: Mapping[str, Any]) -> _Table:
     title = (
         "Area under the curve of the predicted probability: deletion (lower is better), insertion (higher is better)."
     )
@@ -135,7 +137,7 @@ def _deletion_insertion(summary) -> _Table:
     return title, "positive", lines
 
 
-def _randomization(summary) -> _Table:
+def _randomization(summary: Mapping[str, Any]) -> _Table:
     title = (
         "Parameter randomization: rank correlation with the original map, after weights are randomized from the head "
         "down to this part (near 0 is good)."
