@@ -13,12 +13,9 @@ BRANCH = "main"
 # Enough to decode, prepare and recognize fundus photographs, and to run networks in ONNX Runtime.
 BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm", "annotated-types"]
 
-DOCS = ["mkdocs-material", "mkdocstrings[python]", "nbclient", "ipykernel"]
-
 # All of them together resolve with constraints.txt: make resolve.
 EXTRAS = {
     "train": [
-        "annotated-types",
         "tensorflow>=2.21",
         "keras>=3.13,<3.16",
         "keras-hub",
@@ -42,7 +39,7 @@ EXTRAS = {
     "dicom": ["pydicom"],
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
-    "docs": DOCS,
+    "docs": ["mkdocs-material", "mkdocstrings[python]", "nbclient", "ipykernel"],
     "cuda": ["tensorflow[and-cuda]"],
     "test": [
         "pytest",
@@ -56,10 +53,11 @@ EXTRAS = {
         "mypy",
         "types-tqdm",
         "build",
-        *DOCS,
         "pre-commit",
     ],
 }
+
+EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",

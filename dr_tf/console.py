@@ -18,7 +18,6 @@ EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
 # Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
-    "annotated_types": "train",
     "apache_beam": "beam",
     "gin": "train",
     "h5py": "train",

@@ -46,9 +46,12 @@ def _imported():
     return {name: path for name, path in imported.items() if name not in sys.stdlib_module_names | OWN | {"setuptools"}}
 
 
+DISTRIBUTIONS = importlib.metadata.packages_distributions()
+
+
 def _distributions(name):
     """Return the distributions that may install an importable name; of a package that is not installed its own name."""
-    return {_distribution(d) for d in importlib.metadata.packages_distributions().get(name, [name])}
+    return {_distribution(d) for d in DISTRIBUTIONS.get(name, [name])}
 
 
 class PackagingTest(unittest.TestCase):
