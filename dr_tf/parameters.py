@@ -107,7 +107,7 @@ def _by_instance(annotation: Any) -> Any:
     from pydantic import InstanceOf
 
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if isinstance(annotation, _Unknown):
+    if annotation is Any or isinstance(annotation, _Unknown):
         return Any
     if origin is Annotated:
         return Annotated[(_by_instance(arguments[0]), *arguments[1:])]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
+from dr_tf.data.ranges import Range, draw_uniform, parse_range
 from dr_tf.fundus.enhance import field_mask
 from dr_tf.parameters import Count, Share
 
@@ -34,7 +34,6 @@ class Blur:
     _sigma_range: tuple[float, float] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_probabilities(self, "probability")
         object.__setattr__(self, "_sigma_range", parse_range("sigma", self.sigma, minimum=0))
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +119,6 @@ class Spot:
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_probabilities(self, "dark")
         _set_ranges(self, strength=0, size=0.02)
 
     def layers(self, rng: np.random.Generator) -> Iterator[Layer]:
@@ -173,6 +171,5 @@ def _distances_from_random_point(rng, size):
 
 
 def _set_ranges(artifact, **minimum):
-    check_probabilities(artifact, "probability")
     ranges = {name: parse_range(name, getattr(artifact, name), minimum=least) for name, least in minimum.items()}
     object.__setattr__(artifact, "_ranges", ranges)

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
+from dr_tf.data.ranges import Range, draw_uniform, parse_range
 from dr_tf.parameters import Share
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -41,7 +41,6 @@ class Colour:
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_probabilities(self, "probability")
         factors = ("brightness", "contrast", "saturation")
         ranges = {name: parse_range(name, getattr(self, name), neutral=1, minimum=0) for name in factors}
         object.__setattr__(self, "_ranges", ranges | {"hue": parse_range("hue", self.hue)})

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.ranges import check_probabilities
 from dr_tf.parameters import Count, Share
 
 
@@ -32,9 +31,6 @@ class RandAugment:
     magnitude_stddev: Share = 0.15
     rate: Share = 10 / 11
     geometric: bool = False
-
-    def __post_init__(self) -> None:
-        check_probabilities(self, "magnitude", "magnitude_stddev", "rate")
 
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the augmented uint8 RGB image.

@@ -31,14 +31,6 @@ def parse_range(name: str, value: Range, *, neutral: float = 0.0, minimum: float
     return low, high
 
 
-def check_probabilities(owner: object, *names: str) -> None:
-    """Raise UserError unless each named attribute of `owner` is a number between 0 and 1."""
-    for name in names:
-        value = getattr(owner, name)
-        if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-            raise UserError(f"{name} is a probability between 0 and 1, not {value!r}")
-
-
 def draw_uniform(rng: np.random.Generator, low_high: tuple[float, float]) -> float:
     """Draw a number from the uniform distribution on (low, high)."""
     low, high = low_high

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dr_tf.data.ranges import Range, check_probabilities, draw_uniform, parse_range
+from dr_tf.data.ranges import Range, draw_uniform, parse_range
 from dr_tf.parameters import Share
 
 _CV2_FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # of (horizontal, vertical)
@@ -37,7 +37,6 @@ class Warp:
     _ranges: dict[str, tuple[float, float]] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_probabilities(self, "flip_horizontal", "flip_vertical", "probability")
         ranges = {name: parse_range(name, getattr(self, name)) for name in ("rotation", "shift", "shear")}
         ranges["zoom"] = parse_range("zoom", self.zoom, neutral=1, minimum=0.01)
         object.__setattr__(self, "_ranges", ranges)

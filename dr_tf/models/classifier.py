@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import keras
 from keras import ops
 
-from dr_tf.console import UserError
 from dr_tf.grades import EYES
 from dr_tf.models.backbones.backbone import Backbone
 from dr_tf.parameters import Count, Fraction
@@ -58,8 +57,6 @@ def paired_classifier(
     Returns:
         A model from {"left", "right": RGB images 0-255, "left_present", "right_present": bool} to {output: logits}.
     """
-    if fuse not in FUSIONS:
-        raise UserError(f"unknown paired_classifier.fuse {fuse!r}; known: {', '.join(FUSIONS)}")
     shared = keras.Model(backbone.model.input, backbone.model.output["pooled"], name=backbone.name)
     shape = backbone.model.input.shape[1:]
     inputs = {eye: keras.Input(shape, dtype="float32", name=eye) for eye in EYES}

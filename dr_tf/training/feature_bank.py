@@ -48,10 +48,6 @@ class FeatureBank:
     stored: bool = True
     directory: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.views < 0:
-            raise UserError(f"feature_bank.views is a number of augmented views, 0 or more, not {self.views}")
-
 
 def split_at_frozen_part(
     model: keras.Model, data: TrainingData, *, experiment: Experiment, roles: Roles

@@ -176,10 +176,6 @@ class PairedTest(tf.test.TestCase):
         logs = model.fit(pairs(self.left, self.right, [1, 0, 1], [1] * 3), targets, verbose=0).history
         self.assertTrue(np.isfinite(logs["loss"]).all())
 
-    def test_unknown_fusion(self):
-        with self.assertRaisesRegex(UserError, "unknown paired_classifier.fuse 'sum'; known: mean, max, concatenate"):
-            paired_classifier(backbone(), {"labels": MultiLabel()}, fuse="sum")
-
 
 if __name__ == "__main__":
     tf.test.main()

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.console import UserError
 from dr_tf.training.optimization import Optimization
 
 
@@ -72,9 +71,3 @@ class OptimizationTest(tf.test.TestCase):
         found = Optimization(backbone_rate=0.1, stage_decay=0.5).rate_factors(stages, ["stem", "top"])
         self.assertAllClose(found, {"a": 0.05, "b": 0.1})
         self.assertIsNone(Optimization().rate_factors(stages, ["stem", "top"]))
-
-    def test_unknown_names_list_the_known_ones(self):
-        with self.assertRaisesRegex(UserError, "known: adam, adamw"):
-            Optimization(optimizer="adamm").build(steps_per_epoch=1, epochs=1)
-        with self.assertRaisesRegex(UserError, "known: constant, cosine"):
-            Optimization(decay="linear").schedule(1, 1)

@@ -53,7 +53,7 @@ def build_backbone(
     if unknown := set(options) - known:
         available = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise UserError(f"backbone {name} has no option {', '.join(sorted(unknown))}; {available}")
-    annotations = annotations_of(BACKBONES[name])
+    annotations = annotations_of(BACKBONES[name]) if options else {}
     for option, value in options.items():
         check(f"backbone.{option}", value, annotations.get(option, Any))
     body = BACKBONES[name](image_size=image_size, weights=weights, **options)
