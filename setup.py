@@ -1,5 +1,6 @@
 """Package metadata of dr_tf: its dependencies, and what each extra installs."""
 
+import os
 import pathlib
 import re
 
@@ -7,7 +8,9 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dr_tf/__init__.py").read_text()).group(1)
-REPOSITORY = "https://github.com/dr-tf/dr_tf"
+REPOSITORY = os.environ.get(
+    "DR_TF_REPOSITORY", ""
+)  # such as https://github.com/OWNER/dr_tf; whoever publishes a release sets it
 BRANCH = "main"
 
 # Enough to decode, prepare and recognize fundus photographs, and to run networks in ONNX Runtime.
@@ -78,11 +81,19 @@ CLASSIFIERS = [
 
 
 def long_description() -> str:
-    """Return the README with absolute links, as PyPI shows it outside of the repository."""
+    """Return the README with absolute links, as PyPI shows it outside of the repository; without REPOSITORY, without links."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
-    relative = r"(?!#|[a-z]+:)([^)\s]+)"
-    text = re.sub(rf"(!\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/raw/{BRANCH}/\g<2>", text)
-    return re.sub(rf"((?<!\!)\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/blob/{BRANCH}/\g<2>", text)
+    relative = r"(?!#|[a-z]+:)([^)\s]+)\)"
+    if not REPOSITORY:
+        return re.sub(rf"\[([^\]]*)\]\({relative}", r"\g<1>", re.sub(rf"!\[[^\]]*\]\({relative}", "", text))
+    text = re.sub(rf"(!\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/raw/{BRANCH}/\g<2>)", text)
+    return re.sub(rf"((?<!\!)\[[^\]]*\]\(){relative}", rf"\g<1>{REPOSITORY}/blob/{BRANCH}/\g<2>)", text)
+
+
+def project_urls() -> dict[str, str]:
+    """Return the links that PyPI shows beside the description."""
+    paths = {"Source": "", "Issues": "/issues", "Changelog": f"/blob/{BRANCH}/CHANGELOG.md"}
+    return {name: REPOSITORY + path for name, path in paths.items()} if REPOSITORY else {}
 
 
 setup(
@@ -92,12 +103,8 @@ setup(
     "evaluation with confidence intervals, prediction, class-activation maps. For Linux and macOS.",
     long_description=long_description(),
     long_description_content_type="text/markdown",
-    url=REPOSITORY,
-    project_urls={
-        "Source": REPOSITORY,
-        "Issues": f"{REPOSITORY}/issues",
-        "Changelog": f"{REPOSITORY}/blob/{BRANCH}/CHANGELOG.md",
-    },
+    url=REPOSITORY or None,
+    project_urls=project_urls(),
     license="Apache-2.0",
     license_files=["LICENSE"],
     classifiers=CLASSIFIERS,
