@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import tempfile
-import time
 import unittest
 from unittest import mock
 
@@ -232,7 +231,7 @@ class RowBandsTest(unittest.TestCase):
 
 
 class BombTest(unittest.TestCase):
-    def test_sizes_over_the_limit_are_refused_in_milliseconds(self):
+    def test_sizes_over_the_limit_are_refused_before_anything_is_decoded(self):
         strips = (256, 4, 1, 60000), (257, 4, 1, 60000), (273, 4, 1, 8), (279, 4, 1, 8)
         for name, data in {
             "PNG": png_of_nothing(60000, 60000, (b"IDAT", bytes(50))),
@@ -241,10 +240,12 @@ class BombTest(unittest.TestCase):
             "BMP": bmp(60000, 60000, bits=8, compression=1, pixels=bytes(50)),
         }.items():
             with self.subTest(name):
-                start = time.perf_counter()
-                with self.assertRaisesRegex(BadImageError, "^60000 x 60000 is over the limit of 200 megapixels$"):
+                with (
+                    mock.patch("cv2.imdecode") as imdecode,
+                    self.assertRaisesRegex(BadImageError, "^60000 x 60000 is over the limit of 200 megapixels$"),
+                ):
                     decode(data)
-                self.assertLess(time.perf_counter() - start, 0.02)
+                imdecode.assert_not_called()
 
     def test_the_limit_is_an_argument(self):
         with self.assertRaisesRegex(BadImageError, "^163 x 121 is over the limit of 0.01 megapixels$"):
