@@ -14,6 +14,7 @@ from dr_tf.console import UserError, progress
 from tfrecords_builder.audit import COLUMNS, conflicting_labels, pair_columns
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import compute_signature
+from tfrecords_builder.samples import Sample
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.workers import map_in_order
 
@@ -71,17 +72,23 @@ def _set_paths(folders):
 def _signatures(set_paths, workers, starting):
     """Yield ((record set, image_id), sample, signature) of every image that can be decoded."""
     with starting():
-        from tfrecords_builder.read_records import initialize_tensorflow, read_records
+        import tensorflow as tf
 
-        initialize_tensorflow()
+        from dr_tf.data.records import open_folder
+
+        tf.config.list_physical_devices()  # now, as the caller hides what TensorFlow prints about devices
 
     keys_and_samples = []
 
     def images():
         for name, path in set_paths.items():
-            for record in read_records(path):
-                keys_and_samples.append(((name, record.sample.image_id), record.sample))
-                yield record.jpeg, record.geometry, record.sha256
+            records = open_folder(path)
+            for row in range(len(records)):
+                for eye in records.eyes:
+                    if records.present(eye)[row]:
+                        sample, sha256 = _sample(records.columns, row, eye)
+                        keys_and_samples.append(((name, sample.image_id), sample))
+                        yield records.encoded_image(row, eye), records.geometry(row, eye), sha256
 
     with progress(None, "reading", "images") as bar:
         signatures = map_in_order(_signature, images(), workers=workers, on_crash=lambda item: None)
@@ -89,6 +96,14 @@ def _signatures(set_paths, workers, starting):
             bar.update()
             if signature is not None:
                 yield *keys_and_samples[i], signature
+
+
+def _sample(columns, row, eye):
+    """(sample, SHA-256 of the original file) of an image in a record set."""
+    prefix = f"{eye}/" if eye else ""
+    labels = {name: int(columns[prefix + name][row]) for name in ("grade", "dme", "any_dr")}
+    sample = Sample(str(columns[f"{prefix}image_id"][row]), path=None, split=str(columns["split"][row]), **labels)
+    return sample, str(columns[f"{prefix}sha256"][row])
 
 
 def _signature(item):

@@ -1,6 +1,6 @@
 """The schema of a record, and the TFDS builder that writes the records of every layout.
 
-Together with read_records.py and records_on_beam.py, this is the only module of the package that imports TensorFlow.
+Together with audit_sets.py and records_on_beam.py, this is the only module of the package that imports TensorFlow.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
+from dr_tf.fundus.geometry import Geometry
 from dr_tf.grades import EYES
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -92,6 +93,13 @@ class Records:
         """Return for each example whether it has an image, bool [n]. Only one eye of a pair can be absent."""
         return self.columns[f"{eye}_present"] if eye else np.ones(len(self), bool)
 
+    def geometry(self, row: int, eye: str | None = None) -> Geometry:
+        """Return where an image's crop lies on the original."""
+        prefix = f"{eye}/" if eye else ""
+        names = ("original_size", "circle", "crop", "padding")
+        (width, height), circle, crop, padding = (tuple(self.columns[prefix + name][row].tolist()) for name in names)
+        return Geometry(width, height, circle, crop, padding, self.image_size)
+
     def encoded_image(self, row: int, eye: str | None = None) -> bytes:
         """Return the image as stored, a JPEG file."""
         return self._bytes(row, eye).tobytes()
@@ -128,12 +136,17 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
-    parts = [_open_one(root, name) for name in names]
+    parts = [open_folder(_newest_version(_config_folder(pathlib.Path(root), name))) for name in names]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-def _open_one(root, dataset):
-    folder = _newest_version(_config_folder(pathlib.Path(root), dataset))
+def open_folder(folder: str | os.PathLike) -> Records:
+    """Open the record set in a folder RECORDS/NAME/CONFIG/VERSION.
+
+    Raises:
+        UserError: the folder is not a record set, or it is damaged.
+    """
+    folder = pathlib.Path(folder)
     index = read_index(folder, SPLITS)
     columns, name = index.columns, folder.parts[-3]
     columns["fold"] = _read_folds(folder, columns)

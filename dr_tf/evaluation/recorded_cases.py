@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from dr_tf.data.batches import ordered_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
-from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.gradability import GRADABLE, low_gradability_reason
 from dr_tf.inference.case import SINGLE
 from dr_tf.inference.decision import ImageInfo
@@ -57,10 +56,4 @@ def _image_info(records: Records, row: int, eye: str | None) -> ImageInfo:
     if score is not None and score < GRADABLE:
         parts = [float(field(f"gradability/{part}")) for part in _GRADABILITY_PARTS]
         reason = low_gradability_reason(records.image(row, eye), parts)
-    return ImageInfo(str(field("image_id")), score, reason, _geometry(field, records.image_size))
-
-
-def _geometry(field: Callable[[str], Any], size: int) -> Geometry:
-    numbers = {name: tuple(field(name).tolist()) for name in ("original_size", "circle", "crop", "padding")}
-    width, height = numbers["original_size"]
-    return Geometry(width, height, numbers["circle"], numbers["crop"], numbers["padding"], size)
+    return ImageInfo(str(field("image_id")), score, reason, records.geometry(row, eye))

@@ -203,7 +203,7 @@ class TrainTest(tf.test.TestCase):
             "unknown positive definition 'sick'", "train.heads = {'it': @binary()}", "binary.positive = 'sick'"
         )
         self._refused("unknown backbone 'resnet'", "backbone.name = 'resnet'")
-        self._refused("unknown train.precision 'half'", "train.precision = 'half'")
+        self._refused("train.precision must be 'float32', .* not 'half'", "train.precision = 'half'")
         self._refused("no parameter 'epoch'", "train.epoch = 1")
 
     def test_settings_used_at_the_end_are_checked_before_the_first_step(self):
