@@ -59,7 +59,8 @@ def replace(new: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     if not path.is_dir():  # os.replace replaces files only
         os.replace(new, path)
     elif exchange(new, path):
-        _remove(new)
+        with contextlib.suppress(OSError):
+            _remove(new)
     else:
         replaced = path.with_name(REPLACED + path.name)
         _remove(replaced)
@@ -94,7 +95,7 @@ def remove_unfinished(folder: str | os.PathLike[str]) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

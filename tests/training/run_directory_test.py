@@ -107,6 +107,14 @@ class FilesTest(unittest.TestCase):
                 (unfinished / text).write_text(text)
         self.assertEqual([p.name for p in (self.folder / "f").iterdir()], ["new"])
 
+    def test_a_link_to_a_folder_is_replaced_and_the_folder_kept(self):
+        (self.folder / "kept").mkdir()
+        (self.folder / "new").mkdir()
+        (self.folder / "link").symlink_to(self.folder / "kept")
+        files.replace(self.folder / "new", self.folder / "link")
+        self.assertFalse((self.folder / "link").is_symlink())
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"kept", "link"})
+
     def test_no_room_or_no_right_is_one_line(self):
         (self.folder / "file").write_text("")
         with self.assertRaisesRegex(UserError, "cannot be written"):
