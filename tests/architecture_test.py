@@ -31,6 +31,7 @@ ONLY = {
         "dr_tf.fundus",
         "dr_tf.grades",
         "dr_tf.console",
+        "dr_tf.files",
         "dr_tf.runtime",
         "dr_tf.data",
     },

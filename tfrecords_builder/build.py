@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 from dr_tf.console import UserError, progress
+from dr_tf.files import exchange
 from tfrecords_builder.audit import (
     COLUMNS,
     AuditResult,
@@ -174,9 +175,14 @@ def _fold_rows(samples, plan, audit):
 
 
 def _put_in_place(plan, folder):
-    """Replace the old record set by the new one. `_recover` repairs a build that was killed between the two renames."""
+    """Replace the old record set by the new one, in one step where the system can exchange folders.
+
+    Elsewhere `_recover` repairs a build that was killed between the two renames.
+    """
     plan.target.parent.mkdir(parents=True, exist_ok=True)
     if plan.target.exists():
+        if exchange(folder, plan.target):
+            return  # the old one is in the staging folder now, which is deleted
         plan.target.rename(plan.replaced)
     folder.rename(plan.target)
     shutil.rmtree(plan.replaced, ignore_errors=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """examples:
   {prog} --gin_file quickstart --records quickstart/records --run_dir runs/quickstart
   {prog} ... --gin_param 'train.epochs = 10' --gin_param 'optimization.learning_rate = 1e-4'
+  {prog} ... --gin_param "train.operating_point = 'youden'"  fit a finished run's decision rule anew
   {prog} ... --init_from runs/first               start from the weights of a finished run
   {prog} ... --folds 5                            cross-validation: hold out every fold once, then pool the predictions
   {prog} ... --folds 5 --refit                    also train on all folds, calibrated on the out-of-fold predictions

@@ -1,11 +1,16 @@
 """Write and read an evaluation folder: metrics.json, predictions.csv, report.html, explanations.json and charts."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
+from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
@@ -15,6 +20,7 @@ from dr_tf.inference.modes import PLAIN
 
 METRICS, EXPLANATIONS = "metrics.json", "explanations.json"
 VERSION = 2  # of the keys of both
+_TEMPORARY = ".evaluation-"
 
 
 def evaluation_folder(run_dir: str | os.PathLike, dataset: str, split: str, mode: str = PLAIN) -> pathlib.Path:
@@ -28,6 +34,8 @@ def write_evaluation(
 ) -> pathlib.Path:
     """Write all files of an evaluation, and replace `folder` by them at once when all are written.
 
+    A kill at any moment leaves the old or the new evaluation. What it leaves besides is removed by the next call.
+
     Args:
         folder: of the evaluation.
         predictions: for predictions.csv.
@@ -40,14 +48,33 @@ def write_evaluation(
     folder = pathlib.Path(folder)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary:
+    with _only_writer(parent), tempfile.TemporaryDirectory(dir=parent, prefix=_TEMPORARY) as temporary:
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
         _write_files(new, predictions, metrics, report_options)
-        if folder.is_dir():
-            os.replace(folder, pathlib.Path(temporary) / "old")
-        os.replace(new, folder)
+        files.replace(new, folder)
     return folder
+
+
+@contextlib.contextmanager
+def _only_writer(parent: pathlib.Path) -> Iterator[None]:
+    """Wait for other evaluations that write in this folder, and tidy up after those that were killed."""
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _tidy_up(parent)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _tidy_up(parent: pathlib.Path) -> None:
+    for temporary in parent.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(temporary, ignore_errors=True)
+    for replaced in parent.glob(f"{files.REPLACED}*"):
+        files.restore(parent / replaced.name.removeprefix(files.REPLACED))
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _write_files(
@@ -74,6 +101,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: if it cannot be read, or was written by an earlier version.
     """
+    files.restore(pathlib.Path(path).parent)
     try:
         content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -2,11 +2,13 @@
 
 import csv
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
 
@@ -68,6 +70,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     Raises:
         UserError: if the file cannot be read, is damaged, or was written by an earlier version.
     """
+    files.restore(pathlib.Path(path).parent)  # of a killed evaluation
     columns = _read(path)
     if any(name.split("/")[0] in _EARLIER for name in columns):
         raise UserError(f"{path} was written by an earlier version; evaluate the run again")

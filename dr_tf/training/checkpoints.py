@@ -61,8 +61,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged or of another model.
         """
-        for path in self.directory.glob(".unfinished-*"):  # from a run that was killed while it wrote
-            shutil.rmtree(path, ignore_errors=True)
+        files.remove_unfinished(self.directory)
         if not (epochs := self._epochs()):
             return [], None
         folder = max(epochs)[1]

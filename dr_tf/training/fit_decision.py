@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
+from dr_tf.console import UserError
 from dr_tf.data.batches import image_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
@@ -24,7 +25,7 @@ from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
 from dr_tf.inference.rule import Rule
-from dr_tf.inference.run import CALIBRATION, ScoredRows, write_decision, write_scored_rows
+from dr_tf.inference.run import CALIBRATION, ScoredRows, read_calibration, write_decision, write_scored_rows
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import KerasNetwork, is_ensemble
 from dr_tf.training.example_names import example_names
@@ -223,7 +224,7 @@ def fit_decision(
     folder = pathlib.Path(run_dir)
     write_scored_rows(
         folder / CALIBRATION,
-        scored,
+        _with_earlier_modes(folder, scored),
         names=columns["patient_id" if records.paired else "image_id"][rows],
         fitted=fit_rows,
         fitted_names=example_names(records, fit_rows),
@@ -232,6 +233,17 @@ def fit_decision(
     write_decision(folder, rule, preparation, feature_distribution, neighbours)
     _log_rule(rule)
     return rule
+
+
+def _with_earlier_modes(folder, scored):
+    """Add the scores of the modes of an earlier rule, which evaluation reads if a kill leaves that rule in place."""
+    try:
+        earlier = read_calibration(folder)
+    except UserError:
+        return scored
+    if earlier is None or not np.array_equal(earlier[0].rows, scored.rows):
+        return scored
+    return dataclasses.replace(scored, scores=earlier[0].scores | scored.scores)
 
 
 def _log_rule(rule):

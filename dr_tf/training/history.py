@@ -1,10 +1,12 @@
 """Training history: the best epoch, early stopping, and the history as CSV.
 
-All are pure functions of the history, so that a resumed run decides as an uninterrupted one.
+Decisions are pure functions of the history, so that a resumed run decides as an uninterrupted one.
 """
 
 import csv
 import io
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,3 +37,12 @@ def history_csv(history: History) -> str:
     writer.writeheader()
     writer.writerows({"epoch": number, **row} for number, row in enumerate(history, start=1))
     return table.getvalue()
+
+
+def read_history(run_dir: str | os.PathLike) -> list[dict[str, float]]:
+    """Return {metric: value} of each epoch from a run's history.csv; [] if it has none."""
+    path = pathlib.Path(run_dir) / "history.csv"
+    if not path.exists():
+        return []
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+    return [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]

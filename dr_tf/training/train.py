@@ -13,14 +13,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.records import Records
-from dr_tf.explain.crop_maps import default_explainer
-from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.run import HELD_OUT, MODEL, ScoredRows, write_scored_rows
-from dr_tf.models.layers.replace_layers import to_plain_keras
-from dr_tf.models.network import KerasNetwork, features_tensor, image_size_of, is_paired, output_names
+from dr_tf.inference.run import MODEL, ScoredRows
+from dr_tf.models.network import features_tensor, image_size_of, is_paired, output_names
 from dr_tf.models.stages import stage_by_variable
 from dr_tf.training import strategies
 from dr_tf.training.callbacks import (
@@ -34,11 +30,10 @@ from dr_tf.training.data_roles import Roles, split_roles
 from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part
-from dr_tf.training.fit_decision import DecisionSettings, fit_decision, fit_training_features, score_rows
-from dr_tf.training.learning_curves import draw_learning_curves
-from dr_tf.training.map_scale import fit_map_scale
+from dr_tf.training.finish import finish, refit_decision
+from dr_tf.training.history import read_history
 from dr_tf.training.run_directory import RunDirectory
-from dr_tf.training.tensorboard_images import TensorBoardImages, write_explanations
+from dr_tf.training.tensorboard_images import TensorBoardImages
 from dr_tf.training.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -57,6 +52,8 @@ def train(
     out_of_fold: Callable[[], ScoredRows] | None = None,
 ) -> tuple[keras.Model, list[dict[str, float]]]:
     """Train a run, or resume it.
+
+    If a finished run differs only in parameters that decide, its decision rule is fitted anew, without training.
 
     Args:
         experiment: the experiment.
@@ -88,13 +85,20 @@ def train(
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
             compile_model(trained_part, experiment, batches, metrics)
             run.keep_config(config())
-            if isinstance(batches, StoredFeatureData) and not run.finished:
-                batches.fill()
-            history = _fit(experiment, trained_part, batches, records, roles, run, metrics)
-        if run.finished:
+            if run.finished:
+                load_weights(model, run.path)
+                history = read_history(run.path)
+            else:
+                if isinstance(batches, StoredFeatureData):
+                    batches.fill()
+                history = _fit(experiment, trained_part, batches, records, roles, run, metrics)
+        if not run.finished:
+            if run.writes:
+                finish(model, experiment, data=data, roles=roles, run=run, history=history, out_of_fold=out_of_fold)
+        elif run.decision_is_outdated and run.writes:
+            refit_decision(model, experiment, data=data, roles=roles, run=run, history=history, out_of_fold=out_of_fold)
+        else:
             logging.info("%s is finished; nothing to train", run.path)
-        elif run.writes:
-            _finish(model, experiment, data, roles, run, history, out_of_fold)
         strategies.wait_for_all_machines(strategy)
         return model, history
 
@@ -107,84 +111,14 @@ def _seed_everything(seed):
         tf.config.experimental.enable_op_determinism()
 
 
-def _finish(
-    model: keras.Model,
-    experiment: Experiment,
-    data: TrainingData,
-    roles: Roles,
-    run: RunDirectory,
-    history: list[dict[str, float]],
-    out_of_fold: Callable[[], ScoredRows] | None,
-) -> None:
-    """Calibrate, and write everything that inference needs. `model.keras` comes last: a run that has it is complete."""
-    # A new model, as the compiled one has metrics of ours, and the file has to open where dr_tf is not installed.
-    inference_model = keras.Model(model.input, model.output, name=model.name)
-    network, settings = KerasNetwork(inference_model), DecisionSettings.from_experiment(experiment)
-    seed, batch_size, feature_distribution = experiment.seed, experiment.validation_batch_size, None
-    if roles.held_out is not None:
-        feature_distribution, _ = fit_training_features(
-            network,
-            data.images,
-            roles.fit,
-            head=experiment.head,
-            needs_neighbours=False,
-            seed=seed,
-            batch_size=batch_size,
-        )
-        scored = score_rows(
-            network,
-            data.images,
-            roles.held_out,
-            requested=settings.requested_modes(network, (PLAIN,)),
-            feature_distribution=feature_distribution,
-            batch_size=batch_size,
-        )
-        write_scored_rows(run.path / HELD_OUT, scored)
-    rule = fit_decision(
-        network,
-        settings,
-        images=data.images,
-        fit_rows=roles.fit,
-        calibration_rows=roles.calibrate,
-        run_dir=run.path,
-        batch_prior=data.batch_prior,
-        out_of_fold=out_of_fold() if out_of_fold else None,
-        feature_distribution=feature_distribution,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    explainer, scale = default_explainer(inference_model, rule), None
-    if explainer is not None:
-        scale = fit_map_scale(
-            run.path,
-            explainer,
-            images=data.images,
-            fit_rows=roles.fit,
-            calibration_rows=roles.calibrate,
-            seed=seed,
-            batch_size=batch_size,
-        )
-    draw_learning_curves(run.path / "curves.png", history, experiment.monitored)
-    with files.atomic_write(run.path / MODEL) as path:
-        to_plain_keras(inference_model).save(path)
-    if explainer is not None:
-        write_explanations(
-            run.path / "tensorboard",
-            explainer,
-            rule,
-            images=data.images,
-            rows=roles.select,
-            step=len(history) - 1,
-            scale=scale,
-            batch_size=batch_size,
-        )
-
-
 def _build_model(experiment, init_from):
     with _precision(experiment.precision):
         model = experiment.model(heads=experiment.heads)
     if init_from:
-        load_weights(model, init_from)
+        try:
+            load_weights(model, init_from)
+        except UserError as error:
+            raise UserError(f"--init_from: {error}") from None
     return model
 
 
@@ -323,12 +257,12 @@ def load_weights(model: keras.Model, run_dir: str | os.PathLike) -> None:
     try:
         other = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"--init_from: {path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     shared = [output for output in output_names(model) if output in output_names(other)]
     pairs = [(_backbone_weights(model), _backbone_weights(other))]
     pairs += [(model.get_layer(output).weights, other.get_layer(output).weights) for output in shared]
     if any([v.shape for v in ours] != [v.shape for v in theirs] for ours, theirs in pairs):
-        raise UserError(f"--init_from: the model of {run_dir} has other layers than this config's")
+        raise UserError(f"the model of {run_dir} has other layers than this config's")
     for ours, theirs in pairs:
         for weight, value in zip(ours, theirs, strict=True):
             weight.assign(value)

@@ -331,7 +331,17 @@ class OverwriteTest(FolderTreeTest):
         self.assertNotEqual(after["metadata.json"], self.before["metadata.json"])
         self.assert_only_finished(self.target)
 
+    @unittest.skipUnless(sys.platform == "linux", "exchanges folders as Linux does")
+    def test_the_old_records_stay_in_place_until_the_new_ones_are_there(self):
+        moved, rename = [], os.rename
+        with mock.patch.object(os, "rename", lambda path, target: (moved.append(str(path)), rename(path, target))):
+            self.assertEqual(build_folder(self.source, self.records, "--seed", 5, "--overwrite")[0], 0)
+        self.assertNotIn(str(self.target), moved)
+        self.assertNotEqual(trees.digests(self.target), self.before)
+        self.assert_only_finished(self.target)
+
     def test_old_records_survive_builds_that_fail(self):
+        self.enterContext(mock.patch("tfrecords_builder.build.exchange", return_value=False))
         rename = os.rename
 
         def no_second_rename(path, target):

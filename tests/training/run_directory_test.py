@@ -1,5 +1,6 @@
 """Run directories: one config, one process; and atomic writes."""
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -24,6 +25,46 @@ class RunDirectoryTest(unittest.TestCase):
             run.keep_config("# head\na.x = 1\na.y = 2\n")
             with self.assertRaisesRegex(UserError, r"there: a.y = 2; here: a.y = 3"):
                 run.keep_config("# head\na.x = 1\na.y = 3\n")
+
+    def test_what_decides_may_differ(self):
+        config = "# head\ntrain.epochs = 2\ntrain.modes = ('knn',)\ntrain.prior = 'train'\ntrain.seed = 0"
+        long = "\\\n    ('knn', 'tta4',\n     'plain+knn')"  # as gin breaks a long line
+        other = config.replace("('knn',)", long).replace("train.prior = 'train'\n", "")
+        for text in (config, other, config):
+            with RunDirectory(self.path) as run:
+                run.keep_config(text)  # not finished, so the new one counts
+                self.assertEqual(((self.path / "config.gin").read_text(), run.decision_is_outdated), (text, False))
+                for wrong in (text.replace("epochs = 2", "epochs = 3"), text.replace("train.seed", "train.modes_seed")):
+                    with self.assertRaisesRegex(
+                        UserError, "there: train.(epochs = 2; here|seed = 0; here: train.modes_)"
+                    ):
+                        run.keep_config(wrong)
+
+    def test_a_finished_run_keeps_its_config_until_its_rule_is_fitted_anew(self):
+        old, new = "train.seed = 0\ntrain.prior = 'train'\n", "train.seed = 0\ntrain.prior = 'uniform'\n"
+        with RunDirectory(self.path) as run:
+            run.keep_config(old)
+            (self.path / "model.keras").touch()
+            with contextlib.suppress(KeyboardInterrupt):
+                run.keep_config(new)
+                self.assertTrue(run.decision_is_outdated)
+                with run.refitting():
+                    raise KeyboardInterrupt
+            self.assertEqual((self.path / "config.gin").read_text(), old)
+            run.keep_config(old)
+            self.assertTrue(run.decision_is_outdated)  # the rule may be the new one
+            run.keep_config(new)
+            with run.refitting():
+                pass
+            self.assertEqual((self.path / "config.gin").read_text(), new)
+            run.keep_config(new)
+            self.assertFalse(run.decision_is_outdated)
+
+    def test_what_a_killed_process_left_half_written_is_removed(self):
+        RunDirectory(self.path).__exit__()
+        (self.path / ".unfinished-1-model.keras").touch()
+        RunDirectory(self.path).__exit__()
+        self.assertEqual([path.name for path in self.path.iterdir()], [".lock"])
 
     def test_a_folder_of_something_else_is_refused(self):
         self.path.mkdir()
@@ -65,6 +106,14 @@ class FilesTest(unittest.TestCase):
                 unfinished.mkdir()
                 (unfinished / text).write_text(text)
         self.assertEqual([p.name for p in (self.folder / "f").iterdir()], ["new"])
+
+    def test_a_link_to_a_folder_is_replaced_and_the_folder_kept(self):
+        (self.folder / "kept").mkdir()
+        (self.folder / "new").mkdir()
+        (self.folder / "link").symlink_to(self.folder / "kept")
+        files.replace(self.folder / "new", self.folder / "link")
+        self.assertFalse((self.folder / "link").is_symlink())
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"kept", "link"})
 
     def test_no_room_or_no_right_is_one_line(self):
         (self.folder / "file").write_text("")

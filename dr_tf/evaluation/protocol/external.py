@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.cross_set_copies import read_audit
 from dr_tf.data.joined_records import joined_name
@@ -156,6 +157,7 @@ def read_own_test_metrics(run_dir: str | os.PathLike, dataset: str, mode: str = 
         UserError: if it was written by an earlier version.
     """
     path = evaluation_folder(run_dir, dataset, "test", mode) / METRICS
+    files.restore(path.parent)
     return read_json(path) if path.exists() else None
 
 
