@@ -1,6 +1,7 @@
 """Write files and folders atomically: they appear complete or not at all, whenever the process is killed."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -8,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from dr_tf.console import UserError
+from dr_tf.console import UserError, cleaned_up_if_stopped
 
 
 @contextlib.contextmanager
@@ -23,10 +24,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)
-        yield unfinished
-        if path.is_dir():
-            _remove(path)  # os.replace replaces files only
-        os.replace(unfinished, path)
+        with cleaned_up_if_stopped(functools.partial(_remove, unfinished)):
+            yield unfinished
+            if path.is_dir():
+                _remove(path)  # os.replace replaces files only
+            os.replace(unfinished, path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror or error}; nothing half-written was left"

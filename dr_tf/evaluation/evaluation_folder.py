@@ -1,12 +1,14 @@
 """Write and read an evaluation folder: metrics.json, predictions.csv, report.html, explanations.json and charts."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from typing import Any
 
-from dr_tf.console import UserError
+from dr_tf.console import UserError, cleaned_up_if_stopped
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
 from dr_tf.evaluation.report.charts import charts
@@ -40,7 +42,7 @@ def write_evaluation(
     folder = pathlib.Path(folder)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary:
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary, _restored_if_stopped(folder, temporary):
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
         _write_files(new, predictions, metrics, report_options)
@@ -48,6 +50,18 @@ def write_evaluation(
             os.replace(folder, pathlib.Path(temporary) / "old")
         os.replace(new, folder)
     return folder
+
+
+def _restored_if_stopped(folder: pathlib.Path, temporary: str) -> contextlib.AbstractContextManager[None]:
+    """Put the old evaluation back if a signal comes between the two renames, and remove what is unfinished."""
+
+    def restore() -> None:
+        old = pathlib.Path(temporary) / "old"
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+    return cleaned_up_if_stopped(restore)
 
 
 def _write_files(

@@ -129,6 +129,19 @@ class WorkerPool:
         return value
 
 
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Start processes inside the `with` block: they ignore Ctrl-C, which only their parent handles, from their birth.
+
+    Ctrl-C reaches the whole process group. A process that is still starting would answer it with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @functools.cache
 def shared_pool() -> WorkerPool:
     """Return the pool that all callers in this process share unless they create their own."""
@@ -151,12 +164,13 @@ class _Worker:
     def __init__(self) -> None:
         # The worker gets this process's import path, which a script may have extended.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import worker_main; worker_main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        with deaf_to_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import worker_main; worker_main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
         weakref.finalize(self, _stop, self._process, os.getpid())
 
     @property
@@ -186,7 +200,6 @@ def worker_main() -> None:
 
     import dr_tf.fundus.prepare  # noqa: F401  import what the calls will need before the first one arrives
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; only the parent handles it
     cv2.setNumThreads(1)
     start_capturing_stderr()
     requests, replies = cast("io.BufferedReader", sys.stdin.buffer), sys.stdout.buffer
