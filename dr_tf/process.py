@@ -108,14 +108,19 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)  # a second signal ends the process at once
-    for child in _children():
-        with contextlib.suppress(OSError):
-            os.kill(child, signal.SIGTERM)  # not SIGKILL: multiprocessing's resource tracker frees semaphores first
+    _end_children()
     clean_up()
     with contextlib.suppress(Exception, SystemExit):  # the signal may have interrupted a write
         sys.stdout.flush()
     print_stopped()
+    _end_children()  # those that other threads started meanwhile, in place of those that the signal ended
     os._exit(128 + number)
+
+
+def _end_children() -> None:
+    for child in _children():
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGTERM)  # not SIGKILL: multiprocessing's resource tracker frees semaphores first
 
 
 def _children() -> Iterator[int]:

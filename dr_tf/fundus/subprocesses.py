@@ -18,10 +18,12 @@ import io
 import os
 import pickle
 import queue
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, Any, ParamSpec, TypeVar, cast
@@ -196,6 +198,8 @@ def _stop(process: subprocess.Popen, parent: int) -> None:
 
 def worker_main() -> None:
     """Run a worker process: read pickled calls from standard input, write pickled results to standard output."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
     import cv2
 
     import dr_tf.fundus.prepare  # noqa: F401  import what the calls will need before the first one arrives
@@ -206,6 +210,14 @@ def worker_main() -> None:
     while requests.peek(1):
         replies.write(_reply(*pickle.load(requests)))
         replies.flush()
+
+
+def _exit_with_parent() -> None:
+    """Wait until the parent's end of standard input is closed, and end the process, even while it starts or decodes."""
+    poll = select.poll()
+    poll.register(0, 0)  # POLLHUP needs no registration
+    poll.poll()
+    os._exit(0)
 
 
 def _reply(function: Callable, args: tuple, kwargs: dict) -> bytes:
