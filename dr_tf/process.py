@@ -18,9 +18,7 @@ from typing import TextIO
 from dr_tf.console import CommandExit, UserError, clean_up, exit_on_user_error, print_stopped
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE  # as shells report a process that a broken pipe ended
-STATUSES = (
-    "130 after Ctrl-C, 143 after SIGTERM, 141 if whatever reads standard output ends first (as in `| head -1`)"
-)
+STATUSES = "130 after Ctrl-C, 143 after SIGTERM, 141 if whatever reads standard output ends first (as in `| head -1`)"
 _PROC = pathlib.Path("/proc")
 
 

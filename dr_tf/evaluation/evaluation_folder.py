@@ -42,7 +42,10 @@ def write_evaluation(
     folder = pathlib.Path(folder)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary, _restored_if_stopped(folder, temporary):
+    with (
+        tempfile.TemporaryDirectory(dir=parent, prefix=".evaluation-") as temporary,
+        _restored_if_stopped(folder, temporary),
+    ):
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
         _write_files(new, predictions, metrics, report_options)

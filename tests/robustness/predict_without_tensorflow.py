@@ -7,6 +7,7 @@ from dr_tf.cli import predict
 from dr_tf.inference import run
 from dr_tf.models.links import score_count
 
+
 class RandomNetwork:
     """Has the sizes and the outputs of the model that comes with dr_tf."""
 
@@ -27,12 +28,15 @@ class RandomNetwork:
     def members(self, features):
         return None
 
+
 def _scores(head):
     return score_count(head.link, len(head.classes))
+
 
 def main():
     run.load_network = lambda path: RandomNetwork(path.parent)
     process.run_command(predict.main)
+
 
 if __name__ == "__main__":
     main()
