@@ -3,8 +3,9 @@
 from absl import app
 
 from dr_tf.cli.train import main, parse, run
+from dr_tf.process import run_command
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    app.run(run, flags_parser=lambda argv: parse(argv[1:]))
+    run_command(lambda: app.run(run, flags_parser=lambda argv: parse(argv[1:])))

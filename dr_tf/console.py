@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import sys
 import tempfile
@@ -36,6 +37,10 @@ EXTRA_OF = {
     "tensorflow_datasets": "train",
     "threadpoolctl": "train",
 }
+
+_stopped_line = "stopped"  # what is printed when a signal ends the command
+_cleanups: list[Callable[[], object]] = []
+_visible_stderr = 2  # the descriptor that still is standard error while `captured_stderr` redirects descriptor 2
 
 
 class UserError(Exception):
@@ -73,11 +78,13 @@ def exit_on_user_error(
     Args:
         format_error: gives the text to print for a `UserError`. The default is its first line, because gin appends
             lines about the config to the message of an exception that a configured object raised.
-        interrupted: the text to print after Ctrl-C.
+        interrupted: the text to print after Ctrl-C and SIGTERM.
 
     Raises:
         CommandExit: a `SystemExit` with the exit status.
     """
+    global _stopped_line
+    before, _stopped_line = _stopped_line, interrupted
     try:
         yield
     except UserError as error:
@@ -89,6 +96,43 @@ def exit_on_user_error(
         _exit(f"error: this needs {error.name}, which is not installed: pip install 'dr_tf[{extra}]'", EXIT_USER_ERROR)
     except KeyboardInterrupt:
         _exit(interrupted, EXIT_INTERRUPTED)
+    finally:
+        _stopped_line = before
+
+
+@contextlib.contextmanager
+def cleaned_up_if_stopped(cleanup: Callable[[], object]) -> Iterator[None]:
+    """Call `cleanup` if a signal ends the command inside the `with` block: no `finally` is run then.
+
+    Args:
+        cleanup: removes unfinished files. It must not wait for another thread.
+    """
+    _cleanups.append(cleanup)
+    try:
+        yield
+    finally:
+        _cleanups.remove(cleanup)
+
+
+def clean_up() -> None:
+    """Remove the unfinished files of a command that a signal ends: the newest first, as `finally` would."""
+    for cleanup in reversed(_cleanups):
+        with contextlib.suppress(Exception):
+            cleanup()
+
+
+def print_stopped() -> None:
+    """Print the line that says that a signal ended the command, even if standard error is captured."""
+    bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
+    line = ("\n" if len(bars) else "") + _stopped_line + "\n"
+    with contextlib.suppress(OSError):
+        os.write(_visible_stderr, line.encode())
+
+
+def use_utf8_in_files() -> None:
+    """Write UTF-8 to standard output, whatever the locale, unless it is a terminal. Call it for CSV and JSON."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def require_packages(*packages: str) -> None:
@@ -133,12 +177,15 @@ def captured_stderr() -> Iterator[Callable[[], bytes]]:
     Output of C libraries is captured as well. The descriptor belongs to the whole process, so use this only in a
     command's own process, while no other thread runs.
     """
+    global _visible_stderr
     sys.stderr.flush()
     with tempfile.TemporaryFile() as capture:
-        stderr = os.dup(2)
+        stderr, outer = os.dup(2), _visible_stderr
+        _visible_stderr = stderr if outer == 2 else outer
         os.dup2(capture.fileno(), 2)
         try:
             yield lambda: os.pread(capture.fileno(), 1 << 20, 0)
         finally:
             os.dup2(stderr, 2)
+            _visible_stderr = outer
             os.close(stderr)

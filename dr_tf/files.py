@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from dr_tf.console import UserError
+from dr_tf.console import UserError, cleaned_up_if_stopped
 
 UNFINISHED, REPLACED = ".unfinished-", ".replaced-"  # how hidden names begin
 _WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
@@ -27,8 +28,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)
-        yield unfinished
-        replace(unfinished, path)
+        with cleaned_up_if_stopped(functools.partial(_remove, unfinished)):
+            yield unfinished
+            replace(unfinished, path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror or error}; nothing half-written was left"

@@ -13,6 +13,7 @@ import csv
 import io
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +26,17 @@ _TEXT_MARK = "'"
 
 def printable(name: str | os.PathLike[str]) -> str:
     """Return a name or path as one line of printable characters. `unescape` is the inverse."""
-    return "".join(map(_escape, os.fspath(name)))
+    return "".join(map(_escape, _as_utf8(os.fspath(name))))
+
+
+def _as_utf8(text: str) -> str:
+    """Return a name as UTF-8 stores it, where the locale is ASCII and Python takes every other byte for a surrogate."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text
 
 
 def _escape(character: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dr_tf.console import UserError, exit_on_user_error, require_packages
+from dr_tf.process import run_command
 from dr_tf.runtime import starting_tensorflow
 from tfrecords_builder.layouts import known_layouts
 
@@ -203,4 +204,4 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -2,15 +2,17 @@
 
 import collections
 import contextlib
+import functools
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from dr_tf.console import UserError, progress
+from dr_tf.console import UserError, cleaned_up_if_stopped, progress
 from tfrecords_builder.audit import COLUMNS, conflicting_labels, pair_columns
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import compute_signature
@@ -45,7 +47,11 @@ def audit_sets(
     """
     set_paths = _set_paths(folders)
     samples = {}
-    with tempfile.TemporaryDirectory() as folder, SignatureIndex(pathlib.Path(folder) / "views") as index:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cleaned_up_if_stopped(functools.partial(shutil.rmtree, folder, ignore_errors=True)),
+        SignatureIndex(pathlib.Path(folder) / "views") as index,
+    ):
         for key, sample, signature in _signatures(set_paths, workers, starting):
             samples[key] = sample
             index.add(key, signature, set_name=key[0])

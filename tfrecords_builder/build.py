@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 
-from dr_tf.console import UserError, progress
+from dr_tf.console import UserError, cleaned_up_if_stopped, progress
 from dr_tf.files import exchange
 from tfrecords_builder.audit import (
     COLUMNS,
@@ -77,7 +77,8 @@ def build(plan: Plan, listing: Listing) -> BuildReport | None:
             verify_shards(plan.target)
             return None
         try:
-            return _build(plan, listing, new_fingerprint)
+            with cleaned_up_if_stopped(functools.partial(_recover, plan)):
+                return _build(plan, listing, new_fingerprint)
         finally:
             _recover(plan)
 
@@ -208,10 +209,12 @@ def _exclusive_lock(plan):
                 raise BlockingIOError
         except BlockingIOError:
             raise UserError(f"another build of {plan.target} is running") from None
+        unlock = functools.partial(path.unlink, missing_ok=True)
         try:
-            yield
+            with cleaned_up_if_stopped(unlock):
+                yield
         finally:
-            path.unlink(missing_ok=True)
+            unlock()
 
 
 def _check_same_fingerprint(plan, new_fingerprint):

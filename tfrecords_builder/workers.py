@@ -5,11 +5,14 @@ import concurrent.futures
 import itertools
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Generic, Self, TypeVar
+
+from dr_tf.console import captured_stderr
+from dr_tf.fundus.subprocesses import deaf_to_interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,7 +60,8 @@ def map_in_order(
 def _submit(pool, function, item):
     """Submit a call. A pool that broke since its last result refuses it, so the future then holds the error."""
     try:
-        return pool.submit(function, item)
+        with deaf_to_interrupts():  # it starts a process
+            return pool.submit(function, item)
     except BrokenProcessPool as error:
         future: concurrent.futures.Future = concurrent.futures.Future()
         future.set_exception(error)
@@ -87,7 +91,7 @@ class IsolatedWorker(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         try:
-            return self._pool.submit(self._function, item).result()
+            return _submit(self._pool, self._function, item).result()
         except BrokenProcessPool:
             self._pool = _pool(1)
             return self._on_crash(item)
@@ -106,13 +110,13 @@ class IsolatedWorker(Generic[Item, Result]):
 def _pool(workers):
     # Spawned, because a fork of a process that has started TensorFlow's threads may hang.
     context = multiprocessing.get_context("spawn")
+    with captured_stderr():  # else the tracker reports the semaphores that it frees after a pool that was killed
+        resource_tracker.ensure_running()
     return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
 
 
 def _initialize_worker():
     """Use one OpenCV thread, capture what image libraries print, and exit when the parent process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
-
     import cv2
 
     from dr_tf.fundus import subprocesses

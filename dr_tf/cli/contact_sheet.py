@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 
 from dr_tf.cli.flags import add_config_flags
 from dr_tf.config_files import find_config
-from dr_tf.console import exit_on_user_error, print_status
+from dr_tf.console import UserError, captured_stderr, exit_on_user_error, print_status
+from dr_tf.fundus.prepare import DAMAGE_MESSAGE
 from dr_tf.runtime import starting_tensorflow
 
 
@@ -32,6 +35,23 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.data") -
     return parser.parse_args(arguments)
 
 
+@contextlib.contextmanager
+def _refusing_damaged_images(records: str) -> Iterator[None]:
+    """Turn libjpeg's warnings into one line. It decodes damaged data to a wrong picture, and only warns on descriptor 2."""
+    messages = b""
+    try:
+        with captured_stderr() as captured:
+            try:
+                yield
+            finally:
+                messages = captured()
+    finally:
+        lines = messages.splitlines(keepends=True)
+        os.write(2, b"".join(line for line in lines if not DAMAGE_MESSAGE.search(line)))
+    if DAMAGE_MESSAGE.search(messages):
+        raise UserError(f"{records}: an image is damaged, so the picture may be wrong; build the records again")
+
+
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.data") -> None:
     """Parse the command line and draw the contact sheet. Arguments as those of `parse`."""
     flags = parse(arguments, prog)
@@ -53,7 +73,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.da
             data.training_batches(augmented=is_augmented).map(lambda x, y, *weights: (x, y[experiment.deciding_output]))
             for is_augmented in (True, False)
         )
-        drawn = draw_contact_sheet(
-            flags.output, augmented, originals, name_of=experiment.head.target_name, count=flags.count
-        )
+        with _refusing_damaged_images(flags.records):
+            drawn = draw_contact_sheet(
+                flags.output, augmented, originals, name_of=experiment.head.target_name, count=flags.count
+            )
     print_status(f"{flags.output}: {drawn} of {len(roles.fit)} training examples")

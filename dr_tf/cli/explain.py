@@ -12,6 +12,7 @@ from dr_tf.console import UserError, exit_on_user_error, print_status, progress
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.patients import read_patient_table
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
+from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
 from dr_tf.safe_names import printable
 
@@ -29,7 +30,7 @@ are explanations.html, explanations.json and, for several photographs, contact_s
 stored with the run, so that they compare between photographs. If the run has no scale for the target, method and layer,
 or with --stretch, the strongest place of each photograph has the full colour.
 exit status: 0 if every photograph was explained; 1 if one could not be used or drawn; 2 for wrong flags and for errors that
-are printed as one line beginning with "error:", such as a missing file or an unreadable run.
+are printed as one line beginning with "error:", such as a missing file or an unreadable run; {statuses}.
 """
 
 
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
     parser = argparse.ArgumentParser(
         prog,
         description="Draw class-activation maps on fundus photographs: which regions raise the predicted probability.",
-        epilog=_EXAMPLES.format(prog=prog),
+        epilog=_EXAMPLES.format(prog=prog, statuses=STATUSES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from dr_tf import __version__
+from dr_tf.process import STATUSES, run_command
 
 # Subcommand -> (module with `main(arguments, prog)`, one line for --help). Modules are imported only when they are called.
 COMMANDS = {
@@ -25,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "dr_tf",
         description="Grade diabetic retinopathy from fundus photographs: records, training, evaluation, prediction.",
-        epilog="`dr_tf COMMAND --help` lists the flags of a command and shows examples.",
+        epilog="`dr_tf COMMAND --help` lists the flags of a command and shows examples. "
+        f"Exit status: 0 for success, 1 and 2 as a command's help says, {STATUSES}.",
     )
     parser.add_argument("--version", action="version", version=f"dr_tf {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
@@ -38,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand.
 
     Args:
-        arguments: the command line after `dr_tf`; that of this process if None.
+        arguments: the command line after `dr_tf`; that of this process if None, which the command then owns.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        run_command(lambda: main(sys.argv[1:]))
+        return
     command = build_parser().parse_args(arguments[:1]).command
     module, _ = COMMANDS[command]
     importlib.import_module(module).main(arguments[1:], prog=f"dr_tf {command}")

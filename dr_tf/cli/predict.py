@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dr_tf.console import exit_on_user_error, print_status, progress
+from dr_tf.console import exit_on_user_error, print_status, progress, use_utf8_in_files
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
+from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _EXAMPLES = """examples:
 
 actions: refer (p_positive reaches the run's threshold), clear, retake (not gradable, or out-of-distribution).
 exit status: 0 if every case was decided; 1 if a photograph has to be retaken or cannot be read; 2 for wrong flags and for
-errors that are printed as one line beginning with "error:", such as a missing file or an unreadable run.
+errors that are printed as one line beginning with "error:", such as a missing file or an unreadable run; {statuses}.
 """
 
 
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
     parser = argparse.ArgumentParser(
         prog,
         description="Grade fundus photographs: refer, clear or retake, with the probability and the grade.",
-        epilog=_EXAMPLES.format(prog=prog),
+        epilog=_EXAMPLES.format(prog=prog, statuses=STATUSES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", type=pathlib.Path, help=ACCEPTED)
@@ -91,7 +92,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.pr
         counts = run(flags)
     if sum(counts.values()) > 1:
         print_status(", ".join(f"{action}: {count}" for action, count in counts.items()))
-    sys.stdout.flush()
     sys.exit(1 if counts["retake"] else 0)
 
 
@@ -112,8 +112,10 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
     shown = group_by_patient(decisions, table) if by_patients and not paired else decisions
+    if flags.format != "table":
+        use_utf8_in_files()
     for line in FORMATS[flags.format](shown, rule):
-        print(line, flush=len(cases) == 1)
+        print(line, flush=True)  # each batch as it is done, and a broken pipe is noticed early
     return counts
 
 

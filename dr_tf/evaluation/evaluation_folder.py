@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dr_tf import files
-from dr_tf.console import UserError
+from dr_tf.console import UserError, cleaned_up_if_stopped
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
 from dr_tf.evaluation.report.charts import charts
@@ -48,7 +48,11 @@ def write_evaluation(
     folder = pathlib.Path(folder)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with _only_writer(parent), tempfile.TemporaryDirectory(dir=parent, prefix=_TEMPORARY) as temporary:
+    with (
+        _only_writer(parent),
+        tempfile.TemporaryDirectory(dir=parent, prefix=_TEMPORARY) as temporary,
+        cleaned_up_if_stopped(lambda: shutil.rmtree(temporary, ignore_errors=True)),
+    ):
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
         _write_files(new, predictions, metrics, report_options)

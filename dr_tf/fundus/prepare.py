@@ -26,7 +26,7 @@ from dr_tf.fundus.is_fundus import is_greyscale, not_fundus_reason
 _OVERSAMPLING = 1.3
 _SMALLEST_SIDE = 32
 # What libjpeg and libtiff print for damaged data. They print other messages, too, for example for unknown tags.
-_DAMAGE_MESSAGE = re.compile(rb"Corrupt JPEG data|Premature end of JPEG|TIFF_Error|TIFF_Warning \w+Decode")
+DAMAGE_MESSAGE = re.compile(rb"Corrupt JPEG data|Premature end of JPEG|TIFF_Error|TIFF_Warning \w+Decode")
 _KEPT_RADIUS = 0.985  # share of the radius: a white surround brightens the outermost pixels
 
 
@@ -86,7 +86,7 @@ def prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
         try:
             return prepare(data, **options)
         finally:  # damage is the reason to report, whatever else `prepare` found wrong
-            if _DAMAGE_MESSAGE.search(read_messages()):
+            if DAMAGE_MESSAGE.search(read_messages()):
                 raise BadImageError(f"the {read_header(data).format.upper()} file is damaged") from None
 
 

@@ -18,10 +18,12 @@ import io
 import os
 import pickle
 import queue
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, Any, ParamSpec, TypeVar, cast
@@ -129,6 +131,19 @@ class WorkerPool:
         return value
 
 
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Start processes inside the `with` block: they ignore Ctrl-C, which only their parent handles, from their birth.
+
+    Ctrl-C reaches the whole process group. A process that is still starting would answer it with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @functools.cache
 def shared_pool() -> WorkerPool:
     """Return the pool that all callers in this process share unless they create their own."""
@@ -151,12 +166,13 @@ class _Worker:
     def __init__(self) -> None:
         # The worker gets this process's import path, which a script may have extended.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import worker_main; worker_main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        with deaf_to_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import worker_main; worker_main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
         weakref.finalize(self, _stop, self._process, os.getpid())
 
     @property
@@ -182,17 +198,26 @@ def _stop(process: subprocess.Popen, parent: int) -> None:
 
 def worker_main() -> None:
     """Run a worker process: read pickled calls from standard input, write pickled results to standard output."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
     import cv2
 
     import dr_tf.fundus.prepare  # noqa: F401  import what the calls will need before the first one arrives
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; only the parent handles it
     cv2.setNumThreads(1)
     start_capturing_stderr()
     requests, replies = cast("io.BufferedReader", sys.stdin.buffer), sys.stdout.buffer
     while requests.peek(1):
         replies.write(_reply(*pickle.load(requests)))
         replies.flush()
+
+
+def _exit_with_parent() -> None:
+    """Wait until the parent's end of standard input is closed, and end the process, even while it starts or decodes."""
+    poll = select.poll()
+    poll.register(0, 0)  # POLLHUP needs no registration
+    poll.poll()
+    os._exit(0)
 
 
 def _reply(function: Callable, args: tuple, kwargs: dict) -> bytes:

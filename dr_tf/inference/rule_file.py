@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 VERSION = 3
 _SIDES = range(16, 8193)  # allowed sides of images, in pixels
+_LARGEST = sys.float_info.max
+_HIGHEST_THRESHOLD = 1 + 1e-6  # one above 1 is out of reach; a guaranteed specificity may need it
 
 
 def write_rule(path: str | os.PathLike, rule: Rule, preparation: Preparation) -> None:
@@ -78,7 +81,7 @@ def read_rule(path: str | os.PathLike, heads: Mapping[str, Callable[..., Head]])
 def _read_document(path):
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a decision file: {error}") from error
     if not isinstance(document, dict):
@@ -88,6 +91,13 @@ def _read_document(path):
 
 def _refuse_constant(constant):
     raise ValueError(f"{constant} is not a number")
+
+
+def _refuse_repeated_keys(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):  # readers disagree about which of the values counts
+        raise ValueError(f"a key occurs twice in {list(fields)}")
+    return fields
 
 
 def _parse_preparation(fields):
@@ -113,8 +123,8 @@ def _parse_rule(document: dict[str, Any], known: Mapping[str, Callable[..., Head
         operating_point_name=document["operating_point"],
         modes=_parse_modes(document["modes"], heads, document["decides"]),
         other_outputs={name: _parse_other(other, heads[name]) for name, other in document["other_outputs"].items()},
-        gradable_from=_number(gate["gradable_from"]),
-        distance_limit=None if gate["distance_limit"] is None else _number(gate["distance_limit"]),
+        gradable_from=_number(gate["gradable_from"], 0, 1),
+        distance_limit=None if gate["distance_limit"] is None else _number(gate["distance_limit"], 0),
         no_guarantee=str(document["no_guarantee"]),
     )
 
@@ -192,8 +202,7 @@ def _parse_calibration(fields, head):
 
 def _parse_operating_point(fields):
     point = OperatingPoint(**fields)
-    _number(point.threshold)
-    return point
+    return dataclasses.replace(point, threshold=_number(point.threshold, 0, high=_HIGHEST_THRESHOLD))
 
 
 def _shares(values, head):
@@ -209,7 +218,9 @@ def _numbers(values):
     return tuple(_number(value) for value in values)
 
 
-def _number(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+def _number(value, low=-_LARGEST, high=_LARGEST):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{repr(value)[:40]} is not a finite number")
+    if not low <= value <= high:
+        raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
     return float(value)

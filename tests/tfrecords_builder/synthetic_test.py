@@ -124,6 +124,14 @@ class SyntheticTest(tf.test.TestCase):
             _build(self.folder, "--patients", "9", "--side", "256")
         self.assertEqual((self.folder / "photographs" / "labels.csv").read_bytes(), before)
 
+    def test_options_that_cannot_be_read_are_refused(self):
+        for text in ("", "{", "[" * 100_000, "\xff"):
+            with tempfile.TemporaryDirectory() as folder:
+                (pathlib.Path(folder) / "photographs").mkdir()
+                (pathlib.Path(folder) / "photographs" / "options.json").write_bytes(text.encode("latin-1"))
+                with self.assertRaisesRegex(SystemExit, "options.json cannot be read"):
+                    _build(folder, "--patients", "9")
+
     def test_a_folder_with_other_files_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             (pathlib.Path(folder) / "photographs").mkdir()

@@ -95,7 +95,7 @@ def _draw_all(source, options, workers):
     marker = source / "options.json"
     if source.exists() and any(source.iterdir()) and not marker.exists():
         raise UserError(f"{source} contains other files; give an empty or new folder for the images")
-    if marker.exists() and json.loads(marker.read_text()) != options:
+    if marker.exists() and _read_options(marker) != options:
         raise UserError(f"{source} contains images drawn with other flags; give another folder")
     if (source / "labels.csv").exists():
         return
@@ -112,6 +112,13 @@ def _draw_all(source, options, workers):
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
     unfinished.rename(source / "labels.csv")
+
+
+def _read_options(marker):
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{marker} cannot be read: {error}; give another folder, or delete this one") from error
 
 
 def _raise_crashed(index):
