@@ -70,10 +70,6 @@ WRONG = {
     "binary.positive": ("'x'", "3"),
     "binary.label_smoothing": ("2",),
     "binary.focal_gamma": ("-1",),
-    "coral.importance_weights": ("2", "(1, 2)", "(1, 2, 0, 1)"),
-    "coral.label_smoothing": ("1",),
-    "corn.importance_weights": ("'a'",),
-    "regression.huber_delta": ("0",),
     "augmentation.warp": ("5", "@warp"),
     "warp.rotation": ("'a'", "(1, 2, 3)"),
     "warp.zoom": ("(0, 1)", "(2, 1)"),
@@ -103,6 +99,19 @@ class WrongValueTest(unittest.TestCase):
                     line = str(caught.exception).splitlines()[0]
                     words = (parameter, parameter.split(".")[1], value.strip("'(,)@"), "classifier needs")
                     self.assertTrue(any(word in line for word in words), line)
+
+    def test_of_heads_that_the_config_does_not_use(self):
+        for binding in (
+            "coral.importance_weights = 2",
+            "coral.importance_weights = (1, 2, 0, 1)",
+            "coral.importance_weights = (1, 2)",
+            "coral.label_smoothing = 1",
+            "corn.importance_weights = 'a'",
+            "regression.huber_delta = 0",
+        ):
+            parameter = binding.split(" ")[0]
+            with self.subTest(binding), self.assertRaisesRegex(UserError, parameter):
+                build(f"train.heads = {{'referable': @{parameter.split('.')[0]}()}}", binding)
 
     def test_a_config_that_includes_itself(self):
         with tempfile.TemporaryDirectory() as folder:

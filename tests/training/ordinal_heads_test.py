@@ -27,10 +27,10 @@ SETTINGS = {
     "corn": "corn.positive = 'any_dr'",
     "regression": "regression.huber_delta = 1.0",
 }
-# Opens a model without this project in the path, and writes its output for stored images.
+# Opens a model where this project cannot be imported, and writes its output for stored images.
 IN_PLAIN_KERAS = """
-import importlib.util, sys, keras, numpy as np
-assert importlib.util.find_spec("dr_tf") is None
+import sys, keras, numpy as np
+sys.modules["dr_tf"] = None
 model = keras.saving.load_model("model.keras", safe_mode=True)
 np.save("logits.npy", model.predict(np.load("images.npy"), verbose=0)["grade"])
 """
@@ -74,7 +74,7 @@ class CoralRunTest(tf.test.TestCase):
                     values = list(decision.probabilities.values())
                     self.assertAllClose(sum(values), 1)
                     self.assertAllInRange(values, 0, 1)
-                    self.assertIn(decision.grade, range(5))
+                    self.assertIn(decision.grade, range(5) if decision.gradable else [None])
 
     def test_the_model_opens_without_this_project(self):
         images = images_of_the_test_split()
