@@ -100,6 +100,19 @@ class WrongValueTest(unittest.TestCase):
                     words = (parameter, parameter.split(".")[1], value.strip("'(,)@"), "classifier needs")
                     self.assertTrue(any(word in line for word in words), line)
 
+    def test_of_heads_that_the_config_does_not_use(self):
+        for binding in (
+            "coral.importance_weights = 2",
+            "coral.importance_weights = (1, 2, 0, 1)",
+            "coral.importance_weights = (1, 2)",
+            "coral.label_smoothing = 1",
+            "corn.importance_weights = 'a'",
+            "regression.huber_delta = 0",
+        ):
+            parameter = binding.split(" ")[0]
+            with self.subTest(binding), self.assertRaisesRegex(UserError, parameter):
+                build(f"train.heads = {{'referable': @{parameter.split('.')[0]}()}}", binding)
+
     def test_a_config_that_includes_itself(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "me.gin"

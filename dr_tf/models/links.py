@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # probabilities never is, and very small ones have to keep their rank.
 MIN_VOTE_SHARE, MIN_PROBABILITY = 1e-4, 1e-12
 # The slope of an uncalibrated regression: a grade's probability exceeds 0.5 within half a grade of it.
-_REGRESSION_SLOPE = 4.0
+REGRESSION_SLOPE = 4.0
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def _mean_of_grades(logits):
 def _threshold_logits(grades, classes):
     """A predicted grade -> one logit per threshold between two neighbouring grades, for being above it."""
     grades = np.asarray(grades, np.float64).reshape(-1, 1)
-    return _REGRESSION_SLOPE * (grades - np.arange(0.5, classes - 1))
+    return REGRESSION_SLOPE * (grades - np.arange(0.5, classes - 1))
 
 
 _CORAL = Link(

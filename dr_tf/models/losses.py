@@ -1,10 +1,12 @@
-"""Binary cross-entropy and focal loss of several labels that masks unknown labels, which Keras' own losses do not."""
+"""Losses of several labels and of ordered grades. They mask unknown labels, which Keras' own losses do not."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -38,3 +40,101 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         if self._gamma is not None:
             losses *= ops.power(1 - ops.exp(log_p_t), self._gamma)
         return ops.mean(known * losses, axis=-1)
+
+
+class _TaskLoss(keras.losses.Loss):
+    """Base of the losses of binary tasks grade > k: the weighted sum of their cross-entropies, per example.
+
+    Args:
+        importance_weights: Weight of each task; None for 1 each.
+        **options: Options of `keras.losses.Loss`.
+    """
+
+    def __init__(self, importance_weights: Sequence[float] | None = None, **options: Any):
+        super().__init__(**options)
+        self._weights = 1.0 if importance_weights is None else np.asarray(importance_weights, np.float32)
+
+    def _sum(self, targets, mask, logits):
+        losses = targets * ops.log_sigmoid(logits) + (1 - targets) * ops.log_sigmoid(-logits)
+        return -ops.sum(self._weights * ops.where(mask, losses, 0.0), axis=-1)
+
+
+class CoralLoss(_TaskLoss):
+    """Loss of CORAL (Cao et al. 2020), with a mask for unknown grades.
+
+    loss = - sum over k of w_k (t_k log P(grade > k) + (1 - t_k) log P(grade <= k)),  t_k = 1 if grade > k else 0
+
+    With label smoothing s, t_k is (1 - s) t_k + s (K - 1 - k) / K: P(grade > k) of a grade of which a share s is spread
+    evenly over all K classes.
+
+    Args:
+        importance_weights: Weight w_k of each task; None for 1 each.
+        label_smoothing: The share s.
+        **options: Options of `keras.losses.Loss`.
+    """
+
+    def __init__(self, importance_weights: Sequence[float] | None = None, label_smoothing: float = 0.0, **options: Any):
+        super().__init__(importance_weights, **options)
+        self._smoothing = label_smoothing
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Compute the loss of each example, [n].
+
+        Args:
+            y_true: Grades [n, 1], negative if unknown.
+            y_pred: Logits of P(grade > k), [n, K - 1].
+        """
+        tasks = y_pred.shape[-1]
+        thresholds = np.arange(tasks, dtype=np.float32)
+        targets = ops.cast(y_true > thresholds, y_pred.dtype)
+        targets = (1 - self._smoothing) * targets + self._smoothing * (tasks - thresholds) / (tasks + 1)
+        return self._sum(targets, y_true >= 0, y_pred)
+
+
+class CornLoss(_TaskLoss):
+    """Loss of CORN (Shi et al. 2023), with a mask for unknown grades.
+
+    loss = - sum over k <= grade of w_k log P(the grade passes k or stops there, as it does | grade >= k)
+
+    The authors' code divides the sum over a batch by its number of pairs of example and task. Here it is the mean over
+    examples: the loss of an example does not depend on the others of its batch, and several devices compute what one
+    device does.
+    """
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Compute the loss of each example, [n].
+
+        Args:
+            y_true: Grades [n, 1], negative if unknown.
+            y_pred: Logits of P(grade > k | grade >= k), [n, K - 1].
+        """
+        thresholds = np.arange(y_pred.shape[-1], dtype=np.float32)
+        return self._sum(ops.cast(y_true > thresholds, y_pred.dtype), y_true >= thresholds, y_pred)
+
+
+class GradeError(keras.losses.Loss):
+    """Squared error or Huber loss of a predicted grade, with a mask for unknown grades.
+
+    e = prediction - grade; loss = e^2, or with a delta d: e^2 / 2 if |e| <= d, else d (|e| - d / 2).
+
+    Args:
+        delta: Delta of the Huber loss (Huber 1964); None for the squared error.
+        **options: Options of `keras.losses.Loss`.
+    """
+
+    def __init__(self, delta: float | None = None, **options: Any):
+        super().__init__(**options)
+        self._delta = delta
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Compute the loss of each example, [n].
+
+        Args:
+            y_true: Grades [n, 1], negative if unknown.
+            y_pred: Predicted grades [n, 1].
+        """
+        error = ops.where(y_true >= 0, y_pred - y_true, 0.0)
+        if self._delta is None:
+            return ops.mean(ops.square(error), axis=-1)
+        clipped = ops.minimum(ops.abs(error), self._delta)
+        return ops.mean(clipped * (ops.abs(error) - clipped / 2), axis=-1)

@@ -126,4 +126,8 @@ def is_ensemble(model: keras.Model) -> bool:
 
 def member_networks(model: keras.Model) -> list[keras.Model]:
     """Return the members of an ensemble, without their output layers; for a single network the network itself."""
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)] if is_ensemble(model) else [model]
+    if not is_ensemble(model):
+        return [model]
+    # An output layer may be a network, too, but one that does not take images.
+    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [network for network in networks if any(len(tensor.shape) == 4 for tensor in network.inputs)]

@@ -10,11 +10,14 @@ from dr_tf.console import UserError
 from dr_tf.grades import DME_RISKS, GRADES, POSITIVE_DEFINITIONS, is_positive
 from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.coral import Coral
+from dr_tf.models.heads.corn import Corn
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.heads.head import definition_labels, positive_labels
 from dr_tf.models.heads.multi_label import MultiLabel
+from dr_tf.models.heads.regression import Regression
 from dr_tf.models.heads.softmax import Softmax
-from dr_tf.models.links import score_count
+from dr_tf.models.links import get_link, score_count
 
 LN3 = np.log(3)
 GRADED = {"grade": np.array([0, 4, -1, 2, 1]), "any_dr": np.array([0, 1, 1, 1, -1]), "dme": np.array([0, -1, 2, 0, 2])}
@@ -38,6 +41,9 @@ class EveryHeadTest(tf.test.TestCase):
             Binary(positive="odir_D", focal_gamma=2.0),
             Edema(focal_gamma=1.0),
             MultiLabel(positive="odir_G", focal_gamma=2.0),
+            Coral(positive="any_dr", importance_weights=[1, 2, 3, 4], label_smoothing=0.1),
+            Corn(importance_weights=(1.0, 2.0, 3.0, 4.0)),
+            Regression(huber_delta=0.5),
         ):
             config = json.loads(json.dumps(head.get_config()))
             self.assertEqual(HEADS[head.name](**config), head)
@@ -54,12 +60,14 @@ class EveryHeadTest(tf.test.TestCase):
             features = keras.Input((8,), dtype="float16")
             model = keras.Model(features, kind().logits(features, "task"))
             self.assertEqual((model.output.dtype, model.output.shape[-1]), ("float32", kind().outputs))
-            self.assertEqual(model.get_layer("task").dtype_policy.name, "float32")
+            weights = model.get_layer("task").weights
+            self.assertEqual({weight.dtype for weight in weights}, {"float32"})
 
     def test_shapes_agree_with_the_link(self):
         for kind in HEADS.values():
             head = kind()
-            self.assertEqual(head.outputs, score_count(head.link, len(head.classes)))
+            scores = get_link(head.link).expand(np.zeros((1, head.outputs)), len(head.classes))
+            self.assertEqual(scores.shape[1], score_count(head.link, len(head.classes)))
             probabilities = head.probabilities(np.zeros((2, head.outputs)))
             self.assertEqual(probabilities.shape, (2, len(head.classes)))
             self.assertEqual(head.definition_probabilities(probabilities).shape, (2, len(head.definitions)))

@@ -12,9 +12,12 @@ from dr_tf.metrics.confusion import Accuracy
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
 from dr_tf.models.heads.binary import Binary
+from dr_tf.models.heads.coral import Coral
+from dr_tf.models.heads.corn import Corn
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.heads.head import Head
 from dr_tf.models.heads.multi_label import MultiLabel
+from dr_tf.models.heads.regression import Regression
 from dr_tf.models.heads.softmax import Softmax
 
 
@@ -75,7 +78,8 @@ class OnePathForAllHeadsTest(tf.test.TestCase):
         columns = {"grade": np.arange(7) % 5, "dme": np.arange(7) % 3, "labels": rng.integers(0, 2, (7, 8))}
         images = rng.integers(0, 256, (7, 32, 32, 3), np.uint8)
         backbone = build_backbone("resnet_v2", image_size=32, stem=4, filters=(4,))
-        for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Edema(), MultiLabel(), Ordinal()):
+        ordinal = Coral(label_smoothing=0.1), Corn(importance_weights=(1, 1, 2, 2)), Regression(), Ordinal()
+        for head in (Softmax(), Binary(focal_gamma=2.0, label_smoothing=0.1), Edema(), MultiLabel(), *ordinal):
             with self.subTest(head.name):
                 model = classifier(backbone, {"task": head}, hidden=(4,))
                 model.compile("adam", {"task": head.loss()}, metrics={"task": head.metrics()}, run_eagerly=True)

@@ -31,7 +31,9 @@ def randomize_parameters(model: keras.Model, *, seed: int = 0) -> Iterator[tuple
     copy.set_weights(model.get_weights())
     by_stage = stages(copy)
     staged = {id(layer) for layers in by_stage.values() for layer in layers}
-    head = [layer for layer in copy.layers if id(layer) not in staged and not isinstance(layer, keras.Model)]
+    # The output layer of a head may be a network, too, but one without stages.
+    backbones = {id(layer) for layer in copy.layers if isinstance(layer, keras.Model) and stages(layer)}
+    head = [layer for layer in copy.layers if id(layer) not in staged | backbones]
     for name, layers in [("head", head), *reversed(by_stage.items())]:
         variables = [variable for layer in layers for variable in layer.variables if "float" in variable.dtype]
         if variables:
