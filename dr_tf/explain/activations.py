@@ -101,7 +101,14 @@ def _feature_map_layers(layers):
 
 
 def _has_map(layer):
-    return any(len(tensor.shape) == 4 and tensor.shape[1] != 1 for tensor in output_tensors(layer))
+    return any(_is_map(tensor.shape) for tensor in output_tensors(layer))
+
+
+def _is_map(shape):
+    """A feature map, or tokens of a square of patches and a class token."""
+    if len(shape) == 3 and shape[1]:
+        return shape[1] > 2 and math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1
+    return len(shape) == 4 and shape[1] != 1
 
 
 def _similar_names(known, name):

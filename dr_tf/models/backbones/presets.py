@@ -40,7 +40,7 @@ def keras_hub(
     del image_size
     if weights is None:
         raise UserError("backbone keras_hub needs weights: a preset's handle, or the folder of one")
-    preset = _load(weights)
+    preset = load_preset(weights)
     maps = getattr(preset, "pyramid_outputs", None)
     if not maps or len(preset.output.shape) != 4:
         raise UserError(f"{type(preset).__name__} of {weights} has no feature maps of known strides")
@@ -49,7 +49,15 @@ def keras_hub(
     return Body(keras.Model(preset.input, pooled), ends, [_normalization(preset, weights, mean, std)])
 
 
-def _load(weights):
+def load_preset(weights: str) -> keras.Model:
+    """Load a backbone of keras-hub.
+
+    Args:
+        weights: A preset's handle or folder.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
     from keras_hub.models import Backbone
 
     _check_weights(weights, Backbone.presets)
@@ -91,7 +99,7 @@ def _preset_normalization(weights):
 
     try:
         converter = ImageConverter.from_preset(weights)
-    except Exception:  # see _load
+    except Exception:  # see load_preset
         raise UserError(f"{weights} does not contain its normalization; set mean and std") from None
     return converter.scale or 1.0, converter.offset or 0.0
 
