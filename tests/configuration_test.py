@@ -20,8 +20,10 @@ COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("
 def without_download(path, preset):
     """Bindings that replace the pretrained weights of a config by random ones."""
     configuration.parse([path])
-    weights = gin.query_parameter("backbone.weights") if "backbone.weights" in gin.config_str() else None
-    return [] if weights is None else [f"PRESET = '{preset}'" if weights != "imagenet" else "backbone.weights = None"]
+    if "backbone.weights" not in gin.config_str():
+        return []
+    name = gin.query_parameter("backbone.name")
+    return [f"PRESET = '{preset}'" if name == "keras_hub" else "backbone.weights = None"]
 
 
 def small_preset(folder):

@@ -101,10 +101,10 @@ def with_heads(
         x = _dropout(x, dropout, f"hidden{i}_dropout")
     if not hidden:
         x = _dropout(x, dropout, "dropout")
-    x = keras.layers.Identity(name=FEATURES)(x)
+    x = keras.layers.Identity(dtype=x.dtype, name=FEATURES)(x)
     outputs = {output: head.logits(x, output) for output, head in heads.items()}
     return keras.Model(inputs, outputs, name="_".join([name, *outputs]))
 
 
 def _dropout(x, rate, name):
-    return keras.layers.Dropout(rate, name=name)(x) if rate else x
+    return keras.layers.Dropout(rate, dtype=x.dtype, name=name)(x) if rate else x
