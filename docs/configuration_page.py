@@ -18,7 +18,7 @@ def configurables() -> str:
     from dr_tf.configuration import CONFIGURABLES
     from dr_tf.models.backbones import BACKBONES
 
-    own = {f"backbone ({name})": BACKBONES[name] for name in ("resnet_v2", "keras_hub")}
+    own = {f"backbone ({name})": BACKBONES[name] for name in ("resnet_v2", "keras_hub", "clip_resnet")}
     return "\n\n".join(_section(name, thing) for name, thing in (CONFIGURABLES | own).items())
 
 

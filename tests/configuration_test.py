@@ -95,9 +95,7 @@ class ParseTest(tf.test.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def test_errors_are_one_line(self):
-        self._refused(
-            "trian.epochs = 1", r"unknown name 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
-        )
+        self._refused("trian.epochs = 1", r"unknown name 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?")
         self._refused("train.epoch = 1", "train has no parameter 'epoch' .* did you mean 'epochs'")
         self._refused("train.heads = {'it': @softmx()}", "unknown name @softmx .* did you mean 'softmax'")
         self._refused("train.epochs = [1", "config: ")

@@ -58,7 +58,9 @@ def read_safetensors(path: str | os.PathLike) -> Tensors:
             entries, start = _safetensors_header(file, os.path.getsize(path))
             return {name: _safetensors_tensor(file, start, entry) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error) as error:
-        raise UserError(f"{path} is neither a complete safetensors file nor a PyTorch archive: {_short(error)}") from None
+        raise UserError(
+            f"{path} is neither a complete safetensors file nor a PyTorch archive: {_short(error)}"
+        ) from None
 
 
 def _safetensors_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:

@@ -48,7 +48,9 @@ class FolderTest(unittest.TestCase):
         file = io.BytesIO()
         Pickler(file, 2).dump(content)
         # A pickle of the real names, which this process cannot import.
-        text = file.getvalue().replace(b"tests.models.checkpoint_files_test\n_tensor", b"torch._utils\n_rebuild_tensor_v2")
+        text = file.getvalue().replace(
+            b"tests.models.checkpoint_files_test\n_tensor", b"torch._utils\n_rebuild_tensor_v2"
+        )
         text = text.replace(b"tests.models.checkpoint_files_test\nFloatStorage", b"torch\nFloatStorage")
         with zipfile.ZipFile(self.path, "w", compression) as archive:
             archive.writestr("file/data.pkl", text)
@@ -100,8 +102,14 @@ class TorchArchiveTest(FolderTest):
         self.assertFalse(canary.exists())
 
     def test_names_that_only_look_like_those_of_tensors(self):
-        for module, name in (("torch._utils", "_import_dotted_name"), ("torch", "load"), ("collections", "namedtuple"),
-                             ("torch.jit._pickle", "build_boollist.__self__"), ("numpy", "load"), ("torchx", "FloatStorage")):
+        for module, name in (
+            ("torch._utils", "_import_dotted_name"),
+            ("torch", "load"),
+            ("collections", "namedtuple"),
+            ("torch.jit._pickle", "build_boollist.__self__"),
+            ("numpy", "load"),
+            ("torchx", "FloatStorage"),
+        ):
             with zipfile.ZipFile(self.path, "w") as archive:
                 archive.writestr("file/data.pkl", f"c{module}\n{name}\n.")
             self.refused(self.path, "only tensors are read")
@@ -115,7 +123,9 @@ class TorchArchiveTest(FolderTest):
                                      (0, (10**9, 10**9), (0, 0))):  # fmt: skip
             path = self.archive({"x": Call(_tensor, storage, offset, size, stride)}, values)
             self.refused(path, "larger than its storage|negative size")
-        self.refused(self.archive({"x": Call(_tensor, Storage(FloatStorage, 13), 0, (1,), (1,))}, values), "no complete")
+        self.refused(
+            self.archive({"x": Call(_tensor, Storage(FloatStorage, 13), 0, (1,), (1,))}, values), "no complete"
+        )
 
     def test_compressed_values(self):
         tensor = Call(_tensor, Storage(FloatStorage, 12), 0, (12,), (1,))

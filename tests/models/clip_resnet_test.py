@@ -124,7 +124,9 @@ class MistakesTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, "an even width and images of 32 pixels or more, not 3 and 64"):
             build_backbone("clip_resnet", image_size=64, width=3)
         path = checkpoint(self.path)
-        with self.assertRaisesRegex(UserError, r"other sizes: conv1/kernel is \[3, 3, 3, 32\] here and \[3, 3, 3, 4\] there"):
+        with self.assertRaisesRegex(
+            UserError, r"other sizes: conv1/kernel is \[3, 3, 3, 32\] here and \[3, 3, 3, 4\] there"
+        ):
             build_backbone("clip_resnet", image_size=64, weights=path)
         with self.assertRaisesRegex(UserError, "no tensor layer1.2.conv1.weight"):
             build_backbone("clip_resnet", image_size=64, weights=path, **TINY | {"blocks": (3, 1, 2, 1)})

@@ -52,7 +52,9 @@ class RunTest(unittest.TestCase):
 
     def test_plain_keras_opens_the_model(self):
         model = self.run_dir / "model.keras"
-        opened = subprocess.run([sys.executable, "-P", "-c", OPEN, model], cwd=self.root, capture_output=True, text=True)
+        opened = subprocess.run(
+            [sys.executable, "-P", "-c", OPEN, model], cwd=self.root, capture_output=True, text=True
+        )
         self.assertEqual(opened.stdout.split("\n")[0], "(1, 5) (None, 16, 16, 8)", opened.stderr[-500:])
 
 

@@ -59,7 +59,9 @@ def clip_resnet(
         UserError: A size is impossible, or the checkpoint is unreadable or has other sizes.
     """
     if width % 2 or image_size < 32:
-        raise UserError(f"clip_resnet needs an even width and images of 32 pixels or more, not {width} and {image_size}")
+        raise UserError(
+            f"clip_resnet needs an even width and images of 32 pixels or more, not {width} and {image_size}"
+        )
     image = keras.Input((image_size, image_size, 3))
     ends = {"stem": _stem(image, width)}
     for stage, count in enumerate(blocks, 1):
@@ -70,7 +72,9 @@ def clip_resnet(
         _set_weights(model, _image_encoder(read_checkpoint(weights)), weights)
     variance = [(255 * std) ** 2 for std in _STD]
     mean = [255 * mean for mean in _MEAN]
-    return Body(model, ends, [layers.Normalization(mean=mean, variance=variance, dtype="float32", name="normalization")])
+    return Body(
+        model, ends, [layers.Normalization(mean=mean, variance=variance, dtype="float32", name="normalization")]
+    )
 
 
 def _stem(x, width):
