@@ -18,7 +18,8 @@ def configurables() -> str:
     from dr_tf.configuration import CONFIGURABLES
     from dr_tf.models.backbones import BACKBONES
 
-    own = {f"backbone ({name})": BACKBONES[name] for name in ("resnet_v2", "keras_hub", "clip_vit")}
+    names = ("resnet_v2", "keras_hub", "clip_vit", "clip_resnet")
+    own = {f"backbone ({name})": BACKBONES[name] for name in names}
     return "\n\n".join(_section(name, thing) for name, thing in (CONFIGURABLES | own).items())
 
 

@@ -23,6 +23,7 @@ from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, 
 from dr_tf.data.records import Records, open_records
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier, paired_classifier
+from dr_tf.models.fcn_decoder import fcn_classifier
 from dr_tf.models.heads import HEADS
 from dr_tf.parameters import checked
 from dr_tf.training.experiment import Experiment
@@ -39,6 +40,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "backbone": build_backbone,
     "classifier": classifier,
     "paired_classifier": paired_classifier,
+    "fcn_classifier": fcn_classifier,
     "augmentation": augmentation.Augmentation,
     "warp": warp.Warp,
     "colour": colour.Colour,

@@ -20,8 +20,10 @@ COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("
 def without_download(path, preset):
     """Bindings that replace the pretrained weights of a config by random ones."""
     configuration.parse([path])
-    weights = gin.query_parameter("backbone.weights") if "backbone.weights" in gin.config_str() else None
-    return [] if weights is None else [f"PRESET = '{preset}'" if weights != "imagenet" else "backbone.weights = None"]
+    if "backbone.weights" not in gin.config_str():
+        return []
+    name = gin.query_parameter("backbone.name")
+    return [f"PRESET = '{preset}'" if name == "keras_hub" else "backbone.weights = None"]
 
 
 def small_preset(folder):
@@ -93,9 +95,7 @@ class ParseTest(tf.test.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def test_errors_are_one_line(self):
-        self._refused(
-            "trian.epochs = 1", r"unknown name 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?"
-        )
+        self._refused("trian.epochs = 1", r"unknown name 'trian' \(file .*a.gin., line 1\); did you mean 'train'\?")
         self._refused("train.epoch = 1", "train has no parameter 'epoch' .* did you mean 'epochs'")
         self._refused("train.heads = {'it': @softmx()}", "unknown name @softmx .* did you mean 'softmax'")
         self._refused("train.epochs = [1", "config: ")

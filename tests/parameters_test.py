@@ -76,6 +76,14 @@ WRONG = {
     "warp.flip_horizontal": ("2",),
     "warp.probability": ("-1",),
 }
+WRONG_DECODER = {
+    "fcn_classifier.filters": ("8", "(8, 0)", "()", "(8, 8, 8, 8, 8, 8, 8, 8)"),
+    "fcn_classifier.skips": ("'no'",),
+    "fcn_classifier.cbam": ("1",),
+    "fcn_classifier.reduction": ("0",),
+    "fcn_classifier.dropout": ("1",),
+}
+DECODER = ("train.model = @fcn_classifier", "fcn_classifier.backbone = @backbone()")
 
 
 def build(*bindings):
@@ -112,6 +120,12 @@ class WrongValueTest(unittest.TestCase):
             parameter = binding.split(" ")[0]
             with self.subTest(binding), self.assertRaisesRegex(UserError, parameter):
                 build(f"train.heads = {{'referable': @{parameter.split('.')[0]}()}}", binding)
+
+    def test_of_the_decoder(self):
+        for parameter, values in WRONG_DECODER.items():
+            for value in values:
+                with self.subTest(f"{parameter} = {value}"), self.assertRaisesRegex(UserError, parameter):
+                    build(*DECODER, f"{parameter} = {value}")
 
     def test_a_config_that_includes_itself(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.models.keras_private import graph_nodes, layers_within, output_tensors, producing_operation
-from dr_tf.models.stages import feature_maps
+from dr_tf.models.stages import EVIDENCE, feature_maps
 
 # Coarser maps cover more than a lesion, finer ones show edges. With `methods.DEFAULT_METHOD` this layer scored best on
 # the # scorecard.
@@ -45,9 +45,10 @@ def find_layer(model: keras.Model, name: str | None = None) -> MapLayer:
     Args:
         model: The network.
         name: "stride_N" for the last feature map of a stride, or the name of a layer; "block_3/conv" for a layer inside
-            another. By default `DEFAULT_LAYER`, or in a network without strides the last feature map. A vision
-            transformer has no feature map: the default is the patches at the input of the last attention, because after
-            it only the class token is used and the patches have no effect.
+            another. By default `DEFAULT_LAYER`, or in a network without strides the last feature map. An `fcn_classifier`
+            averages its last map into the decision: that map is the default. A vision transformer has no feature map: the
+            default is the patches at the input of the last attention, because after it only the class token is used and
+            the patches have no effect.
 
     Raises:
         UserError: There is no such layer, several layers have that name, or the network has no feature map at all.
@@ -67,6 +68,8 @@ def find_layer(model: keras.Model, name: str | None = None) -> MapLayer:
 
 
 def _default_layer(strides, layers):
+    if EVIDENCE in layers:
+        return MapLayer(EVIDENCE, layers[EVIDENCE])
     if strides:
         name = DEFAULT_LAYER if DEFAULT_LAYER in strides else list(strides)[-1]
         return MapLayer(name, strides[name])

@@ -33,7 +33,7 @@ def classifier(
         A model from RGB images 0-255 to {output: logits}.
     """
     x = backbone.model.output["pooled"]
-    return _with_heads(backbone.model.input, x, heads, hidden, dropout, backbone.name)
+    return with_heads(backbone.model.input, x, heads, hidden, dropout, backbone.name)
 
 
 def paired_classifier(
@@ -64,7 +64,7 @@ def paired_classifier(
     features = [shared(inputs[eye]) for eye in EYES]
     present = [keras.layers.Reshape((1,), name=f"{eye}_there")(inputs[f"{eye}_present"]) for eye in EYES]
     x = FUSIONS[fuse](features, present)
-    return _with_heads(inputs, x, heads, hidden, dropout, f"two_{backbone.name}")
+    return with_heads(inputs, x, heads, hidden, dropout, f"two_{backbone.name}")
 
 
 def _mean(features, present):
@@ -87,16 +87,24 @@ def _concatenate(features, present):
 FUSIONS = {"mean": _mean, "max": _max, "concatenate": _concatenate}
 
 
-def _with_heads(inputs, x, heads, hidden, dropout, name):
+def with_heads(
+    inputs: keras.KerasTensor | dict[str, keras.KerasTensor],
+    x: keras.KerasTensor,
+    heads: Mapping[str, Head],
+    hidden: Sequence[int],
+    dropout: float,
+    name: str,
+) -> keras.Model:
+    """Build a model whose heads take `x`, after hidden layers. Arguments as those of `classifier`."""
     for i, units in enumerate(hidden, 1):
         x = keras.layers.Dense(units, activation="relu", name=f"hidden{i}")(x)
         x = _dropout(x, dropout, f"hidden{i}_dropout")
     if not hidden:
         x = _dropout(x, dropout, "dropout")
-    x = keras.layers.Identity(name=FEATURES)(x)
+    x = keras.layers.Identity(dtype=x.dtype, name=FEATURES)(x)
     outputs = {output: head.logits(x, output) for output, head in heads.items()}
     return keras.Model(inputs, outputs, name="_".join([name, *outputs]))
 
 
 def _dropout(x, rate, name):
-    return keras.layers.Dropout(rate, name=name)(x) if rate else x
+    return keras.layers.Dropout(rate, dtype=x.dtype, name=name)(x) if rate else x

@@ -13,6 +13,7 @@ import keras
 
 from dr_tf.models.keras_private import layer_calls, layers_within
 
+EVIDENCE = "evidence"  # name of the layer whose map an `fcn_classifier` averages over all places
 _PREFIX = "stage_"
 
 

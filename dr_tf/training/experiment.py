@@ -15,6 +15,7 @@ from dr_tf.inference.modes import MODES, mode_definition
 from dr_tf.inference.priors import check_prior
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import FEATURES, MEMBERS_PREFIX
+from dr_tf.models.stages import EVIDENCE
 from dr_tf.parameters import Count, Natural, NotNegative, Positive, Share
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def check_output(name: str) -> None:
     """Raise UserError if an output's name cannot be the name of a layer, a mode and a file."""
-    is_taken = name in (FEATURES, *MODES) or str(name).startswith(MEMBERS_PREFIX)
+    is_taken = name in (FEATURES, EVIDENCE, *MODES) or str(name).startswith(MEMBERS_PREFIX)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or is_taken:
         hint = "the name is taken" if is_taken else "use letters, digits and _, and begin with a letter"
         raise UserError(f"train.heads: an output cannot be called {name!r}: {hint}")

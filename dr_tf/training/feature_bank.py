@@ -65,7 +65,7 @@ def split_at_frozen_part(
         the data themselves.
 
     Raises:
-        UserError: the model has no frozen part, or the training uses several devices.
+        UserError: the model has no frozen part or takes maps from inside it, or the training uses several devices.
     """
     bank = experiment.feature_bank
     if bank is None or not bank.stored:
@@ -77,8 +77,18 @@ def split_at_frozen_part(
     with warnings.catch_warnings():
         # Keras expects inputs named like their keys, such as "left", but the tensors are named after their layers.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        rest = keras.Model(rest_input, model.output, name=model.name)
+        rest = _rest(rest_input, model)
     return rest, StoredFeatureData(data, frozen, experiment=experiment, roles=roles)
+
+
+def _rest(rest_input, model):
+    try:
+        return keras.Model(rest_input, model.output, name=model.name)
+    except ValueError:  # the graph is disconnected
+        raise UserError(
+            "train.feature_bank stores the last map of the frozen backbone, and the model also takes earlier ones: set "
+            "fcn_classifier.skips = False, or do without the bank"
+        ) from None
 
 
 def _split_single(model):

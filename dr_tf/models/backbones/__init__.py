@@ -9,6 +9,7 @@ from typing import Any
 from dr_tf.console import UserError
 from dr_tf.models.backbones import applications
 from dr_tf.models.backbones.backbone import Backbone, Body, assemble
+from dr_tf.models.backbones.clip_resnet import clip_resnet
 from dr_tf.models.backbones.clip_vit import clip_vit
 from dr_tf.models.backbones.presets import keras_hub
 from dr_tf.models.backbones.resnet_v2 import resnet_v2
@@ -20,6 +21,7 @@ __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 BACKBONES: dict[str, Callable[..., Body]] = {
     "resnet_v2": resnet_v2,
     "keras_hub": keras_hub,
+    "clip_resnet": clip_resnet,
     "clip_vit": clip_vit,
     **applications.BUILDERS,
 }

@@ -1,0 +1,117 @@
+"""`fcn_classifier`: a fully convolutional decoder whose class-evidence map is the decision.
+
+The decoder enlarges the last feature map of a backbone stage by stage. Its last map is averaged over all places, and the
+heads are linear, so the mean of a head's evidence map is exactly its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import keras
+from keras import layers
+
+from dr_tf.console import UserError
+from dr_tf.models.attention import cbam as add_cbam
+from dr_tf.models.backbones.backbone import Backbone
+from dr_tf.models.classifier import with_heads
+from dr_tf.models.network import output_names
+from dr_tf.models.stages import EVIDENCE
+from dr_tf.parameters import Count, Fraction
+
+if TYPE_CHECKING:
+    from dr_tf.models.heads.head import Head
+
+
+def fcn_classifier(
+    backbone: Backbone,
+    heads: Mapping[str, Head],
+    *,
+    filters: Sequence[Count] = (256, 128, 64),
+    skips: bool = True,
+    cbam: bool = True,
+    reduction: Count = 16,
+    dropout: Fraction = 0.0,
+) -> keras.Model:
+    """Build a classifier of single images from a backbone with feature maps and a decoder.
+
+    Args:
+        backbone: The backbone.
+        heads: Maps the name of each output to its head.
+        filters: Filters of each stage of the decoder. Each stage doubles the sides of the map: the default three lead
+            from stride 32 to stride 4.
+        skips: Whether a stage also takes the backbone's feature map of its stride. A feature bank needs False.
+        cbam: Whether each stage ends with CBAM (Woo et al., ECCV 2018).
+        reduction: Channels of a stage divided by hidden units of its channel attention.
+        dropout: Dropout rate of the features, which are the mean of the last map.
+
+    Returns:
+        A model from RGB images 0-255 to {output: logits}. The last map is the output of its layer `EVIDENCE`.
+
+    Raises:
+        UserError: The backbone has no feature maps, or too few to enlarge its last one this often.
+    """
+    maps = {int(name.removeprefix("stride_")): tensor for name, tensor in backbone.model.output.items() if "_" in name}
+    strides = _strides(maps, len(filters))
+    x = _convolution(maps[max(maps)], filters[0], 1, "decoder_in")
+    for number, (stride, width) in enumerate(zip(strides, filters, strict=True), 1):
+        name = f"decoder{number}"
+        x = _enlarge(x, maps.get(stride), name)
+        if skips and stride in maps:
+            x = layers.Concatenate(name=f"{name}_join")([x, _convolution(maps[stride], width, 1, f"{name}_skip")])
+        x = _convolution(x, width, 3, name)
+        x = add_cbam(x, f"{name}_cbam", reduction=reduction) if cbam else x
+    # In float32, so that the sum over all places loses nothing.
+    x = layers.Activation("linear", dtype="float32", name=EVIDENCE)(x)
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="evidence_mean")(x)
+    return with_heads(backbone.model.input, x, heads, (), dropout, f"fcn_{backbone.name}")
+
+
+def evidence_maps(model: keras.Model) -> keras.Model:
+    """Build a model from images to the evidence maps of an `fcn_classifier`.
+
+    Returns:
+        A model with the same input to {output: map [n, h, w, logits]}. The mean of a map over its places is exactly the
+        logits of that output.
+
+    Raises:
+        UserError: The model has no decoder, or an output that is not a linear layer.
+    """
+    names = [layer.name for layer in model.layers]
+    outputs = output_names(model)
+    if EVIDENCE not in names or any(type(model.get_layer(name)) is not layers.Dense for name in outputs):
+        raise UserError(f"the model {model.name} has no evidence map: it was not made by @fcn_classifier")
+    features = model.get_layer(EVIDENCE).output
+    return keras.Model(model.input, {name: model.get_layer(name)(features) for name in outputs})
+
+
+def _strides(maps, stages):
+    """Strides of the decoder's maps, from coarse to fine."""
+    if not maps:
+        raise UserError("fcn_classifier needs a backbone with feature maps")
+    strides = [max(maps) // 2**stage for stage in range(1, stages + 1)]
+    if not strides or strides[-1] < 1:
+        raise UserError(
+            f"fcn_classifier.filters has {stages} stages; the backbone's last map of stride {max(maps)} can be doubled "
+            f"1 to {max(maps).bit_length() - 1} times"
+        )
+    return strides
+
+
+def _enlarge(x, like, name):
+    """Double the sides of a map, then crop it to those of the backbone's map: a side of 25 has become 13, which gives 26.
+
+    Nearest neighbours, as the gradient of bilinear resizing in float16 fails under XLA (keras#20931).
+    """
+    x = layers.UpSampling2D(2, name=f"{name}_up")(x)
+    if like is None or like.shape[1] == x.shape[1]:
+        return x
+    return layers.Cropping2D(((0, x.shape[1] - like.shape[1]), (0, x.shape[2] - like.shape[2])), name=f"{name}_crop")(x)
+
+
+def _convolution(x, width, kernel_size, name):
+    x = layers.Conv2D(
+        width, kernel_size, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
