@@ -13,7 +13,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.models.backbones.presets import load_preset
-from dr_tf.models.tensor_files import read_tensors
+from dr_tf.models.checkpoint_files import read_checkpoint
 
 if TYPE_CHECKING:
     from keras_hub.models import CLIPBackbone, CLIPTokenizer
@@ -99,7 +99,7 @@ def _tokenizer(weights):
 
 
 def _from_hugging_face(folder, path):
-    config, tensors = _read_config(os.path.join(folder, "config.json")), read_tensors(path)
+    config, tensors = _read_config(os.path.join(folder, "config.json")), read_checkpoint(path)
     try:
         clip = _build(config, tensors)
         _set_weights(clip, tensors)
