@@ -129,8 +129,8 @@ def _attention_pool(x, embedding):
         bias_initializer=keras.initializers.RandomNormal(stddev=channels**-0.5),
     )  # fmt: skip
     tokens = positions(tokens)
-    width = min(_HEAD_WIDTH, channels)
-    attention = layers.MultiHeadAttention(channels // width, width, output_shape=embedding, name="attnpool")
+    heads = channels // _HEAD_WIDTH
+    attention = layers.MultiHeadAttention(heads, _HEAD_WIDTH, output_shape=embedding, name="attnpool")
     return layers.Reshape((embedding,), name="embedding")(attention(tokens[:, :1], tokens))
 
 
