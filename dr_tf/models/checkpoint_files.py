@@ -25,13 +25,13 @@ Tensors = dict[str, np.ndarray]
 
 _BFLOAT16 = "bfloat16"  # NumPy has no such type; its values are the upper halves of float32
 _SAFETENSORS_TYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": _BFLOAT16, "I64": "int64", "I32": "int32", "I16": "int16",
-    "I8": "int8", "U8": "uint8", "BOOL": "bool",
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": _BFLOAT16, "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _STORAGE_TYPES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": _BFLOAT16,
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
-    "BoolStorage": "bool",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # under one of them, training scripts store the tensors
@@ -85,7 +85,7 @@ def _safetensors_tensor(file, start, entry):
 
 
 def read_torch_archive(path: str | os.PathLike) -> Tensors:
-    """Read all tensors of a file that `torch.save` or `torch.jit.save` wrote. Returns and raises as `read_checkpoint`."""
+    """Read all tensors of a file by `torch.save` or `torch.jit.save`. Returns and raises as `read_checkpoint`."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = _load(archive)

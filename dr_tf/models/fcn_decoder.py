@@ -1,7 +1,7 @@
 """`fcn_classifier`: a fully convolutional decoder whose class-evidence map is the decision.
 
-The decoder enlarges the last feature map of a backbone stage by stage. Its last map is averaged over all places, and the
-heads are linear, so the mean of a head's evidence map is exactly its logits.
+The decoder enlarges the last feature map of a backbone stage by stage. Its last map is averaged over all places, and
+the heads are linear, so the mean of a head's evidence map is exactly its logits.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _strides(maps, stages):
 
 
 def _enlarge(x, like, name):
-    """Double the sides of a map, then crop it to those of the backbone's map: a side of 25 has become 13, which gives 26.
+    """Double the sides of a map, then crop it to the backbone's map: a side of 25 has become 13, which gives 26.
 
     Nearest neighbours, as the gradient of bilinear resizing in float16 fails under XLA (keras#20931).
     """

@@ -21,7 +21,7 @@ class ChannelAttentionTest(tf.test.TestCase):
     X = np.float32([[[[1, -2], [3, 0]]]])
 
     def test_values(self):
-        """One hidden unit h = relu(a + 2 b + 0.5): 0.5 of the means (2 - 2 + 0.5), 3.5 of the maxima; out = (h + 0.1, -h)."""
+        """One hidden unit h = relu(a + 2 b + 0.5): 0.5 of the means, 3.5 of the maxima; out = (h + 0.1, -h)."""
         model = built(channel_attention, (1, 2, 2), reduction=2)
         model.get_layer("it_hidden").set_weights([np.float32([[1], [2]]), np.float32([0.5])])
         model.get_layer("it_out").set_weights([np.float32([[1, -1]]), np.float32([0.1, 0])])

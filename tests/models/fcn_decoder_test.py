@@ -56,7 +56,7 @@ class EvidenceTest(tf.test.TestCase):
             evidence_maps(classifier(backbone(), GRADES))
 
     def test_explanations_are_the_map(self):
-        """The logit's gradient is the same at all places, so both methods give the positive part of the map, less the bias."""
+        """The gradient is the same at all places: both methods give the positive part of the map, less the bias."""
         model, x, numbers = network(), images(n=5), range(5)
         bias = np.linspace(-0.1, 0.1, 5)
         model.get_layer("grade").bias.assign(bias)

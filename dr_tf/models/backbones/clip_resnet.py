@@ -1,7 +1,7 @@
 """Backbone `clip_resnet`: the residual image encoder of CLIP (Radford et al., ICML 2021).
 
-It differs from a plain ResNet in three ways: the stem has three convolutions, average pools take the place of strides, and
-attention pools the last feature map. Published checkpoints are read without PyTorch.
+It differs from a plain ResNet in three ways: the stem has three convolutions, average pools take the place of strides,
+and attention pools the last feature map. Published checkpoints are read without PyTorch.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def clip_resnet(
 
     Args:
         image_size: Side of the images in pixels. The position embedding of a checkpoint is interpolated for it.
-        weights: None, or the path of a checkpoint: OpenAI's archive, or an archive or safetensors file with the names of
-            OpenAI, open_clip or timm.
+        weights: None, or the path of a checkpoint: OpenAI's archive, or an archive or safetensors file with the names
+            of OpenAI, open_clip or timm.
         width: Filters of the stem; an even number. RN50x4 has 80, RN50x16 has 96.
         blocks: Blocks of each of the four stages. RN101 has (3, 4, 23, 3).
         embedding: Size of the image embedding. RN101 has 512, RN50x4 has 640.
@@ -129,8 +129,8 @@ def _attention_pool(x, embedding):
         bias_initializer=keras.initializers.RandomNormal(stddev=channels**-0.5),
     )  # fmt: skip
     tokens = positions(tokens)
-    width = min(_HEAD_WIDTH, channels)
-    attention = layers.MultiHeadAttention(channels // width, width, output_shape=embedding, name="attnpool")
+    heads = channels // _HEAD_WIDTH
+    attention = layers.MultiHeadAttention(heads, _HEAD_WIDTH, output_shape=embedding, name="attnpool")
     return layers.Reshape((embedding,), name="embedding")(attention(tokens[:, :1], tokens))
 
 
