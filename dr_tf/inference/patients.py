@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 
 from dr_tf.console import UserError
 from dr_tf.inference.decision import Decision, PatientDecision
+from dr_tf.safe_names import printable
 
 _EYE = {"left": "left", "os": "left", "l": "left", "right": "right", "od": "right", "r": "right"}
 _SIDE = "left|right|os|od"
@@ -60,7 +61,7 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
             )
         patient_eye = patient, _EYE.get(eye.lower(), "")
         if table.setdefault(image, patient_eye) != patient_eye:
-            raise UserError(f"{path}, line {number}: {image} has another patient or eye in an earlier line")
+            raise UserError(f"{path}, line {number}: {printable(image)} has another patient or eye in an earlier line")
     return table
 
 
@@ -86,7 +87,7 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
         if name in table:
             patient, eye = table[name]
             return patient, patient, eye
-    raise UserError(f"the patient table has no row for {image}")
+    raise UserError(f"the patient table has no row for {printable(image)}")
 
 
 def group_by_patient(
