@@ -202,6 +202,6 @@ def _read_folds(folder, columns):
     try:
         with open(path, encoding="utf-8", newline="") as file:
             fold = {from_csv_cell(line[name]): int(line["fold"]) for line in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:  # TypeError: a row that is cut short
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     return np.array([fold.get(key, NO_FOLD) for key in columns[name].tolist()])
