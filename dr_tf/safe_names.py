@@ -68,12 +68,17 @@ def csv_cell(value: Any) -> Any:
     """Return a table cell that no spreadsheet evaluates as a formula.
 
     Text and paths are made `printable`. Text that begins with = + - @ or an apostrophe gets an apostrophe in front, which
-    spreadsheets hide. To read it back, remove one leading apostrophe, then call `unescape`. Other values stay as they are.
+    spreadsheets hide. `from_csv_cell` is the inverse. Other values stay as they are.
     """
     if not isinstance(value, (str, os.PathLike)):
         return value
     text = printable(value)
     return _TEXT_MARK + text if text.startswith((*_FORMULA_STARTS, _TEXT_MARK)) else text
+
+
+def from_csv_cell(text: str) -> str:
+    """Return the text that `csv_cell` wrote as `text`."""
+    return unescape(text.removeprefix(_TEXT_MARK))
 
 
 def csv_line(values: Iterable[Any]) -> str:

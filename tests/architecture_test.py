@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Room -> layer. A room imports rooms of lower layers only; rooms on one layer do not import each other.
 LAYERS = {
-    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.safe_names": 0,
+    "dr_tf.grades": 0, "dr_tf.console": 0, "dr_tf.safe_names": 0, "dr_tf.image_files": 0,
     "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.process": 1, "dr_tf.parameters": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
@@ -35,6 +35,8 @@ ONLY = {
         "dr_tf.process",
         "dr_tf.runtime",
         "dr_tf.data",
+        "dr_tf.safe_names",
+        "dr_tf.image_files",
     },
     "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console", "dr_tf.rendering"},
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT
+from dr_tf.safe_names import printable
 from tfrecords_builder.samples import SPLITS, Rejection, Sample
 
 # The columns of audit.csv.
@@ -70,7 +71,9 @@ class AuditResult:
 def refuse_pairs_across_splits(result: AuditResult) -> None:
     """Raise a UserError that names the first pairs whose images are in different published splits, if there are any."""
     if rows := result.rows_across_splits:
-        pairs = "; ".join(f"{r[0]} ({r[_SPLIT_A]}) and {r[1]} ({r[_SPLIT_B]}): {r[2]}" for r in rows[:3])
+        pairs = "; ".join(
+            f"{printable(r[0])} ({r[_SPLIT_A]}) and {printable(r[1])} ({r[_SPLIT_B]}): {r[2]}" for r in rows[:3]
+        )
         more = f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
         raise UserError(f"--audit strict: {len(rows)} pairs cross the published splits: {pairs}{more}")
 

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterator, Sequence
 
 from dr_tf.grades import ABSENT, GRADES
+from dr_tf.safe_names import printable
 from tfrecords_builder.build import BuildReport
 from tfrecords_builder.crops import Crop
 from tfrecords_builder.samples import SPLITS, Rejection
@@ -45,7 +46,7 @@ def _rejections(rejections: Sequence[Rejection]) -> list[str]:
 
 def _short_reason(reason: str) -> str:
     if not reason.startswith("copy of "):
-        return reason
+        return printable(reason)
     return "copies of other images" + (", with different labels" if "label" in reason else "")
 
 

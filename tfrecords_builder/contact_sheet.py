@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from dr_tf.fundus.geometry import Geometry
 from dr_tf.fundus.header import BadImageError
 from dr_tf.fundus.prepare import crop, crop_mask
 from dr_tf.grades import ABSENT
+from dr_tf.safe_names import printable
 from tfrecords_builder.build import BuildReport
 from tfrecords_builder.workers import map_in_order
 
@@ -54,9 +56,7 @@ def write_contact_sheet(path: str | pathlib.Path, report: BuildReport, count: in
 
 
 def _choose(report: BuildReport, count: int) -> Sequence[Item]:
-    rejected = [
-        Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if pathlib.Path(r.path).is_file()
-    ]
+    rejected = [Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if os.path.isfile(r.path)]
     crops = sorted(report.crops, key=lambda c: (round(c.roundness, 2), c.gradability.score))
     accepted = [
         Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks)
@@ -146,7 +146,7 @@ def _cell(left, right, lines, colour):
     """Two images side by side above two lines of text."""
     cell = np.full((_CELL + _CAPTION, 2 * _CELL + 12, 3), 32, np.uint8)
     cell[:_CELL, :_CELL], cell[:_CELL, _CELL + 4 : 2 * _CELL + 4] = left, right
-    for i, line in enumerate(lines):
+    for i, line in enumerate(map(printable, lines)):
         text = line if len(line) <= 48 else line[:47] + "…"
         cv2.putText(cell, text, (4, _CELL + 13 + 15 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
     return cell

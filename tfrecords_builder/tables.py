@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dr_tf.console import UserError
+from dr_tf.safe_names import csv_cell, printable
 
 _SEPARATORS = ",;\t"
 
@@ -36,7 +37,7 @@ def read_numbered_rows(path: str | pathlib.Path, *, required: Sequence[str] = ()
         raise UserError(f"{path} is empty")
     _, names = rows[0]
     if len({n for n in names if n}) < len([n for n in names if n]):
-        raise UserError(f"{path} names a column twice: {', '.join(names)}")
+        raise UserError(f"{path} names a column twice: {', '.join(map(printable, names))}")
     indices = {column: _column_index(path, names, column) for column in required}
     if len(rows) == 1:
         raise UserError(f"{path} has a header but no rows")
@@ -110,7 +111,7 @@ def _column_index(path, names, column):
         return names.index(column)
     if column and column.lower() in lower:
         return lower.index(column.lower())
-    raise UserError(f"{path} has no column {column!r}; it has: {', '.join(name for name in names if name)}")
+    raise UserError(f"{path} has no column {column!r}; it has: {', '.join(printable(name) for name in names if name)}")
 
 
 def _row(names, indices, cells):
@@ -147,11 +148,10 @@ def _separator(text):
 
 
 def write_csv(path: str | pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a csv file in UTF-8. File names with bytes that are not UTF-8 are written with backslash escapes."""
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    """Write a csv file in UTF-8. Every text becomes a `csv_cell`, so that a row is one line and no cell a formula."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(csv_cell, row) for row in (header, *rows))
 
 
 def parse_whole_number(text: str, name: str, *, absent: int) -> int:

@@ -16,6 +16,7 @@ from absl import logging
 from dr_tf import files
 from dr_tf.data.joined_records import joined_name
 from dr_tf.data.records import NO_FOLD, Records
+from dr_tf.safe_names import from_csv_cell
 
 LEFT_OUT = "left_out"  # a split that no role takes
 
@@ -38,7 +39,7 @@ def read_audit(folders: Sequence[str], path: str | os.PathLike, audit: Audit) ->
         with files.atomic_write(path) as unfinished:
             audit(folders, unfinished)
     with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [{name: from_csv_cell(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def leave_out_copies(

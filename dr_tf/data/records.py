@@ -20,6 +20,7 @@ from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
 from dr_tf.fundus.geometry import Geometry
 from dr_tf.grades import EYES
+from dr_tf.safe_names import from_csv_cell
 
 SPLITS = ("train", "validation", "calibration", "test")
 NO_FOLD = -1
@@ -213,7 +214,7 @@ def _read_folds(folder, columns):
         return np.full(len(columns[name]), NO_FOLD)
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            fold = {line[name]: int(line["fold"]) for line in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError) as error:
+            fold = {from_csv_cell(line[name]): int(line["fold"]) for line in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:  # TypeError: a row that is cut short
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     return np.array([fold.get(key, NO_FOLD) for key in columns[name].tolist()])

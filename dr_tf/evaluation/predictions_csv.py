@@ -11,6 +11,7 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
+from dr_tf.safe_names import csv_cell, from_csv_cell
 
 _CONSTANT = ("dataset", "split", "positive")  # the same in every row
 _SINGLE_COLUMNS = {
@@ -29,8 +30,9 @@ def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None
     columns = _columns(predictions)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*(_python_values(values) for values in columns.values()), strict=True))
+        writer.writerow(map(csv_cell, columns))
+        rows = zip(*(_python_values(values) for values in columns.values()), strict=True)
+        writer.writerows(map(csv_cell, row) for row in rows)
 
 
 def _python_values(values: np.ndarray) -> list[Any]:
@@ -87,7 +89,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+            rows = [list(map(from_csv_cell, row)) for row in csv.reader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(rows) < 2:

@@ -30,8 +30,8 @@ from dr_tf.explain.pictures import (
 )
 from dr_tf.fundus.header import BadImageError
 from dr_tf.inference.case import Case
-from dr_tf.inference.formats import as_dict
-from dr_tf.safe_names import file_stem, printable
+from dr_tf.inference.formats import as_json
+from dr_tf.safe_names import file_stem
 
 if TYPE_CHECKING:
     from dr_tf.inference.predictor import Predictor
@@ -172,13 +172,10 @@ def _read_unchanged(path, file_states):
 
 def _entry_as_dict(entry):
     explanation = {
-        "case": printable(entry.decision.case),
         "evidence": entry.evidence,
         "speaks_for_it": entry.has_evidence,
         "strongest": entry.peak,
         "picture": entry.picture,
         "undrawn": entry.not_drawn,
     }
-    decision = as_dict(entry.decision)
-    images = [image | {"photograph": printable(image["photograph"])} for image in decision["images"]]
-    return decision | {"images": images} | explanation
+    return as_json(entry.decision) | explanation

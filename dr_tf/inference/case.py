@@ -12,6 +12,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
 from dr_tf.inference.patients import patient_and_eye
+from dr_tf.safe_names import printable
 
 SINGLE = ""  # the eye key of a case of one image
 
@@ -64,7 +65,7 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, st
         key, patient, eye = patient_and_eye(str(path), table)
         if not eye:
             raise UserError(
-                f"{path}: the file name does not contain the eye, and this model takes both eyes of a patient; rename "
+                f"{printable(path)}: the file name does not contain the eye, and this model takes both eyes of a patient; rename "
                 "it to PATIENT_left or PATIENT_right, or list it in a --patient_table"
             )
         names[key] = patient

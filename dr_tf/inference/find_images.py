@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from dr_tf.console import UserError, print_status
+from dr_tf.image_files import SUFFIXES, files_below
+from dr_tf.safe_names import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 ACCEPTED = f"JPEG, PNG, TIFF or BMP files; below a folder: files that end in {', '.join(SUFFIXES)}"
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 def find_images(
@@ -25,38 +28,32 @@ def find_images(
         on_skipped: called with one line for each entry below a folder that is skipped and may contain an image.
 
     Raises:
-        UserError: a path does not exist, or there is no image below a folder.
+        UserError: a path does not exist or cannot be reached, or there is no image below a folder.
     """
     for path in map(pathlib.Path, paths):
-        if os.path.isdir(path):
-            images = sorted(_images_below(path, on_skipped))
-            if not images:
-                raise UserError(f"there is no photograph below {path}; looked for {', '.join(SUFFIXES)}")
-            yield from images
-        elif os.path.exists(path):
+        if not _is_folder(path):
             yield path
-        else:
-            raise UserError(f"there is no file {path}")
+            continue
+        images = sorted(_images_below(path, on_skipped))
+        if not images:
+            raise UserError(f"there is no photograph below {printable(path)}; looked for {', '.join(SUFFIXES)}")
+        yield from images
 
 
-def _images_below(folder, on_skipped):
-    def unreadable(error):
-        on_skipped(f"skipped: {error.filename}: {error.strerror}")
-
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
-        for path in (pathlib.Path(parent, name) for name in (*folders, *names)):
-            if reason := _reason_to_skip(path):
-                on_skipped(f"skipped: {path}: {reason}")
-            elif path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path
-
-
-def _reason_to_skip(path):
-    """Why an entry below a folder is skipped; "" for ordinary folders and files."""
+def _is_folder(path: pathlib.Path) -> bool:
     try:
-        mode = path.stat().st_mode
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as error:
-        return f"a broken link ({error.strerror})" if path.is_symlink() else error.strerror
-    if stat.S_ISDIR(mode):
-        return "a link to a folder" if path.is_symlink() else ""
-    return "" if stat.S_ISREG(mode) else "not a file"
+        if error.errno in _ABSENT:
+            raise UserError(f"there is no file {printable(path)}") from error
+        raise UserError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte, which no name can contain
+        raise UserError(f"there is no file {printable(path)}") from error
+
+
+def _images_below(folder: pathlib.Path, on_skipped: Callable[[str], object]) -> Iterator[pathlib.Path]:
+    for path, reason in files_below(folder):
+        if reason:
+            on_skipped(f"skipped: {printable(path)}: {reason}")
+        elif path.suffix.lower() in SUFFIXES:
+            yield path

@@ -34,13 +34,26 @@ AnyDecision = Decision | PatientDecision
 
 
 def as_dict(decision: AnyDecision) -> dict[str, Any]:
-    """Convert a decision to plain data for JSON."""
+    """Convert a decision to plain data."""
     if isinstance(decision, PatientDecision):
         return _patient_as_dict(decision)
     fields = dataclasses.asdict(decision)
     fields["images"] = [{"eye": eye, **image} for eye, image in fields["images"].items()]
     more = {"p_positive": decision.p_positive, "threshold": decision.threshold, "missing": list(decision.missing)}
     return fields | more
+
+
+def as_json(decision: AnyDecision) -> dict[str, Any]:
+    """Convert a decision to plain data for JSON: as `as_dict`, with `printable` names.
+
+    A name that is not UTF-8 would otherwise be half a surrogate pair, which strict readers of JSON refuse.
+    """
+    fields = as_dict(decision)
+    fields |= {key: printable(fields[key]) for key in ("case", "patient") if key in fields}
+    for key in ("images", "photographs"):
+        if key in fields:
+            fields[key] = [one | {"photograph": printable(one["photograph"])} for one in fields[key]]
+    return fields
 
 
 def _patient_as_dict(decision):
@@ -65,7 +78,7 @@ def json_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
     """Yield one JSON object for each decision."""
     del rule
     for decision in decisions:
-        yield json.dumps(as_dict(decision), allow_nan=False)
+        yield json.dumps(as_json(decision), allow_nan=False)
 
 
 def csv_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:

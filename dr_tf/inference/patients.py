@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 
 from dr_tf.console import UserError
 from dr_tf.inference.decision import Decision, PatientDecision
+from dr_tf.safe_names import printable
 
 _EYE = {"left": "left", "os": "left", "l": "left", "right": "right", "od": "right", "r": "right"}
 _SIDE = "left|right|os|od"
@@ -46,11 +47,15 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file, strict=True)  # an unclosed quote would otherwise swallow rows
+            rows, names = list(reader), list(reader.fieldnames or ())
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {printable(path)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a CSV table: {error}") from error
-    if not rows or not set(COLUMNS) <= set(rows[0]):
-        raise UserError(f"{path} needs rows and the columns {', '.join(COLUMNS)}")
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{printable(path)} cannot be read as a CSV table: {reason}") from error
+    if not rows or [names.count(name) for name in COLUMNS] != [1] * len(COLUMNS):
+        raise UserError(f"{printable(path)} needs rows, and the columns {', '.join(COLUMNS)} once each")
     table: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         image, patient, eye = ((row[name] or "").strip() for name in COLUMNS)
@@ -60,7 +65,7 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
             )
         patient_eye = patient, _EYE.get(eye.lower(), "")
         if table.setdefault(image, patient_eye) != patient_eye:
-            raise UserError(f"{path}, line {number}: {image} has another patient or eye in an earlier line")
+            raise UserError(f"{path}, line {number}: {printable(image)} has another patient or eye in an earlier line")
     return table
 
 
@@ -86,7 +91,7 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
         if name in table:
             patient, eye = table[name]
             return patient, patient, eye
-    raise UserError(f"the patient table has no row for {image}")
+    raise UserError(f"the patient table has no row for {printable(image)}")
 
 
 def group_by_patient(

@@ -19,6 +19,7 @@ from dr_tf.inference.network import ImageBatch, Network
 from dr_tf.inference.prepare_images import ImageReaders, PreparedImage, prepare_case
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import Run, load_run, read_neighbours
+from dr_tf.safe_names import printable
 
 _BATCH = 16
 
@@ -102,14 +103,16 @@ class Predictor:
         paired = self.run.network.paired
         for case in as_cases(cases):
             if paired and SINGLE in case.images:
-                raise UserError(f"{case.name}: this model takes both eyes of a patient; name the eye of the image")
+                raise UserError(
+                    f"{printable(case.name)}: this model takes both eyes of a patient; name the eye of the image"
+                )
             if not paired and SINGLE not in case.images:
-                raise UserError(f"{case.name}: this model takes one photograph, not both eyes of a patient")
+                raise UserError(f"{printable(case.name)}: this model takes one photograph, not both eyes of a patient")
             eyes = EYES if paired else (SINGLE,)
             if not case.images or not set(case.images) <= set(eyes) or not all(case.images.values()):
                 expected = "the eyes 'left' and 'right'" if paired else "one eye"
                 raise UserError(
-                    f"{case.name}: this model takes images of {expected}, at least one image of each eye that is named"
+                    f"{printable(case.name)}: this model takes images of {expected}, at least one image of each eye that is named"
                 )
             yield case
 

@@ -7,6 +7,8 @@ import os
 import pathlib
 import sys
 
+from dr_tf.safe_names import printable
+
 READY = pathlib.Path(__file__).parent.parent / "ready"
 MEASURED = "measured.txt"
 
@@ -22,4 +24,4 @@ def print_measured(run_dir: str | os.PathLike) -> None:
     """Print to standard error on which data the model of a run was tested, if the run contains this line."""
     path = pathlib.Path(run_dir) / MEASURED
     if path.exists():
-        print(path.read_text(encoding="utf-8").strip(), file=sys.stderr)
+        print(printable(path.read_text(encoding="utf-8", errors="replace").strip()), file=sys.stderr)

@@ -25,6 +25,7 @@ from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
+from dr_tf.safe_names import printable
 
 DECISION, GATE, NEIGHBOURS, MODEL = "decision.json", "gate.npz", "neighbours.npz", "model.keras"
 CALIBRATION = "calibration.npz"
@@ -80,9 +81,9 @@ def _check_consistent(folder, network, rule, preparation):
 
 def check_finished(run_dir: str | os.PathLike) -> None:
     """Raise a UserError if a run directory lacks the decision or the model."""
-    absent = [name for name in (DECISION, MODEL) if not (pathlib.Path(run_dir) / name).exists()]
+    absent = [name for name in (DECISION, MODEL) if not os.path.exists(os.path.join(run_dir, name))]
     if absent:
-        raise UserError(f"{run_dir} is no finished run: it has no {' and no '.join(absent)}")
+        raise UserError(f"{printable(run_dir)} is no finished run: it has no {' and no '.join(absent)}")
 
 
 def read_neighbours(run_dir: str | os.PathLike, requested: RequestedModes, network: Network) -> Neighbours | None:

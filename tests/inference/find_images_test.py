@@ -9,7 +9,8 @@ import cv2
 from dr_tf.cli import explain, predict
 from dr_tf.console import UserError
 from dr_tf.fundus.prepare import prepare
-from dr_tf.inference.find_images import SUFFIXES, find_images
+from dr_tf.image_files import SUFFIXES
+from dr_tf.inference.find_images import find_images
 from tests import commands
 from tests.fundus.synthetic_images import draw_fundus
 
@@ -70,13 +71,15 @@ class FindImagesTest(unittest.TestCase):
 
         with mock.patch("os.scandir", refused):
             self.assertEqual(self._found(), ["eye.jpg"])
-        self.assertEqual(self.skipped, [f"skipped: {self.folder}/secret: Permission denied"])
+        self.assertEqual(self.skipped, [f"skipped: {self.folder}/secret: the folder cannot be read: Permission denied"])
 
     def test_user_errors_are_one_line(self):
         for place, said in (
             (self.folder, "no photograph below .*; looked for .jpg, .jpeg, .png, .tif, .tiff, .bmp$"),
             (self.folder / "nowhere.jpg", "no file .*nowhere.jpg"),
-            ("x" * 5000, "no file xxx"),
+            (self.folder / "a\nb.jpg", r"no file .*a\\x0ab.jpg$"),
+            ("x" * 304, "^xxx.*xxx cannot be read: File name too long$"),
+            ("a\0b", r"no file a\\x00b$"),
         ):
             with self.assertRaisesRegex(UserError, said):
                 self._found(place)

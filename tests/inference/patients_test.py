@@ -52,8 +52,10 @@ class TableTest(unittest.TestCase):
 
     def test_errors_contain_the_line(self):
         for text, message in {
-            "": "needs rows and the columns image, patient, eye",
-            "image,eye\na,left\n": "needs rows and the columns",
+            "": "needs rows, and the columns image, patient, eye once each",
+            "image,eye\na,left\n": "needs rows, and the columns",
+            "image,image,patient,eye\na,b,1,left\n": "once each",
+            'image,patient,eye\n"a,1,left\n': "unexpected end of data",
             "image,patient,eye\na,1,left\nb,2,upper\n": "line 3",
             "image,patient,eye\na,,left\n": "line 2",
             "image,patient,eye\na,1\n": None,
@@ -65,7 +67,7 @@ class TableTest(unittest.TestCase):
                 else:
                     with self.assertRaisesRegex(UserError, message):
                         self.read(text)
-        with self.assertRaisesRegex(UserError, "cannot be read as a CSV table"):
+        with self.assertRaisesRegex(UserError, "^there is no file /nowhere.csv$"):
             read_patient_table("/nowhere.csv")
 
 

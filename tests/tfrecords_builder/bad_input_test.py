@@ -158,7 +158,7 @@ def write_all(source):
         trees.write(source / "mild" / name, data)
     for name, data in ACCEPTED.items():
         trees.write(source / "severe" / name, data)
-    (source / "mild" / "folder.jpg").mkdir()
+    (source / "mild" / "folder.jpg").mkdir()  # a folder like any other, and empty
     (source / "mild" / "dangling.jpg").symlink_to(source / "gone.jpg")
     os.mkfifo(source / "mild" / "pipe.jpg")
     trees.write(source / "mild" / "secret.jpg", JPEG).chmod(0)
@@ -168,9 +168,8 @@ def write_all(source):
 
 
 SPECIAL = {
-    "folder.jpg": "not a regular file",
-    "dangling.jpg": "the file does not exist",
-    "pipe.jpg": "not a regular file",
+    "dangling.jpg": "a broken link (No such file or directory)",
+    "pipe.jpg": "not a file",
     "secret.jpg": "the file cannot be read: Permission denied",
 }
 IS_ROOT = os.geteuid() == 0  # to whom no file is unreadable

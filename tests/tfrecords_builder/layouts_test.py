@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 import unicodedata
 import unittest
+from unittest import mock
 
 from dr_tf.console import UserError
 from tests.tfrecords_builder import trees
@@ -153,12 +154,33 @@ class FolderTest(TreeTest):
         self.assertEqual([r.image_id for r in listing.rejections], ["mild"])
         self.assertIn("contains no images", listing.rejections[0].reason)
 
-    def test_broken_links_and_folders_named_like_photographs_are_listed(self):
-        # Cropping says what is wrong with each; left out of the listing they would vanish without a word.
-        self.touch("none/a.jpg", "none/folder.jpg/note.txt")
+    def test_what_cannot_be_searched_is_rejected_with_a_reason(self):
+        self.touch("none/a.jpg", "none/folder.jpg/b.jpg", "none/secret/c.jpg", "stray.jpg", "notes.txt")
         (self.source / "none" / "link.jpg").symlink_to(self.source / "gone.jpg")
-        names = {s.image_id for s in listed("folder", self.source, "--classes", GRADES).samples}
-        self.assertEqual(names, {"none/a.jpg", "none/folder.jpg", "none/link.jpg"})
+        (self.source / "none" / "round").symlink_to(self.source)
+        (self.source / "mild").symlink_to(self.source / "nowhere")
+        os.mkfifo(self.source / "none" / "pipe")
+        read = os.scandir
+
+        def refused(path):  # patched, because root can read every folder
+            if str(path).endswith("secret"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path)
+
+        with mock.patch("os.scandir", refused):
+            listing = listed("folder", self.source, "--classes", GRADES)
+        self.assertEqual({s.image_id for s in listing.samples}, {"none/a.jpg", "none/folder.jpg/b.jpg"})
+        self.assertEqual(
+            {r.image_id: r.reason for r in listing.rejections},
+            {
+                "mild": "a broken link (No such file or directory)",
+                "none/link.jpg": "a broken link (No such file or directory)",
+                "none/pipe": "not a file",
+                "none/round": "a link to a folder",
+                "none/secret": "the folder cannot be read: Permission denied",
+                "stray.jpg": "the image is in no class folder",
+            },
+        )
 
     def test_names_that_are_not_utf8_can_be_written(self):
         self.touch("none/caf\udce9.jpg")

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from dr_tf.console import UserError
 from dr_tf.grades import GRADES
+from dr_tf.image_files import SUFFIXES, files_below
+from dr_tf.safe_names import printable
 from tfrecords_builder.samples import Listing, Rejection, make_sample
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 CLASS_COUNTS = {"grade": len(GRADES), "any_dr": 2}
 
 # Published names of splits -> our names.
@@ -34,14 +35,14 @@ def require_path(path: str | pathlib.Path, kind: Literal["file", "folder"], tree
     path = pathlib.Path(path)
     if path.is_dir() if kind == "folder" else path.is_file():
         return path
-    raise UserError(f"{kind} not found: {path}; {_nearest_contents(path)}\nexpected:\n{tree}")
+    raise UserError(f"{kind} not found: {printable(path)}; {_nearest_contents(path)}\nexpected:\n{tree}")
 
 
 def _nearest_contents(path):
     parent = next(p for p in path.parents if p.exists() or p == p.parent)
-    names = sorted(p.name + ("/" if p.is_dir() else "") for p in parent.iterdir()) if parent.is_dir() else []
+    names = sorted(printable(p.name) + ("/" if p.is_dir() else "") for p in parent.iterdir()) if parent.is_dir() else []
     listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"{parent} contains {listed or 'nothing'}"
+    return f"{printable(parent)} contains {listed or 'nothing'}"
 
 
 def first_existing_folder(*folders: pathlib.Path) -> pathlib.Path:
@@ -67,16 +68,25 @@ def collect_samples(entries: Iterable[tuple[str, pathlib.Path, Callable[[], dict
     return Listing(samples, rejections)
 
 
-def find_images(folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """Return the paths with an image's extension below `folder`, sorted, without hidden files.
+def find_images(
+    folder: str | pathlib.Path, source: pathlib.Path | None = None
+) -> tuple[list[pathlib.Path], list[Rejection]]:
+    """Find the images below `folder` by their extension, without hidden files.
 
-    Folders and broken links with such names are included, so that cropping rejects each of them with a reason.
+    Args:
+        folder: The folder to search.
+        source: Rejections are named by their path below it; by default below `folder`.
+
+    Returns:
+        (sorted paths, a rejection for each folder that cannot be read, link to a folder, broken link and special file).
     """
-    return sorted(
-        path
-        for path in pathlib.Path(folder).rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    paths, rejections = [], []
+    for path, reason in files_below(folder):
+        if reason:
+            rejections.append(Rejection(image_id_of(source or pathlib.Path(folder), path), str(path), reason))
+        elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            paths.append(path)
+    return sorted(paths), sorted(rejections, key=lambda rejection: rejection.path)
 
 
 def image_id_of(source: pathlib.Path, path: pathlib.Path) -> str:

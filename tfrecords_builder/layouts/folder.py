@@ -1,9 +1,12 @@
 """Any data set with one folder per class, with or without split folders above them: read the images of each folder."""
 
 import argparse
+import os
 import pathlib
 
 from dr_tf.console import UserError
+from dr_tf.image_files import SUFFIXES, reason_to_skip
+from dr_tf.safe_names import printable
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import (
     CLASS_COUNTS,
@@ -41,14 +44,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
     """List the images of all class folders."""
-    folders = _class_folders(require_path(source, "folder", TREE))
+    folders, rejections = _class_folders(require_path(source, "folder", TREE))
     classes = _classes(flags, sorted({folder.name for _, folder in folders}))
-    samples, rejections = [], []
+    samples = []
     for split, folder in folders:
-        paths = find_images(folder)
-        if not paths:
-            name = str(folder.relative_to(source))
-            rejections.append(Rejection(name, str(folder), "the folder contains no images"))
+        paths, skipped = find_images(folder, source)
+        rejections += skipped
+        if not paths and not skipped:
+            rejections.append(Rejection(image_id_of(source, folder), str(folder), "the folder contains no images"))
         for path in paths:
             label = {flags.label: classes.index(folder.name)}
             image_id = image_id_of(source, path)
@@ -57,20 +60,31 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
 
 
 def _class_folders(source):
-    """(split, folder) of every class folder. Split folders and class folders must not be beside each other."""
-    children = [p for p in sorted(source.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    """[(split, class folder)] and what lies beside them. Split folders and class folders must not be mixed."""
+    children, rejections = _folders_in(source, source)
     splits = [p for p in children if p.name.lower() in SPLIT_NAMES]
     if not splits:
-        return [("", p) for p in children]
-    others = [p.name for p in children if p not in splits]
+        return [("", p) for p in children], rejections
+    others = [printable(p.name) for p in children if p not in splits]
     if others:
         raise UserError(f"{source} contains split folders and also {', '.join(others)}; move the others elsewhere")
-    return [
-        (SPLIT_NAMES[split.name.lower()], p)
-        for split in splits
-        for p in sorted(split.iterdir())
-        if p.is_dir() and not p.name.startswith(".")
-    ]
+    folders = []
+    for split in splits:
+        classes, beside = _folders_in(split, source)
+        folders += [(SPLIT_NAMES[split.name.lower()], p) for p in classes]
+        rejections += beside
+    return folders, rejections
+
+
+def _folders_in(parent, source):
+    """The folders in `parent`, links to folders included, and a rejection for what is lost beside them."""
+    folders, rejections = [], []
+    for path in sorted(p for p in parent.iterdir() if not p.name.startswith(".")):
+        if os.path.isdir(path):
+            folders.append(path)
+        elif reason := reason_to_skip(path) or (path.suffix.lower() in SUFFIXES and "the image is in no class folder"):
+            rejections.append(Rejection(image_id_of(source, path), str(path), reason))
+    return folders, rejections
 
 
 def _classes(flags, folders):
@@ -78,11 +92,13 @@ def _classes(flags, folders):
         raise UserError(f"no class folders were found\nexpected:\n{TREE}")
     if not flags.classes:
         raise UserError(
-            f"found the classes {', '.join(folders)}; state their order, least disease first, with --classes"
+            f"found the classes {', '.join(map(printable, folders))}; state their order, least disease first, with --classes"
         )
     classes = parse_class_order(flags.classes, flags.label)
     if others := sorted(set(folders) - set(classes)):
-        raise UserError(f"--classes names {', '.join(classes)}; the folder also contains {', '.join(others)}")
+        raise UserError(
+            f"--classes names {', '.join(classes)}; the folder also contains {', '.join(map(printable, others))}"
+        )
     return classes
 
 

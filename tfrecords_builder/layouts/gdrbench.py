@@ -71,7 +71,9 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
     in_lists = {path for path, *_ in lines}
     entries, rejections = [_entry(images, *line) for line in lines], []
     for name, folder in folders.items():
-        unlisted = [path for path in find_images(folder) if path not in in_lists]
+        paths, skipped = find_images(folder, images)
+        rejections += skipped
+        unlisted = [path for path in paths if path not in in_lists]
         graded = [path for path in unlisted if path.parent.name in CLASSES]
         entries += [_entry(images, path, name, "", str(CLASSES.index(path.parent.name))) for path in graded]
         for parent in sorted({path.parent for path in unlisted} - {path.parent for path in graded}):

@@ -52,7 +52,7 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
 
 
 def _image_finder(folder):
-    paths = find_images(folder)
+    paths, _ = find_images(folder)
     by_name, by_stem = {p.name.lower(): p for p in paths}, {_stem(p.name): p for p in paths}
     return lambda name: by_name.get(name.lower()) or by_stem.get(_stem(name)) or folder / name
 

@@ -3,14 +3,14 @@
 import argparse
 import pathlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
+from dr_tf.image_files import SUFFIXES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import (
-    EXTENSIONS,
     find_images,
     image_id_of,
     parse_class_order,
@@ -77,8 +77,9 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
         raise UserError("name at least one label: --grade_column, --any_dr_column or --dme_column")
     rows = read_numbered_rows(flags.labels, required=tuple(columns.values()))
     classes = [name.lower() for name in parse_class_order(flags.classes, "grade")] if flags.classes else None
-    find = _image_finder(source)
-    samples, rejections = [], []
+    paths, rejections = find_images(source)
+    find = _image_finder(source, paths)
+    samples = []
     for number, row in rows:
         cells = {field: row[column] for field, column in columns.items()}
         name = cells.pop("image") or f"row {number}"
@@ -90,11 +91,11 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
     return Listing(samples, rejections)
 
 
-def _image_finder(source: pathlib.Path) -> Callable[[str], pathlib.Path]:
+def _image_finder(source: pathlib.Path, paths: Sequence[pathlib.Path]) -> Callable[[str], pathlib.Path]:
     """Return a function that finds the file of a cell: its path below the source, or the only file with its name."""
     by_path: dict[str, pathlib.Path] = {}
     by_name: dict[str, set[pathlib.Path]] = {}
-    for path in find_images(source):
+    for path in paths:
         relative = path.relative_to(source)
         by_path[_normalized(relative.as_posix())] = path
         for name in {relative.as_posix(), relative.with_suffix("").as_posix(), path.name, path.stem}:
@@ -108,7 +109,7 @@ def _image_finder(source: pathlib.Path) -> Callable[[str], pathlib.Path]:
         if paths:
             names = sorted(image_id_of(source, path) for path in paths)
             raise ValueError(f"{len(paths)} files have this name: {', '.join(names[:3])}")
-        raise ValueError(f"no image of this name below the source (extensions: {', '.join(EXTENSIONS)})")
+        raise ValueError(f"no image of this name below the source (extensions: {', '.join(SUFFIXES)})")
 
     return find
 

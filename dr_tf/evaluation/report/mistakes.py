@@ -12,6 +12,7 @@ import numpy as np
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.report.display_names import class_name, positive
 from dr_tf.rendering import percent
+from dr_tf.safe_names import printable
 
 WIDTH = 320  # pixels of an image
 PER_GROUP = 10
@@ -99,7 +100,7 @@ def mistake_gallery(
     def mistake(row: int) -> Mistake:
         name = str(predictions.ids[row])
         image = images(name) if images else None
-        return Mistake(name, _data_uri(image), _data_uri(overlay_of.get(name)), _lines(predictions, row))
+        return Mistake(printable(name), _data_uri(image), _data_uri(overlay_of.get(name)), _lines(predictions, row))
 
     groups = {title: [mistake(row) for row in rows] for title, rows in rows_of.items()}
     legend = overlay_legend() if overlay_of and overlay_legend else ""
