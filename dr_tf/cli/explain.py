@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -113,8 +114,8 @@ def run(flags: argparse.Namespace) -> list[Entry]:
 
 def _check_output(output: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
     """Refuse an output folder among the input images: a second run would explain the pictures of the first."""
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not os.path.isdir(output):  # pathlib's raise if the name is too long
         raise UserError(f"--output {output} is a file; name a folder")
     for path in inputs:
-        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        if os.path.isdir(path) and output.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--output {output} is inside the image folder {path}; name a folder outside of it")

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 import unittest
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import evaluate
+import train
 from dr_tf.cli import explain, predict
 from dr_tf.safe_names import from_csv_cell, unescape
-from tests import commands
+from tests import commands, tiny
 from tests.explain.runs import write_run
 from tests.tfrecords_builder import bad_input_test as files
 from tests.tfrecords_builder import trees
@@ -240,9 +243,75 @@ def _predict_with_table(folder: Folder, image: pathlib.Path, table: pathlib.Path
     return folder.stopped(status, errors).replace("goes on", "accepted")
 
 
+def _remove(path: pathlib.Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _halve(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _renumber(path: pathlib.Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+
+
+# Kind of fault -> (file of the run, what happens to it).
+RUN_FAULTS: dict[str, tuple[str, Callable[[pathlib.Path], object]]] = {
+    "no such run": ("", _remove),
+    "run without model.keras": ("model.keras", _remove),
+    "run whose model.keras is cut in half": ("model.keras", _halve),
+    "run without decision.json": ("decision.json", _remove),
+    "run whose decision.json is cut in half": ("decision.json", _halve),
+    "run whose decision.json has another version": ("decision.json", _renumber),
+    "run without config.gin": ("config.gin", _remove),
+    "run whose calibration.npz is cut in half": ("calibration.npz", _halve),
+}
+SET = f"{tiny.DATASET}/1.0.0"
+RECORD_FAULTS: dict[str, tuple[str, Callable[[pathlib.Path], object]]] = {
+    "no such record set": (tiny.DATASET, _remove),
+    "records whose first shard is cut in half": ("*-test.tfrecord*", _halve),
+    "records without a shard": ("*-test.tfrecord*", _remove),
+    "records without dataset_info.json": ("dataset_info.json", _remove),
+    "records whose dataset_info.json is cut in half": ("dataset_info.json", _halve),
+    "records whose folds.csv is cut in half": ("folds.csv", _halve),
+}
+
+
+def run_rows(folder: Folder) -> Iterator[tuple[str, ...]]:
+    """Yield (kind, predict, explain, train, evaluate) of each fault of a run or of records."""
+    for number, (kind, (name, break_it)) in enumerate(RUN_FAULTS.items()):
+        run = pathlib.Path(shutil.copytree(tiny.run_dir(), folder.root / f"fault_{number}" / "run"))
+        break_it(run / name)
+        yield kind, *_commands_on(folder, run, tiny.records_root())
+    for number, (kind, (name, break_it)) in enumerate(RECORD_FAULTS.items()):
+        records = pathlib.Path(shutil.copytree(tiny.records_root(), folder.root / f"fault_set_{number}" / "records"))
+        place = records / name if name == tiny.DATASET else sorted((records / SET).glob(name))[0]
+        break_it(place)
+        yield kind, "–", "–", *_commands_on(folder, tiny.run_dir(), records, of_records=True)
+
+
+def _commands_on(folder: Folder, run: pathlib.Path, records: pathlib.Path, *, of_records: bool = False) -> list[str]:
+    work = pathlib.Path(tempfile.mkdtemp(dir=folder.root))
+    image = tiny.photographs()[0]
+    config = tiny.records_root().parent / "config.gin"
+    new = ("--gin_file", config, "--records", records, "--run_dir", work / "new")
+    calls = (
+        (predict.main, ("--run_dir", run, image)),
+        (explain.main, ("--run_dir", run, "--output", work / "maps", image)),
+        (train.main, (*new, "--init_from", run) if run != tiny.run_dir() else new),
+        (evaluate.main, ("--run_dir", run, "--records", records, "--bootstrap_samples", 5)),
+    )
+    results = []
+    for main, arguments in calls[2:] if of_records else calls:
+        status, _, errors = commands.run(main, *arguments)
+        results.append(folder.stopped(status, errors))
+    return results
+
+
 SECTIONS: dict[str, tuple[tuple[str, ...], Callable[[Folder], Iterator[tuple[str, ...]]]]] = {
     "Images in a folder": (("Input", "`records folder`", "`predict`", "`explain`"), image_rows),
     "Tables": (("Table", "`records csv`", "`predict --patient_table`"), table_rows),
+    "Runs and records": (("Fault", "`predict`", "`explain`", "`train`", "`evaluate`"), run_rows),
 }
 
 
@@ -294,6 +363,10 @@ class BadInputTest(unittest.TestCase):
     @pytest.mark.slow
     def test_tables(self):
         self.check("Tables")
+
+    @pytest.mark.slow
+    def test_runs_and_records(self):
+        self.check("Runs and records")
 
 
 if __name__ == "__main__":
