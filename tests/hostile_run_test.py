@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -98,6 +99,7 @@ class HostileRunTest(tf.test.TestCase):
         self.hit.unlink()
         sys.modules.pop("canary_payload")
 
+    @pytest.mark.slow
     def test_gin_in_a_config(self):
         for kind, text in GIN.items():
             with self.subTest(kind):
@@ -108,6 +110,7 @@ class HostileRunTest(tf.test.TestCase):
                 names = self.commands(run) if kind == "import" else ("predict", "ensemble")
                 self.check(run, names)
 
+    @pytest.mark.slow
     def test_gin_in_every_other_file(self):
         for path in sorted(self.run_dir.rglob("*")):
             name = path.relative_to(self.run_dir).as_posix()
@@ -117,6 +120,7 @@ class HostileRunTest(tf.test.TestCase):
                     (run / name).write_text(GIN["import"])
                     self.check(run, ("predict --mode knn", "explain", "ensemble", "train --init_from"))
 
+    @pytest.mark.slow
     def test_pickles_in_arrays(self):
         for path in sorted(self.run_dir.glob("*.npz")):
             with self.subTest(path.name):

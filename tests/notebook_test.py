@@ -6,10 +6,13 @@ import re
 import tempfile
 import unittest
 
+import pytest
+
 NOTEBOOK = pathlib.Path(__file__).resolve().parents[1] / "docs/notebooks/from_photographs_to_a_report.ipynb"
 INSTALLED = all(importlib.util.find_spec(name) for name in ("nbclient", "nbformat", "ipykernel"))
 
 
+@pytest.mark.slow
 @unittest.skipUnless(INSTALLED, "nbclient or ipykernel is not installed: pip install 'dr_tf[docs]'")
 class NotebookTest(unittest.TestCase):
     def test_it_runs_on_few_patients_for_one_epoch(self):

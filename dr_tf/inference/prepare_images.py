@@ -67,7 +67,8 @@ def prepare_image(
         name: of an image that is not a path.
         pool: of worker processes; by default the shared one.
     """
-    name = str(image) if isinstance(image, (str, os.PathLike)) else name
+    if isinstance(image, (str, os.PathLike)):
+        name, image = str(image), os.path.abspath(image)  # a worker may have started in another working directory
     try:
         arguments = preparation, image, name
         return pool.run(_prepare, *arguments) if pool else _prepare(*arguments)

@@ -1,5 +1,8 @@
+import contextlib
 import functools
 import os
+import pathlib
+import tempfile
 import unittest
 from unittest import mock
 
@@ -67,6 +70,14 @@ class PrepareCaseTest(unittest.TestCase):
                 result = prepare_image(PREPARATION, photograph(), "a.jpg", processes)
                 self.assertEqual(result.info.reason, "it cannot be read: Too many open files")
         self.assertEqual(prepare_image(PREPARATION, photograph(), "a.jpg", processes).info.reason, "out of focus")
+
+    def test_a_relative_path_is_that_of_the_caller(self):
+        prepare_image(PREPARATION, photograph())  # the shared worker starts here
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            pathlib.Path("eye.jpg").write_bytes(photograph())
+            prepared = prepare_image(PREPARATION, "eye.jpg")
+        self.assertEqual(prepared.info.photograph, "eye.jpg")
+        self.assertIsNotNone(prepared.pixels)
 
     def test_a_killed_worker_is_replaced(self):
         processes = subprocesses.WorkerPool(1)

@@ -105,6 +105,7 @@ class AssembledTest(tf.test.TestCase):
 
 
 class ProjectLayersTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_a_training_step_runs_them_everywhere(self):
         model = classifier(build_backbone("resnet_v2", image_size=64), GRADES)
         counts = _operations_of_a_step(model)
@@ -293,6 +294,7 @@ class MistakesTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, "not a complete keras-hub preset"):
             build_backbone("keras_hub", image_size=64, weights=self.get_temp_dir())
 
+    @pytest.mark.slow
     def test_message_without_a_connection(self):
         def no_connection(name, origin, **_):
             raise Exception(f"URL fetch failure on {origin}: None -- Name or service not known")

@@ -5,6 +5,8 @@ import pathlib
 import tempfile
 import unittest
 
+import pytest
+
 from dr_tf.cli import explain, predict
 from tests import commands, tiny
 
@@ -22,6 +24,7 @@ train.modes = ('plain', 'knn')
 )
 
 
+@pytest.mark.slow
 class ClipRunTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

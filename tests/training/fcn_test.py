@@ -34,6 +34,7 @@ print(model(np.zeros((1, 64, 64, 3)))["grade"].shape, model.get_layer("evidence"
 """
 
 
+@pytest.mark.slow
 class RunTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -150,6 +150,7 @@ class FeatureBankTest(tf.test.TestCase):
             self._train("run")
         self.assertEqual(stored.call_count, 15 * 3 + 15 - 12)
 
+    @pytest.mark.slow
     def test_top_stages_train_on_feature_maps_of_frozen_ones(self):
         bindings = "backbone.trainable_from = 'stack2'", "train.epochs = 1"
         trained = self._train("stage", *bindings)
@@ -160,7 +161,7 @@ class FeatureBankTest(tf.test.TestCase):
 
     def test_errors_are_one_line(self):
         self._refused("set backbone.trainable_from", "backbone.trainable_from = 'all'")
-        self._refused("is a number of augmented views, 0 or more, not -1", "feature_bank.views = -1")
+        self._refused("feature_bank.views must be an integer, at least 0, not -1", "feature_bank.views = -1")
         self._refused("cannot be cached in .*config.gin", f"feature_bank.directory = '{self.folder / 'config.gin'}'")
 
     def test_features_beyond_float16_are_refused(self):

@@ -48,6 +48,7 @@ def images_of_the_test_split():
     return np.stack([records.image(row) for row in records.rows("test")])
 
 
+@pytest.mark.slow
 class CoralRunTest(tf.test.TestCase):
     heads: tuple[str, ...] = ("coral",)
     modes: tuple[str, ...] = ()

@@ -116,6 +116,7 @@ class EdemaTest(tf.test.TestCase):
             self.assertAllClose(logits, held_out.outputs[name], atol=1e-5)
         self.assertAllClose(run.feature_distribution.distance(features), held_out.distances, rtol=1e-3)
 
+    @pytest.mark.slow
     def test_a_split_is_evaluated(self):
         flags = ["--records", self.folder / "records", "--run_dir", self.fold, "--bootstrap_samples", 20]
         output = _quietly(evaluate.main, *flags, "--split", "validation")

@@ -75,10 +75,10 @@ class PairsTest(tf.test.TestCase):
         self.assertEqual(gated.reason, "left eye: out of focus; right eye: out of focus")
 
     def test_the_wrong_number_of_eyes_is_refused(self):
-        with self.assertRaisesRegex(UserError, "takes both eyes of a patient; say which eye"):
+        with self.assertRaisesRegex(UserError, "takes both eyes of a patient; name the eye"):
             self.predictor.decide(self.folder / "4_left.jpg")
         for photographs in ({}, {"OD": (b"",)}, {"left": (b"",), "OS": (b"",)}, {"left": ()}):
-            with self.assertRaisesRegex(UserError, "x: a case has photographs of 'left' or 'right'"):
+            with self.assertRaisesRegex(UserError, "x: this model takes images of the eyes 'left' and 'right'"):
                 self.predictor.decide(Case("x", photographs))
         single = Predictor.from_run(tiny.run_dir())
         with self.assertRaisesRegex(UserError, "takes one photograph, not both eyes"):

@@ -208,20 +208,20 @@ class TrainTest(tf.test.TestCase):
 
     def test_settings_used_at_the_end_are_checked_before_the_first_step(self):
         for expected, binding in {
-            "unknown train.class_weights 'blanced'; known: balanced": "train.class_weights = 'blanced'",
-            "class_weights is 'balanced' or 5 positive numbers": "train.class_weights = (1.0, 2.0)",
-            "unknown train.keep 'lst'; known: best, last": "train.keep = 'lst'",
+            "train.class_weights must be 'balanced', .* not 'blanced'": "train.class_weights = 'blanced'",
+            "train.class_weights has 2 numbers, not one for each of the 5 classes": "train.class_weights = (1.0, 2.0)",
+            "train.keep must be 'best' or 'last', not 'lst'": "train.keep = 'lst'",
             "monitor 'val_kapa' is no metric of the validation split; known: val_loss, val_accuracy": (
                 "train.monitor = ('val_kapa', 'max')"
             ),
-            "monitor is .metric, 'max' or 'min'.": "train.monitor = ('val_loss', 'low')",
+            "train.monitor must be .text, 'max' or 'min'., or None": "train.monitor = ('val_loss', 'low')",
             "unknown operating point 'sensitivity_0.8'; known": "train.operating_point = 'sensitivity_0.8'",
-            "unknown prior 'natural'; known": "train.prior = 'natural'",
-            "a prior's table names each class once": "train.prior = {'no DR': 1.0}",
+            "train.prior must be 'train' or 'uniform', .* not 'natural'": "train.prior = 'natural'",
+            "the table of a prior needs each class once": "train.prior = {'no DR': 1.0}",
             "unknown mode 'tta3'; known": "train.modes = ('tta3',)",
             "train.decides names 'dme'; the outputs of train.heads are grade": "train.decides = 'dme'",
             "train.loss_weights names 'dme'": "train.loss_weights = {'dme': 0.5}",
-            "train.heads is {output: head}": "train.heads = @softmax()",
+            "train.heads must be {text: object such as @softmax..}": "train.heads = @softmax()",
         }.items():
             with self.subTest(binding):
                 self._refused(expected, binding)
