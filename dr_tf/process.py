@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from dr_tf.console import CommandExit, UserError, clean_up, exit_on_user_error, print_stopped
 
@@ -77,7 +77,7 @@ class _StandardOutput(io.FileIO):
     They are no `OSError` as soon as they arise: a command would take that for an error of its own files.
     """
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -92,7 +92,7 @@ class _StandardOutput(io.FileIO):
 class _StandardError(io.FileIO):
     """Standard error whose errors are ignored: a command's work does not depend on its messages."""
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError:
