@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dr_tf.console import UserError
+from dr_tf.console import UserError, print_status
 from dr_tf.fundus.prepare import PreparedCrop, prepare_undamaged
 from dr_tf.inference.case import Case, ImageSource, as_cases, pairs
 from dr_tf.inference.decision import Decision
@@ -24,7 +24,6 @@ from dr_tf.inference.prepare_images import file_bytes
 from dr_tf.inference.ready import READY
 
 if TYPE_CHECKING:
-    from dr_tf.data.cross_set_copies import Audit
     from dr_tf.data.records import Records
     from dr_tf.explain.explainer import Explainer
     from dr_tf.inference.predictor import Predictor
@@ -366,6 +365,7 @@ def train(
     *,
     bindings: Sequence[str] = (),
     init_from: StrPath | None = None,
+    audit: bool = True,
 ) -> Model:
     """Train the model that a config describes, or resume its training. One training at a time in a process.
 
@@ -376,6 +376,7 @@ def train(
         run_dir: the run directory to write. A training that was stopped resumes from it.
         bindings: settings that override the config, such as "train.epochs = 10".
         init_from: a finished run whose weights the training starts from.
+        audit: whether images that several record sets share are left out, if the config names several.
 
     Returns:
         The finished model, as `load(run_dir)` returns it.
@@ -402,18 +403,17 @@ def train(
     strategies.make_strategy(
         configuration.build("train").distribution
     )  # TensorFlow connects workers before it reads records
-    experiment, opened, config_text = open_experiment(records, audit=_audit_record_sets)
+    experiment, opened, config_text = open_experiment(records, audit=audit)
     train_experiment(experiment, opened, run_dir=run_dir, config=config_text, init_from=init_from)
     return load(run_dir)
 
 
-def open_experiment(records_dir: StrPath, *, audit: Audit | None) -> tuple[Experiment, Records, Callable[[], str]]:
+def open_experiment(records_dir: StrPath, *, audit: bool) -> tuple[Experiment, Records, Callable[[], str]]:
     """Build the experiment of the parsed config and open its records.
 
     Args:
         records_dir: the folder of record sets.
-        audit: finds the images that several record sets share, as `dr_tf.data.cross_set_copies` takes it; these are left
-            out. None: no audit.
+        audit: whether images that several record sets share are left out.
 
     Returns:
         The experiment, its records, and a function that returns the config of the run, by which a run is resumed.
@@ -425,8 +425,8 @@ def open_experiment(records_dir: StrPath, *, audit: Audit | None) -> tuple[Exper
     if len(records.parts) == 1:
         return experiment, records, configuration.operative_config
     left_out: Any = "not looked for"
-    if audit is not None:
-        records, left_out = leave_out_copies(records, audit)
+    if audit:
+        records, left_out = leave_out_copies(records, audit_record_sets)
 
     def config_text() -> str:
         return f"{configuration.operative_config()}\n# Shared by the sets, and left out = {left_out}\n"
@@ -442,6 +442,7 @@ def evaluate(
     split: str = "test",
     mode: str = "plain",
     label_shift: str | None = None,
+    audit: bool = True,
     explain: Sequence[str] = (),
     prevalence: float | None = None,
     bootstrap_samples: int = 2000,
@@ -456,6 +457,7 @@ def evaluate(
             folds; "all" for every split of another record set. Evaluations of a test split are logged.
         mode: the inference mode.
         label_shift: "em" or "bbse" adds the metrics after a label-shift correction.
+        audit: whether copies of images that the run was trained on are left out of another record set.
         explain: class-activation maps to score, such as "grad_cam" or "hires_cam@stride_8".
         prevalence: of positives, for PPV and NPV.
         bootstrap_samples: bootstrap samples for the confidence intervals.
@@ -492,7 +494,7 @@ def evaluate(
             split=split,
             mode=mode,
             label_shift=label_shift,
-            audit=_audit_record_sets,
+            audit=audit_record_sets if audit else None,
             explain=explain,
             prevalence=prevalence,
             bootstrap_samples=bootstrap_samples,
@@ -500,7 +502,14 @@ def evaluate(
     return metrics, pathlib.Path(folder) / "report.html"
 
 
-def _audit_record_sets(folders: Sequence[str], output: StrPath) -> None:
+def audit_record_sets(folders: Sequence[StrPath], output: StrPath) -> None:
+    """Write the images that record sets share to a CSV file, with every core, and print a summary to standard error.
+
+    Args:
+        folders: folders RECORDS/NAME/CONFIG/VERSION, two or more.
+        output: the CSV file to write.
+    """
     from tfrecords_builder.audit_sets import audit_sets
 
-    audit_sets(folders, output, workers=os.cpu_count() or 1)
+    *summary, _ = audit_sets(folders, output, workers=os.cpu_count() or 1)  # the last line names the file
+    print_status("\n".join(summary))

@@ -63,7 +63,7 @@ def check(name: str, value: Any, annotation: Any) -> None:
     if annotation is Any:
         return
     try:
-        _adapter(annotation).validate_python(_tuples(value))
+        _adapter(annotation).validate_python((_tuples(value),))
     except ValidationError:
         hint = ", with brackets" if any(map(_is_reference, _items(value))) else ""
         raise UserError(f"{name} must be {describe(annotation)}{hint}, not {_written(value)}") from None
@@ -92,18 +92,16 @@ def _is_reference(value: Any) -> bool:
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    annotation = _by_instance(annotation)
-    if (
-        typing.get_origin(annotation) is Annotated
-        and inspect.isclass(annotation.__origin__)
-        and annotation.__origin__ not in _WORDS
-    ):
-        return TypeAdapter(annotation)
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
+    strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    # In a tuple, as pydantic takes no config for a class of ours alone.
+    return TypeAdapter(tuple[_by_instance(annotation)], config=strict)  # type: ignore[arg-type]
 
 
 def _by_instance(annotation: Any) -> Any:
-    """Have classes checked by isinstance: pydantic would check a dataclass field by field. Protocols that are not runtime-checkable are not checked."""
+    """Have classes checked by isinstance: pydantic would check a dataclass field by field.
+
+    Protocols that isinstance cannot check are not checked.
+    """
     from pydantic import InstanceOf
 
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -1,6 +1,7 @@
 """Every wrong value of a config is one line with the parameter, the value and what is expected."""
 
 import pathlib
+import re
 import tempfile
 import typing
 import unittest
@@ -105,7 +106,7 @@ class WrongValueTest(unittest.TestCase):
                     with self.assertRaises(UserError) as caught:
                         build(f"{parameter} = {value}")
                     line = str(caught.exception).splitlines()[0]
-                    words = (parameter, parameter.split(".")[1], value.strip("'(,)@"), "classifier needs")
+                    words = (parameter, parameter.split(".")[1], *re.findall(r"'\w+'", value), "classifier needs")
                     self.assertTrue(any(word in line for word in words), line)
 
     def test_of_heads_that_the_config_does_not_use(self):

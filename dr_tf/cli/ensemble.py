@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dr_tf.cli.audit import audit_record_sets
 from dr_tf.console import UserError, exit_on_user_error, print_status
 from dr_tf.inference.modes import PLAIN
 from dr_tf.runtime import starting_tensorflow
@@ -139,6 +138,7 @@ def _config(flags: argparse.Namespace) -> str:
 
 def _calibration_data(flags: argparse.Namespace, first: Run) -> tuple[DecisionSettings, Records, Roles]:
     """Return (settings of the first member's rule, records, roles) for calibration."""
+    from dr_tf.api import audit_record_sets
     from dr_tf.data.cross_set_copies import leave_out_copies
     from dr_tf.data.records import open_records
     from dr_tf.training.data_roles import split_roles

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dr_tf.cli.audit import audit_record_sets
 from dr_tf.cli.flags import AbslArgumentParser
 from dr_tf.console import exit_on_user_error, print_status
 from dr_tf.runtime import starting_tensorflow
@@ -112,33 +111,28 @@ def _evaluate(flags: argparse.Namespace) -> None:
     print_status("starting TensorFlow ...")
     with starting_tensorflow():
         from dr_tf import configuration
-        from dr_tf.evaluation import evaluate as evaluation
-        from dr_tf.evaluation.explanations import scorecard_lines
-        from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
-        from dr_tf.evaluation.report.terminal import summary
 
         configuration.set_up_logging()
-    if flags.split == "folds":
-        folder, metrics = evaluate_folds(
-            flags.run_dir, flags.records, prevalence=flags.prevalence, bootstrap_samples=flags.bootstrap_samples
-        )
-    else:
-        folder, metrics = evaluation.evaluate(
-            flags.run_dir,
-            flags.records,
-            dataset=flags.dataset,
-            split=flags.split,
-            mode=flags.mode,
-            label_shift=flags.label_shift,
-            audit=audit_record_sets if flags.audit == "on" else None,
-            explain=flags.explain,
-            prevalence=flags.prevalence,
-            bootstrap_samples=flags.bootstrap_samples,
-        )
+    from dr_tf.api import evaluate
+    from dr_tf.evaluation.explanations import scorecard_lines
+    from dr_tf.evaluation.report.terminal import summary
+
+    metrics, report = evaluate(
+        flags.run_dir,
+        flags.records,
+        dataset=flags.dataset,
+        split=flags.split,
+        mode=flags.mode,
+        label_shift=flags.label_shift,
+        audit=flags.audit == "on",
+        explain=flags.explain,
+        prevalence=flags.prevalence,
+        bootstrap_samples=flags.bootstrap_samples,
+    )
     print(*summary(metrics), sep="\n")
     if flags.explain:
-        print("", *scorecard_lines(folder), "", sep="\n")
-    print(f"{folder}/report.html")
+        print("", *scorecard_lines(report.parent), "", sep="\n")
+    print(report)
 
 
 def _compare(folders: Sequence[str], prevalence: float | None, bootstrap_samples: int) -> None:

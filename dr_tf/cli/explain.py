@@ -119,3 +119,7 @@ def _check_output(output: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
     for path in inputs:
         if os.path.isdir(path) and output.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--output {output} is inside the image folder {path}; name a folder outside of it")
+    try:
+        output.mkdir(parents=True, exist_ok=True)  # before the work, so that nothing is lost
+    except OSError as error:
+        raise UserError(f"--output {printable(output)} cannot be written: {error.strerror}") from error

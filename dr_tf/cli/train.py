@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dr_tf.cli.audit import audit_record_sets
 from dr_tf.cli.flags import AbslArgumentParser, add_config_flags
 from dr_tf.config_files import find_config, find_grid
 from dr_tf.console import exit_on_user_error, print_status
@@ -124,7 +123,7 @@ def _connect_workers() -> None:
 def _experiment(flags: argparse.Namespace) -> tuple[Experiment, Records, Callable[[], str]]:
     from dr_tf.api import open_experiment
 
-    return open_experiment(flags.records, audit=audit_record_sets if flags.audit == "on" else None)
+    return open_experiment(flags.records, audit=flags.audit == "on")
 
 
 def _train_once(flags: argparse.Namespace) -> None:

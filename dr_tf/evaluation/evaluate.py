@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.batches import image_batches
+from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
 from dr_tf.evaluation.caveats import training_overlap_caveat
 from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
@@ -27,7 +29,6 @@ from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.protocol.evaluation_set import EvaluationSet, open_evaluation_set
 from dr_tf.evaluation.protocol.external import external_validation, read_own_test_metrics
 from dr_tf.evaluation.protocol.test_log import log_test_evaluation, repeated_test_caveat
-from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.evaluation.report.images import MistakeImages
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.statistics.label_shift import check_method
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from dr_tf.models.network import KerasNetwork
 
 Predict = Callable[[Records, np.ndarray, str], Predictions]  # (records, rows, name of the split)
+
+_BATCH_SIZE = 32
 
 
 def evaluate(
@@ -160,9 +163,9 @@ def _predictor(run: Run, mode: str, run_dir: str | os.PathLike) -> Predict:
 
     def predict_rows(records: Records, rows: np.ndarray, split: str) -> Predictions:
         _check_eyes(network, records)
-        scores = score_batches(
-            network, requested, image_batches(records, rows, network.image_size), neighbours=neighbours
-        )
+        images = ImageLoader(records, image_size=network.image_size, cache="none")
+        batches = image_batches(images, rows=rows, batch_size=_BATCH_SIZE)
+        scores = score_batches(network, requested, batches, neighbours=neighbours)
         distances = (
             np.full(len(rows), np.nan)
             if run.feature_distribution is None

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dr_tf.data.batches import ordered_batches
-from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
 from dr_tf.fundus.gradability import GRADABLE, low_gradability_reason
 from dr_tf.inference.case import SINGLE
 from dr_tf.inference.decision import ImageInfo
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _GRADABILITY_PARTS = ("exposure", "field", "sharpness", "contrast")
 
@@ -24,12 +19,6 @@ _GRADABILITY_PARTS = ("exposure", "field", "sharpness", "contrast")
 def case_names(records: Records, rows: np.ndarray) -> np.ndarray:
     """Return the name of each case: the image, or the patient where an example is a pair of eyes."""
     return records.columns["patient_id" if records.paired else "image_id"][rows]
-
-
-def image_batches(records: Records, rows: np.ndarray, image_size: int, batch_size: int = 32) -> tf.data.Dataset:
-    """Return batches (images, 0) of these rows in their order."""
-    loader = ImageLoader(records, image_size=image_size, cache="none")
-    return ordered_batches(loader, np.zeros(len(records), np.float32), rows=rows, batch_size=batch_size)
 
 
 def image_infos(records: Records, rows: Sequence[int] | np.ndarray) -> list[dict[str, ImageInfo]]:

@@ -30,7 +30,7 @@ from dr_tf.training.data_roles import Roles, split_roles
 from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part
-from dr_tf.training.finish import finish, refit_decision
+from dr_tf.training.finish import TrainedRun
 from dr_tf.training.history import read_history
 from dr_tf.training.run_directory import RunDirectory
 from dr_tf.training.tensorboard_images import TensorBoardImages
@@ -92,11 +92,12 @@ def train(
                 if isinstance(batches, StoredFeatureData):
                     batches.fill()
                 history = _fit(experiment, trained_part, batches, records, roles, run, metrics)
+        trained = TrainedRun(model, experiment, data, roles, run, history, out_of_fold)
         if not run.finished:
             if run.writes:
-                finish(model, experiment, data=data, roles=roles, run=run, history=history, out_of_fold=out_of_fold)
+                trained.finish()
         elif run.decision_is_outdated and run.writes:
-            refit_decision(model, experiment, data=data, roles=roles, run=run, history=history, out_of_fold=out_of_fold)
+            trained.refit_decision()
         else:
             logging.info("%s is finished; nothing to train", run.path)
         strategies.wait_for_all_machines(strategy)

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 
 import evaluate
+from dr_tf.data.batches import image_batches
+from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predict_records import decide
 from dr_tf.evaluation.predictions_csv import read_predictions
-from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.evaluation.statistics.proportions import wilson
 from dr_tf.inference.gate import fit_feature_distribution
 from dr_tf.inference.modes import score_batches
@@ -33,6 +34,12 @@ from tests.explain.runs import write_run
 from tests.tfrecords_builder.trees import run_builder, write_table
 
 SIDE = 256
+
+
+def batches_of(records, rows):
+    return image_batches(ImageLoader(records, image_size=SIDE, cache="none"), rows=rows, batch_size=32)
+
+
 DATASET = f"mixed/{SIDE}-plain-q95"
 NAMES = (
     "sensitivity_deployed", "specificity_deployed", "sensitivity_gradable", "specificity_gradable", "retake_rate",
@@ -89,7 +96,7 @@ def folder():
 def _add_gate(made):
     """Set the distance limit so that one of the gradable images is out-of-distribution."""
     run, records = load_run(made / "run"), open_records(made / "records", DATASET)
-    features = np.concatenate([run.network(x)[1] for x, _ in image_batches(records, np.arange(len(records)), SIDE)])
+    features = np.concatenate([run.network(x)[1] for x, _ in batches_of(records, np.arange(len(records)))])
     feature_distribution = fit_feature_distribution(features)
     far = np.sort(feature_distribution.distance(features[records.columns["gradability/score"] >= 0.5]))
     limit = float((far[-1] + far[-2]) / 2)
@@ -101,7 +108,7 @@ class DecisionsTest(unittest.TestCase):
     def test_decisions_of_originals_equal_those_of_their_records(self):
         records, run = open_records(folder() / "records", DATASET), load_run(folder() / "run")
         rows = np.arange(len(records))
-        found = score_batches(run.network, run.rule.requested_modes(), image_batches(records, rows, SIDE))
+        found = score_batches(run.network, run.rule.requested_modes(), batches_of(records, rows))
         scored = ScoredRows(rows, found.scores, found.outputs, run.feature_distribution.distance(found.features))
         of_records = decide(run.rule, records, scored)
         paths = [folder() / "drawn/images" / name for name in records.columns["image_id"]]

@@ -13,7 +13,7 @@ import tensorflow as tf
 import evaluate
 import train
 from dr_tf import configuration
-from dr_tf.cli.audit import audit_record_sets
+from dr_tf.api import audit_record_sets
 from dr_tf.console import UserError
 from dr_tf.data.records import open_records
 from dr_tf.evaluation.protocol.external import REASONS, open_training_records, shared_images

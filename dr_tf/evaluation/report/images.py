@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dr_tf.data.batches import image_batches
+from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
-from dr_tf.evaluation.recorded_cases import image_batches
 from dr_tf.explain.captions import describe_colours, target_name
 from dr_tf.explain.crop_maps import default_explainer, explain_crops, stack_eyes
 from dr_tf.fundus.prepare import encode_jpeg
@@ -54,7 +55,8 @@ class MistakeImages:
         explainer = default_explainer(self._network.model, self._rule) if rows else None
         if explainer is None:
             return {}
-        batches = image_batches(self._records, np.array(rows), self._network.image_size, _BATCH)
+        images = ImageLoader(self._records, image_size=self._network.image_size, cache="none")
+        batches = image_batches(images, rows=np.array(rows), batch_size=_BATCH)
         explained = explain_crops(explainer, (x for x, _ in batches), self._colour_scale)
         self._legend = describe_colours(explained.full_colour, target_name("positive", self._rule.head.positive))
         return {
