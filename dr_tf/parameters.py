@@ -94,7 +94,7 @@ def _adapter(annotation: Any) -> Any:
 
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     # In a tuple, as pydantic takes no config for a class of ours alone.
-    return TypeAdapter(tuple[_by_instance(annotation)], config=strict)  # type: ignore[arg-type]
+    return TypeAdapter(tuple[_by_instance(annotation)], config=strict)  # type: ignore[misc, arg-type]
 
 
 def _by_instance(annotation: Any) -> Any:

@@ -100,6 +100,8 @@ def run(flags: argparse.Namespace) -> list[Entry]:
     explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
     cases = pairs(paths, table) if network.paired else [Case.from_image(path) for path in paths]
     scale = None if flags.stretch else read_scale(flags.run_dir)
+    explainer.target_index(flags.target)  # refuses an unknown target
+    _create(flags.output)
     with progress(len(cases), "explaining", "cases") as bar:
         return write_gallery(
             flags.output,
@@ -112,6 +114,14 @@ def run(flags: argparse.Namespace) -> list[Entry]:
         )
 
 
+def _create(output: pathlib.Path) -> None:
+    """Create the output folder once all flags are known to be right, and before the work, so that no work is lost."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {printable(output)} cannot be written: {error.strerror}") from error
+
+
 def _check_output(output: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
     """Refuse an output folder among the input images: a second run would explain the pictures of the first."""
     if os.path.exists(output) and not os.path.isdir(output):  # pathlib's raise if the name is too long
@@ -119,7 +129,3 @@ def _check_output(output: pathlib.Path, inputs: Iterable[pathlib.Path]) -> None:
     for path in inputs:
         if os.path.isdir(path) and output.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--output {output} is inside the image folder {path}; name a folder outside of it")
-    try:
-        output.mkdir(parents=True, exist_ok=True)  # before the work, so that nothing is lost
-    except OSError as error:
-        raise UserError(f"--output {printable(output)} cannot be written: {error.strerror}") from error
