@@ -77,6 +77,7 @@ class RandAugmentTest(tf.test.TestCase):
         with mock.patch.dict(sys.modules, {"keras_cv": None}), self.assertRaisesRegex(UserError, "needs keras_cv"):
             _augmented(RandAugment(), 0)
 
+    @NEEDS_KERAS_CV
     def test_no_augmentation_at_rate_0(self):
         self.assertEqual(_augmented(RandAugment(rate=0.0), 0), RETINA.tobytes())
 
