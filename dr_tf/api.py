@@ -481,9 +481,11 @@ def evaluate(
     if split == "folds":
         from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
 
-        if dataset or label_shift or explain or mode != "plain":
-            raise UserError("split='folds' evaluates stored predictions: no dataset, label_shift, explain or mode")
-        folder, metrics = evaluate_folds(run_dir, records, prevalence=prevalence, bootstrap_samples=bootstrap_samples)
+        if dataset or label_shift or explain:
+            raise UserError("split='folds' evaluates stored predictions: no dataset, label_shift or explain")
+        folder, metrics = evaluate_folds(
+            run_dir, records, mode=mode, prevalence=prevalence, bootstrap_samples=bootstrap_samples
+        )
     else:
         from dr_tf.evaluation import evaluate as evaluation
 

@@ -53,7 +53,6 @@ class CommandTest(unittest.TestCase):
             (*train, "--folds", "2", "--grid_file", "quickstart"): "--grid_file and --folds exclude each other",
             ("evaluate", "--run_dir", "x"): "--run_dir and --records are needed",
             (*evaluate, "--dataset", "odir"): "no --dataset, no --label_shift",
-            (*evaluate, "--mode", "tta4"): "no --mode",
             (*evaluate, "--explain", "grad_cam"): "--explain needs one network",
             ("predict", "--batch_size", "0", "x.jpg"): "--batch_size must be 1 or more, not 0",
         }.items():

@@ -87,8 +87,6 @@ def _check_folds_flags(parser: argparse.ArgumentParser, flags: argparse.Namespac
         parser.error(
             "--split folds evaluates the run's own records at their own class prior: no --dataset, no --label_shift"
         )
-    if flags.mode != "plain":
-        parser.error("--split folds evaluates the stored predictions of mode plain: no --mode")
     if flags.explain:
         parser.error("--explain needs one network: use --run_dir RUN/fold-K and a split instead of --split folds")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import keras
 from keras import ops
 
+from dr_tf.console import UserError
 from dr_tf.grades import EYES
 from dr_tf.models.backbones.backbone import Backbone
 from dr_tf.parameters import Count, Fraction
@@ -19,21 +20,29 @@ FEATURES = "features"  # name of the layer whose output all heads take
 
 
 def classifier(
-    backbone: Backbone, heads: Mapping[str, Head], *, hidden: Sequence[Count] = (), dropout: Fraction = 0.0
+    backbone: Backbone,
+    heads: Mapping[str, Head],
+    *,
+    hidden: Sequence[Count] = (),
+    projection: Count | None = None,
+    dropout: Fraction = 0.0,
 ) -> keras.Model:
     """Build a classifier of single images.
 
     Args:
         backbone: The backbone.
         heads: Maps the name of each output to its head.
-        hidden: Units of the hidden layers between pooling and heads.
+        hidden: Units of the hidden layers between pooling and heads, each with ReLU.
+        projection: Units of a linear layer after them, whose output the heads take; None for no such layer.
         dropout: Dropout rate after each hidden layer, or after pooling if there is none.
 
     Returns:
         A model from RGB images 0-255 to {output: logits}.
     """
     x = backbone.model.output["pooled"]
-    return with_heads(backbone.model.input, x, heads, hidden, dropout, backbone.name)
+    return with_heads(
+        backbone.model.input, x, heads, name=backbone.name, hidden=hidden, projection=projection, dropout=dropout
+    )
 
 
 def paired_classifier(
@@ -42,6 +51,7 @@ def paired_classifier(
     *,
     fuse: Literal["mean", "max", "concatenate"] = "mean",
     hidden: Sequence[Count] = (),
+    projection: Count | None = None,
     dropout: Fraction = 0.0,
 ) -> keras.Model:
     """Build a classifier of both eyes of a patient. One shared backbone computes the features of each eye.
@@ -51,7 +61,8 @@ def paired_classifier(
         heads: Maps the name of each output to its head.
         fuse: How the features of both eyes are combined: "mean" or "max" over the eyes that are present, or
             "concatenate", where the features of an absent eye are zeros.
-        hidden: Units of the hidden layers between fusion and heads.
+        hidden: Units of the hidden layers between fusion and heads, each with ReLU.
+        projection: Units of a linear layer after them, whose output the heads take; None for no such layer.
         dropout: Dropout rate after each hidden layer, or after fusion if there is none.
 
     Returns:
@@ -64,7 +75,8 @@ def paired_classifier(
     features = [shared(inputs[eye]) for eye in EYES]
     present = [keras.layers.Reshape((1,), name=f"{eye}_there")(inputs[f"{eye}_present"]) for eye in EYES]
     x = FUSIONS[fuse](features, present)
-    return with_heads(inputs, x, heads, hidden, dropout, f"two_{backbone.name}")
+    name = f"two_{backbone.name}"
+    return with_heads(inputs, x, heads, name=name, hidden=hidden, projection=projection, dropout=dropout)
 
 
 def _mean(features, present):
@@ -91,19 +103,36 @@ def with_heads(
     inputs: keras.KerasTensor | dict[str, keras.KerasTensor],
     x: keras.KerasTensor,
     heads: Mapping[str, Head],
-    hidden: Sequence[int],
-    dropout: float,
+    *,
     name: str,
+    hidden: Sequence[int] = (),
+    projection: int | None = None,
+    dropout: float = 0.0,
 ) -> keras.Model:
     """Build a model whose heads take `x`, after hidden layers. Arguments as those of `classifier`."""
-    for i, units in enumerate(hidden, 1):
-        x = keras.layers.Dense(units, activation="relu", name=f"hidden{i}")(x)
-        x = _dropout(x, dropout, f"hidden{i}_dropout")
-    if not hidden:
-        x = _dropout(x, dropout, "dropout")
+    trained, width = _layers(hidden, projection, dropout), x.shape[-1]
+
+    def project(tensor):
+        if tensor.shape[-1] != width:
+            raise UserError(f"embeddings of {tensor.shape[-1]} numbers cannot pass through layers that take {width}")
+        for layer in trained:
+            tensor = layer(tensor)
+        return tensor
+
+    x = project(x) if trained else _dropout(x, dropout, "dropout")
     x = keras.layers.Identity(dtype=x.dtype, name=FEATURES)(x)
-    outputs = {output: head.logits(x, output) for output, head in heads.items()}
+    outputs = {output: head.logits(x, output, project if trained else None) for output, head in heads.items()}
     return keras.Model(inputs, outputs, name="_".join([name, *outputs]))
+
+
+def _layers(hidden, projection, dropout):
+    """The trained layers between pooling and heads."""
+    trained = []
+    for i, units in enumerate(hidden, 1):
+        trained.append(keras.layers.Dense(units, activation="relu", name=f"hidden{i}"))
+        if dropout:
+            trained.append(keras.layers.Dropout(dropout, name=f"hidden{i}_dropout"))
+    return trained + ([keras.layers.Dense(projection, name="projection")] if projection else [])
 
 
 def _dropout(x, rate, name):

@@ -45,7 +45,7 @@ def build_ensemble(models: Sequence[keras.Model], heads: Mapping[str, Head]) -> 
 
 def _mean_logits(models, parts, output, head):
     logits = [
-        _copied_layer(model.get_layer(output), f"member{number}_{output}", part)
+        _copied_head(model, output, f"member{number}_{output}")(part)
         for number, (model, part) in enumerate(zip(models, parts, strict=True))
     ]
     members = keras.layers.Concatenate(dtype="float32", name=f"all_{output}")(logits)
@@ -71,8 +71,12 @@ def _member_features(model, number, inputs):
     return body(keras.tree.map_structure(resized, inputs))
 
 
-def _copied_layer(layer, name, tensor):
-    copy = type(layer).from_config(layer.get_config() | {"name": name})
-    output = copy(tensor)
-    copy.set_weights(layer.get_weights())
-    return output
+def _copied_head(model, output, name):
+    """Copy everything between the features and an output, as a network of its own.
+
+    A copy, as a saved model would not share layers between two networks inside it.
+    """
+    head = keras.Model(features_tensor(model), model.output[output], name=name)
+    copy = keras.models.clone_model(head)
+    copy.set_weights(head.get_weights())
+    return copy

@@ -65,7 +65,7 @@ def fcn_classifier(
     # In float32, so that the sum over all places loses nothing.
     x = layers.Activation("linear", dtype="float32", name=EVIDENCE)(x)
     x = layers.GlobalAveragePooling2D(dtype="float32", name="evidence_mean")(x)
-    return with_heads(backbone.model.input, x, heads, (), dropout, f"fcn_{backbone.name}")
+    return with_heads(backbone.model.input, x, heads, name=f"fcn_{backbone.name}", dropout=dropout)
 
 
 def evidence_maps(model: keras.Model) -> keras.Model:

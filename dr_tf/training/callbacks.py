@@ -63,6 +63,8 @@ class CheckpointAndEarlyStopping(keras.callbacks.Callback):
 
     def kept_weights(self) -> Weights:
         """Return the weights of the best epoch, or those of the last if none is selected."""
+        if not self.history:
+            return model_weights(self.model)
         return averaged_weights(self.model) if self._best is None else self._best
 
     @property

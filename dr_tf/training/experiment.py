@@ -46,7 +46,7 @@ class Experiment:
         optimization: optimizer and learning-rate schedule.
         sampling: order and balance of the training examples.
         augmentation: augmentation of the training images; None for unchanged images.
-        epochs: number of epochs.
+        epochs: number of epochs; 0 for the initial weights, as in zero-shot classification.
         batch_size: training examples per step, on all devices together.
         validation_batch_size: examples per batch wherever nothing is trained.
         seed: seed of the initial weights, the order of examples, augmentation and dropout.
@@ -79,7 +79,7 @@ class Experiment:
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     sampling: Sampling = dataclasses.field(default_factory=Shuffled)
     augmentation: Augmentation | None = None
-    epochs: Count = 50
+    epochs: Natural = 50
     batch_size: Count = 16
     validation_batch_size: Count = 32
     seed: Natural = 0

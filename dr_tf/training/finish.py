@@ -14,14 +14,19 @@ from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import MapScale, read_scale
 from dr_tf.explain.crop_maps import default_explainer
-from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.run import HELD_OUT, MODEL, ScoredRows, write_scored_rows
 from dr_tf.models.layers.replace_layers import to_plain_keras
 from dr_tf.models.network import KerasNetwork
 from dr_tf.training.data_roles import Roles
 from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.experiment import Experiment
-from dr_tf.training.fit_decision import DecisionSettings, fit_decision, fit_training_features, score_rows
+from dr_tf.training.fit_decision import (
+    DecisionSettings,
+    fit_decision,
+    fit_training_features,
+    score_rows,
+    with_earlier_modes,
+)
 from dr_tf.training.learning_curves import draw_learning_curves
 from dr_tf.training.map_scale import fit_map_scale
 from dr_tf.training.run_directory import RunDirectory
@@ -30,7 +35,6 @@ from dr_tf.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from dr_tf.explain.explainer import Explainer
-    from dr_tf.inference.gate import AnyFeatureDistribution
     from dr_tf.inference.rule import Rule
 
 History = list[dict[str, float]]
@@ -62,10 +66,7 @@ class TrainedRun:
     def finish(self) -> None:
         """Calibrate, and write everything that inference needs. `model.keras` comes last: a run that has it is complete."""
         model, experiment, path = self._inference_model(), self.experiment, self.directory.path
-        network, feature_distribution = KerasNetwork(model), None
-        if self.roles.held_out is not None:
-            feature_distribution = self._score_held_out(network)
-        rule = self._fit_decision(network, feature_distribution)
+        rule = self._decide(KerasNetwork(model))
         explainer, scale = default_explainer(model, rule), None
         if explainer is not None:
             scale = fit_map_scale(
@@ -100,7 +101,7 @@ class TrainedRun:
         )
         model = self._inference_model()
         with self.directory.refitting():
-            rule = self._fit_decision(KerasNetwork(model))
+            rule = self._decide(KerasNetwork(model))
         scale = read_scale(path)
         self._write_explanations(None if scale is None else default_explainer(model, rule), rule, scale)
 
@@ -108,42 +109,44 @@ class TrainedRun:
         # A new model, as the compiled one has metrics of ours, and the file has to open where dr_tf is not installed.
         return keras.Model(self.model.input, self.model.output, name=self.model.name)
 
-    def _score_held_out(self, network):
-        """Write the scores of the held-out fold, and return the distribution of the training features."""
+    def _decide(self, network: KerasNetwork) -> Rule:
+        """Score the held-out fold, if there is one, and fit the decision rule."""
         experiment, images = self.experiment, self.data.images
-        feature_distribution, _ = fit_training_features(
-            network,
-            images,
-            self.roles.fit,
-            head=experiment.head,
-            needs_neighbours=False,
-            seed=experiment.seed,
-            batch_size=experiment.validation_batch_size,
-        )
-        scored = score_rows(
-            network,
-            images,
-            self.roles.held_out,
-            requested=DecisionSettings.from_experiment(experiment).requested_modes(network, (PLAIN,)),
-            feature_distribution=feature_distribution,
-            batch_size=experiment.validation_batch_size,
-        )
-        write_scored_rows(self.directory.path / HELD_OUT, scored)
-        return feature_distribution
-
-    def _fit_decision(self, network: KerasNetwork, feature_distribution: AnyFeatureDistribution | None = None) -> Rule:
+        settings, training_features = DecisionSettings.from_experiment(experiment), None
+        options: dict[str, int] = {"seed": experiment.seed, "batch_size": experiment.validation_batch_size}
+        if self.roles.held_out is not None:
+            requested = settings.requested_modes(network)
+            training_features = fit_training_features(
+                network,
+                images,
+                self.roles.fit,
+                head=experiment.head,
+                needs_neighbours=bool(requested.votes),
+                **options,
+            )
+            feature_distribution, neighbours = training_features
+            scored = score_rows(
+                network,
+                images,
+                self.roles.held_out,
+                requested=requested,
+                feature_distribution=feature_distribution,
+                neighbours=neighbours,
+                batch_size=experiment.validation_batch_size,
+            )
+            path = self.directory.path / HELD_OUT
+            write_scored_rows(path, with_earlier_modes(path, scored))
         return fit_decision(
             network,
-            DecisionSettings.from_experiment(self.experiment),
-            images=self.data.images,
+            settings,
+            images=images,
             fit_rows=self.roles.fit,
             calibration_rows=self.roles.calibrate,
             run_dir=self.directory.path,
             batch_prior=self.data.batch_prior,
             out_of_fold=self.out_of_fold() if self.out_of_fold else None,
-            feature_distribution=feature_distribution,
-            seed=self.experiment.seed,
-            batch_size=self.experiment.validation_batch_size,
+            training_features=training_features,
+            **options,
         )
 
     def _write_explanations(self, explainer: Explainer | None, rule: Rule, scale: MapScale | None) -> None:

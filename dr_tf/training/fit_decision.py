@@ -25,13 +25,16 @@ from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
 from dr_tf.inference.rule import Rule
-from dr_tf.inference.run import CALIBRATION, ScoredRows, read_calibration, write_decision, write_scored_rows
+from dr_tf.inference.run import CALIBRATION, ScoredRows, read_scored_rows, write_decision, write_scored_rows
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import KerasNetwork, is_ensemble
 from dr_tf.training.example_names import example_names
 
 if TYPE_CHECKING:
     from dr_tf.training.experiment import Experiment
+
+# (distribution of the training features, their nearest neighbours if a mode votes)
+TrainingFeatures = tuple[AnyFeatureDistribution, Neighbours | None]
 
 _MAX_FEATURES = 2000  # training images that the feature distribution is fitted on
 
@@ -109,11 +112,10 @@ def fit_training_features(
     rows: np.ndarray,
     *,
     head: Head,
-    feature_distribution: AnyFeatureDistribution | None = None,
     needs_neighbours: bool = True,
     seed: int = 0,
     batch_size: int = 32,
-) -> tuple[AnyFeatureDistribution, Neighbours | None]:
+) -> TrainingFeatures:
     """Fit the feature distribution and the nearest neighbours on the features of the training images.
 
     Args:
@@ -121,7 +123,6 @@ def fit_training_features(
         images: images of the record set at the network's size.
         rows: row numbers of the training examples.
         head: head of the output that decides.
-        feature_distribution: the distribution, if it is known already.
         needs_neighbours: whether a mode needs nearest neighbours. Without them a random part of the images is enough.
         seed: seed of the random part.
         batch_size: images per batch.
@@ -129,14 +130,11 @@ def fit_training_features(
     Returns:
         (feature distribution, nearest neighbours or None).
     """
-    if feature_distribution is not None and not needs_neighbours:
-        return feature_distribution, None
     rows = rows if needs_neighbours else rows[_random_subset(len(rows), seed)]
     features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
     records = images.records
-    if feature_distribution is None:
-        subset = _random_subset(len(rows), seed)
-        feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
+    subset = _random_subset(len(rows), seed)
+    feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
     if not needs_neighbours:
         return feature_distribution, None
     true_classes = head.true_classes(records.columns)[rows]
@@ -153,7 +151,7 @@ def fit_decision(
     run_dir: str | os.PathLike,
     batch_prior: Sequence[float] | np.ndarray | None = None,
     out_of_fold: ScoredRows | None = None,
-    feature_distribution: AnyFeatureDistribution | None = None,
+    training_features: TrainingFeatures | None = None,
     seed: int = 0,
     batch_size: int = 32,
 ) -> Rule:
@@ -169,7 +167,7 @@ def fit_decision(
         batch_prior: class prior of the training batches, which the probabilities have if nothing calibrates them.
         out_of_fold: scores of the examples by the networks of the folds, for a network that was trained on all of them;
             they take the place of `calibration_rows`.
-        feature_distribution: distribution of the training features, if it is known already.
+        training_features: what `fit_training_features` returned, if it was called already.
         seed: seed of random parts of the examples.
         batch_size: images per batch.
 
@@ -181,12 +179,11 @@ def fit_decision(
     rows = calibration_rows if out_of_fold is None else out_of_fold.rows
     modes = (PLAIN, *settings.modes) if len(rows) else (PLAIN,)
     requested = settings.requested_modes(network, modes)
-    feature_distribution, neighbours = fit_training_features(
+    feature_distribution, neighbours = training_features or fit_training_features(
         network,
         images,
         fit_rows,
         head=head,
-        feature_distribution=feature_distribution,
         needs_neighbours=bool(requested.votes),
         seed=seed,
         batch_size=batch_size,
@@ -224,21 +221,26 @@ def fit_decision(
     folder = pathlib.Path(run_dir)
     write_scored_rows(
         folder / CALIBRATION,
-        _with_earlier_modes(folder, scored),
+        with_earlier_modes(folder / CALIBRATION, scored),
         names=columns["patient_id" if records.paired else "image_id"][rows],
         fitted=fit_rows,
         fitted_names=example_names(records, fit_rows),
     )
     preparation = Preparation.from_records_name(records.name, network.image_size)
-    write_decision(folder, rule, preparation, feature_distribution, neighbours)
+    write_decision(folder, rule, preparation, feature_distribution, neighbours if requested.votes else None)
     _log_rule(rule)
     return rule
 
 
-def _with_earlier_modes(folder, scored):
-    """Add the scores of the modes of an earlier rule, which evaluation reads if a kill leaves that rule in place."""
+def with_earlier_modes(path: pathlib.Path, scored: ScoredRows) -> ScoredRows:
+    """Add the scores of the modes of an earlier rule, which evaluation reads if a kill leaves that rule in place.
+
+    Args:
+        path: file of the earlier scores of the same network.
+        scored: the scores to add to.
+    """
     try:
-        earlier = read_calibration(folder)
+        earlier = read_scored_rows(path)
     except UserError:
         return scored
     if earlier is None or not np.array_equal(earlier[0].rows, scored.rows):

@@ -15,14 +15,12 @@ from absl import logging
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
-from dr_tf.inference.run import HELD_OUT, MODEL, OUT_OF_FOLD, ScoredRows, read_scored_rows, write_scored_rows
+from dr_tf.inference.modes import MODES, PLAIN, mode_definition, with_parts
+from dr_tf.inference.run import HELD_OUT, OUT_OF_FOLD, ScoredRows, read_scored_rows, write_scored_rows
 from dr_tf.models.heads.head import Head
-from dr_tf.models.network import KerasNetwork
 from dr_tf.training.data_roles import Roles, check_folds, fold_roles, refit_roles
 from dr_tf.training.experiment import Experiment
-from dr_tf.training.fit_decision import DecisionSettings, fit_training_features, score_rows
 from dr_tf.training.train import train
 
 REFIT = "refit"
@@ -81,7 +79,7 @@ def train_folds(
         return None
     metrics = pool_folds(experiment, records, parts, run_dir)
     if refit:
-        _refit(experiment, records, run_dir=run_dir, config=config, folds=folds, init_from=init_from)
+        _refit(experiment, records, run_dir=run_dir, config=config, init_from=init_from)
     return metrics
 
 
@@ -95,7 +93,7 @@ def _init_from(init_from, name):
     return same_fold if init_from and same_fold.is_dir() else init_from
 
 
-def _refit(experiment, records, *, run_dir, config, folds, init_from):
+def _refit(experiment, records, *, run_dir, config, init_from):
     logging.info("all folds together: %s", run_dir / REFIT)
     train(
         experiment,
@@ -104,41 +102,24 @@ def _refit(experiment, records, *, run_dir, config, folds, init_from):
         config=config,
         roles=refit_roles(records, experiment.head),
         init_from=_init_from(init_from, REFIT),
-        out_of_fold=lambda: _score_out_of_fold(experiment, records, run_dir, folds),
+        out_of_fold=lambda: _out_of_fold_scores(experiment, run_dir),
     )
 
 
-def _score_out_of_fold(experiment, records, run_dir, folds):
-    """Score every example, in all modes, with the network that held it out."""
-    settings, parts = DecisionSettings.from_experiment(experiment), []
-    for fold in range(folds):
-        network = KerasNetwork.load(run_dir / f"fold-{fold}" / MODEL)
-        roles = _roles(experiment, records, fold, folds)
-        images = ImageLoader(
-            records, image_size=network.image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
+def _out_of_fold_scores(experiment, run_dir):
+    """Every example's scores, in all modes, by the network that held it out."""
+    scored, _ = read_scored_rows(run_dir / OUT_OF_FOLD)
+    modes = with_parts(
+        (PLAIN, *experiment.modes),
+        {name: mode_definition(name, experiment.heads, experiment.deciding_output) for name in experiment.modes}
+        | {PLAIN: MODES[PLAIN]},
+    )
+    if missing := [mode for mode in modes if mode not in scored.scores]:
+        raise UserError(
+            f"the folds in {run_dir} were not scored in mode {missing[0]}, as an earlier version trained them: train "
+            "them in another --run_dir, or leave the mode out of train.modes"
         )
-        requested = settings.requested_modes(network)
-        feature_distribution, neighbours = fit_training_features(
-            network,
-            images,
-            roles.fit,
-            head=experiment.head,
-            needs_neighbours=bool(requested.votes),
-            seed=experiment.seed,
-            batch_size=experiment.validation_batch_size,
-        )
-        parts.append(
-            score_rows(
-                network,
-                images,
-                roles.held_out,
-                requested=requested,
-                feature_distribution=feature_distribution,
-                neighbours=neighbours,
-                batch_size=experiment.validation_batch_size,
-            )
-        )
-    return ScoredRows.concatenate(parts)
+    return scored
 
 
 def pool_folds(

@@ -9,13 +9,15 @@ from dr_tf.training.history import History, Monitor, best_epoch
 
 
 def draw_learning_curves(path: str | os.PathLike, history: History, monitor: Monitor | None = None) -> None:
-    """Draw a panel per metric with its training and validation values.
+    """Draw a panel per metric with its training and validation values; nothing without an epoch.
 
     Args:
         path: PNG to write.
         history: {metric: value} of each epoch.
         monitor: (metric, direction) that selected the kept epoch, which gets a vertical line; None for no line.
     """
+    if not history:
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -37,6 +37,8 @@ from dr_tf.training.tensorboard_images import TensorBoardImages
 from dr_tf.training.training_data import TrainingData
 
 if TYPE_CHECKING:
+    from dr_tf.models.heads.head import Head
+
     BatchSource = TrainingData | StoredFeatureData
     Metrics = Mapping[str, list[keras.metrics.Metric]]
 
@@ -76,7 +78,7 @@ def train(
     _seed_everything(experiment.seed)
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():
-            model = _build_model(experiment, init_from)
+            model, loaded = _build_model(experiment, init_from)
             _check_paired(model, records)
             roles = roles or split_roles(records, experiment.head)
             data = TrainingData(experiment, records, roles, image_size_of(model))
@@ -91,7 +93,8 @@ def train(
             else:
                 if isinstance(batches, StoredFeatureData):
                     batches.fill()
-                history = _fit(experiment, trained_part, batches, records, roles, run, metrics)
+                heads = {output: head for output, head in experiment.heads.items() if output not in loaded}
+                history = _fit(experiment, trained_part, batches, records, roles, run, metrics, heads)
         trained = TrainedRun(model, experiment, data, roles, run, history, out_of_fold)
         if not run.finished:
             if run.writes:
@@ -115,12 +118,12 @@ def _seed_everything(seed):
 def _build_model(experiment, init_from):
     with _precision(experiment.precision):
         model = experiment.model(heads=experiment.heads)
-    if init_from:
-        try:
-            load_weights(model, init_from)
-        except UserError as error:
-            raise UserError(f"--init_from: {error}") from None
-    return model
+    if not init_from:
+        return model, []
+    try:
+        return model, load_weights(model, init_from)
+    except UserError as error:
+        raise UserError(f"--init_from: {error}") from None
 
 
 def _check_not_seen(init_from, records, roles):
@@ -173,8 +176,12 @@ def _fit(
     roles: Roles,
     run: RunDirectory,
     metrics: Metrics,
+    new_heads: Mapping[str, Head],
 ) -> list[dict[str, float]]:
-    """Train until the run has all its epochs, set the weights to keep, and return the history."""
+    """Train until the run has all its epochs, set the weights to keep, and return the history.
+
+    The outputs in `new_heads` have no trained weights yet.
+    """
     checkpoints = Checkpoints(run.path / "checkpoints")
     checkpointing = CheckpointAndEarlyStopping(
         run,
@@ -185,8 +192,11 @@ def _fit(
         patience=experiment.patience,
         restored=checkpoints.restore(model),
     )
+    checkpointing.set_model(model)  # Keras does so only if there is an epoch left to train
     done = len(checkpointing.history)
     _log_start(experiment, model, records, roles, done)
+    if not done:
+        _initialize_heads(new_heads, model, batches, records, roles.fit)
     if not checkpointing.finished:
         validation, validation_steps = None, None
         if len(roles.select):
@@ -206,6 +216,17 @@ def _fit(
         )
     set_weights(model, checkpointing.kept_weights())
     return checkpointing.history
+
+
+def _initialize_heads(heads, model, batches, records, rows):
+    """Set the initial weights of the heads that start from the features of the training examples."""
+    heads = {output: head for output, head in heads.items() if head.starts_from_features}
+    if not heads:
+        return
+    compute = tf.function(keras.Model(model.input, features_tensor(model)), reduce_retracing=True)
+    features = np.concatenate([compute(batch[0], training=False).numpy() for batch in batches.ordered_batches(rows)])
+    for output, head in heads.items():
+        head.initialize(model.get_layer(output), features, head.true_classes(records.columns)[rows])
 
 
 def _callbacks(
@@ -246,10 +267,13 @@ def _log_start(experiment, model, records, roles, done):
     )
 
 
-def load_weights(model: keras.Model, run_dir: str | os.PathLike) -> None:
+def load_weights(model: keras.Model, run_dir: str | os.PathLike) -> list[str]:
     """Set the weights of a finished run's model, which must have the same layers up to its features.
 
     Outputs that both models have get the weights of the other; new outputs keep their initial weights.
+
+    Returns:
+        The outputs that both models have.
 
     Raises:
         UserError: the model cannot be read, or has other layers.
@@ -267,6 +291,7 @@ def load_weights(model: keras.Model, run_dir: str | os.PathLike) -> None:
     for ours, theirs in pairs:
         for weight, value in zip(ours, theirs, strict=True):
             weight.assign(value)
+    return shared
 
 
 def _backbone_weights(model):

@@ -39,10 +39,10 @@ class FoldsTest(tf.test.TestCase):
             self._write_held_out(part, rows)
 
     def _write_held_out(self, part, rows):
+        """In mode tta4, the scores are those of the next grade."""
         logits = self.logits[rows]
-        write_scored_rows(
-            part / "held_out.npz", ScoredRows(rows, {"plain": logits}, {"grade": logits}, np.zeros(len(rows)))
-        )
+        scores = {"plain": logits, "tta4": np.roll(logits, 1, axis=1)}
+        write_scored_rows(part / "held_out.npz", ScoredRows(rows, scores, {"grade": logits}, np.zeros(len(rows))))
 
     def _write_decision(self, part, calibrated=False):
         """Write the decision of a fold; one that kept its last epoch has no calibration images."""
@@ -89,6 +89,21 @@ class FoldsTest(tf.test.TestCase):
         self.assertAllEqual(predictions.refer, predictions.p_positive >= predictions.threshold)
         self.assertLen(predictions.thresholds, 2)
         self._assert_nothing_is_guaranteed(folder)
+
+    def test_another_mode(self):
+        _, folder = self._run("--split", "folds", "--mode", "tta4")
+        other = folder.with_name(f"{folder.name}-tta4")
+        predictions, metrics = (
+            read_predictions(other / "predictions.csv"),
+            json.loads((other / "metrics.json").read_text()),
+        )
+        self.assertEqual((metrics["mode"], metrics["n"]), ("tta4", 45))
+        self._run("--split", "folds")
+        plain = read_predictions(folder / "predictions.csv")
+        self.assertAllEqual(predictions.ids, plain.ids)
+        self.assertNotAllClose(predictions.probabilities, plain.probabilities)
+        self.assertIn("was not scored in mode 'knn'", self._refusal("--split", "folds", "--mode", "knn"))
+        self.assertIn("unknown mode", self._refusal("--split", "folds", "--mode", "nn"))
 
     def test_each_fold_by_its_own_rule(self):
         for fold in (0, 1):

@@ -28,7 +28,8 @@ from dr_tf.evaluation.report.display_names import OF_FOLDS
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.statistics.conformal import Conformal, summarize_folds
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
-from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.modes import PLAIN, mode_definition
+from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule
@@ -73,14 +74,16 @@ def evaluate_folds(
     run_dir: str | os.PathLike,
     records_root: str | os.PathLike,
     *,
+    mode: str = PLAIN,
     prevalence: float | None = None,
     bootstrap_samples: int = BOOTSTRAP_SAMPLES,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Evaluate a run of folds and write RUN/evaluation/DATASET-folds.
+    """Evaluate a run of folds and write RUN/evaluation/DATASET-folds, or -folds-MODE.
 
     Args:
         run_dir: of a run by `train.py --folds`.
         records_root: folder of all record sets.
+        mode: the prediction mode, one of those in train.modes.
         prevalence: for PPV and NPV at that prevalence.
         bootstrap_samples: number of bootstrap samples.
 
@@ -88,13 +91,14 @@ def evaluate_folds(
         (the folder, the content of metrics.json).
 
     Raises:
-        UserError: if folds are missing or the records have other folds.
+        UserError: if folds are missing, were not scored in this mode, or the records have other folds.
     """
     folds = read_folds(run_dir)
+    _check_scored(run_dir, folds, mode)
     protocol = "own" if all(fold.calibrated for fold in folds) else "crossed"
     records = open_records(records_root, folds[0].preparation.records)
     _check(run_dir, folds, records)
-    by_fold = [_evaluate_fold(i, folds, records, RULES[protocol]) for i in range(len(folds))]
+    by_fold = [_evaluate_fold(i, folds, records, RULES[protocol], mode) for i in range(len(folds))]
     parts, rules, conformals = zip(*by_fold, strict=True)
     predictions, rows = Predictions.concatenate(parts), np.concatenate([fold.rows for fold in folds])
     metrics = measure(
@@ -106,13 +110,15 @@ def evaluate_folds(
         bootstrap_samples=bootstrap_samples,
     )
     metrics["folds"] = [
-        _fold_metrics(fold, part, rule, bootstrap_samples) for fold, part, rule in zip(folds, parts, rules, strict=True)
+        _fold_metrics(fold, part, rule.operating_point(mode), bootstrap_samples)
+        for fold, part, rule in zip(folds, parts, rules, strict=True)
     ]
+    metrics["mode"] = mode
     heads = folds[0].rule.heads
     metrics["other_outputs"] = {output: list(heads[output].classes) for output in predictions.other_truth}
-    folder = evaluation_folder(run_dir, records.name, FOLDS)
+    folder = evaluation_folder(run_dir, records.name, FOLDS, mode)
     images = encoded_images(records, predictions.ids, rows)
-    card = _model_card(run_dir, folds, rules)
+    card = _model_card(run_dir, folds, rules, mode)
     return write_evaluation(folder, predictions, metrics, card=card, images=images), metrics
 
 
@@ -152,24 +158,32 @@ def _check(run_dir: str | os.PathLike, folds: Sequence[Fold], records: Records) 
             raise UserError(f"{records.name}: its folds are not those that {run_dir} was trained on")
 
 
-FitRule = Callable[[Fold, Sequence[Fold], Fold, Records], tuple[Rule, Predictions | None]]
+def _check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -> None:
+    """Refuse a mode that the folds were not scored in, naming those that they were."""
+    rule, scores = folds[0].rule, folds[0].scored.scores
+    definition = mode_definition(mode, rule.heads, rule.decides)
+    if any(part not in scores for part in definition.mean or (mode,)):
+        raise UserError(f"{run_dir} was not scored in mode {mode!r} (train.modes); it was in {', '.join(scores)}")
+
+
+FitRule = Callable[[Fold, Sequence[Fold], Fold, Records, str], tuple[Rule, Predictions | None]]
 
 
 def _evaluate_fold(
-    i: int, folds: Sequence[Fold], records: Records, fit: FitRule
+    i: int, folds: Sequence[Fold], records: Records, fit: FitRule, mode: str
 ) -> tuple[Predictions, Rule, Conformal | None]:
     """Return the predictions on fold i, the rule and the conformal predictor, both independent of that fold."""
     fold, others = folds[i], [*folds[:i], *folds[i + 1 :]]
-    rule, calibration = fit(fold, others, folds[i - 1], records)
+    rule, calibration = fit(fold, others, folds[i - 1], records, mode)
     other_rows = np.concatenate([other.rows for other in others])
     no_guarantee = reason_for_no_guarantee(records.columns, other_rows, other_networks=True)
     conformal = fit_prediction_intervals(rule.head, calibration, no_guarantee)
-    predictions = predict(rule, records, fold.scored, split=FOLDS)
+    predictions = predict(rule, records, fold.scored, split=FOLDS, mode=mode)
     return add_prediction_intervals(predictions, conformal), rule, conformal
 
 
 def _crossed_rule(
-    fold: Fold, others: Sequence[Fold], previous: Fold, records: Records
+    fold: Fold, others: Sequence[Fold], previous: Fold, records: Records, mode: str
 ) -> tuple[Rule, Predictions | None]:
     """Fit a rule on the scores of the other folds' networks, so that nothing is guaranteed for this fold's network."""
     del previous
@@ -178,8 +192,9 @@ def _crossed_rule(
     fitted = fit_rule(
         rule.heads,
         rule.decides,
-        {PLAIN: scored.scores[PLAIN]},
+        scored.scores,
         CalibrationLabels.from_records(rule.heads, rule.decides, columns, scored.rows),
+        modes=(PLAIN, mode),
         train_prior=rule.prior,
         operating_point=rule.operating_point_name,
         distances=scored.distances,
@@ -187,16 +202,18 @@ def _crossed_rule(
         other_priors={output: other.prior for output, other in rule.other_outputs.items()},
         no_guarantee=reason_for_no_guarantee(columns, scored.rows, other_networks=True),
     )
-    return fitted, predict(fitted, records, scored, split=FOLDS, gated=False)
+    return fitted, predict(fitted, records, scored, split=FOLDS, mode=mode, gated=False)
 
 
-def _own_rule(fold: Fold, others: Sequence[Fold], previous: Fold, records: Records) -> tuple[Rule, Predictions | None]:
+def _own_rule(
+    fold: Fold, others: Sequence[Fold], previous: Fold, records: Records, mode: str
+) -> tuple[Rule, Predictions | None]:
     """Return the fold's own rule, and the predictions on the other folds.
 
     The previous fold is left out: its rule was calibrated on this fold.
     """
     independent = [other for other in others if other is not previous]
-    parts = [predict(other.rule, records, other.scored, split=FOLDS, gated=False) for other in independent]
+    parts = [predict(other.rule, records, other.scored, split=FOLDS, mode=mode, gated=False) for other in independent]
     return fold.rule, Predictions.concatenate(parts) if parts else None
 
 
@@ -208,8 +225,9 @@ def _excluded(records: Records, rows: np.ndarray) -> dict[str, int]:
     return {"without a label that the run is trained on": excluded} if excluded else {}
 
 
-def _fold_metrics(fold: Fold, predictions: Predictions, rule: Rule, bootstrap_samples: int) -> dict[str, Any]:
-    point = rule.operating_point()
+def _fold_metrics(
+    fold: Fold, predictions: Predictions, point: OperatingPoint, bootstrap_samples: int
+) -> dict[str, Any]:
     return {
         "fold": fold.name,
         "n": len(predictions),
@@ -220,15 +238,16 @@ def _fold_metrics(fold: Fold, predictions: Predictions, rule: Rule, bootstrap_sa
     }
 
 
-def _model_card(run_dir: str | os.PathLike, folds: Sequence[Fold], rules: Sequence[Rule]) -> ModelCard:
+def _model_card(run_dir: str | os.PathLike, folds: Sequence[Fold], rules: Sequence[Rule], mode: str) -> ModelCard:
     preparation, rule = folds[0].preparation, rules[0]
-    guaranteed = all(each.operating_point().guaranteed for each in rules)
+    guaranteed = all(each.operating_point(mode).guaranteed for each in rules)
     reason = f": {rule.no_guarantee}" if rule.no_guarantee else ""
     return ModelCard(
         name=pathlib.Path(run_dir).name,
         model=f"{len(folds)} networks, one per fold, {preparation.image_size} pixels",
         trained_on=preparation.records,
         details={
+            "Mode": mode,
             "Decision": f"a threshold per fold, for {rule.operating_point_name.replace('_', ' ')}, "
             f"{'' if guaranteed else 'not '}guaranteed{reason}",
             "Prior": rule.prior_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dr_tf.models.heads.ordinal import TASKS, Ordinal, checked_weights, exceedance_log_probabilities
@@ -41,13 +41,19 @@ class Coral(Ordinal):
         super().__post_init__()
         object.__setattr__(self, "importance_weights", checked_weights(self.name, self.importance_weights))
 
-    def logits(self, features: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def logits(
+        self,
+        features: keras.KerasTensor,
+        name: str,
+        projection: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
+    ) -> keras.KerasTensor:
         """Add the score and the biases as one network, called `name`, of Keras' own layers.
 
         A saved model therefore opens without this project.
         """
         import keras
 
+        del projection
         inputs = keras.Input(features.shape[1:], dtype=features.dtype)
         return keras.Model(inputs, _thresholds(_score(inputs)), name=name)(features)
 

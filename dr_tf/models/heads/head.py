@@ -7,7 +7,7 @@ only NumPy; Keras is imported where a network is built or trained.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -101,14 +101,43 @@ class Head:
         """Compute the probability of each of `definitions`, [n, definitions], from class probabilities [n, classes]."""
         raise NotImplementedError
 
-    def logits(self, features: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def logits(
+        self,
+        features: keras.KerasTensor,
+        name: str,
+        projection: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
+    ) -> keras.KerasTensor:
         """Add the output layer, called `name`, to a symbolic tensor.
 
         It computes in float32 also under mixed precision, as the loss needs the precision.
+
+        Args:
+            features: The tensor, [n, width].
+            name: Name of the output.
+            projection: Function that applies the trained layers between backbone and heads to another tensor; None if
+                there are no such layers.
+
+        Returns:
+            The logits, [n, outputs].
         """
         import keras
 
+        del projection
         return keras.layers.Dense(self.outputs, dtype="float32", name=name)(features)
+
+    @property
+    def starts_from_features(self) -> bool:
+        """Whether `initialize` sets the initial weights of the output layer from the training features."""
+        return False
+
+    def initialize(self, layer: keras.layers.Layer, features: np.ndarray, true_classes: np.ndarray) -> None:
+        """Set the initial weights of the output layer, if the head `starts_from_features`.
+
+        Args:
+            layer: The output layer, as `logits` made it.
+            features: Features of the training examples, [n, width].
+            true_classes: Their classes, as `true_classes` returns them.
+        """
 
     def has_label(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return which examples have a known label for this task, bool [n]."""
