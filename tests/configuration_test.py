@@ -10,10 +10,12 @@ import tensorflow as tf
 
 from dr_tf import configuration
 from dr_tf.console import UserError
+from dr_tf.grades import GRADES
 from dr_tf.training.grid import as_gin
 from dr_tf.training.optimization import Optimization
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+CLIP = pathlib.Path(__file__).parent / "models/fixtures/clip"
 COMPLETE = [CONFIGS / "quickstart.gin", *sorted((CONFIGS / "experiments").glob("*.gin"))]
 
 
@@ -23,6 +25,10 @@ def without_download(path, preset):
     if "backbone.weights" not in gin.config_str():
         return []
     name = gin.query_parameter("backbone.name")
+    if name == "clip_vit":
+        # Its embeddings have 12 numbers, and its prompts at most 32 tokens of few letters each.
+        prompts = {grade: [grade] for grade in GRADES}
+        return [f"PRESET = '{CLIP}'", "classifier.projection = 12", f"GRADE_PROMPTS = {prompts}"]
     return [f"PRESET = '{preset}'" if name == "keras_hub" else "backbone.weights = None"]
 
 

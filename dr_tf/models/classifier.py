@@ -132,7 +132,7 @@ def _layers(hidden, projection, dropout):
         trained.append(keras.layers.Dense(units, activation="relu", name=f"hidden{i}"))
         if dropout:
             trained.append(keras.layers.Dropout(dropout, name=f"hidden{i}_dropout"))
-    return trained + ([keras.layers.Dense(projection, name="projection")] if projection else [])
+    return trained + ([keras.layers.Dense(projection, name="head_projection")] if projection else [])
 
 
 def _dropout(x, rate, name):

@@ -49,6 +49,12 @@ def graph_nodes(layer: keras.layers.Layer) -> dict[str, dict[int, list[Any]]]:
     return {name: vars(layer)[name]} if name in vars(layer) else {}
 
 
+def output_in_graph(model: keras.Model, layer: keras.layers.Layer) -> keras.KerasTensor:
+    """Return the output of a layer in the graph of a network, also if other networks share the layer (`_nodes_by_depth`)."""
+    nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
+    return next(node.output_tensors[0] for node in nodes if node.operation is layer)
+
+
 def replace_inner_layer(parent: keras.layers.Layer, old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Replace a layer directly inside another layer, at the same position of Keras' list of inner layers (`_tracker`).
 

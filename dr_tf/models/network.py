@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.models.classifier import FEATURES
+from dr_tf.models.keras_private import output_in_graph
 
 # Prefix of the layers of an ensemble that contain the logits of each member, [n, members, logits].
 MEMBERS_PREFIX = "members_"
@@ -104,7 +105,7 @@ def features_tensor(model: keras.Model) -> keras.KerasTensor:
         UserError: The model does not have a layer of that name.
     """
     try:
-        return model.get_layer(FEATURES).output
+        return output_in_graph(model, model.get_layer(FEATURES))
     except ValueError:
         raise UserError(f"the model {model.name} has no layer {FEATURES!r}: it was not made by dr_tf") from None
 

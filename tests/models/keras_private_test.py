@@ -26,6 +26,7 @@ def _owners():
         "_flatten_layers": layer,
         "_keras_history": model.output,
         "_inbound_nodes": layer,
+        "_nodes_by_depth": model,
         "_tracker": layer,
         "_symbolic_build": model,
         "_maybe_symbolic_build": model,

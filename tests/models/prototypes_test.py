@@ -77,7 +77,7 @@ class PrototypesTest(tf.test.TestCase):
         head = Prototypes(anchors="projected", **TEXT)
         model = whole(head)
         embeddings = mean_embeddings(CLIP, tuple(tuple(group) for group in PROMPTS.values()))
-        anchors = model.get_layer("projection")(model.get_layer("hidden1")(embeddings)).numpy()
+        anchors = model.get_layer("head_projection")(model.get_layer("hidden1")(embeddings)).numpy()
         x, features = images(3), keras.Model(model.input, model.get_layer(FEATURES).output)
         rows = features(x).numpy()
         norms = np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(anchors, axis=1)

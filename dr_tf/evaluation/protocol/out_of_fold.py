@@ -94,11 +94,8 @@ def evaluate_folds(
         UserError: if folds are missing, were not scored in this mode, or the records have other folds.
     """
     folds = read_folds(run_dir)
-    _check_scored(run_dir, folds, mode)
-    protocol = "own" if all(fold.calibrated for fold in folds) else "crossed"
     records = open_records(records_root, folds[0].preparation.records)
-    _check(run_dir, folds, records)
-    by_fold = [_evaluate_fold(i, folds, records, RULES[protocol], mode) for i in range(len(folds))]
+    protocol, by_fold = predict_folds(run_dir, folds, records, mode)
     parts, rules, conformals = zip(*by_fold, strict=True)
     predictions, rows = Predictions.concatenate(parts), np.concatenate([fold.rows for fold in folds])
     metrics = measure(
@@ -120,6 +117,29 @@ def evaluate_folds(
     images = encoded_images(records, predictions.ids, rows)
     card = _model_card(run_dir, folds, rules, mode)
     return write_evaluation(folder, predictions, metrics, card=card, images=images), metrics
+
+
+def predict_folds(
+    run_dir: str | os.PathLike, folds: Sequence[Fold], records: Records, mode: str = PLAIN
+) -> tuple[str, list[tuple[Predictions, Rule, Conformal | None]]]:
+    """Predict each fold's examples by its own network, and a rule and a conformal predictor that never saw them.
+
+    Args:
+        run_dir: of the run.
+        folds: what `read_folds` returned.
+        records: the record set of the run.
+        mode: the prediction mode.
+
+    Returns:
+        (a name in PROTOCOLS, [(predictions, rule, conformal predictor) of each fold]).
+
+    Raises:
+        UserError: if folds are missing, were not scored in this mode, or the records have other folds.
+    """
+    _check_scored(run_dir, folds, mode)
+    _check(run_dir, folds, records)
+    protocol = "own" if all(fold.calibrated for fold in folds) else "crossed"
+    return protocol, [_evaluate_fold(i, folds, records, RULES[protocol], mode) for i in range(len(folds))]
 
 
 def read_folds(run_dir: str | os.PathLike) -> list[Fold]:
