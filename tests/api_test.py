@@ -12,6 +12,7 @@ import unittest
 
 import cv2
 import numpy as np
+import pytest
 
 import dr_tf
 from dr_tf import api
@@ -87,6 +88,7 @@ class ApiTest(unittest.TestCase):
         with self.assertRaisesRegex(dr_tf.UserError, "no image of the eye 'left'"):
             of_file.draw(eye="left")
 
+    @pytest.mark.slow
     def test_pairs(self):
         model = dr_tf.load(tiny_pairs.run_dir())
         self.assertTrue(model.paired)

@@ -6,6 +6,7 @@ import tempfile
 import gin
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf import configuration
@@ -60,6 +61,7 @@ class ShippedConfigsTest(tf.test.TestCase):
                 optimizer = experiment.optimization.build(steps_per_epoch=3, epochs=2)
                 self.assertIsInstance(optimizer, keras.optimizers.Optimizer)
 
+    @pytest.mark.slow
     def test_system_2_takes_a_step_with_random_weights(self):
         configuration.parse([CONFIGS / "experiments" / "kaggle_resnet50.gin"], ["backbone.weights = None"])
         experiment = configuration.build("train")

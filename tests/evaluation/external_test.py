@@ -8,6 +8,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -56,6 +57,7 @@ class ExternalTest(tf.test.TestCase):
             evaluate.main(list(map(str, flags)))
         return output.getvalue(), tiny.run_dir() / "evaluation" / "other-64-plain-q95-all"
 
+    @pytest.mark.slow
     def test_the_command(self):
         other_records()
         output, folder = self._run("--dataset", "other", "--split", "all", "--label_shift", "bbse")

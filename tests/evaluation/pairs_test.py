@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import keras
+import pytest
 
 import evaluate
 from dr_tf.data.records import open_records
@@ -38,6 +39,7 @@ def _network():
     return paired_classifier(backbone, {OUTPUT: HEADS["binary"]()})
 
 
+@pytest.mark.slow
 class ScorecardTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -10,6 +10,7 @@ import unittest.mock
 import urllib.parse
 
 import cv2
+import pytest
 
 from dr_tf.cli.explain import main
 from dr_tf.console import EXIT_USER_ERROR
@@ -89,6 +90,7 @@ class CommandTest(unittest.TestCase):
         self.assertAlmostEqual(by_name[one.name]["p_positive"], decision.p_positive, places=6)
         self.assertIn("grade >= 2", by_name[one.name]["evidence"])
 
+    @pytest.mark.slow
     def test_colour_scale_of_the_run(self):
         one, run = self.root / "in" / "an <eye>.jpg", self.root / "scaled"
         write_run(run)
@@ -170,6 +172,7 @@ class CommandTest(unittest.TestCase):
         _, missing = decide_and_explain_one(predictor, explainer, self.root / "in" / "broken.jpg")
         self.assertIsNone(missing)
 
+    @pytest.mark.slow
     def test_mode_of_the_predictor(self):
         one, probabilities = tiny.photographs()[0], {}
         for mode in ("plain", "tta4", "knn"):

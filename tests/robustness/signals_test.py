@@ -68,6 +68,7 @@ class SignalsTest(unittest.TestCase):
         self.assertGreater(at_work, 0)
         print(f"{at_work} of {tries * len(commands)} commands were stopped at work")
 
+    @pytest.mark.slow
     def test_a_few_random_moments(self):
         self.stress(0, 4, (self.predict, 2), (self.records, 4))
 

@@ -17,6 +17,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.fundus.prepare import prepare
@@ -241,6 +242,7 @@ class RecordsTest(TemporaryTest):
                 self.assertEqual(build_csv(source, records, "--workers", workers)[0], 0)
                 self.assertEqual(trees.digests(records / self.target.relative_to(self.built)), expected)
 
+    @pytest.mark.slow
     def test_same_bytes_in_another_process(self):
         # The order of a proto's fields once followed each process's own hash seed.
         flags = csv_flags(self.original, self.records)

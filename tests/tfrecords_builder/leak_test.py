@@ -10,6 +10,7 @@ import unittest
 
 import cv2
 import numpy as np
+import pytest
 
 from dr_tf.fundus.synthesis import render_patient
 from tfrecords_builder.__main__ import main
@@ -78,6 +79,7 @@ class CopiesTest(unittest.TestCase):
 
 
 @unittest.skipUnless(IDRID.is_dir(), f"needs IDRiD: looked for {IDRID}")
+@pytest.mark.slow
 class IdridTest(unittest.TestCase):
     def test_the_known_repeats_are_found(self):
         with tempfile.TemporaryDirectory() as records:

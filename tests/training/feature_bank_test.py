@@ -127,6 +127,7 @@ class FeatureBankTest(tf.test.TestCase):
         self.assertLen(self._bank("feature_bank.views = 0"), 1)
         self.assertEmpty(self._bank("feature_bank.views = 0", "warp.rotation = 1", "train.seed = 1"))
 
+    @pytest.mark.slow
     def test_a_complete_cache_is_not_computed_again(self):
         self._train("first", "train.epochs = 1")
         with mock.patch.object(feature_bank.StoredFeatureData, "_compute") as computed:

@@ -123,6 +123,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertIn("joint_accuracy", output)
         self._agree(self.fold / "evaluation" / "edema-64-plain-q95-validation")
 
+    @pytest.mark.slow
     def test_folds_are_evaluated(self):
         _quietly(evaluate.main, *_of(self.folder), "--split", "folds", "--bootstrap_samples", 20)
         metrics = self._agree(self.folder / "run" / "evaluation" / "edema-64-plain-q95-folds")

@@ -31,6 +31,7 @@ train.optimization = @optimization()
 OTHER = ("train.operating_point = 'specificity_0.9'", "train.prior = 'uniform'", "train.modes = ('knn', 'plain+knn')")
 
 
+@pytest.mark.slow
 class RefitTest(tf.test.TestCase):
     """`old` is a run, `new` the same after a refit, and `left` what a kill before and after each of its steps would leave."""
 

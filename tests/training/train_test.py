@@ -72,6 +72,7 @@ class TrainTest(tf.test.TestCase):
         decision = Predictor.from_run(self.run_dir).decide(photograph)
         self.assertAllClose(sum(decision.probabilities.values()), 1)
 
+    @pytest.mark.slow
     def test_the_model_opens_in_plain_keras(self):
         self._train()
         model = keras.saving.load_model(self.run_dir / "model.keras", safe_mode=True)
@@ -88,6 +89,7 @@ class TrainTest(tf.test.TestCase):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits)
         self.assertAllClose(loss, best, rtol=1e-4)
 
+    @pytest.mark.slow
     def test_many_settings_together(self):
         self._train(
             "train.precision = 'mixed_bfloat16'",
@@ -129,6 +131,7 @@ class TrainTest(tf.test.TestCase):
         curves = EventAccumulator(str(self.run_dir / "tensorboard" / "train")).Reload().Tags()["tensors"]
         self.assertLessEqual({"epoch_loss", "epoch_learning_rate"}, set(curves))
 
+    @pytest.mark.slow
     def test_init_from_starts_with_the_weights_of_the_first_run(self):
         self._train()
         second = self.folder / "second"
