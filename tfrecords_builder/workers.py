@@ -2,9 +2,11 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -60,7 +62,7 @@ def map_in_order(
 def _submit(pool, function, item):
     """Submit a call. A pool that broke since its last result refuses it, so the future then holds the error."""
     try:
-        with deaf_to_interrupts():  # it starts a process
+        with deaf_to_interrupts(), _hidden_main_module():  # it starts a process
             return pool.submit(function, item)
     except BrokenProcessPool as error:
         future: concurrent.futures.Future = concurrent.futures.Future()
@@ -113,6 +115,21 @@ def _pool(workers):
     with captured_stderr():  # else the tracker reports the semaphores that it frees after a pool that was killed
         resource_tracker.ensure_running()
     return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_initialize_worker)
+
+
+@contextlib.contextmanager
+def _hidden_main_module():
+    """Start processes inside the `with` block: they do not import the script that this process runs.
+
+    A script without `if __name__ == "__main__":` would build its records once more in each of them.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _initialize_worker():

@@ -14,6 +14,11 @@ import unittest
 from tfrecords_builder.workers import _AHEAD, map_in_order
 
 ROOT = pathlib.Path(__file__).parents[2]
+UNGUARDED = """
+import math
+from tfrecords_builder.workers import map_in_order
+print(list(map_in_order(math.sqrt, [1, 4, 9], workers=2, on_crash=str)))
+"""
 
 
 def slow_when_even(item):
@@ -43,6 +48,14 @@ def mapped(function, items, workers=2):
 
 
 class WorkersTest(unittest.TestCase):
+    def test_a_script_without_a_main_guard(self):
+        with tempfile.TemporaryDirectory() as folder:
+            script = pathlib.Path(folder, "script.py")
+            script.write_text(UNGUARDED)
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "[1.0, 2.0, 3.0]\n")
+
     def test_order_is_kept(self):
         for workers in (1, 3):
             self.assertEqual(list(mapped(slow_when_even, range(20), workers)), [i * 10 for i in range(20)])
