@@ -14,6 +14,7 @@ from dr_tf.runtime import starting_tensorflow
 
 _EXAMPLES = """examples:
   {prog} --run_dir runs/idrid_folds --records records --split folds   out-of-fold predictions: choose models by these
+  {prog} --run_dir runs/idrid_folds --records records --split folds --mode plain knn plain+knn   modes side by side
   {prog} --run_dir runs/idrid --records records                       the test split; each evaluation is logged
   {prog} --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split all
   {prog} --compare runs/a/evaluation/X-folds runs/b/evaluation/X-folds   paired differences on the same patients
@@ -45,8 +46,9 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
         "--folds; all: every split of another data set",
     )  # fmt: skip
     parser.add_argument(
-        "--mode", default="plain",
-        help="the inference mode: plain (the default), tta4, knn, ...; the run must have been calibrated for it",
+        "--mode", nargs="+", default=["plain"], metavar="MODE",
+        help="the inference mode: plain (the default), tta4, knn, ...; the run must have been calibrated for it. Several are "
+        "evaluated one by one, and listed side by side",
     )  # fmt: skip
     parser.add_argument(
         "--label_shift", metavar="METHOD",
@@ -113,24 +115,28 @@ def _evaluate(flags: argparse.Namespace) -> None:
         configuration.set_up_logging()
     from dr_tf.api import evaluate
     from dr_tf.evaluation.explanations import scorecard_lines
-    from dr_tf.evaluation.report.terminal import summary
+    from dr_tf.evaluation.report.terminal import side_by_side, summary
 
-    metrics, report = evaluate(
-        flags.run_dir,
-        flags.records,
-        dataset=flags.dataset,
-        split=flags.split,
-        mode=flags.mode,
-        label_shift=flags.label_shift,
-        audit=flags.audit == "on",
-        explain=flags.explain,
-        prevalence=flags.prevalence,
-        bootstrap_samples=flags.bootstrap_samples,
-    )
-    print(*summary(metrics), sep="\n")
-    if flags.explain:
-        print("", *scorecard_lines(report.parent), "", sep="\n")
-    print(report)
+    by_mode = {}
+    for mode in flags.mode:
+        by_mode[mode], report = evaluate(
+            flags.run_dir,
+            flags.records,
+            dataset=flags.dataset,
+            split=flags.split,
+            mode=mode,
+            label_shift=flags.label_shift,
+            audit=flags.audit == "on",
+            explain=flags.explain,
+            prevalence=flags.prevalence,
+            bootstrap_samples=flags.bootstrap_samples,
+        )
+        print(*summary(by_mode[mode]), sep="\n")
+        if flags.explain:
+            print("", *scorecard_lines(report.parent), "", sep="\n")
+        print(report)
+    if len(by_mode) > 1:
+        print("", *side_by_side(by_mode), sep="\n")
 
 
 def _compare(folders: Sequence[str], prevalence: float | None, bootstrap_samples: int) -> None:

@@ -102,6 +102,8 @@ class FoldsTest(tf.test.TestCase):
         plain = read_predictions(folder / "predictions.csv")
         self.assertAllEqual(predictions.ids, plain.ids)
         self.assertNotAllClose(predictions.probabilities, plain.probabilities)
+        said, _ = self._run("--split", "folds", "--mode", "plain", "tta4", "plain+tta4")
+        self.assertRegex(said, r"mode +balanced_accuracy .*\nplain +0\.\d{3} .*\ntta4 +0\.\d{3} .*\nplain\+tta4 +0")
         self.assertIn("was not scored in mode 'knn'", self._refusal("--split", "folds", "--mode", "knn"))
         self.assertIn("unknown mode", self._refusal("--split", "folds", "--mode", "nn"))
 

@@ -35,6 +35,28 @@ def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from metrics["caveats"]
 
 
+def side_by_side(by_mode: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of the main metrics of several modes on the same examples.
+
+    Args:
+        by_mode: {mode: the content of its metrics.json}.
+    """
+    names = [
+        name
+        for name in NAMES
+        if any((metrics.get(name) or {}).get("value") is not None for metrics in by_mode.values())
+    ]
+    width = max(map(len, by_mode))
+    yield " ".join(["mode".ljust(width), *(f"{name:>{max(len(name), 5)}}" for name in names)])
+    for mode, metrics in by_mode.items():
+        values = [(metrics.get(name) or {}).get("value") for name in names]
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        yield " ".join(
+            [mode.ljust(width), *(f"{cell:>{max(len(name), 5)}}" for cell, name in zip(cells, names, strict=True))]
+        )
+    yield "The same examples. `evaluate --compare` has paired differences of two modes. Choose before the test split is used."
+
+
 def differences(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Yield the metrics of two runs and their differences.
 
