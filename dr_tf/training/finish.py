@@ -68,7 +68,7 @@ class TrainedRun:
         model, experiment, path = self._inference_model(), self.experiment, self.directory.path
         rule = self._decide(KerasNetwork(model))
         explainer, scale = default_explainer(model, rule), None
-        if explainer is not None:
+        if explainer is not None and self.roles.held_out is None:  # maps of a fold are for TensorBoard only
             scale = fit_map_scale(
                 path,
                 explainer,
