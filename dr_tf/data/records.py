@@ -217,4 +217,10 @@ def _read_folds(folder, columns):
             fold = {from_csv_cell(line[name]): int(line["fold"]) for line in csv.DictReader(file)}
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:  # TypeError: a row that is cut short
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
-    return np.array([fold.get(key, NO_FOLD) for key in columns[name].tolist()])
+    folds = np.array([fold.get(key, NO_FOLD) for key in columns[name].tolist()])
+    missing = columns[name][(folds == NO_FOLD) & (columns["split"] != "test")]
+    if len(missing):
+        raise UserError(
+            f"{path} is cut short: it has no line for {str(missing[0])!r} and {len(missing) - 1} others; build the records again"
+        )
+    return folds

@@ -213,12 +213,19 @@ class SeveralTest(tf.test.TestCase):
 
     def test_a_set_with_only_a_test_split_needs_no_folds(self):
         root = pathlib.Path(scratch(self))
-        write_set(root, {"train": [eye_fields(0), eye_fields(1)]}, name="a", folds=[("p000", "p000", 0, 0)])
+        folds = [("p000", "p000", 0, 0), ("p001", "p001", 0, 1)]
+        write_set(root, {"train": [eye_fields(0), eye_fields(1)]}, name="a", folds=folds)
         write_set(root, {"test": [eye_fields(0)]}, name="b")
-        self.assertAllEqual(open_records(root, ["a", "b"]).columns["fold"], [0, -1, -1])
+        self.assertAllEqual(open_records(root, ["a", "b"]).columns["fold"], [0, 1, -1])
 
 
 class BadRecordsTest(tf.test.TestCase):
+    def test_folds_that_end_too_early(self):
+        root = pathlib.Path(scratch(self))
+        write_set(root, {"train": [eye_fields(0), eye_fields(1)]}, folds=[("p000", "p000", 0, 0)])
+        with self.assertRaisesRegex(UserError, "folds.csv is cut short: it has no line for 'p001' and 0 others"):
+            open_records(root, "drawn")
+
     def test_unknown_records_list_the_known_ones(self):
         with self.assertRaisesRegex(UserError, "no folder of records /nowhere"):
             open_records("/nowhere", "idrid/512")
