@@ -9,6 +9,7 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.cli import ensemble
@@ -120,6 +121,7 @@ class FeatureDistributionTest(tf.test.TestCase):
         self.assertAllClose(alone.distance([[3.0, 4.0]]), [5.0])
 
 
+@pytest.mark.slow
 class CommandTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.grades import GRADES
@@ -73,6 +74,7 @@ class Ordinal(Head):
 
 
 class OnePathForAllHeadsTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_fit_predict_decode(self):
         rng = np.random.default_rng(0)
         columns = {"grade": np.arange(7) % 5, "dme": np.arange(7) % 3, "labels": rng.integers(0, 2, (7, 8))}

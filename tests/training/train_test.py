@@ -78,6 +78,7 @@ class TrainTest(tf.test.TestCase):
         model = keras.saving.load_model(self.run_dir / "model.keras", safe_mode=True)
         self.assertEqual({type(layer).__module__.split(".")[0] for layer in model.layers}, {"keras"})
 
+    @pytest.mark.slow
     def test_the_kept_epoch_is_the_best_by_the_validation_split(self):
         self._train("train.epochs = 3", "train.monitor = ('val_loss', 'min')")
         best = min(float(row["val_loss"]) for row in self._history())
@@ -230,6 +231,7 @@ class TrainTest(tf.test.TestCase):
                 self._refused(expected, binding)
                 self.assertFalse((self.run_dir / "model.keras").exists())
 
+    @pytest.mark.slow
     def test_another_config_in_the_same_run_directory(self):
         self._train()
         self._refused("another config .*there: train.epochs = 2; here: train.epochs = 3", "train.epochs = 3")
