@@ -10,6 +10,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -21,6 +22,7 @@ from dr_tf.data.records import open_records
 from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.inference.run import load_run, read_calibration, read_scored_rows
 from tests import tiny
+from tests.data.sets import eye_fields, write_set
 from tests.tfrecords_builder.trees import write_photographs
 
 DATASET = "gdrbench/64-plain-q95"
@@ -92,6 +94,7 @@ class SourcesTest(tf.test.TestCase):
             load_run(path)
         self.assertTrue(any("15 training, 0 validation, 5 calibration and 20 held-out examples" in x for x in self.log))
 
+    @pytest.mark.slow
     def test_finished_runs_are_skipped_and_the_others_trained(self):
         run = self.folder / "stopped"
         shutil.copytree(self.folder / "run" / "source-aptos", run / "source-aptos")
@@ -158,10 +161,11 @@ class SourcesTest(tf.test.TestCase):
         self._refused(r"trains one run per source: no --folds", flags=("--grid_file", "quickstart"))
         self._refused("must be 'splits', 'leave_one_source_out' or 'train_on_one_source'", "train.protocol = 'loso'")
         self._refused("no validation split to select an epoch by: set train.keep = 'last'", "train.keep = 'best'")
-        shutil.copytree(tiny.records_root() / tiny.DATASET, self.folder / "records" / tiny.DATASET)
+        examples = {"train": [eye_fields(0, source="a")], "test": [eye_fields(1, source="b")]}
+        write_set(self.folder / "records", examples, name="one", config="32-plain-q95")
         self._refused(
-            r"needs several sources, and tiny/64-plain-q95 has only 'tiny' outside of its test split",
-            f"train.dataset = '{tiny.DATASET}'",
+            r"needs several sources, and one/32-plain-q95 has only 'a' outside of its test split",
+            "train.dataset = 'one/32-plain-q95'",
         )
         with self.assertRaisesRegex(UserError, "use the command `dr_tf train`"):
             train_by_api(self.folder / "config.gin", self.folder / "records", self.folder / "refused")
