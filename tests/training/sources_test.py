@@ -23,6 +23,7 @@ from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.inference.run import load_run, read_calibration, read_scored_rows
 from tests import tiny
 from tests.data.sets import eye_fields, write_set
+from tests.evaluation.cross_site_test import without_charts
 from tests.tfrecords_builder.trees import write_photographs
 
 DATASET = "gdrbench/64-plain-q95"
@@ -74,7 +75,7 @@ class SourcesTest(tf.test.TestCase):
         """Run the command and return what it prints and the folder that it writes."""
         arguments = ["--run_dir", run, "--records", self.folder / "records", "--bootstrap_samples", 50, *flags]
         output = io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()), without_charts():
             evaluate.main([str(argument) for argument in arguments])
         return output.getvalue(), run / "evaluation" / f"{DATASET.replace('/', '-')}-sources"
 

@@ -34,7 +34,7 @@ from dr_tf.evaluation.predict_records import (
     predict,
 )
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.protocol.out_of_fold import Fold, fold_metrics, read_fold
+from dr_tf.evaluation.protocol.out_of_fold import Fold, check_scored, fold_metrics, read_fold
 from dr_tf.evaluation.recorded_cases import encoded_images
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.statistics.conformal import Conformal, summarize_folds
@@ -69,14 +69,16 @@ def evaluate_sources(
     run_dir: str | os.PathLike,
     records_root: str | os.PathLike,
     *,
+    mode: str = PLAIN,
     prevalence: float | None = None,
     bootstrap_samples: int = BOOTSTRAP_SAMPLES,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Evaluate the runs of all sources and write RUN/evaluation/DATASET-sources.
+    """Evaluate the runs of all sources and write RUN/evaluation/DATASET-sources, or -sources-MODE.
 
     Args:
         run_dir: of a training with a cross-site protocol.
         records_root: folder of all record sets.
+        mode: the prediction mode, one of those in train.modes.
         prevalence: for PPV and NPV at that prevalence.
         bootstrap_samples: number of bootstrap samples.
 
@@ -84,11 +86,12 @@ def evaluate_sources(
         (the folder, the content of metrics.json).
 
     Raises:
-        UserError: if runs are missing or the records have other sources.
+        UserError: if runs are missing, were not scored in this mode, or the records have other sources.
     """
     runs, records = read_source_runs(run_dir, records_root)
+    check_scored(run_dir, [run.held_out for run in runs], mode)
     protocol = find_protocol(run_dir, runs, records)
-    parts, conformals = zip(*(_predict(run, records, protocol) for run in runs), strict=True)
+    parts, conformals = zip(*(_predict(run, records, protocol, mode) for run in runs), strict=True)
     predictions, rows = Predictions.concatenate(parts), np.concatenate([run.held_out.rows for run in runs])
     metrics = measure(
         predictions,
@@ -103,16 +106,17 @@ def evaluate_sources(
         "protocol": protocol,
         "rows": _table_rows(runs, parts, records, protocol, bootstrap_samples),
         "runs": [
-            fold_metrics(run.held_out, part, run.held_out.rule, bootstrap_samples)
+            fold_metrics(run.held_out, part, run.held_out.rule.operating_point(mode), bootstrap_samples)
             for run, part in zip(runs, parts, strict=True)
         ],
     }
     metrics["caveats"] += _caveats(runs, protocol)
+    metrics["mode"] = mode
     heads = runs[0].held_out.rule.heads
     metrics["other_outputs"] = {output: list(heads[output].classes) for output in predictions.other_truth}
-    folder = evaluation_folder(run_dir, records.name, SOURCES)
+    folder = evaluation_folder(run_dir, records.name, SOURCES, mode)
     images = encoded_images(records, predictions.ids, rows)
-    return write_evaluation(folder, predictions, metrics, card=_model_card(run_dir, runs), images=images), metrics
+    return write_evaluation(folder, predictions, metrics, card=_model_card(run_dir, runs, mode), images=images), metrics
 
 
 def read_source_runs(run_dir: str | os.PathLike, records_root: str | os.PathLike) -> tuple[list[SourceRun], Records]:
@@ -168,12 +172,13 @@ def _may_be_held_out(run: SourceRun, records: Records, protocol: str) -> np.ndar
     return not_test & ((records.sources == run.source) == (protocol == LEAVE_ONE_OUT))
 
 
-def _predict(run: SourceRun, records: Records, protocol: str) -> tuple[Predictions, Conformal | None]:
+def _predict(run: SourceRun, records: Records, protocol: str, mode: str) -> tuple[Predictions, Conformal | None]:
     """Return the predictions on the held-out images of a run, and the conformal predictor of its calibration split."""
     rule = run.held_out.rule
-    calibration, _ = calibration_predictions(run.path, rule, PLAIN, records)
+    calibration, _ = calibration_predictions(run.path, rule, mode, records)
     conformal = fit_prediction_intervals(rule.head, calibration, OTHER_SOURCE)
-    predictions = add_prediction_intervals(predict(rule, records, run.held_out.scored, split=SOURCES), conformal)
+    predictions = predict(rule, records, run.held_out.scored, split=SOURCES, mode=mode)
+    predictions = add_prediction_intervals(predictions, conformal)
     return (_with_trained_on(predictions, run.source) if protocol == TRAIN_ON_ONE else predictions), conformal
 
 
@@ -227,13 +232,14 @@ def _excluded(runs: Sequence[SourceRun], records: Records, protocol: str) -> dic
     return {reason: count for reason, count in counts.items() if count}
 
 
-def _model_card(run_dir: str | os.PathLike, runs: Sequence[SourceRun]) -> ModelCard:
+def _model_card(run_dir: str | os.PathLike, runs: Sequence[SourceRun], mode: str) -> ModelCard:
     preparation, rule = runs[0].held_out.preparation, runs[0].held_out.rule
     return ModelCard(
         name=pathlib.Path(run_dir).absolute().name,
         model=f"{len(runs)} networks, one per source, {preparation.image_size} pixels",
         trained_on=preparation.records,
         details={
+            "Mode": mode,
             "Decision": f"a threshold per run, for {rule.operating_point_name.replace('_', ' ')}, set on the calibration "
             "split of its training sources; not guaranteed for another source",
             "Prior": rule.prior_name,

@@ -183,8 +183,8 @@ def _check(run_dir: str | os.PathLike, folds: Sequence[Fold], records: Records) 
             raise UserError(f"{records.name}: its folds are not those that {run_dir} was trained on")
 
 
-def _check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -> None:
-    """Refuse a mode that the folds were not scored in, naming those that they were."""
+def check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -> None:
+    """Raise UserError if the folds were not scored in a mode, naming those that they were scored in."""
     rule, scores = folds[0].rule, folds[0].scored.scores
     definition = mode_definition(mode, rule.heads, rule.decides)
     if any(part not in scores for part in definition.mean or (mode,)):
@@ -250,9 +250,7 @@ def _excluded(records: Records, rows: np.ndarray) -> dict[str, int]:
     return {"without a label that the run is trained on": excluded} if excluded else {}
 
 
-def fold_metrics(
-    fold: Fold, predictions: Predictions, point: OperatingPoint, bootstrap_samples: int
-) -> dict[str, Any]:
+def fold_metrics(fold: Fold, predictions: Predictions, point: OperatingPoint, bootstrap_samples: int) -> dict[str, Any]:
     """Return the threshold of a fold and the main metrics of its held-out examples."""
     return {
         "fold": fold.name,
