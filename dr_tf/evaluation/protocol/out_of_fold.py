@@ -136,7 +136,7 @@ def predict_folds(
     Raises:
         UserError: if folds are missing, were not scored in this mode, or the records have other folds.
     """
-    _check_scored(run_dir, folds, mode)
+    check_scored(run_dir, folds, mode)
     _check(run_dir, folds, records)
     protocol = "own" if all(fold.calibrated for fold in folds) else "crossed"
     return protocol, [_evaluate_fold(i, folds, records, RULES[protocol], mode) for i in range(len(folds))]
