@@ -400,9 +400,12 @@ def train(
 
     configs = [config] if isinstance(config, str | os.PathLike) else config
     configuration.parse([find_config(name) for name in configs], bindings)
-    strategies.make_strategy(
-        configuration.build("train").distribution
-    )  # TensorFlow connects workers before it reads records
+    settings: Experiment = configuration.build("train")
+    if settings.protocol != "splits":
+        raise UserError(
+            f"train.protocol = {settings.protocol!r} trains one run per source: use the command `dr_tf train`"
+        )
+    strategies.make_strategy(settings.distribution)  # TensorFlow connects workers before it reads records
     experiment, opened, config_text = open_experiment(records, audit=audit)
     train_experiment(experiment, opened, run_dir=run_dir, config=config_text, init_from=init_from)
     return load(run_dir)
@@ -454,7 +457,7 @@ def evaluate(
         records: the folder of record sets.
         dataset: NAME/CONFIG of another record set, for an external validation; the run's own if None.
         split: "test", "validation", "calibration" or "train"; "folds" for the out-of-fold predictions of a run trained with
-            folds; "all" for every split of another record set. Evaluations of a test split are logged.
+            folds; "sources" for the held-out sources of a run trained with a cross-site protocol; "all" for every split of another record set. Evaluations of a test split are logged.
         mode: the inference mode.
         label_shift: "em" or "bbse" adds the metrics after a label-shift correction.
         audit: whether copies of images that the run was trained on are left out of another record set.
@@ -478,12 +481,14 @@ def evaluate(
         >>> report.name
         'report.html'
     """
-    if split == "folds":
+    if split in ("folds", "sources"):
+        from dr_tf.evaluation.protocol.cross_site import evaluate_sources
         from dr_tf.evaluation.protocol.out_of_fold import evaluate_folds
 
         if dataset or label_shift or explain:
-            raise UserError("split='folds' evaluates stored predictions: no dataset, label_shift or explain")
-        folder, metrics = evaluate_folds(
+            raise UserError(f"split={split!r} evaluates stored predictions: no dataset, label_shift or explain")
+        evaluate_runs = evaluate_folds if split == "folds" else evaluate_sources
+        folder, metrics = evaluate_runs(
             run_dir, records, mode=mode, prevalence=prevalence, bootstrap_samples=bootstrap_samples
         )
     else:

@@ -53,7 +53,9 @@ class CommandTest(unittest.TestCase):
             (*train, "--folds", "2", "--grid_file", "quickstart"): "--grid_file and --folds exclude each other",
             ("evaluate", "--run_dir", "x"): "--run_dir and --records are needed",
             (*evaluate, "--dataset", "odir"): "no --dataset, no --label_shift",
-            (*evaluate, "--explain", "grad_cam"): "--explain needs one network",
+            (*evaluate, "--explain", "grad_cam"): "--explain needs one network: use --run_dir RUN/fold-K",
+            (*evaluate[:-1], "sources", "--explain", "grad_cam"): "one network: use --run_dir RUN/source-NAME",
+            (*evaluate[:-1], "sources", "--dataset", "odir"): "--split sources evaluates the run's own records",
             ("predict", "--batch_size", "0", "x.jpg"): "--batch_size must be 1 or more, not 0",
         }.items():
             status, _, stderr = commands.run(main, *arguments)

@@ -15,6 +15,7 @@ from dr_tf.runtime import starting_tensorflow
 _EXAMPLES = """examples:
   {prog} --run_dir runs/idrid_folds --records records --split folds   out-of-fold predictions: choose models by these
   {prog} --run_dir runs/idrid_folds --records records --split folds --mode plain knn plain+knn   modes side by side
+  {prog} --run_dir runs/sites --records records --split sources       every source by networks trained on others
   {prog} --run_dir runs/idrid --records records                       the test split; each evaluation is logged
   {prog} --run_dir runs/idrid --records records --dataset odir/256-plain-q95 --split all
   {prog} --compare runs/a/evaluation/X-folds runs/b/evaluation/X-folds   paired differences on the same patients
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     parser.add_argument(
         "--split", default="test",
         help="test (the default), validation, calibration or train; folds: the out-of-fold predictions of a run trained with "
-        "--folds; all: every split of another data set",
+        "--folds; sources: the held-out sources of a run trained with a cross-site protocol; all: every split of another data set",
     )  # fmt: skip
     parser.add_argument(
         "--mode", nargs="+", default=["plain"], metavar="MODE",
@@ -79,18 +80,21 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     flags = parser.parse_args(arguments)
     if not flags.compare and not (flags.run_dir and flags.records):
         parser.error("--run_dir and --records are needed (or --compare)")
-    if flags.split == "folds":
-        _check_folds_flags(parser, flags)
+    if flags.split in ("folds", "sources"):
+        _check_flags_of_stored(parser, flags)
     return flags
 
 
-def _check_folds_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+def _check_flags_of_stored(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
     if flags.dataset or flags.label_shift:
         parser.error(
-            "--split folds evaluates the run's own records at their own class prior: no --dataset, no --label_shift"
+            f"--split {flags.split} evaluates the run's own records at their own class prior: no --dataset, no --label_shift"
         )
     if flags.explain:
-        parser.error("--explain needs one network: use --run_dir RUN/fold-K and a split instead of --split folds")
+        part = "fold-K" if flags.split == "folds" else "source-NAME"
+        parser.error(
+            f"--explain needs one network: use --run_dir RUN/{part} and a split instead of --split {flags.split}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python evaluate.py") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dr_tf.cli.flags import AbslArgumentParser, add_config_flags
 from dr_tf.config_files import find_config, find_grid
-from dr_tf.console import exit_on_user_error, print_status
+from dr_tf.console import UserError, exit_on_user_error, print_status
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _EXAMPLES = """examples:
   {prog} ... --folds 5                            cross-validation: hold out every fold once, then pool the predictions
   {prog} ... --folds 5 --refit                    also train on all folds, calibrated on the out-of-fold predictions
   {prog} ... --grid_file idrid_resnetv2           train once per combination of hyperparameters
+  {prog} ... --gin_param "train.protocol = 'leave_one_source_out'"  train once per source, on the other sources
 
 `tensorboard --logdir RUN_DIR` shows learning curves, the confusion matrix, augmented training images and the trials of a grid.
 Flags of absl, such as --verbosity=-1, are accepted as well; --helpfull lists them.
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python train.py") -> arg
     )
     parser.add_argument(
         "--init_from", metavar="RUN",
-        help="a finished run whose weights this training starts from; if it has folds, each fold starts from its own",
+        help="a finished run whose weights this training starts from; if it has folds or sources, each starts from its own",
     )  # fmt: skip
     parser.add_argument("--folds", type=int, metavar="N", help="cross-validate over the N folds of the records")
     parser.add_argument(
@@ -95,8 +96,10 @@ def run(flags: argparse.Namespace) -> None:
 
             configuration.set_up_logging()
         configuration.parse(config_files, flags.gin_param)
-        _connect_workers()
-        if flags.grid_file:
+        protocol = _connect_workers().protocol
+        if protocol != "splits":
+            _train_sources(flags, protocol)
+        elif flags.grid_file:
             _train_grid(flags)
         elif flags.folds:
             _train_folds(flags)
@@ -109,15 +112,17 @@ def _config_files(flags: argparse.Namespace) -> list[str]:
     return [*files, find_grid(flags.grid_file)] if flags.grid_file else files
 
 
-def _connect_workers() -> None:
-    """Connect to the other workers of a distributed training, if the config asks for one.
+def _connect_workers() -> Experiment:
+    """Connect to the other workers of a distributed training, if the config asks for one, and return the experiment.
 
     TensorFlow must do so before any other operation, and reading records uses TensorFlow.
     """
     from dr_tf import configuration
     from dr_tf.training import strategies
 
-    strategies.make_strategy(configuration.build("train").distribution)
+    experiment: Experiment = configuration.build("train")
+    strategies.make_strategy(experiment.distribution)
+    return experiment
 
 
 def _experiment(flags: argparse.Namespace) -> tuple[Experiment, Records, Callable[[], str]]:
@@ -147,6 +152,18 @@ def _train_folds(flags: argparse.Namespace) -> None:
         init_from=flags.init_from,
         refit=flags.refit,
     )
+
+
+def _train_sources(flags: argparse.Namespace, protocol: str) -> None:
+    from dr_tf.training.sources import train_sources
+
+    if flags.folds or flags.grid_file:
+        raise UserError(
+            f"train.protocol = {protocol!r} trains one run per source: no --folds and no --grid_file, or set "
+            "train.protocol = 'splits'"
+        )
+    experiment, records, config = _experiment(flags)
+    train_sources(experiment, records, run_dir=flags.run_dir, config=config, init_from=flags.init_from)
 
 
 def _train_grid(flags: argparse.Namespace) -> None:

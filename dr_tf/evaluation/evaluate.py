@@ -13,6 +13,7 @@ from dr_tf.console import UserError
 from dr_tf.data.batches import image_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
+from dr_tf.data.sources import has_source_runs
 from dr_tf.evaluation.caveats import training_overlap_caveat
 from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
 from dr_tf.evaluation.explanations import requested_explainers, score_explanations
@@ -83,7 +84,7 @@ def evaluate(
     Raises:
         UserError: if the run, the records and the options do not fit together.
     """
-    _refuse_run_of_folds(run_dir)
+    _refuse_run_of_several(run_dir)
     check_method(label_shift)
     run = load_run(run_dir)
     network, rule, preparation = run.network, run.rule, run.preparation
@@ -149,10 +150,14 @@ def _measure(
     return predictions, metrics | {"without_test_copies": _without_test_copies(predictions, evaluated, options)}
 
 
-def _refuse_run_of_folds(run_dir: str | os.PathLike) -> None:
+def _refuse_run_of_several(run_dir: str | os.PathLike) -> None:
     if any(pathlib.Path(run_dir).glob("fold-*")):
         raise UserError(
             f"{run_dir} is a run of folds: evaluate it by --split folds, or one of them by --run_dir {run_dir}/fold-0"
+        )
+    if has_source_runs(pathlib.Path(run_dir)):
+        raise UserError(
+            f"{run_dir} has one run per source: evaluate them by --split sources, or one of them by its --run_dir"
         )
 
 

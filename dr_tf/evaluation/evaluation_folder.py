@@ -1,4 +1,4 @@
-"""Write and read an evaluation folder: metrics.json, predictions.csv, report.html, explanations.json and charts."""
+"""Write and read an evaluation folder: metrics.json, predictions.csv, sources.csv, report.html, explanations.json, charts."""
 
 import contextlib
 import fcntl
@@ -15,6 +15,7 @@ from dr_tf.console import UserError, cleaned_up_if_stopped
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
 from dr_tf.evaluation.report.charts import charts
+from dr_tf.evaluation.report.cross_site import SOURCES_CSV, write_sources_csv
 from dr_tf.evaluation.report.page import report
 from dr_tf.inference.modes import PLAIN
 
@@ -88,6 +89,8 @@ def _write_files(
     _write_json(folder / METRICS, metrics)
     if report_options.get("explanations"):
         _write_json(folder / EXPLANATIONS, report_options["explanations"])
+    if metrics.get("sources"):
+        write_sources_csv(folder / SOURCES_CSV, metrics["sources"])
     (folder / "report.html").write_text(report(predictions, metrics, **report_options), encoding="utf-8")
     for name, (figure, _) in charts(predictions, metrics).items():
         figure.savefig(folder / f"{name}.png", dpi=144)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.data.records import Records
+from dr_tf.data.sources import FITTED_SPLITS, TRAIN_ON_ONE, divide_by_source
 from dr_tf.inference.cross_fitting import patient_folds
 from dr_tf.models.heads.head import Head
 
@@ -22,7 +23,7 @@ class Roles:
         fit: training examples.
         select: examples that select the epoch to keep.
         calibrate: examples that calibrate probabilities and set thresholds.
-        held_out: examples of the held-out fold, which training never uses; None without folds.
+        held_out: examples of the held-out fold or source, which training never uses; None if nothing is held out.
     """
 
     fit: np.ndarray
@@ -68,6 +69,22 @@ def fold_roles(records: Records, head: Head, *, fold: int, folds: int, selects: 
     fit = np.flatnonzero(usable & (fold_of_row >= 0) & (fold_of_row != fold) & (fold_of_row != other))
     select, calibrate = _halves(records, head, np.flatnonzero(usable & (fold_of_row == other)))
     return Roles(fit, select, calibrate, held_out)
+
+
+def source_roles(records: Records, head: Head, *, source: str, protocol: str) -> Roles:
+    """Return the roles in a cross-site protocol: the splits of the training sources, and the held-out sources.
+
+    Args:
+        records: the record set.
+        head: head of the deciding output.
+        source: the source that is left out, or the one that is trained on.
+        protocol: "leave_one_source_out" or "train_on_one_source".
+    """
+    of_source, of_others = divide_by_source(records, usable_rows(records, head), source)
+    fitted, held_out = (of_source, of_others) if protocol == TRAIN_ON_ONE else (of_others, of_source)
+    split = records.columns["split"]
+    fit, select, calibrate = (np.flatnonzero(fitted & (split == name)) for name in FITTED_SPLITS)
+    return Roles(fit, select, calibrate, np.flatnonzero(held_out))
 
 
 def check_folds(records: Records, folds: int) -> np.ndarray:

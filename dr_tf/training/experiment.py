@@ -60,6 +60,9 @@ class Experiment:
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         jit: whether XLA compiles the training step; by default only on a single GPU.
         distribution: "one_device", "mirrored" (all GPUs of this machine) or "multi_worker" (several machines).
+        protocol: "splits" trains one run on the splits of the records. "leave_one_source_out" trains one run per source, on
+            the other sources, and "train_on_one_source" one run per source, on that source alone. A source that a run is
+            not trained on is held out, except for its test split, which no run uses.
         cache: cache of decoded images: "auto", "memory", "disk" or "none".
         cache_dir: folder of the cache on disk.
         steps_per_execution: training steps that Keras runs in one call.
@@ -92,6 +95,7 @@ class Experiment:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit: bool | None = None
     distribution: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
+    protocol: Literal["splits", "leave_one_source_out", "train_on_one_source"] = "splits"
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
     cache_dir: str | None = None
     steps_per_execution: Count = 1

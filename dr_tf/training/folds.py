@@ -71,7 +71,7 @@ def train_folds(
             run_dir=run_dir / name,
             config=config,
             roles=_roles(experiment, records, fold, folds),
-            init_from=_init_from(init_from, name),
+            init_from=same_part(init_from, name),
         )
     parts = [run_dir / f"fold-{fold}" / HELD_OUT for fold in range(folds)]
     if missing := [part.parent.name for part in parts if not part.exists()]:
@@ -87,8 +87,8 @@ def _roles(experiment: Experiment, records: Records, fold: int, folds: int) -> R
     return fold_roles(records, experiment.head, fold=fold, folds=folds, selects=bool(experiment.monitored))
 
 
-def _init_from(init_from, name):
-    """The same fold of the other run, if that is a cross-validation."""
+def same_part(init_from: str | os.PathLike | None, name: str) -> str | os.PathLike | None:
+    """Return the part of another run of folds or sources with this name; that run itself if it has no such part."""
     same_fold = pathlib.Path(init_from or "", name)
     return same_fold if init_from and same_fold.is_dir() else init_from
 
@@ -101,7 +101,7 @@ def _refit(experiment, records, *, run_dir, config, init_from):
         run_dir=run_dir / REFIT,
         config=config,
         roles=refit_roles(records, experiment.head),
-        init_from=_init_from(init_from, REFIT),
+        init_from=same_part(init_from, REFIT),
         out_of_fold=lambda: _out_of_fold_scores(experiment, run_dir),
     )
 

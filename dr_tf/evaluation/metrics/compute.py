@@ -106,11 +106,20 @@ def _confidence_interval(
         return auroc_interval(*estimate.ranking)[1:]
     if estimate.hits is not None and not clustered:
         return *wilson(estimate.hits, estimate.n), "Wilson"
-    return _percentile_interval(estimate, bootstrapped, "patient bootstrap" if clustered else "bootstrap")
+    return percentile_interval(estimate, bootstrapped, "patient bootstrap" if clustered else "bootstrap")
 
 
-def _percentile_interval(estimate: Estimate, values: np.ndarray | None, method: str) -> tuple[float, float, str]:
-    """Return (low, high, method), which counts the bootstrap samples without a value because a class was empty."""
+def percentile_interval(estimate: Estimate, values: np.ndarray | None, method: str) -> tuple[float, float, str]:
+    """Return the percentile interval of an estimate, and its method.
+
+    Args:
+        estimate: the estimate.
+        values: its bootstrap values; None where there are none.
+        method: name of the bootstrap.
+
+    Returns:
+        (low, high, method), which counts the bootstrap samples without a value because a class was empty.
+    """
     if values is None:
         return math.nan, math.nan, "none"
     valid = values[np.isfinite(values)]

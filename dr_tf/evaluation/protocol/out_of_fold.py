@@ -45,10 +45,10 @@ PROTOCOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A trained fold.
+    """A trained run that holds out a fold or sources.
 
     Attributes:
-        name: such as "fold-0".
+        name: such as "fold-0" or "source-idrid".
         rule: its own decision rule.
         preparation: of its images.
         scored: its network's scores of the examples it held out.
@@ -107,7 +107,7 @@ def evaluate_folds(
         bootstrap_samples=bootstrap_samples,
     )
     metrics["folds"] = [
-        _fold_metrics(fold, part, rule.operating_point(mode), bootstrap_samples)
+        fold_metrics(fold, part, rule.operating_point(mode), bootstrap_samples)
         for fold, part, rule in zip(folds, parts, rules, strict=True)
     ]
     metrics["mode"] = mode
@@ -136,7 +136,7 @@ def predict_folds(
     Raises:
         UserError: if folds are missing, were not scored in this mode, or the records have other folds.
     """
-    _check_scored(run_dir, folds, mode)
+    check_scored(run_dir, folds, mode)
     _check(run_dir, folds, records)
     protocol = "own" if all(fold.calibrated for fold in folds) else "crossed"
     return protocol, [_evaluate_fold(i, folds, records, RULES[protocol], mode) for i in range(len(folds))]
@@ -153,10 +153,15 @@ def read_folds(run_dir: str | os.PathLike) -> list[Fold]:
     paths = [path for path in paths if all((path / name).exists() for name in (MODEL, DECISION, HELD_OUT))]
     if not paths:
         raise UserError(f"{run_dir} has no finished fold: train them with train.py --folds")
-    return [_read(path) for path in paths]
+    return [read_fold(path) for path in paths]
 
 
-def _read(path: pathlib.Path) -> Fold:
+def read_fold(path: pathlib.Path) -> Fold:
+    """Read a finished run that holds examples out.
+
+    Raises:
+        UserError: if a file is missing or cannot be read.
+    """
     rule, preparation = read_rule(path / DECISION, HEADS)
     held_out = read_scored_rows(path / HELD_OUT)
     if held_out is None:
@@ -178,8 +183,8 @@ def _check(run_dir: str | os.PathLike, folds: Sequence[Fold], records: Records) 
             raise UserError(f"{records.name}: its folds are not those that {run_dir} was trained on")
 
 
-def _check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -> None:
-    """Refuse a mode that the folds were not scored in, naming those that they were."""
+def check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -> None:
+    """Raise UserError if the folds were not scored in a mode, naming those that they were scored in."""
     rule, scores = folds[0].rule, folds[0].scored.scores
     definition = mode_definition(mode, rule.heads, rule.decides)
     if any(part not in scores for part in definition.mean or (mode,)):
@@ -245,9 +250,8 @@ def _excluded(records: Records, rows: np.ndarray) -> dict[str, int]:
     return {"without a label that the run is trained on": excluded} if excluded else {}
 
 
-def _fold_metrics(
-    fold: Fold, predictions: Predictions, point: OperatingPoint, bootstrap_samples: int
-) -> dict[str, Any]:
+def fold_metrics(fold: Fold, predictions: Predictions, point: OperatingPoint, bootstrap_samples: int) -> dict[str, Any]:
+    """Return the threshold of a fold and the main metrics of its held-out examples."""
     return {
         "fold": fold.name,
         "n": len(predictions),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dr_tf.evaluation.predictions import Predictions
+from dr_tf.evaluation.report.cross_site import source_tables
 from dr_tf.evaluation.report.display_names import (
     NAMES,
     OF_FOLDS,
@@ -32,7 +33,8 @@ def metric_sections(predictions: Predictions, metrics: Metrics) -> dict[str, Any
     return {
         "evaluation_set": _evaluation_set(metrics),
         "external": _external(metrics),
-        "folds": _folds(metrics),
+        "sources": _sources(metrics),
+        "folds": _folds(metrics.get("folds")),
         "decision": _decision(metrics),
         "action": _action(metrics),
         "classes": _classes(predictions, metrics),
@@ -104,8 +106,13 @@ def _split(metrics: Metrics) -> str:
     return f"{metrics['dataset']}, {metrics['split']}"
 
 
-def _folds(metrics: Metrics) -> Table | None:
-    folds = metrics.get("folds")
+def _sources(metrics: Metrics) -> dict[str, Any] | None:
+    """Of a cross-site protocol."""
+    sources = metrics.get("sources")
+    return sources and {"tables": source_tables(sources), "runs": _folds(sources["runs"], "Run")}
+
+
+def _folds(folds: list[Metrics] | None, first: str = "Fold") -> Table | None:
     if not folds:
         return None
     names = [name for name in OF_FOLDS if any(name in fold for fold in folds)]
@@ -118,7 +125,7 @@ def _folds(metrics: Metrics) -> Table | None:
         for fold in folds
     ]
     rows.append(Row("mean", ("", *(_mean(name, folds) for name in names))))
-    return Table("Fold", ("Threshold", *(NAMES[name][0] for name in names)), tuple(rows))
+    return Table(first, ("Threshold", *(NAMES[name][0] for name in names)), tuple(rows))
 
 
 def _mean(name: str, folds: list[Metrics]) -> Metric:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dr_tf.evaluation.report.cross_site import terminal_lines
+
 NAMES = (
     "balanced_accuracy",
     "accuracy",
@@ -32,6 +34,8 @@ def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name in NAMES:
         if (metric := metrics.get(name)) and metric["value"] is not None:
             yield f"{name:20} {metric['value']:.3f}  {format_interval(metric)}"
+    if metrics.get("sources"):
+        yield from ("", *terminal_lines(metrics["sources"]), "")
     yield from metrics["caveats"]
 
 
