@@ -41,7 +41,7 @@ def fcn_classifier(
         heads: Maps the name of each output to its head.
         filters: Filters of each stage of the decoder. Each stage doubles the sides of the map: the default three lead
             from stride 32 to stride 4.
-        skips: Whether a stage also takes the backbone's feature map of its stride. A feature bank needs False.
+        skips: Whether a stage also takes the backbone's feature map of its stride.
         cbam: Whether each stage ends with CBAM (Woo et al., ECCV 2018).
         reduction: Channels of a stage divided by hidden units of its channel attention.
         dropout: Dropout rate of the features, which are the mean of the last map.

@@ -166,9 +166,10 @@ class FeatureBankTest(tf.test.TestCase):
         self._refused("cannot be cached in .*config.gin", f"feature_bank.directory = '{self.folder / 'config.gin'}'")
 
     def test_features_beyond_float16_are_refused(self):
-        features = FeatureStore(2, 0, (3,), directory=self.folder, key="x")
+        features = FeatureStore(2, 0, [(3,)], directory=self.folder, key="x")
+        features.reserve(np.array([0, 1]), np.array([0, 0]))
         features.put(0, 0, [1, 2, 65504])
-        self.assertAllEqual(features.read([0], 0), [[1, 2, 65504]])
+        self.assertAllEqual(features.read(0, 0), [[1, 2, 65504]])
         self.assertAllEqual(features.missing(np.array([0, 1]), 0), [False, True])
         with self.assertRaisesRegex(UserError, "out of the range of the feature bank"):
             features.put(1, 0, [1, 2, 70000])
@@ -197,14 +198,14 @@ class PairsTest(tf.test.TestCase):
 
     def test_a_view_is_missing_unless_both_eyes_are_stored(self):
         present = {"left": np.array([True, True]), "right": np.array([True, False])}
-        features = FeatureStore(2, 1, (3,), directory=self.folder, key="x", present=present)
+        features = FeatureStore(2, 1, [(3,)], directory=self.folder, key="x", present=present)
+        features.reserve(np.array([1, 1]), np.array([0, 1]))
         for number, eye, value in ((0, "left", 1), (0, "right", 2), (1, "left", 3)):
             features.put(1, number, [value] * 3, eye)
         self.assertAllEqual(features.missing(np.array([0, 1, 1]), np.array([0, 0, 1])), [True, False, True])
-        found = features.read(np.array([1]), 0)
-        self.assertAllEqual(found["left"], [[1, 1, 1]])
-        self.assertAllEqual(found["right"], [[2, 2, 2]])
-        self.assertAllEqual([found["left_present"], found["right_present"]], [[True], [False]])
+        self.assertAllEqual(features.read(1, 0, "left"), [[1, 1, 1]])
+        self.assertAllEqual(features.read(1, 0, "right"), [[2, 2, 2]])
+        self.assertAllEqual(features.present(np.array([1])), {"left_present": [True], "right_present": [False]})
 
     def test_a_partly_frozen_network_is_refused(self):
         with self.assertRaisesRegex(SystemExit, "of a paired model needs a completely frozen backbone"):
