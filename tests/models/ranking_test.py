@@ -13,7 +13,9 @@ from dr_tf.models.losses import pairwise_ranking_losses, slope_over_classes
 
 LN3 = np.log(3)
 GRADES = np.array([3, 0, -1, 1])
-SCORES = np.float32([0, LN3, 5, LN3])  # pairs: 3 above 0, with a distance of 3 and -ln 3; 3 above 1: 2, -ln 3; 1 above 0: 1, 0
+SCORES = np.float32(
+    [0, LN3, 5, LN3]
+)  # pairs: 3 above 0, with a distance of 3 and -ln 3; 3 above 1: 2, -ln 3; 1 above 0: 1, 0
 VALUE = (3 * np.log(4) + 2 * np.log(4) + np.log(2)) / 6  # log(1 + exp(ln 3)) = ln 4
 
 
@@ -34,7 +36,9 @@ class PairsTest(tf.test.TestCase):
 
     def test_each_pair_is_shared_by_its_examples(self):
         losses = pairwise_ranking_losses(GRADES, SCORES)
-        self.assertAllClose(losses, np.array([5 * np.log(4), 3 * np.log(4) + np.log(2), 0, 2 * np.log(4) + np.log(2)]) * 4 / 12)
+        self.assertAllClose(
+            losses, np.array([5 * np.log(4), 3 * np.log(4) + np.log(2), 0, 2 * np.log(4) + np.log(2)]) * 4 / 12
+        )
 
     def test_a_batch_without_pairs(self):
         for grades in ([2, 2, 2], [-1, -1, 3], [-1, -1, -1]):
@@ -44,7 +48,9 @@ class PairsTest(tf.test.TestCase):
             self.assertAllEqual([value, *gradient], [0, 0, 0, 0])
 
     def test_extreme_scores_are_finite(self):
-        value, gradient = gradient_of(lambda s: tf.reduce_mean(pairwise_ranking_losses(np.array([1, 0]), s)), [-1e4, 1e4])
+        value, gradient = gradient_of(
+            lambda s: tf.reduce_mean(pairwise_ranking_losses(np.array([1, 0]), s)), [-1e4, 1e4]
+        )
         self.assertAllClose(value, 2e4)
         self.assertAllClose(gradient, [-1, 1])
 
@@ -78,7 +84,9 @@ class HeadTest(tf.test.TestCase):
             with self.subTest(head.name):
                 self.assertGreater(losses[1], losses[0])
                 added = (gradients[1] - gradients[0]).numpy()
-                before, after = (slope_over_classes(head.class_logits(np.float32(z))) for z in (outputs, outputs - added))
+                before, after = (
+                    slope_over_classes(head.class_logits(np.float32(z))) for z in (outputs, outputs - added)
+                )
                 self.assertGreater(after[0] - after[1], before[0] - before[1])
 
     def test_without_a_weight_nothing_changes(self):
