@@ -214,9 +214,9 @@ class FeatureStoreTest(tf.test.TestCase):
 
     def test_too_little_space_is_one_line_before_anything_is_written(self):
         store = self._store(rows=1000, shapes=[(1000, 1000)])
-        with mock.patch.object(shutil, "disk_usage", lambda path: mock.Mock(free=3e9)):
-            with self.assertRaisesRegex(UserError, r"has 3.00 GB free, 4.00 GB are needed: name another folder"):
-                store.reserve(np.repeat(np.arange(1000), 2), np.zeros(2000, int))
+        full = mock.patch.object(shutil, "disk_usage", lambda path: mock.Mock(free=3e9))
+        with full, self.assertRaisesRegex(UserError, r"has 3.00 GB free, 4.00 GB are needed: name another folder"):
+            store.reserve(np.repeat(np.arange(1000), 2), np.zeros(2000, int))
         (path,) = self.folder.iterdir()
         self.assertLess(512 * path.stat().st_blocks, 1e6)
 
