@@ -34,14 +34,14 @@ def without_download(path, preset):
 
 
 def small_preset(folder):
-    """A preset of a small EfficientNet-Lite with three stages and random weights."""
+    """A preset of a small EfficientNet-Lite with maps of strides 2 to 16 and random weights."""
     import keras_hub
 
     keras_hub.models.EfficientNetBackbone(
-        stackwise_width_coefficients=[1.0] * 3, stackwise_depth_coefficients=[1.0] * 3, stackwise_kernel_sizes=[3, 3, 3],
-        stackwise_num_repeats=[1, 1, 1], stackwise_input_filters=[8, 8, 16], stackwise_output_filters=[8, 16, 16],
-        stackwise_expansion_ratios=[1, 2, 2], stackwise_squeeze_and_excite_ratios=[0, 0, 0], stackwise_strides=[1, 2, 2],
-        stackwise_block_types=["v1", "v1", "v1"], min_depth=None, activation="relu6", input_shape=(None, None, 3),
+        stackwise_width_coefficients=[1.0] * 4, stackwise_depth_coefficients=[1.0] * 4, stackwise_kernel_sizes=[3] * 4,
+        stackwise_num_repeats=[1] * 4, stackwise_input_filters=[8, 8, 16, 16], stackwise_output_filters=[8, 16, 16, 16],
+        stackwise_expansion_ratios=[1, 2, 2, 2], stackwise_squeeze_and_excite_ratios=[0] * 4,
+        stackwise_strides=[1, 2, 2, 2], stackwise_block_types=["v1"] * 4, min_depth=None, activation="relu6", input_shape=(None, None, 3),
         include_initial_padding=True, use_depth_divisor_as_min_depth=True, cap_round_filter_decrease=True,
         stem_conv_padding="valid", batch_norm_momentum=0.9, batch_norm_epsilon=1e-3,
     ).save_to_preset(folder)  # fmt: skip

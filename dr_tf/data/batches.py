@@ -242,7 +242,7 @@ class _BatchBuilder:
     def begin(self, rows, stream):
         """Arrays whose images are still empty, a function that fills in one image, and its list of arguments."""
         eyes, side = self._images.eyes, self._images.image_size
-        pixels = {eye: _aligned((len(rows), side, side, 3)) for eye in eyes}
+        pixels = {eye: aligned((len(rows), side, side, 3)) for eye in eyes}
         present = {eye: self._images.present(eye)[rows] for eye in eyes}
 
         def fill(i, eye):
@@ -272,8 +272,9 @@ def _earlier_occurrences(rows):
     return result
 
 
-def _aligned(shape):
-    size = int(np.prod(shape))
+def aligned(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
+    """Return an empty array that TensorFlow takes without a copy."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)

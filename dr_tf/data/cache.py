@@ -4,11 +4,13 @@ The file holds the CRC-32 of the bytes of each row. A row whose checksum does no
 by a kill or a power cut, or damaged since, and is computed again.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import shutil
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 import cv2
@@ -75,25 +77,53 @@ class DiskCache:
         shape: shape of the array of a row.
         directory: folder of the file.
         key: everything that the contents depend on; the file name is its digest, so that a stale file is never used.
+        reserved: whether disk space for all rows is reserved at once. Otherwise `reserve` has to be called for the rows
+            that will be stored; the others take no space.
 
     Raises:
         UserError: the file cannot be created, for example because the disk is full.
     """
 
-    def __init__(self, rows: int, shape: tuple[int, ...], *, directory: str | os.PathLike, key: Hashable) -> None:
-        path = pathlib.Path(directory) / f"{_digest(key)}.pixels"
-        size = int(np.prod(shape))
-        try:
-            _reserve(path, rows * (8 + size))
-            self._checksums = np.memmap(path, "<u8", "r+", shape=(rows,))
-            self._pixels = np.memmap(path, np.uint8, "r+", offset=8 * rows, shape=(rows, *shape)).view(np.ndarray)
-        except OSError as error:
-            raise UserError(f"images cannot be cached in {directory}: {error.strerror or error}") from None
+    def __init__(
+        self,
+        rows: int,
+        shape: tuple[int, ...],
+        *,
+        directory: str | os.PathLike,
+        key: Hashable,
+        reserved: bool = True,
+    ) -> None:
+        self._path = pathlib.Path(directory) / f"{_digest(key)}.pixels"
+        self._first, self._size = 8 * rows, int(np.prod(shape))
+        with self._user_errors():
+            _create(self._path, self._first + rows * self._size)
+            _reserve(self._path, 0, self._first + (rows * self._size if reserved else 0))
+            self._checksums = np.memmap(self._path, "<u8", "r+", shape=(rows,))
+            pixels = np.memmap(self._path, np.uint8, "r+", offset=self._first, shape=(rows, *shape))
+            self._pixels = pixels.view(np.ndarray)
         self._verified = np.zeros(rows, bool)  # each checksum is verified once per process
+
+    def reserve(self, rows: Sequence[int]) -> None:
+        """Reserve the disk space of some rows. Raises UserError, and reserves nothing, if there is not enough."""
+        needed, free = len(rows) * self._size, shutil.disk_usage(self._path.parent).free
+        if needed > free:
+            raise UserError(
+                f"{self._path.parent} has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed: name another folder"
+            )
+        with self._user_errors():
+            for row in rows:
+                _reserve(self._path, self._first + row * self._size, self._size)
+
+    @contextlib.contextmanager
+    def _user_errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"images cannot be cached in {self._path.parent}: {error.strerror or error}") from None
 
     def get(self, row: int) -> np.ndarray | None:
         """Return the array of a row, or None if it was not stored completely."""
-        if not self._verified[row]:
+        if not self._verified[row] and self._checksums[row]:
             self._verified[row] = int(self._checksums[row]) == _checksum(self._pixels[row])
         return self._pixels[row] if self._verified[row] else None
 
@@ -113,14 +143,19 @@ def _digest(key):
     return hashlib.sha256(repr((key, cv2.__version__)).encode()).hexdigest()[:32]
 
 
-def _reserve(path, size):
-    """Allocate all blocks at once: a full disk is an error now, while writing to a hole of a mapped file would crash."""
+def _create(path, size):
+    """Create a file of at least this size, which takes no space yet; what an existing file contains stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
+        if os.fstat(file.fileno()).st_size < size:
             file.truncate(size)
+
+
+def _reserve(path, start, size):
+    """Allocate the blocks of a part of a file. A full disk is an error now; writing to a mapped hole would crash."""
+    if size and hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), start, size)
 
 
 def _nothing(rows, shape, **_):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.batches import BatchRows, ByOutput, Labels, Rows, dataset_of_steps
+from dr_tf.data.batches import BatchRows, ByOutput, Labels, Rows, aligned, dataset_of_steps
 from dr_tf.data.cache import DiskCache
 
 if TYPE_CHECKING:
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class FeatureStore:
-    """Stores the features of each view of each image.
+    """Stores the features of each view of each image: one or several arrays, such as maps of several strides.
 
     If the process is killed while it fills the store, the next one goes on from there and computes half-written entries
-    again.
+    again. Only what is reserved takes disk space.
 
     Args:
         rows: number of examples.
         augmented: number of augmented views of an image; view 0 is the unchanged image.
-        shape: shape of the features of one view.
+        shapes: shape of each array of one view.
         directory: folder of the file.
         key: everything that the features depend on.
         present: {eye: whether each example has an image of it, bool [rows]} for pairs, whose eyes have features of
@@ -39,16 +40,23 @@ class FeatureStore:
         self,
         rows: int,
         augmented: int,
-        shape: tuple[int, ...],
+        shapes: Sequence[tuple[int, ...]],
         *,
         directory: str | os.PathLike,
         key: Hashable,
         present: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self.shape, self._views, self._present = tuple(shape), augmented + 1, present or {}
+        self.shapes, self._views, self._present = [tuple(shape) for shape in shapes], augmented + 1, present or {}
         self.eyes: tuple[str | None, ...] = tuple(self._present) or (None,)
-        size, count = 2 * int(np.prod(shape)), rows * len(self.eyes) * self._views
-        self._cache = DiskCache(count, (size,), directory=directory, key=(key, augmented, self.shape))
+        self._sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.view_bytes, count = 2 * sum(self._sizes), rows * len(self.eyes) * self._views
+        self._cache = DiskCache(
+            count, (self.view_bytes,), directory=directory, key=(key, augmented, self.shapes), reserved=False
+        )
+
+    def reserve(self, rows: np.ndarray, numbers: np.ndarray) -> None:
+        """Reserve the disk space of each (row, view number). Raises UserError if there is not enough."""
+        self._cache.reserve([place for eye in self.eyes for place in self._places(rows, numbers, eye)])
 
     def missing(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
         """Return for each (row, view number) whether its features are missing for any eye, bool [n]."""
@@ -56,7 +64,11 @@ class FeatureStore:
         return np.array([any(self._cache.get(place) is None for place in of_eyes) for of_eyes in places], bool)
 
     def put(self, row: int, number: int, values: np.ndarray, eye: str | None = None) -> None:
-        """Store the features of a view. Raises UserError if they are not finite in float16."""
+        """Store the features of a view, flat and one array after the other. Reserve them first.
+
+        Raises:
+            UserError: they are not finite in float16.
+        """
         with np.errstate(over="ignore"):
             half = np.asarray(values, np.float16)
         if not np.isfinite(half).all():
@@ -67,25 +79,17 @@ class FeatureStore:
         (place,) = self._places([row], number, eye)
         self._cache.put(place, half.reshape(-1).view(np.uint8))
 
-    def read(self, rows: np.ndarray, numbers: np.ndarray | int) -> np.ndarray | dict[str | None, np.ndarray]:
-        """Return the features, float32 [n, *shape]; for pairs {eye: features, "left_present": bool [n], ...}."""
-        if not self._present:
-            return self._read(rows, numbers, None)
-        present = {f"{eye}_present": mask[rows] for eye, mask in self._present.items()}
-        return {eye: self._read(rows, numbers, eye) for eye in self.eyes} | present
+    def read(self, row: int, number: int, eye: str | None = None) -> list[np.ndarray]:
+        """Return the arrays of a view, float16. They are the cache's memory: do not write to them."""
+        (place,) = self._places([row], number, eye)
+        stored = self._cache.get(place)
+        assert stored is not None, "read before it was stored"
+        parts = np.split(stored.view(np.float16), np.cumsum(self._sizes)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def signature(self, size: int | None) -> Any:
-        """Return the tf.TensorSpec of what `read` returns for a batch of this size."""
-        import tensorflow as tf
-
-        x = tf.TensorSpec((size, *self.shape), tf.float32)
-        if not self._present:
-            return x
-        return dict.fromkeys(self.eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in self.eyes}
-
-    def _read(self, rows, numbers, eye):
-        stored = np.stack([self._cache.get(place) for place in self._places(rows, numbers, eye)])
-        return stored.view(np.float16).reshape(-1, *self.shape).astype(np.float32)
+    def present(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return {"left_present": bool [n], ...} for pairs; an empty dict for single images."""
+        return {f"{eye}_present": mask[rows] for eye, mask in self._present.items()}
 
     def _places(self, rows, numbers, eye):
         images = np.asarray(rows, int) * len(self.eyes) + self.eyes.index(eye)
@@ -104,14 +108,17 @@ def training_feature_batches(
     weights: ByOutput | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Return the batches of `training_batches` with the features of each view, float32 [batch, *shape], as x."""
+    """Return the batches of `training_batches` with the features of each view as x.
+
+    x is a float16 array [batch, *shape], or a tuple of them if a view has several. Of pairs it is a dict, as for images.
+    """
     builder, sampler = _FeatureBatchBuilder(features, targets, weights), BatchRows(rows, order, shard)
 
     def begin(step):
         epoch, drawn, repeats = sampler.of_step(step)
         return builder.begin(drawn, views.view_numbers(epoch, drawn, repeats))
 
-    return dataset_of_steps(sampler.steps(first_epoch, epochs), begin, builder.signature(sampler.size), threads=1)
+    return dataset_of_steps(sampler.steps(first_epoch, epochs), begin, builder.signature(sampler.size), None)
 
 
 def ordered_feature_batches(
@@ -129,18 +136,41 @@ def ordered_feature_batches(
         return builder.begin(rows[step * batch_size : (step + 1) * batch_size], 0)
 
     size = batch_size if len(rows) % batch_size == 0 else None
-    return dataset_of_steps(range(-(-len(rows) // batch_size)), begin, builder.signature(size), threads=1)
+    return dataset_of_steps(range(-(-len(rows) // batch_size)), begin, builder.signature(size), None)
 
 
 class _FeatureBatchBuilder:
+    """Makes the arrays of a batch from row and view numbers, in the order of the flattened signature.
+
+    Features stay float16: TensorFlow converts them in parallel where the network takes them.
+    """
+
     def __init__(self, features, targets, weights):
         self._features, self._labels = features, Labels(targets, weights)
 
     def signature(self, size):
-        return (self._features.signature(size), *self._labels.signature(size))
-
-    def begin(self, rows, numbers):
-        """A complete batch, in the form that `BatchPrefetcher` takes: nothing is left to fill in."""
         import tensorflow as tf
 
-        return [*tf.nest.flatten(self._features.read(rows, numbers)), *self._labels.flat(rows)], None, []
+        x = tuple(tf.TensorSpec((size, *shape), tf.float16) for shape in self._features.shapes)
+        x = x if len(x) > 1 else x[0]
+        eyes = [eye for eye in self._features.eyes if eye]
+        if eyes:
+            x = dict.fromkeys(eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in eyes}
+        return (x, *self._labels.signature(size))
+
+    def begin(self, rows, numbers):
+        """A batch whose features are still empty, a function that fills in one view, and its list of arguments."""
+        numbers = np.broadcast_to(numbers, len(rows))
+        arrays = {
+            eye: [aligned((len(rows), *shape), np.float16) for shape in self._features.shapes]
+            for eye in self._features.eyes
+        }
+
+        def fill(i, eye):
+            for array, values in zip(arrays[eye], self._features.read(rows[i], numbers[i], eye), strict=True):
+                array[i] = values
+
+        present = {name: [mask] for name, mask in self._features.present(rows).items()}
+        by_name = arrays | present
+        flat = [array for name in (sorted(by_name) if present else by_name) for array in by_name[name]]
+        return [*flat, *self._labels.flat(rows)], fill, list(itertools.product(range(len(rows)), arrays))

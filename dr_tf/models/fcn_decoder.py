@@ -29,6 +29,7 @@ def fcn_classifier(
     heads: Mapping[str, Head],
     *,
     filters: Sequence[Count] = (256, 128, 64),
+    coarsest: Count | None = None,
     skips: bool = True,
     cbam: bool = True,
     reduction: Count = 16,
@@ -41,7 +42,9 @@ def fcn_classifier(
         heads: Maps the name of each output to its head.
         filters: Filters of each stage of the decoder. Each stage doubles the sides of the map: the default three lead
             from stride 32 to stride 4.
-        skips: Whether a stage also takes the backbone's feature map of its stride. A feature bank needs False.
+        coarsest: Stride of the coarsest map that the decoder takes; None for the backbone's last map. A place of a coarse
+            map has seen most of the photograph, so that its evidence need not lie where a lesion is.
+        skips: Whether a stage also takes the backbone's feature map of its stride.
         cbam: Whether each stage ends with CBAM (Woo et al., ECCV 2018).
         reduction: Channels of a stage divided by hidden units of its channel attention.
         dropout: Dropout rate of the features, which are the mean of the last map.
@@ -50,9 +53,9 @@ def fcn_classifier(
         A model from RGB images 0-255 to {output: logits}. The last map is the output of its layer `EVIDENCE`.
 
     Raises:
-        UserError: The backbone has no feature maps, or too few to enlarge its last one this often.
+        UserError: The backbone has no feature maps, none of the coarsest stride, or too few to enlarge one this often.
     """
-    maps = {int(name.removeprefix("stride_")): tensor for name, tensor in backbone.model.output.items() if "_" in name}
+    maps = _maps(backbone, coarsest)
     strides = _strides(maps, len(filters))
     x = _convolution(maps[max(maps)], filters[0], 1, "decoder_in")
     for number, (stride, width) in enumerate(zip(strides, filters, strict=True), 1):
@@ -86,14 +89,23 @@ def evidence_maps(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, {name: model.get_layer(name)(features) for name in outputs})
 
 
-def _strides(maps, stages):
-    """Strides of the decoder's maps, from coarse to fine."""
+def _maps(backbone, coarsest):
+    """{stride: feature map} up to the coarsest one."""
+    maps = {int(name.removeprefix("stride_")): tensor for name, tensor in backbone.model.output.items() if "_" in name}
     if not maps:
         raise UserError("fcn_classifier needs a backbone with feature maps")
+    if coarsest is not None and coarsest not in maps:
+        known = ", ".join(map(str, sorted(maps)))
+        raise UserError(f"fcn_classifier.coarsest is the stride of a map of the backbone, {known}, not {coarsest}")
+    return {stride: tensor for stride, tensor in maps.items() if coarsest is None or stride <= coarsest}
+
+
+def _strides(maps, stages):
+    """Strides of the decoder's maps, from coarse to fine."""
     strides = [max(maps) // 2**stage for stage in range(1, stages + 1)]
     if not strides or strides[-1] < 1:
         raise UserError(
-            f"fcn_classifier.filters has {stages} stages; the backbone's last map of stride {max(maps)} can be doubled "
+            f"fcn_classifier.filters has {stages} stages; the coarsest map of stride {max(maps)} can be doubled "
             f"1 to {max(maps).bit_length() - 1} times"
         )
     return strides

@@ -30,6 +30,12 @@ def producing_operation(tensor: keras.KerasTensor) -> keras.Operation:
     return tensor._keras_history.operation
 
 
+def source_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """List the inputs of the call that outputs a tensor of a network's graph (`_keras_history`, `_inbound_nodes`)."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index].input_tensors
+
+
 def output_tensors(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
     """List the outputs of each call of a layer in the graphs that contain it (`_inbound_nodes`)."""
     return [tensor for node in layer._inbound_nodes for tensor in node.output_tensors]

@@ -1,8 +1,8 @@
-"""Losses of several labels and of ordered grades. They mask unknown labels, which Keras' own losses do not."""
+"""Losses of several labels, of ordered grades and of ranking. They mask unknown labels, which Keras' own do not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -138,3 +138,72 @@ class GradeError(keras.losses.Loss):
             return ops.mean(ops.square(error), axis=-1)
         clipped = ops.minimum(ops.abs(error), self._delta)
         return ops.mean(clipped * (ops.abs(error) - clipped / 2), axis=-1)
+
+
+class WithRanking(keras.losses.Loss):
+    """The loss of a head plus a pairwise ranking loss: an example of a higher class has to get a higher score.
+
+    loss = own loss + weight * ranking
+
+    ranking = sum over pairs of w_ij log(1 + exp(-(s_i - s_j))) / sum over pairs of w_ij
+
+    The pairs are all examples i and j of a batch with class y_i > y_j, and w_ij = y_i - y_j. The score s is the slope of
+    the class logits z_k over the class number k, by least squares: with centered numbers c_k it is
+    sum of c_k z_k / sum of c_k^2. If the logits are linear in the features, so is the score. The logistic loss of pairs
+    is that of RankNet (Burges et al., ICML 2005). An example of unknown class is in no pair.
+
+    Args:
+        own: Loss of the head.
+        weight: Weight of the ranking loss.
+        class_of_targets: Function of targets that returns class numbers [n], negative if unknown.
+        class_logits: Function of the head's outputs that returns class logits [n, classes].
+        **options: Options of `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        own: keras.losses.Loss,
+        weight: float,
+        *,
+        class_of_targets: Callable[[keras.KerasTensor], keras.KerasTensor],
+        class_logits: Callable[[keras.KerasTensor], keras.KerasTensor],
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self._own, self._weight = own, weight
+        self._class_of_targets, self._class_logits = class_of_targets, class_logits
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Compute the loss of each example, [n]. Each pair is shared by its two examples.
+
+        Args:
+            y_true: Targets, as the loss of the head takes them.
+            y_pred: Outputs of the head.
+        """
+        classes = self._class_of_targets(y_true)
+        ranking = pairwise_ranking_losses(classes, slope_over_classes(self._class_logits(y_pred)))
+        return self._own.call(y_true, y_pred) + self._weight * ranking
+
+
+def slope_over_classes(class_logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Compute the slope of class logits [n, classes] over the class number, by least squares: [n]."""
+    numbers = np.arange(class_logits.shape[-1], dtype=np.float32)
+    centered = numbers - numbers.mean()
+    return ops.sum(class_logits * (centered / np.sum(centered**2)), axis=-1)
+
+
+def pairwise_ranking_losses(classes: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
+    """Compute losses [n] whose mean is the ranking loss in `WithRanking`; zeros if there is no pair.
+
+    Args:
+        classes: Class numbers [n], negative if unknown.
+        scores: Scores [n].
+    """
+    classes = ops.cast(classes, scores.dtype)
+    known = classes >= 0
+    distance = ops.maximum(classes[:, None] - classes[None, :], 0)
+    weights = ops.where(ops.logical_and(known[:, None], known[None, :]), distance, 0)
+    losses = weights * ops.softplus(scores[None, :] - scores[:, None])
+    n = ops.cast(ops.shape(classes)[0], scores.dtype)
+    of_example = (ops.sum(losses, axis=0) + ops.sum(losses, axis=1)) / 2
+    return n * of_example / ops.maximum(ops.sum(weights), 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import keras
 
-from dr_tf.models.keras_private import layer_calls, layers_within
+from dr_tf.models.keras_private import layer_calls, layers_within, source_tensors
 
 EVIDENCE = "evidence"  # name of the layer whose map an `fcn_classifier` averages over all places
 _PREFIX = "stage_"
@@ -48,14 +48,36 @@ def stages(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     return by_stage
 
 
-def last_frozen_tensor(model: keras.Model) -> keras.KerasTensor | None:
-    """Return the output of the last stage up to which all layers are frozen; None if the first stage is trained."""
-    end = None
+def frozen_outputs(model: keras.Model) -> list[keras.KerasTensor]:
+    """Return the tensors of the frozen stages that the rest of a network takes, from input to output.
+
+    A classifier takes the last one. A decoder with skips takes one per stride. The list is empty if the first stage is
+    trained, or if the rest also takes something else, such as the image.
+    """
+    ends = _frozen_ends(model)
+    taken, seen, pending = set(), set(), list(model.outputs)
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        if any(tensor is end for end in ends):
+            taken.add(id(tensor))
+        elif sources := source_tensors(tensor):
+            pending += sources
+        else:  # an input of the network
+            return []
+    return [end for end in ends if id(end) in taken]
+
+
+def _frozen_ends(model):
+    """Outputs of the stages before the first one that is trained."""
+    ends = []
     for marker, layers in zip(_markers(model), stages(model).values(), strict=True):
         if any(layer.trainable_variables for layer in layers):
             break
-        end = marker.output
-    return end
+        ends.append(marker.output)
+    return ends
 
 
 def shared_eye_network(model: keras.Model) -> tuple[keras.Model, dict[str, keras.KerasTensor]]:

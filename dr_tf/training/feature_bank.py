@@ -1,6 +1,7 @@
 """Feature bank: a cache of a frozen backbone's features, so that each view of an image goes through the backbone once.
 
-The layers after the frozen part are then trained on the cached features.
+The layers after the frozen part are then trained on the cached features: the pooled vector of a classifier, or the maps
+of all strides that a decoder takes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dr_tf.data.augmented_views import AugmentedViews
 from dr_tf.data.batches import view_batches
 from dr_tf.data.features import FeatureStore, ordered_feature_batches, training_feature_batches
 from dr_tf.models.network import is_paired
-from dr_tf.models.stages import last_frozen_tensor, shared_eye_network
+from dr_tf.models.stages import frozen_outputs, shared_eye_network
 from dr_tf.parameters import Natural
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def split_at_frozen_part(
         the data themselves.
 
     Raises:
-        UserError: the model has no frozen part or takes maps from inside it, or the training uses several devices.
+        UserError: the model has no frozen part, or the training uses several devices.
     """
     bank = experiment.feature_bank
     if bank is None or not bank.stored:
@@ -77,26 +78,16 @@ def split_at_frozen_part(
     with warnings.catch_warnings():
         # Keras expects inputs named like their keys, such as "left", but the tensors are named after their layers.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        rest = _rest(rest_input, model)
+        rest = keras.Model(rest_input, model.output, name=model.name)
     return rest, StoredFeatureData(data, frozen, experiment=experiment, roles=roles)
 
 
-def _rest(rest_input, model):
-    try:
-        return keras.Model(rest_input, model.output, name=model.name)
-    except ValueError:  # the graph is disconnected
-        raise UserError(
-            "train.feature_bank stores the last map of the frozen backbone, and the model also takes earlier ones: set "
-            "fcn_classifier.skips = False, or do without the bank"
-        ) from None
-
-
 def _split_single(model):
-    """(input of the frozen part, its output, input of the rest)."""
-    features = last_frozen_tensor(model)
-    if features is None:
+    """(input of the frozen part, its outputs, inputs of the rest)."""
+    features = frozen_outputs(model)
+    if not features:
         raise UserError("train.feature_bank needs a frozen backbone: set backbone.trainable_from to 'none' or a stage")
-    return model.input, features, features
+    return model.input, features, features if len(features) > 1 else features[0]
 
 
 def _split_paired(model):
@@ -106,7 +97,7 @@ def _split_paired(model):
         raise UserError(
             "train.feature_bank of a paired model needs a completely frozen backbone: set backbone.trainable_from to 'none'"
         )
-    return shared.input, shared.output, model.input | features
+    return shared.input, [shared.output], model.input | features
 
 
 class StoredFeatureData:
@@ -114,7 +105,7 @@ class StoredFeatureData:
 
     Args:
         data: batches of the images.
-        frozen: frozen part of the model, images -> features.
+        frozen: frozen part of the model, images -> list of features.
         experiment: the experiment, which has a feature bank.
         roles: which examples are for training and which select the epoch.
     """
@@ -125,22 +116,37 @@ class StoredFeatureData:
         self.order = data.order
         self._data, self._frozen, self._experiment, self._roles = data, frozen, experiment, roles
         self._views = AugmentedViews(bank.views)
+        self._directory = bank.directory or pathlib.Path(records.directory) / "features"
         self._features = FeatureStore(
             len(records),
             bank.views,
-            frozen.output.shape[1:],
-            directory=bank.directory or pathlib.Path(records.directory) / "features",
+            [features.shape[1:] for features in frozen.outputs],
+            directory=self._directory,
             key=_key(frozen, data, experiment),
             present={eye: records.present(eye) for eye in records.eyes if eye},
         )
 
     def fill(self) -> None:
-        """Compute the features that are not cached yet."""
+        """Compute the features that are not cached yet.
+
+        Raises:
+            UserError: the disk has too little space, or a feature is out of the range of float16.
+        """
         rows, numbers = self._required_views()
-        missing = self._features.missing(rows, numbers)
-        logging.info("feature bank: %d of %d views are cached", len(rows) - missing.sum(), len(rows))
-        if missing.any():
-            self._compute(rows[missing], numbers[missing])
+        is_missing = self._features.missing(rows, numbers)
+        rows, numbers = rows[is_missing], numbers[is_missing]
+        logging.info("feature bank: %d of %d views are cached", (~is_missing).sum(), len(is_missing))
+        if len(rows):
+            images = len(rows) * len(self._features.eyes)
+            logging.info(
+                "feature bank: writing %.2f GB to %s, %.2f MB for each of %d images",
+                images * self._features.view_bytes / 1e9,
+                self._directory,
+                self._features.view_bytes / 1e6,
+                images,
+            )
+            self._features.reserve(rows, numbers)
+            self._compute(rows, numbers)
 
     def training_batches(self, first_epoch: int = 0, *, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Return the training batches from `first_epoch` on as one dataset, as `TrainingData.training_batches` does."""
@@ -182,7 +188,7 @@ class StoredFeatureData:
         return rows, numbers
 
     def _compute(self, rows, numbers):
-        run = tf.function(lambda x: self._frozen(x, training=False), reduce_retracing=True)
+        run = tf.function(lambda x: _flat(self._frozen(x, training=False)), reduce_retracing=True)
         batches = view_batches(
             self._data.images,
             rows=rows,
@@ -201,6 +207,12 @@ class StoredFeatureData:
                     for eye, values in features.items():
                         self._features.put(row, number, values[i], eye)
                 bar.update(len(batch_rows))
+
+
+def _flat(features):
+    """One float16 vector per image, [n, size], of one array after the other."""
+    features = tf.nest.flatten(features)  # Keras returns a list of one tensor as that tensor
+    return tf.concat([tf.reshape(tf.cast(part, tf.float16), (tf.shape(part)[0], -1)) for part in features], axis=1)
 
 
 def _key(frozen, data, experiment):

@@ -79,6 +79,10 @@ def check_supported(experiment: Experiment, batch_size: int) -> None:
         raise UserError(
             "optimization.accumulation_steps needs train.distribution = 'one_device': raise train.batch_size instead"
         )
+    if _has_several_devices() and any(getattr(head, "ranking", 0) for head in experiment.heads.values()):
+        raise UserError(
+            "a head with a ranking loss needs train.distribution = 'one_device': pairs are formed in a batch"
+        )
     if _has_several_machines() and experiment.steps_per_execution > 1:
         raise UserError("train.steps_per_execution above 1 needs a single machine")
 

@@ -152,7 +152,7 @@ def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSour
         optimizer=experiment.optimization.build(
             steps_per_epoch=batches.order.steps, epochs=experiment.epochs, rate_factors=rate_factors
         ),
-        loss={output: head.loss() for output, head in experiment.heads.items()},
+        loss={output: head.training_loss() for output, head in experiment.heads.items()},
         loss_weights=experiment.all_loss_weights,
         metrics=metrics,
         jit_compile=_jit(experiment),

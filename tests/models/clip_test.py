@@ -20,7 +20,7 @@ from dr_tf.models.classifier import classifier
 from dr_tf.models.clip import encode_prompts, load_clip, token_ids
 from dr_tf.models.heads.binary import Binary
 from dr_tf.models.layers.replace_layers import to_plain_keras
-from dr_tf.models.stages import last_frozen_tensor, stage_by_variable
+from dr_tf.models.stages import frozen_outputs, stage_by_variable
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures/clip"
 EXPECTED = np.load(FOLDER / "expected.npz")
@@ -148,7 +148,7 @@ class StagesTest(tf.test.TestCase):
         stage_of = stage_by_variable(model)
         trained = {stage_of.get(v.path, "head") for v in model.trainable_variables}
         self.assertEqual(trained, {"block2", "pooled", "head"})
-        self.assertEqual(last_frozen_tensor(model).shape, (None, 17, 16))
+        self.assertEqual([tensor.shape for tensor in frozen_outputs(model)], [(None, 17, 16)])
         self.assertEqual(stage_of["embedding/kernel"], "patches")
 
     def test_saved_model_has_layers_of_keras_only(self):

@@ -19,7 +19,7 @@ from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
 from dr_tf.models.layers.replace_layers import to_plain_keras
 from dr_tf.models.network import KerasNetwork
-from dr_tf.models.stages import stage_by_variable
+from dr_tf.models.stages import feature_maps, stage_by_variable
 
 GRADES = {"grade": Softmax()}
 FILTERS = (16, 8, 8)
@@ -94,6 +94,14 @@ class DecoderTest(tf.test.TestCase):
         self.assertIn("decoder2_skip_conv", names())
         self.assertNotIn("skip", names(skips=False).replace("_skip_", " ").replace("stack", ""))
         self.assertIn("dropout", names(dropout=0.5))
+
+    def test_a_decoder_without_the_coarsest_maps(self):
+        model = network(coarsest=16, filters=(8, 8))
+        self.assertEqual(model.get_layer("evidence").output.shape[1:], (16, 16, 8))
+        self.assertEqual(model.get_layer("decoder_in_conv").input.shape[1:], (4, 4, 8))
+        self.assertNotIn("stride_32", feature_maps(model))
+        with self.assertRaisesRegex(UserError, "a map of the backbone, 4, 8, 16, 32, not 12"):
+            network(coarsest=12)
 
     def test_stages_are_those_of_the_backbone(self):
         for skips in (True, False):

@@ -37,12 +37,13 @@ def write_excel(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
     book.save(path)
 
 
-def write_aptos(source: pathlib.Path, *, draw: bool = True) -> None:
-    """Write APTOS 2019 as published."""
+def write_aptos(source: pathlib.Path, *, draw: bool = True, each: int = 1) -> None:
+    """Write APTOS 2019 as published, with `each` images of a grade. The image of the last row is absent."""
     paint = Painter(source, draw)
-    names = [f"0024cdab0c1{i}" for i in range(6)]
-    paint(*(f"train_images/{name}.png" for name in names[:5]), "test_images/0005cfc8afb6.png")
-    trees.write_table(source / "train.csv", ("id_code", "diagnosis"), zip(names, (0, 1, 2, 3, 4, 2), strict=True))
+    names = [f"0024cdab0c{i:02x}" for i in range(5 * each + 1)]
+    paint(*(f"train_images/{name}.png" for name in names[:-1]), "test_images/0005cfc8afb6.png")
+    grades = [*range(5)] * each + [2]
+    trees.write_table(source / "train.csv", ("id_code", "diagnosis"), zip(names, grades, strict=True))
     trees.write_table(source / "test.csv", ("id_code",), [("0005cfc8afb6",)])
 
 

@@ -138,7 +138,7 @@ class DistributionTest(unittest.TestCase):
 
 class RefusalTest(unittest.TestCase):
     def _refused(self, expected, batch_size=4, **options):
-        experiment = Experiment("a/b", HEADS_OF_ONE, None, **options)
+        experiment = Experiment("a/b", options.pop("heads", HEADS_OF_ONE), None, **options)
         strategy = tf.distribute.MirroredStrategy(["CPU:0"])
         with strategy.scope(), self.assertRaisesRegex(UserError, expected):
             strategies.check_supported(experiment, batch_size)
@@ -149,6 +149,7 @@ class RefusalTest(unittest.TestCase):
             "accumulation_steps needs train.distribution = 'one_device'",
             optimization=Optimization(accumulation_steps=2),
         )
+        self._refused("a ranking loss needs train.distribution", heads={"grade": HEADS["softmax"](ranking=1.0)})
         with mock.patch.object(tf.distribute.Strategy, "num_replicas_in_sync", 3):
             self._refused("a batch of 4 examples cannot be shared evenly by 3 devices")
 

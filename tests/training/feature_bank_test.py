@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -15,7 +16,12 @@ import train
 from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.cache import DiskCache
-from dr_tf.data.features import FeatureStore
+from dr_tf.data.features import FeatureStore, ordered_feature_batches
+from dr_tf.models import stages
+from dr_tf.models.backbones import build_backbone
+from dr_tf.models.classifier import classifier
+from dr_tf.models.fcn_decoder import fcn_classifier
+from dr_tf.models.heads.softmax import Softmax
 from dr_tf.training import feature_bank
 from dr_tf.training.data_roles import split_roles
 from dr_tf.training.training_data import TrainingData
@@ -166,12 +172,70 @@ class FeatureBankTest(tf.test.TestCase):
         self._refused("cannot be cached in .*config.gin", f"feature_bank.directory = '{self.folder / 'config.gin'}'")
 
     def test_features_beyond_float16_are_refused(self):
-        features = FeatureStore(2, 0, (3,), directory=self.folder, key="x")
+        features = FeatureStore(2, 0, [(3,)], directory=self.folder, key="x")
+        features.reserve(np.array([0, 1]), np.array([0, 0]))
         features.put(0, 0, [1, 2, 65504])
-        self.assertAllEqual(features.read([0], 0), [[1, 2, 65504]])
+        self.assertAllEqual(features.read(0, 0), [[1, 2, 65504]])
         self.assertAllEqual(features.missing(np.array([0, 1]), 0), [False, True])
         with self.assertRaisesRegex(UserError, "out of the range of the feature bank"):
             features.put(1, 0, [1, 2, 70000])
+
+
+class FeatureStoreTest(tf.test.TestCase):
+    """A store of two maps per view, of 4 and of 2 values."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def _store(self, rows=3, shapes=((2, 2, 1), (1, 1, 2)), **options):
+        return FeatureStore(rows, 0, shapes, directory=self.folder, key="x", **options)
+
+    def test_maps_of_several_strides_are_batched_in_the_order_of_the_rows(self):
+        store, rows = self._store(), np.array([2, 0])
+        store.reserve(rows, np.zeros(2, int))
+        for row in rows:
+            store.put(row, 0, 10 * row + np.arange(6))
+        targets = {"grade": np.float32([5, 6, 7])}
+        (x, y), *others = ordered_feature_batches(store, targets, rows=rows, batch_size=2)
+        self.assertEmpty(others)
+        self.assertAllEqual(x[0], [[[[20], [21]], [[22], [23]]], [[[0], [1]], [[2], [3]]]])
+        self.assertAllEqual(x[1], [[[[24, 25]]], [[[4, 5]]]])
+        self.assertAllEqual([part.dtype for part in x], [tf.float16] * 2)
+        self.assertAllEqual(y["grade"], [7, 5])
+
+    def test_only_reserved_rows_take_space(self):
+        store, megabyte = self._store(rows=100, shapes=[(1024, 512)]), 1 << 20
+        self.assertEqual(store.view_bytes, megabyte)
+        store.reserve(np.array([3, 70]), np.zeros(2, int))
+        (path,) = self.folder.iterdir()
+        self.assertBetween(512 * path.stat().st_blocks, 2 * megabyte, 2.5 * megabyte)
+        self.assertAllEqual(store.missing(np.array([3, 70]), 0), [True, True])
+
+    def test_too_little_space_is_one_line_before_anything_is_written(self):
+        store = self._store(rows=1000, shapes=[(1000, 1000)])
+        full = mock.patch.object(shutil, "disk_usage", lambda path: mock.Mock(free=3e9))
+        with full, self.assertRaisesRegex(UserError, r"has 3.00 GB free, 4.00 GB are needed: name another folder"):
+            store.reserve(np.repeat(np.arange(1000), 2), np.zeros(2000, int))
+        (path,) = self.folder.iterdir()
+        self.assertLess(512 * path.stat().st_blocks, 1e6)
+
+
+class FrozenOutputsTest(tf.test.TestCase):
+    def _shapes(self, build, trainable_from="none", **options):
+        backbone = build_backbone("resnet_v2", image_size=64, stem=4, filters=(4, 8, 8), trainable_from=trainable_from)
+        tensors = stages.frozen_outputs(build(backbone, {"grade": Softmax()}, **options))
+        return [tensor.shape[1:] for tensor in tensors]
+
+    def test_what_the_rest_takes(self):
+        self.assertEqual(self._shapes(classifier), [(8,)])
+        self.assertEqual(self._shapes(classifier, "stack2"), [(8, 8, 4)])
+        decoder = {"filters": (8, 8), "reduction": 4}
+        self.assertEqual(self._shapes(fcn_classifier, **decoder), [(8, 8, 4), (4, 4, 8), (2, 2, 8)])
+        self.assertEqual(self._shapes(fcn_classifier, skips=False, **decoder), [(2, 2, 8)])
+        self.assertEqual(self._shapes(fcn_classifier, "stack3", **decoder), [(8, 8, 4), (4, 4, 8)])
+        for build in (classifier, fcn_classifier):
+            self.assertEqual(self._shapes(build, "all"), [])
 
 
 class PairsTest(tf.test.TestCase):
@@ -197,14 +261,14 @@ class PairsTest(tf.test.TestCase):
 
     def test_a_view_is_missing_unless_both_eyes_are_stored(self):
         present = {"left": np.array([True, True]), "right": np.array([True, False])}
-        features = FeatureStore(2, 1, (3,), directory=self.folder, key="x", present=present)
+        features = FeatureStore(2, 1, [(3,)], directory=self.folder, key="x", present=present)
+        features.reserve(np.array([1, 1]), np.array([0, 1]))
         for number, eye, value in ((0, "left", 1), (0, "right", 2), (1, "left", 3)):
             features.put(1, number, [value] * 3, eye)
         self.assertAllEqual(features.missing(np.array([0, 1, 1]), np.array([0, 0, 1])), [True, False, True])
-        found = features.read(np.array([1]), 0)
-        self.assertAllEqual(found["left"], [[1, 1, 1]])
-        self.assertAllEqual(found["right"], [[2, 2, 2]])
-        self.assertAllEqual([found["left_present"], found["right_present"]], [[True], [False]])
+        self.assertAllEqual(features.read(1, 0, "left"), [[1, 1, 1]])
+        self.assertAllEqual(features.read(1, 0, "right"), [[2, 2, 2]])
+        self.assertAllEqual(features.present(np.array([1])), {"left_present": [True], "right_present": [False]})
 
     def test_a_partly_frozen_network_is_refused(self):
         with self.assertRaisesRegex(SystemExit, "of a paired model needs a completely frozen backbone"):

@@ -11,6 +11,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, POSITIVE_DEFINITIONS
 from dr_tf.models.heads.head import Head, positive_labels
+from dr_tf.parameters import NotNegative
 
 if TYPE_CHECKING:
     import keras
@@ -24,8 +25,12 @@ class ExclusiveClasses(Head):
     positive definition follow from them.
 
     Attributes:
+        ranking: Weight of a pairwise ranking loss beside the head's own: in each batch, images of a higher class have to
+            get a higher score than those of a lower one. Pairs are weighted by the distance of their classes.
         field: The record field that contains the class number.
     """
+
+    ranking: NotNegative = dataclasses.field(default=0.0, kw_only=True)
 
     field: ClassVar[str]
 
@@ -68,6 +73,15 @@ class ExclusiveClasses(Head):
     def class_of_logits(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         """Return the predicted class number of each example, [n]."""
         raise NotImplementedError
+
+    def training_loss(self) -> keras.losses.Loss:
+        """Build the head's own loss, plus the ranking loss if it has a weight."""
+        from dr_tf.models.losses import WithRanking
+
+        if not self.ranking:
+            return self.loss()
+        options = {"class_of_targets": self.class_of_targets, "class_logits": self.class_logits}
+        return WithRanking(self.loss(), self.ranking, name="loss", **options)
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """Build accuracy, balanced accuracy, quadratic kappa, and the AUROC of `positive`."""

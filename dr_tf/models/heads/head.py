@@ -81,6 +81,10 @@ class Head:
         """Build the loss of (targets, logits)."""
         raise NotImplementedError
 
+    def training_loss(self) -> keras.losses.Loss:
+        """Build the loss that is trained: `loss`, and what a config adds to it."""
+        return self.loss()
+
     def metrics(self) -> list[keras.metrics.Metric]:
         """Build the training metrics of (targets, logits)."""
         raise NotImplementedError
