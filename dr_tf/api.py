@@ -458,12 +458,12 @@ def evaluate(
         mode: the inference mode.
         label_shift: "em" or "bbse" adds the metrics after a label-shift correction.
         audit: whether copies of images that the run was trained on are left out of another record set.
-        explain: class-activation maps to score, such as "grad_cam" or "hires_cam@stride_8".
+        explain: maps to score, such as "grad_cam" or "hires_cam@stride_8". Images need no label for them.
         prevalence: of positives, for PPV and NPV.
         bootstrap_samples: bootstrap samples for the confidence intervals.
 
     Returns:
-        (metrics, path of report.html). A metric is a dict with "value", "low", "high", "n" and "method".
+        (metrics, path of report.html). `metrics` is empty if no label is known and only maps were scored. A metric is a dict with "value", "low", "high", "n" and "method".
 
     Raises:
         UserError: the run or the records cannot be used.

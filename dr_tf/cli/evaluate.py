@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     parser.add_argument(
         "--split", default="test",
         help="test (the default), validation, calibration or train; folds: the out-of-fold predictions of a run trained with "
-        "--folds; all: every split of another data set",
+        "--folds; several as in train+validation; all: every split of another data set",
     )  # fmt: skip
     parser.add_argument(
         "--mode", default="plain",
@@ -59,7 +59,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     )  # fmt: skip
     parser.add_argument(
         "--explain", nargs="+", default=(), metavar="METHOD[@LAYER]",
-        help="score class-activation maps: grad_cam, grad_cam_plus_plus or hires_cam; a layer is such as stride_16",
+        help="score maps by lesion masks, deletion and insertion, and randomization: grad_cam, grad_cam_plus_plus, hires_cam, "
+        "score_cam, integrated_gradients, occlusion, attention_rollout; a layer is such as stride_8. Images need no label",
     )  # fmt: skip
     parser.add_argument(
         "--prevalence",
@@ -129,7 +130,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
         prevalence=flags.prevalence,
         bootstrap_samples=flags.bootstrap_samples,
     )
-    print(*summary(metrics), sep="\n")
+    if metrics:  # none where no label is known and only maps were scored
+        print(*summary(metrics), sep="\n")
     if flags.explain:
         print("", *scorecard_lines(report.parent), "", sep="\n")
     print(report)

@@ -60,7 +60,7 @@ def fit_scale(explainer: Explainer, batches: Iterable[Images]) -> MapScale:
 def _scale_of(explainer, target, maxima):
     return {
         "method": explainer.method,
-        "layer": explainer.map_layer.name,
+        "layer": explainer.layer_name,
         "target": target,
         "value": round(float(np.percentile(maxima, _PERCENTILE)), 4),
         "photographs": len(maxima),
@@ -105,7 +105,7 @@ def full_colour_value(scale: MapScale | None, explainer: Explainer, target: str 
     Returns:
         The value for this method, layer and target, or None if the scale does not contain it: maps are then stretched.
     """
-    wanted = explainer.method, explainer.map_layer.name, explainer.targets[explainer.target_index(target)]
+    wanted = explainer.method, explainer.layer_name, explainer.targets[explainer.target_index(target)]
     for entry in scale["scales"] if scale else ():
         if (entry["method"], entry["layer"], entry["target"]) == wanted:
             return entry["value"]

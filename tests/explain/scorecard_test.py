@@ -15,7 +15,8 @@ from dr_tf.explain.scorecard.localization import THRESHOLDS, energy_pointing_gam
 from dr_tf.explain.scorecard.masks import read_masks
 from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
 from dr_tf.explain.scorecard.record_images import Examples
-from dr_tf.explain.scorecard.scorecard import ANY_LESION, build_explainers, choose_thresholds, compute_scorecard
+from dr_tf.explain.scorecard.scorecard import build_explainers, choose_thresholds, compute_scorecard
+from dr_tf.explain.scorecard.scoring_data import ANY_LESION
 from dr_tf.explain.scorecard.tables import summarize, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
