@@ -112,4 +112,4 @@ def images_by_eye(x: Any) -> ByEye:
 
 def replace_images(x: Any, images: Mapping[str | None, Any]) -> Any:
     """Return a batch with other images, {eye: images}."""
-    return x | images if isinstance(x, dict) else images[None]
+    return {**x, **images} if isinstance(x, dict) else images[None]

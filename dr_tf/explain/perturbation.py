@@ -132,7 +132,7 @@ class ScoreCamMaps:
 
     def __call__(self, x: Any, target_indices: tf.Tensor) -> MapResult:
         """Compute the maps of a batch."""
-        *forward, activations = self._run(x, target_indices)
+        outputs, features, evidence, activations = self._run(x, target_indices)
         images = images_by_eye(x)
         blurred = blurred_images(images)
         members = []
@@ -143,7 +143,7 @@ class ScoreCamMaps:
                                           _score_of_eye(self._network, x, target_indices, eye)))
                 for eye in images
             })  # fmt: skip
-        return MapResult(*forward, mean_of_members(members))
+        return MapResult(outputs, features, evidence, mean_of_members(members))
 
     def _record(self, x, target_indices):
         forward, activations, _ = record_by_eye(self._network, self.layers, x, target_indices)
