@@ -152,7 +152,7 @@ class Model:
         Args:
             images: as in `predict`.
             target: "positive", "grade >= K", or a class by its name or number.
-            method: "grad_cam" (the default), "grad_cam_plus_plus" or "hires_cam".
+            method: a name in `dr_tf.explain.methods.METHODS`, such as "hires_cam" (the default of new runs) or "occlusion".
             layer: "stride_N" or the name of a layer; "stride_16" by default.
 
         Returns:
@@ -197,13 +197,17 @@ class Model:
         return self._predictors[mode]
 
     def _explainer(self, method: str | None, layer: str | None) -> Explainer:
+        from dr_tf.explain.colour_scale import method_of_run, read_scale
         from dr_tf.explain.explainer import Explainer
-        from dr_tf.explain.methods import DEFAULT_METHOD
 
         if (method, layer) not in self._explainers:
             rule, network = self._run.rule, cast("KerasNetwork", self._run.network)
             self._explainers[method, layer] = Explainer(
-                network.model, rule.head, output=rule.decides, method=method or DEFAULT_METHOD, layer=layer
+                network.model,
+                rule.head,
+                output=rule.decides,
+                method=method or method_of_run(read_scale(self.run_dir)),
+                layer=layer,
             )
         return self._explainers[method, layer]
 

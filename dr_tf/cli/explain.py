@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
     )  # fmt: skip
     parser.add_argument(
         "--method",
-        help="grad_cam (the default), grad_cam_plus_plus, hires_cam, score_cam, integrated_gradients, occlusion, "
+        help="hires_cam (the default of new runs), grad_cam, grad_cam_plus_plus, score_cam, integrated_gradients, occlusion, "
         "attention_rollout (vision transformers), or nearest_cases: the nearest training cases instead of a map",
     )
     parser.add_argument("--layer", help="stride_N or the name of a layer (default: stride_16)")
@@ -115,15 +115,14 @@ def run(flags: argparse.Namespace) -> Sequence[Entry | NearestEntry]:
 
 
 def _write_maps(flags: argparse.Namespace, predictor: Predictor, cases: Sequence[Case]) -> list[Entry]:
-    from dr_tf.explain.colour_scale import read_scale
+    from dr_tf.explain.colour_scale import method_of_run, read_scale
     from dr_tf.explain.explainer import Explainer
     from dr_tf.explain.gallery import write_gallery
-    from dr_tf.explain.methods import DEFAULT_METHOD
 
     rule, network = predictor.rule, cast("KerasNetwork", predictor.run.network)
-    method = flags.method or DEFAULT_METHOD
+    scale = read_scale(flags.run_dir)
+    method = flags.method or method_of_run(scale)
     explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
-    scale = None if flags.stretch else read_scale(flags.run_dir)
     explainer.target_index(flags.target)  # refuses an unknown target
     _create(flags.output)
     with progress(len(cases), "explaining", "cases") as bar:
@@ -133,7 +132,7 @@ def _write_maps(flags: argparse.Namespace, predictor: Predictor, cases: Sequence
             explainer,
             cases,
             target=flags.target,
-            scale=scale,
+            scale=None if flags.stretch else scale,
             on_progress=lambda entry: bar.update(),
         )
 

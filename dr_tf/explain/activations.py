@@ -13,8 +13,8 @@ from dr_tf.console import UserError
 from dr_tf.models.keras_private import layers_within, output_tensors, producing_operation
 from dr_tf.models.stages import EVIDENCE, feature_maps
 
-# Coarser maps cover more than a lesion, finer ones show edges. With `methods.DEFAULT_METHOD` this layer scored best on
-# the # scorecard.
+# Coarser maps cover more than a lesion, finer ones show edges. With `methods.DEFAULT_METHOD` this layer pointed best at
+# real lesions.
 DEFAULT_LAYER = "stride_16"
 _LISTED = 12  # layers in an error message
 

@@ -1,5 +1,6 @@
 """Score-CAM, occlusion, integrated gradients and attention rollout, compared with values computed by hand."""
 
+import cv2
 import keras
 import numpy as np
 import tensorflow as tf
@@ -33,7 +34,8 @@ def total(images):
 
 
 def photographs(*numbers):
-    return np.stack([example(number)["image"] for number in numbers])
+    files = [np.frombuffer(example(number)["image"], np.uint8) for number in numbers]
+    return np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR_RGB) for file in files])
 
 
 def vision_transformer(build=classifier):
@@ -131,7 +133,7 @@ class NetworkTest(tf.test.TestCase):
                 self.assertAllClose(found.maps.mean(axis=(1, 2)), found.probabilities["positive"])
 
     def test_half_precision(self):
-        for method in OF_CONVOLUTIONS:
+        for method in ("score_cam", "integrated_gradients", "occlusion"):
             expected = Explainer(green_counter(), BINARY, method=method)(photographs(1)).maps
             keras.config.set_dtype_policy("mixed_float16")
             try:
@@ -144,13 +146,13 @@ class NetworkTest(tf.test.TestCase):
 
     def test_every_target_of_every_kind_of_head(self):
         x = photographs(1, 2)
-        for name in ("softmax", "coral", "regression", "multi_label", "edema"):
+        for name in ("coral", "multi_label", "edema"):
             head = HEADS[name]()
             image = keras.Input((SIZE, SIZE, 3))
             features = keras.layers.Conv2D(3, 8, strides=8, name="map")(keras.layers.Rescaling(1 / 255)(image))
             features = keras.layers.Identity(name="features")(keras.layers.GlobalAveragePooling2D()(features))
             model = keras.Model(image, {"it": keras.layers.Dense(head.outputs, name="it")(features)})
-            for method in ("hires_cam", "score_cam", "integrated_gradients", "occlusion"):
+            for method in ("score_cam", "integrated_gradients", "occlusion"):
                 explainer = Explainer(model, head, method=method)
                 for target in (explainer.targets[0], explainer.targets[-1]):
                     with self.subTest(name, method=method, target=target):
@@ -159,24 +161,19 @@ class NetworkTest(tf.test.TestCase):
                         self.assertAllClose(found.maps[shown].mean(axis=(1, 2)), found.probabilities[target][shown])
 
     def test_maps_of_each_eye(self):
-        both = {"left": photographs(0), "right": photographs(2)}
-        both |= {f"{eye}_present": np.array([True]) for eye in ("left", "right")}
+        """The second patient has no right eye."""
+        both = {"left": photographs(0, 1), "right": np.concatenate([photographs(2), np.zeros_like(photographs(2))])}
+        both |= {"left_present": np.array([True, True]), "right_present": np.array([True, False])}
         for method in OF_CONVOLUTIONS:
             with self.subTest(method):
                 found = Explainer(green_counter_of_pairs(), BINARY, method=method)(both)
                 self.assertEqual(list(found.maps), ["left", "right"])
                 step = SIZE // found.maps["right"].shape[1]
-                self.assertTrue(lesion_at(2)[::step, ::step].ravel()[found.maps["right"].argmax()])
-                self.assertGreater(found.maps["right"].max(), found.maps["left"].max())
-                means = sum(of_eye.mean() for of_eye in found.maps.values())
-                self.assertAllClose(means, found.probabilities["positive"][0])
-
-    def test_an_absent_eye_has_no_map(self):
-        both = {"left": photographs(1), "right": np.zeros((1, SIZE, SIZE, 3), np.uint8)}
-        both |= {"left_present": np.array([True]), "right_present": np.array([False])}
-        for method in OF_CONVOLUTIONS:
-            with self.subTest(method):
-                self.assertFalse(Explainer(green_counter_of_pairs(), BINARY, method=method)(both).maps["right"].any())
+                self.assertTrue(lesion_at(2)[::step, ::step].ravel()[found.maps["right"][0].argmax()])
+                self.assertGreater(found.maps["right"][0].max(), found.maps["left"][0].max())
+                self.assertFalse(found.maps["right"][1].any())
+                means = sum(of_eye.mean(axis=(1, 2)) for of_eye in found.maps.values())
+                self.assertAllClose(means, found.probabilities["positive"])
 
     def test_a_layer_for_a_method_without_layer(self):
         for method, message in (
@@ -193,7 +190,7 @@ class NetworkTest(tf.test.TestCase):
 
         members = [green_counter(), green_counter()]
         model = build_ensemble(members, {"grade": BINARY})
-        for method in OF_CONVOLUTIONS:
+        for method in ("hires_cam", "score_cam", "occlusion"):
             with self.subTest(method):
                 expected = Explainer(members[0], BINARY, method=method)(photographs(1)).maps
                 found = Explainer(model, BINARY, method=method)(photographs(1)).maps
@@ -223,11 +220,12 @@ class AttentionRolloutTest(tf.test.TestCase):
         self.assertAllClose(found.maps, scale * expected, rtol=1e-3)
         self.assertAllClose(found.outputs["it"], model(self.x)["it"], rtol=1e-6, atol=1e-6)
         other = explainer(self.x, "not referable")
-        self.assertAllClose(other.maps / other.maps.max(), found.maps / found.maps.max())
+        for one, same in zip(other.maps, found.maps, strict=True):
+            self.assertAllClose(one / one.max(), same / same.max())
 
     def test_the_other_methods(self):
         model = vision_transformer()
-        for method in OF_CONVOLUTIONS:
+        for method in ("score_cam", "integrated_gradients", "occlusion"):
             found = Explainer(model, BINARY, method=method)(self.x)
             self.assertTrue(np.isfinite(found.maps).all(), method)
 
