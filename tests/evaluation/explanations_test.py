@@ -102,14 +102,14 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(sorted(path.name for path in folder.iterdir()), ["explanations.json", "report.html"])
         self.assertIn(str(folder / "report.html"), printed)
         scorecard = json.loads((folder / "explanations.json").read_text())
-        self.assertEqual((scorecard["split"], scorecard["split_examples"]), ("test", 7))
+        self.assertEqual((scorecard["split"], scorecard["split_examples"]), ("test", 8))
         self.assertEqual(
             (scorecard["iou_threshold_split"], scorecard["iou_threshold_overlap"]), ("train+validation", False)
         )
         for name in ("hires_cam", "occlusion"):
             drawn = scorecard["maps"][name]["lesions"]["drawn"]
-            self.assertEqual((drawn["n"], drawn["pointing"]["value"], drawn["pointing"]["high"]), (7, 1, 1))
-            self.assertAlmostEqual(drawn["pointing"]["low"], 7 / (7 + 1.96**2), places=3)  # Wilson
+            self.assertEqual((drawn["n"], drawn["pointing"]["value"], drawn["pointing"]["high"]), (8, 1, 1))
+            self.assertAlmostEqual(drawn["pointing"]["low"], 8 / (8 + 1.96**2), places=3)  # Wilson
             for score in ("energy", "iou", "average_precision"):
                 self.assertLess(drawn[score]["low"], drawn[score]["high"])
         self.assertIn("only maps are scored", " ".join((folder / "report.html").read_text().split()))
