@@ -8,7 +8,10 @@ The network is resnet_v2 at 256 pixels (system 1). Measured are:
 - `python -m dr_tf.explain`: a process that does all this, and imports TensorFlow first.
 - As in Keras' guide: a network cut at its last feature map, and an eager gradient tape for each photograph.
 
-The first and the last explain the same pixels at the last feature map, after a warm-up. The best of several rounds
+- Every method in `METHODS`: seconds per photograph after a warm-up, in a batch of 4. Attention rollout is measured on a
+  vision transformer of the size of ViT-B/16 at 224 pixels, with random weights; the other methods on resnet_v2.
+
+`Explainer` and Keras' guide explain the same pixels at the last feature map, after a warm-up. The best of several rounds
 counts. The limit is 10 seconds for the gallery on two cores, including tracing. Processor seconds, summed over cores,
 show the cost also where other processes use the cores.
 
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
     from dr_tf.explain.explainer import Explainer
     from dr_tf.models.heads.head import Head
 
+VIT_B16 = {"patch_size": 16, "hidden_dim": 768, "num_layers": 12, "num_heads": 12, "intermediate_dim": 3072,
+           "projection_dim": 512}  # fmt: skip
+FEW = 4  # photographs for the slow methods
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OUTPUT = "referable"
 PHOTOGRAPHS, SIZE, BATCH, LIMIT = 100, 256, 16, 10
@@ -118,6 +124,25 @@ def in_batches(explainer: Explainer) -> Maps:
     return explain
 
 
+def seconds_per_photograph(model: keras.Model, head: Head, rounds: int) -> dict[str, float]:
+    """Return the best seconds per photograph of every method."""
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.methods import METHODS
+    from dr_tf.models.backbones import build_backbone
+    from dr_tf.models.classifier import classifier
+
+    transformer = classifier(build_backbone("clip_vit", image_size=224, **VIT_B16), {OUTPUT: head})
+    seconds = {}
+    for method in METHODS:
+        network = transformer if method == "attention_rollout" else model
+        explainer = Explainer(network, head, method=method)
+        side = explainer.image_size
+        x = np.random.default_rng(0).integers(0, 256, (FEW, side, side, 3), np.uint8)
+        explainer(x)  # traced
+        seconds[method] = min(timed(lambda x, explain=explainer: explain(x).maps, x)[0] for _ in range(rounds)) / FEW
+    return seconds
+
+
 def timed(function: Maps, x: np.ndarray) -> tuple[float, np.ndarray]:
     """Return (seconds, maps)."""
     start = time.perf_counter()
@@ -152,12 +177,14 @@ def command(run: pathlib.Path, photographs: pathlib.Path, output: pathlib.Path) 
     return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder: pathlib.Path, rounds: int) -> tuple[float, float, dict[str, float], dict[str, tuple[float, float]]]:
+def measure(
+    folder: pathlib.Path, rounds: int
+) -> tuple[float, float, dict[str, float], dict[str, tuple[float, float]], dict[str, float]]:
     """Run the benchmark.
 
     Returns:
         (seconds of the first batch, largest difference of the maps, {implementation: best seconds},
-        {whole program: best (seconds, processor seconds)}).
+        {whole program: best (seconds, processor seconds)}, {method: best seconds per photograph}).
     """
     from dr_tf.explain.explainer import Explainer
     from dr_tf.models.heads import HEADS
@@ -177,7 +204,7 @@ def measure(folder: pathlib.Path, rounds: int) -> tuple[float, float, dict[str, 
     whole = {program.__name__: min(program(*paths) for _ in range(rounds)) for program in (gallery, command)}
     if not all(map.any() for map in maps[GUIDE]):
         raise AssertionError("empty maps agree for any implementation")
-    return first, float(abs(maps[OURS] - maps[GUIDE]).max()), best, whole
+    return first, float(abs(maps[OURS] - maps[GUIDE]).max()), best, whole, seconds_per_photograph(model, head, rounds)
 
 
 def main() -> None:
@@ -186,7 +213,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        first, difference, best, whole = measure(pathlib.Path(folder), flags.rounds)
+        first, difference, best, whole, methods = measure(pathlib.Path(folder), flags.rounds)
     print(f"{PHOTOGRAPHS} photographs at {SIZE} pixels, resnet_v2, {os.cpu_count()} cores, best of {flags.rounds}")
     for name, seconds in best.items():
         print(f"  maps, {name:24s} {seconds:7.2f} s   {PHOTOGRAPHS / seconds:7.1f} photographs/s")
@@ -194,6 +221,8 @@ def main() -> None:
     for name, (seconds, processor) in whole.items():
         limit = f" (limit {LIMIT})" if name == "gallery" else ""
         print(f"  {name:36s}   {seconds:7.2f} s   {processor:6.2f} processor seconds{limit}")
+    for method, seconds in methods.items():
+        print(f"  {method:36s}   {1000 * seconds:7.0f} ms a photograph")
     print(f"  the maps of both differ by at most {difference:.1e}")
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
     print(json.dumps({
@@ -203,6 +232,7 @@ def main() -> None:
         "seconds": {**{name: round(seconds, 3) for name, seconds in best.items()}, "first_batch": round(first, 3),
                     **{name: round(seconds, 2) for name, (seconds, _) in whole.items()}},
         "processor_seconds": {name: round(seconds, 2) for name, (_, seconds) in whole.items()},
+        "milliseconds_per_photograph": {name: round(1000 * seconds, 1) for name, seconds in methods.items()},
         "times_the_guide": round(best[GUIDE] / best[OURS], 2), "of_the_limit": round(whole["gallery"][0] / LIMIT, 3),
         "largest_difference": difference,
     }))  # fmt: skip

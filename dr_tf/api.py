@@ -152,7 +152,7 @@ class Model:
         Args:
             images: as in `predict`.
             target: "positive", "grade >= K", or a class by its name or number.
-            method: "grad_cam" (the default), "grad_cam_plus_plus" or "hires_cam".
+            method: a name in `dr_tf.explain.methods.METHODS`, such as "hires_cam" (the default of new runs) or "occlusion".
             layer: "stride_N" or the name of a layer; "stride_16" by default.
 
         Returns:
@@ -197,13 +197,17 @@ class Model:
         return self._predictors[mode]
 
     def _explainer(self, method: str | None, layer: str | None) -> Explainer:
+        from dr_tf.explain.colour_scale import method_of_run, read_scale
         from dr_tf.explain.explainer import Explainer
-        from dr_tf.explain.methods import DEFAULT_METHOD
 
         if (method, layer) not in self._explainers:
             rule, network = self._run.rule, cast("KerasNetwork", self._run.network)
             self._explainers[method, layer] = Explainer(
-                network.model, rule.head, output=rule.decides, method=method or DEFAULT_METHOD, layer=layer
+                network.model,
+                rule.head,
+                output=rule.decides,
+                method=method or method_of_run(read_scale(self.run_dir)),
+                layer=layer,
             )
         return self._explainers[method, layer]
 
@@ -461,12 +465,12 @@ def evaluate(
         mode: the inference mode.
         label_shift: "em" or "bbse" adds the metrics after a label-shift correction.
         audit: whether copies of images that the run was trained on are left out of another record set.
-        explain: class-activation maps to score, such as "grad_cam" or "hires_cam@stride_8".
+        explain: maps to score, such as "grad_cam" or "hires_cam@stride_8". Images need no label for them.
         prevalence: of positives, for PPV and NPV.
         bootstrap_samples: bootstrap samples for the confidence intervals.
 
     Returns:
-        (metrics, path of report.html). A metric is a dict with "value", "low", "high", "n" and "method".
+        (metrics, path of report.html). `metrics` is empty if no label is known and only maps were scored. A metric is a dict with "value", "low", "high", "n" and "method".
 
     Raises:
         UserError: the run or the records cannot be used.

@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     parser.add_argument(
         "--split", default="test",
         help="test (the default), validation, calibration or train; folds: the out-of-fold predictions of a run trained with "
-        "--folds; sources: the held-out sources of a run trained with a cross-site protocol; all: every split of another data set",
+        "--folds; sources: the held-out sources of a run trained with a cross-site protocol; several as in train+validation; all: every split of another data set",
     )  # fmt: skip
     parser.add_argument(
         "--mode", nargs="+", default=["plain"], metavar="MODE",
@@ -62,7 +62,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     )  # fmt: skip
     parser.add_argument(
         "--explain", nargs="+", default=(), metavar="METHOD[@LAYER]",
-        help="score class-activation maps: grad_cam, grad_cam_plus_plus or hires_cam; a layer is such as stride_16",
+        help="score maps by lesion masks, deletion and insertion, and randomization: grad_cam, grad_cam_plus_plus, hires_cam, "
+        "score_cam, integrated_gradients, occlusion, attention_rollout; a layer is such as stride_8. Images need no label",
     )  # fmt: skip
     parser.add_argument(
         "--prevalence",
@@ -135,11 +136,12 @@ def _evaluate(flags: argparse.Namespace) -> None:
             prevalence=flags.prevalence,
             bootstrap_samples=flags.bootstrap_samples,
         )
-        print(*summary(by_mode[mode]), sep="\n")
+        if by_mode[mode]:  # empty where no label is known and only maps were scored
+            print(*summary(by_mode[mode]), sep="\n")
         if flags.explain:
             print("", *scorecard_lines(report.parent), "", sep="\n")
         print(report)
-    if len(by_mode) > 1:
+    if len(by_mode) > 1 and all(by_mode.values()):
         print("", *side_by_side(by_mode), sep="\n")
 
 

@@ -1,4 +1,4 @@
-"""`dr_tf explain`: draw class-activation maps on fundus photographs, with the decision about each."""
+"""`dr_tf explain`: draw maps of the evidence on fundus photographs, with the decision about each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dr_tf.console import UserError, exit_on_user_error, print_status, progress
@@ -18,7 +18,12 @@ from dr_tf.runtime import starting_tensorflow
 from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dr_tf.explain.captions import Entry
+    from dr_tf.explain.nearest_gallery import NearestEntry
+    from dr_tf.inference.case import Case
+    from dr_tf.inference.predictor import Predictor
     from dr_tf.models.network import KerasNetwork
 
 _EXAMPLES = """examples:
@@ -59,8 +64,16 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
         "--patient_table", metavar="CSV",
         help="for a model of both eyes: a file with the columns image, patient, eye, for images not named like 12_left",
     )  # fmt: skip
-    parser.add_argument("--method", help="grad_cam (the default), grad_cam_plus_plus or hires_cam")
+    parser.add_argument(
+        "--method",
+        help="hires_cam (the default of new runs), grad_cam, grad_cam_plus_plus, score_cam, integrated_gradients, occlusion, "
+        "attention_rollout (vision transformers), or nearest_cases: the nearest training cases instead of a map",
+    )
     parser.add_argument("--layer", help="stride_N or the name of a layer (default: stride_16)")
+    parser.add_argument(
+        "--records", metavar="DIR",
+        help="for nearest_cases: the folder of record sets, to show the photographs of training cases",
+    )  # fmt: skip
     parser.add_argument(
         "--stretch", action="store_true",
         help="give the strongest place of each photograph the full colour, instead of one scale for all; captions state it",
@@ -80,26 +93,36 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ex
     sys.exit(1 if unexplained else 0)
 
 
-def run(flags: argparse.Namespace) -> list[Entry]:
+def run(flags: argparse.Namespace) -> Sequence[Entry | NearestEntry]:
     """Write the gallery as the flags ask, and return its entries."""
     paths = list(find_images(flags.images))
     table = read_patient_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.images)
     with starting_tensorflow(without=("sklearn", "matplotlib")):
-        from dr_tf.explain.colour_scale import read_scale
-        from dr_tf.explain.explainer import Explainer
-        from dr_tf.explain.gallery import write_gallery
-        from dr_tf.explain.methods import DEFAULT_METHOD
+        from dr_tf.explain.nearest_cases import NEAREST_CASES
         from dr_tf.inference.case import Case, pairs
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.from_run(flags.run_dir)
     print_measured(flags.run_dir)
-    method = flags.method or DEFAULT_METHOD
+    paired = predictor.run.network.paired
+    cases = pairs(paths, table) if paired else [Case.from_image(path) for path in paths]
+    if flags.method == NEAREST_CASES:
+        return _write_nearest_cases(flags, predictor, cases)
+    if flags.records:
+        raise UserError(f"--records is for --method {NEAREST_CASES}")
+    return _write_maps(flags, predictor, cases)
+
+
+def _write_maps(flags: argparse.Namespace, predictor: Predictor, cases: Sequence[Case]) -> list[Entry]:
+    from dr_tf.explain.colour_scale import method_of_run, read_scale
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.gallery import write_gallery
+
     rule, network = predictor.rule, cast("KerasNetwork", predictor.run.network)
+    scale = read_scale(flags.run_dir)
+    method = flags.method or method_of_run(scale)
     explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
-    cases = pairs(paths, table) if network.paired else [Case.from_image(path) for path in paths]
-    scale = None if flags.stretch else read_scale(flags.run_dir)
     explainer.target_index(flags.target)  # refuses an unknown target
     _create(flags.output)
     with progress(len(cases), "explaining", "cases") as bar:
@@ -109,9 +132,44 @@ def run(flags: argparse.Namespace) -> list[Entry]:
             explainer,
             cases,
             target=flags.target,
-            scale=scale,
+            scale=None if flags.stretch else scale,
             on_progress=lambda entry: bar.update(),
         )
+
+
+def _write_nearest_cases(flags: argparse.Namespace, predictor: Predictor, cases: Sequence[Case]) -> list[NearestEntry]:
+    from dr_tf.explain.nearest_cases import NEAREST_CASES, NearestCases
+    from dr_tf.explain.nearest_gallery import write_nearest_gallery
+
+    if flags.layer or flags.stretch or flags.target != "positive":
+        raise UserError(f"--method {NEAREST_CASES} draws no map: it takes no --layer, --target or --stretch")
+    nearest = NearestCases.from_run(flags.run_dir, predictor)
+    thumbnail = _thumbnails(flags.records, predictor.run.preparation.records)
+    _create(flags.output)
+    with progress(len(cases), "explaining", "cases") as bar:
+        return write_nearest_gallery(
+            flags.output, predictor, nearest, cases, thumbnail=thumbnail, on_progress=lambda entry: bar.update()
+        )
+
+
+def _thumbnails(root: str | None, dataset: str) -> Callable[[str], np.ndarray | None]:
+    """A function from SET/NAME of a training case to its photograph; both eyes of a pair side by side."""
+    if root is None:
+        return lambda name: None
+    import numpy as np
+
+    from dr_tf.data.records import open_records
+    from dr_tf.training.example_names import example_names
+
+    records = open_records(root, dataset)
+    row_of = {str(name): row for row, name in enumerate(example_names(records, np.arange(len(records))))}
+
+    def thumbnail(name: str) -> np.ndarray | None:
+        if (row := row_of.get(name)) is None:
+            return None
+        return np.hstack([records.image(row, eye) for eye in records.eyes if records.present(eye)[row]])
+
+    return thumbnail
 
 
 def _create(output: pathlib.Path) -> None:

@@ -84,11 +84,15 @@ class Records:
         return sources
 
     def rows(self, split: str) -> np.ndarray:
-        """Return the row numbers of a split. Raises UserError if there is no such split."""
-        known = list(dict.fromkeys(self.columns["split"].tolist()))
-        if split not in known:
-            raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(known)}")
-        return np.flatnonzero(self.columns["split"] == split)
+        """Return the row numbers of a split, or of several such as "train+validation".
+
+        Raises:
+            UserError: there is no such split.
+        """
+        known, names = list(dict.fromkeys(self.columns["split"].tolist())), split.split(JOIN)
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(f"{self.name} has no split {unknown[0]!r}; it has {', '.join(known)}")
+        return np.flatnonzero(np.isin(self.columns["split"], names))
 
     def present(self, eye: str | None = None) -> np.ndarray:
         """Return for each example whether it has an image, bool [n]. Only one eye of a pair can be absent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
 from dr_tf.data.sources import has_source_runs
 from dr_tf.evaluation.caveats import training_overlap_caveat
-from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
+from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation, write_scorecard
 from dr_tf.evaluation.explanations import requested_explainers, score_explanations
 from dr_tf.evaluation.measure import measure, measure_shifted
 from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, compute_metrics
@@ -41,6 +41,7 @@ from dr_tf.inference.run import Run, ScoredRows, load_run, read_neighbours
 
 if TYPE_CHECKING:
     from dr_tf.data.cross_set_copies import Audit
+    from dr_tf.explain.explainer import Explainer
     from dr_tf.inference.network import Network
     from dr_tf.models.heads.head import Head
     from dr_tf.models.network import KerasNetwork
@@ -74,12 +75,13 @@ def evaluate(
         label_shift: a name in `label_shift.METHODS`: also compute the metrics after that correction; None: no
             correction.
         audit: finds images that another data set shares with the run's own; None: no audit is made.
-        explain: class-activation maps to score, each METHOD or METHOD@LAYER.
+        explain: maps to score, each METHOD or METHOD@LAYER. They are scored also on images without a label.
         prevalence: for PPV and NPV at that prevalence.
         bootstrap_samples: number of bootstrap samples.
 
     Returns:
-        (the folder, the content of metrics.json).
+        (the folder, the content of metrics.json). Where no label is known and only maps were scored, there is no
+        metrics.json, and the second is empty.
 
     Raises:
         UserError: if the run, the records and the options do not fit together.
@@ -90,10 +92,19 @@ def evaluate(
     network, rule, preparation = run.network, run.rule, run.preparation
     predict_rows = _predictor(run, mode, run_dir)
     evaluated = open_evaluation_set(
-        run_dir, records_root, rule.head, preparation, dataset=dataset, split=split, audit=audit
+        run_dir,
+        records_root,
+        rule.head,
+        preparation,
+        dataset=dataset,
+        split=split,
+        audit=audit,
+        maps=bool(explain),
     )
     own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
     explainers = requested_explainers(explain, cast("KerasNetwork", network), rule) if explain else None
+    if explainers and not len(evaluated.rows):
+        return _evaluate_maps(run_dir, explainers, evaluated, mode)
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
     calibration, training_rows = calibration_predictions(run_dir, rule, mode, evaluated.training_records)
     predictions, metrics = _measure(rule, predict_rows, evaluated, calibration, label_shift, options)
@@ -116,11 +127,30 @@ def evaluate(
     metrics["other_outputs"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
     report_options = {
         "card": _model_card(run_dir, run, mode),
-        "explanations": explainers and score_explanations(explainers, evaluated.records, evaluated.rows, split),
+        "explanations": explainers and _score_explanations(explainers, evaluated),
         **_image_options(evaluated, predictions, run, read_scale(run_dir)),
     }
     folder = evaluation_folder(run_dir, evaluated.records.name, split, mode)
     return write_evaluation(folder, predictions, metrics, **report_options), metrics
+
+
+def _score_explanations(explainers: Mapping[str, Explainer], evaluated: EvaluationSet) -> dict[str, Any]:
+    return score_explanations(
+        explainers, evaluated.records, evaluated.map_rows, evaluated.split, external=evaluated.external
+    )
+
+
+def _evaluate_maps(
+    run_dir: str | os.PathLike, explainers: Mapping[str, Explainer], evaluated: EvaluationSet, mode: str
+) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Score maps where no label is known, and write explanations.json and report.html."""
+    scorecard = _score_explanations(explainers, evaluated)
+    name, split = evaluated.records.name, evaluated.split
+    count = log_test_evaluation(run_dir, name, split)
+    caveats = [*evaluated.caveats, *repeated_test_caveat(split, count)]
+    caveats += [f"Left out: {n} that are {reason}." for reason, n in evaluated.excluded.items()]
+    folder = evaluation_folder(run_dir, name, split, mode)
+    return write_scorecard(folder, scorecard, run=pathlib.Path(run_dir).name, caveats=caveats), {}
 
 
 def _measure(

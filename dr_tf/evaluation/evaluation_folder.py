@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dr_tf import files
@@ -16,7 +16,7 @@ from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.predictions_csv import write_predictions
 from dr_tf.evaluation.report.charts import charts
 from dr_tf.evaluation.report.cross_site import SOURCES_CSV, write_sources_csv
-from dr_tf.evaluation.report.page import report
+from dr_tf.evaluation.report.page import report, scorecard_page
 from dr_tf.inference.modes import PLAIN
 
 METRICS, EXPLANATIONS = "metrics.json", "explanations.json"
@@ -46,6 +46,32 @@ def write_evaluation(
     Returns:
         The folder.
     """
+    return _replace_folder(folder, lambda new: _write_files(new, predictions, metrics, report_options))
+
+
+def write_scorecard(
+    folder: str | os.PathLike, scorecard: dict[str, Any], *, run: str, caveats: Sequence[str] = ()
+) -> pathlib.Path:
+    """Write the evaluation of maps alone, where no label is known: explanations.json and report.html.
+
+    Args:
+        folder: of the evaluation, replaced as `write_evaluation` does.
+        scorecard: what `score_explanations` returned.
+        run: name of the run.
+        caveats: what a reader of the scores has to know about this set.
+
+    Returns:
+        The folder.
+    """
+
+    def write(new):
+        _write_json(new / EXPLANATIONS, scorecard)
+        (new / "report.html").write_text(scorecard_page(scorecard, run=run, caveats=caveats), encoding="utf-8")
+
+    return _replace_folder(folder, write)
+
+
+def _replace_folder(folder: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
     folder = pathlib.Path(folder)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +82,7 @@ def write_evaluation(
     ):
         new = pathlib.Path(temporary) / "new"
         new.mkdir()
-        _write_files(new, predictions, metrics, report_options)
+        write(new)
         files.replace(new, folder)
     return folder
 

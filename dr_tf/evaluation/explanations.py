@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dr_tf.console import UserError, progress
-from dr_tf.data.records import Records
+from dr_tf.data.records import JOIN, Records
 from dr_tf.evaluation.evaluation_folder import EXPLANATIONS, read_json
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scorecard.baselines import BASELINES
@@ -37,20 +37,23 @@ def requested_explainers(names: Sequence[str], network: KerasNetwork, rule: Rule
 
 
 def score_explanations(
-    explainers: Mapping[str, Explainer], records: Records, rows: np.ndarray, split: str
+    explainers: Mapping[str, Explainer], records: Records, rows: np.ndarray, split: str, *, external: bool = False
 ) -> dict[str, Any]:
     """Compute the content of explanations.json: the scorecard of the maps as plain data.
 
-    The IoU thresholds are chosen on the validation split, where there is one.
+    The IoU thresholds are chosen on the validation split, where there is one. In another data set than the run's own
+    they are chosen on everything but its test split, as nothing of it was trained on.
 
     Args:
         explainers: {name: Explainer}.
         records: the evaluated record set.
         rows: the evaluated rows.
         split: name of the split.
+        external: whether this is another data set than the run's own.
     """
-    threshold_split = VALIDATION if VALIDATION in set(records.columns["split"]) else None
-    thresholds = choose_thresholds(explainers, records, records.rows(threshold_split)) if threshold_split else {}
+    threshold_split = _threshold_split(records, external)
+    threshold_rows = records.rows(threshold_split) if threshold_split else rows[:0]
+    thresholds = choose_thresholds(explainers, records, threshold_rows) if threshold_split else {}
     with progress(len(explainers) + len(BASELINES), "scoring", "kinds of maps") as bar:
         card = compute_scorecard(explainers, records, rows, on_progress=lambda name: bar.update())
     return {
@@ -58,9 +61,17 @@ def score_explanations(
         "split": split,
         "split_examples": len(rows),
         "iou_threshold_split": threshold_split,
+        "iou_threshold_overlap": bool(np.isin(threshold_rows, rows).any()),
         **summarize(card, thresholds),
-        "layers": {name: explainer.map_layer.name for name, explainer in explainers.items()},
+        "layers": {name: explainer.layer_name for name, explainer in explainers.items()},
     }
+
+
+def _threshold_split(records: Records, external: bool) -> str | None:
+    known = list(dict.fromkeys(records.columns["split"].tolist()))
+    if external:
+        return JOIN.join(name for name in known if name != "test") or None
+    return VALIDATION if VALIDATION in known else None
 
 
 def scorecard_lines(folder: str | os.PathLike) -> Iterator[str]:

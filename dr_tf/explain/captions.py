@@ -72,7 +72,7 @@ def map_settings(explainer: Explainer, target: str, full_colour: float | None) -
         "target": target,
         "positive": explainer.head.positive,
         "method": explainer.method,
-        "layer": explainer.map_layer.name,
+        "layer": explainer.layer_name,
         "colours": "stretched" if full_colour is None else "one scale",
         "full_colour": full_colour,
     }

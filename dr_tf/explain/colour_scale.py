@@ -24,6 +24,7 @@ import tensorflow as tf
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.explain.explainer import POSITIVE, Explainer, Images
+from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
 
 MAP_SCALE = "map_scale.json"
 _VERSION = 1
@@ -60,7 +61,7 @@ def fit_scale(explainer: Explainer, batches: Iterable[Images]) -> MapScale:
 def _scale_of(explainer, target, maxima):
     return {
         "method": explainer.method,
-        "layer": explainer.map_layer.name,
+        "layer": explainer.layer_name,
         "target": target,
         "value": round(float(np.percentile(maxima, _PERCENTILE)), 4),
         "photographs": len(maxima),
@@ -105,11 +106,17 @@ def full_colour_value(scale: MapScale | None, explainer: Explainer, target: str 
     Returns:
         The value for this method, layer and target, or None if the scale does not contain it: maps are then stretched.
     """
-    wanted = explainer.method, explainer.map_layer.name, explainer.targets[explainer.target_index(target)]
+    wanted = explainer.method, explainer.layer_name, explainer.targets[explainer.target_index(target)]
     for entry in scale["scales"] if scale else ():
         if (entry["method"], entry["layer"], entry["target"]) == wanted:
             return entry["value"]
     return None
+
+
+def method_of_run(scale: MapScale | None) -> str:
+    """Return the method that a run's scale was fitted for, which is the run's default; `DEFAULT_METHOD` without one."""
+    methods = [entry["method"] for entry in scale["scales"]] if scale else []
+    return methods[0] if methods and methods[0] in METHODS else DEFAULT_METHOD
 
 
 def scale_maps(maps: Any, full_colour: float | None = None) -> Any:

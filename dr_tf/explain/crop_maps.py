@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from dr_tf.console import UserError
-from dr_tf.explain.colour_scale import MapScale, full_colour_value, scale_maps
+from dr_tf.explain.colour_scale import MapScale, full_colour_value, method_of_run, scale_maps
 from dr_tf.explain.explainer import Explainer, Images
 from dr_tf.explain.overlay import overlay_on_crop
 
@@ -36,14 +36,19 @@ class CropMaps:
     full_colour: float | None
 
 
-def default_explainer(model: keras.Model, rule: Rule) -> Explainer | None:
+def default_explainer(model: keras.Model, rule: Rule, scale: MapScale | None = None) -> Explainer | None:
     """Build the explainer with default method and layer of the output that decides.
+
+    Args:
+        model: The network.
+        rule: The rule of its run.
+        scale: The colour scale of the run, which names its method.
 
     Returns:
         The explainer, or None if no map can be computed from the network; the reason is logged.
     """
     try:
-        explainer = Explainer(model, rule.head, output=rule.decides)
+        explainer = Explainer(model, rule.head, output=rule.decides, method=method_of_run(scale))
         explainer(black_images(model))  # some layers raise only when they are called
         return explainer
     except UserError as error:

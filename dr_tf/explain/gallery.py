@@ -70,7 +70,7 @@ def write_gallery(
     folder, name = pathlib.Path(folder), explainer.targets[explainer.target_index(target)]
     full_colour = full_colour_value(scale, explainer, name)
     tracked = _TrackedCases(cases)
-    explained = zip(_picture_names(cases), decide_and_explain(predictor, explainer, tracked, name), strict=True)
+    explained = zip(picture_names(cases), decide_and_explain(predictor, explainer, tracked, name), strict=True)
     jobs = ((*job, tracked.file_states.popleft()) for job in explained)
     entries: list[Entry] = []
     sheets: list[str] = []
@@ -114,7 +114,7 @@ def _state(path):
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _picture_names(cases):
+def picture_names(cases: Sequence[Case]) -> Iterator[str]:
     """Yield a unique file name per case. Its ending differs from any image's, so no input file can be overwritten."""
     taken = set()
     for case in cases:

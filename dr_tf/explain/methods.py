@@ -1,44 +1,80 @@
-"""Class-activation methods: Grad-CAM, Grad-CAM++ and HiResCAM.
-
-Each takes the activations of a layer and the gradients of the target's evidence there, both [n, h, w, channels], and
-returns a map float32 [n, h, w], before ReLU.
-"""
+"""`METHODS`: the registry of methods that compute maps."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
 import tensorflow as tf
 
+from dr_tf.console import UserError
+from dr_tf.explain.activations import MapLayer
+from dr_tf.explain.attention_rollout import AttentionRollout
+from dr_tf.explain.evidence_network import EvidenceNetwork, MapResult
+from dr_tf.explain.layer_maps import LayerMaps, grad_cam, grad_cam_plus_plus, hires_cam
+from dr_tf.explain.nearest_cases import NEAREST_CASES
+from dr_tf.explain.perturbation import IntegratedGradientsMaps, OcclusionMaps, ScoreCamMaps
 
-def grad_cam(activations: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
-    """Weight each channel by its mean gradient (Selvaraju et al., ICCV 2017)."""
-    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    return tf.reduce_sum(weights * activations, axis=-1)
+
+class MapComputer(Protocol):
+    """Computes the maps of a batch by one method."""
+
+    @property
+    def layer_name(self) -> str:
+        """What the maps are computed from, for people; of an ensemble that of its first member."""
+
+    @property
+    def layers(self) -> Sequence[MapLayer]:
+        """The layers that the maps are computed from; none if the method uses pixels."""
+
+    def __call__(self, x: Any, target_indices: tf.Tensor) -> MapResult:
+        """Compute the maps of a batch, each example for its own target."""
 
 
-def grad_cam_plus_plus(activations: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
-    """Weight each channel by a weighted mean of its positive gradients (Chattopadhay et al., WACV 2018).
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method.
 
-    The score of the paper is the exponential of the evidence. Its higher derivatives are then powers of the gradient,
-    times a positive factor that has no effect on the shape of the map.
+    Attributes:
+        title: Its name in the literature.
+        build: Builds the computer of maps from (network, layer or None for the default).
+        slow: Whether it runs the network many times for each map, which takes seconds instead of milliseconds.
+        by_target: Whether the map depends on the target.
     """
-    # The cube of a small gradient would underflow in float32, so gradients are divided by the largest. ReLU on the
-    # sums: the # formula assumes activations that are not negative.
-    largest = tf.reduce_max(tf.abs(gradients), axis=(1, 2, 3), keepdims=True)
-    gradients = tf.math.divide_no_nan(gradients, largest)
-    activation_sums = tf.nn.relu(tf.reduce_sum(activations, axis=(1, 2), keepdims=True))
-    alphas = tf.math.divide_no_nan(gradients**2, 2 * gradients**2 + largest * activation_sums * gradients**3)
-    weights = tf.reduce_sum(alphas * tf.nn.relu(gradients), axis=(1, 2), keepdims=True)
-    return tf.reduce_sum(weights * activations, axis=-1)
+
+    title: str
+    build: Callable[[EvidenceNetwork, str | None], MapComputer]
+    slow: bool = False
+    by_target: bool = True
 
 
-def hires_cam(activations: tf.Tensor, gradients: tf.Tensor) -> tf.Tensor:
-    """Multiply activations and gradients pixel by pixel (Draelos and Carin, 2020).
+def _of_layer(title, function):
+    return Method(title, functools.partial(LayerMaps, function=function))
 
-    Such a map shows only locations that the evidence was computed from.
+
+METHODS = {
+    "grad_cam": _of_layer("Grad-CAM", grad_cam),
+    "grad_cam_plus_plus": _of_layer("Grad-CAM++", grad_cam_plus_plus),
+    "hires_cam": _of_layer("HiResCAM", hires_cam),
+    "score_cam": Method("Score-CAM", ScoreCamMaps, slow=True),
+    "integrated_gradients": Method("Integrated gradients", IntegratedGradientsMaps, slow=True),
+    "occlusion": Method("Occlusion", OcclusionMaps, slow=True),
+    "attention_rollout": Method("Attention rollout", AttentionRollout, by_target=False),
+}
+# With `activations.DEFAULT_LAYER` it pointed best at real lesions, on photographs that are not reported (RESULTS.md).
+DEFAULT_METHOD = "hires_cam"
+
+
+def find_method(name: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        UserError: The name is unknown.
     """
-    return tf.reduce_sum(gradients * activations, axis=-1)
-
-
-METHODS = {"grad_cam": grad_cam, "grad_cam_plus_plus": grad_cam_plus_plus, "hires_cam": hires_cam}
-# It scored best on the scorecard of validation images, with `activations.DEFAULT_LAYER`.
-DEFAULT_METHOD = "grad_cam"
+    if name == NEAREST_CASES:
+        raise UserError(f"{NEAREST_CASES} shows training cases, not a map: only `dr_tf explain` has it")
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; known: {', '.join((*METHODS, NEAREST_CASES))}")
+    return METHODS[name]

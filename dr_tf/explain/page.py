@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.explain.captions import Entry, describe_colours, describe_map, describe_probability, target_name
+from dr_tf.explain.methods import find_method
 from dr_tf.explain.overlay import COLORMAPS, colour_key
 from dr_tf.explain.pictures import PANELS
 from dr_tf.rendering import render
@@ -15,7 +16,6 @@ from dr_tf.safe_names import printable
 if TYPE_CHECKING:
     from dr_tf.explain.explainer import Explainer
 
-METHOD_NAMES = {"grad_cam": "Grad-CAM", "grad_cam_plus_plus": "Grad-CAM++", "hires_cam": "HiResCAM"}
 _ACTIONS = ("refer", "clear", "retake")
 _GRADIENT_STEPS = 17
 
@@ -64,8 +64,8 @@ def explanation_page(
     return render(
         "explanations.html",
         target=name,
-        method=METHOD_NAMES[explainer.method],
-        layer=explainer.map_layer.name,
+        method=find_method(explainer.method).title,
+        layer=explainer.layer_name,
         colours=describe_colours(full_colour, name),
         legends={colormap: _gradient(colormap) for colormap in COLORMAPS},
         panels=PANELS,

@@ -25,6 +25,7 @@ from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
+from dr_tf.models.heads.head import Head
 from dr_tf.safe_names import printable
 
 DECISION, GATE, NEIGHBOURS, MODEL = "decision.json", "gate.npz", "neighbours.npz", "model.keras"
@@ -100,12 +101,24 @@ def read_neighbours(run_dir: str | os.PathLike, requested: RequestedModes, netwo
     Raises:
         UserError: the file cannot be read, or is of another network.
     """
-    if not requested.votes:
-        return None
+    return open_neighbours(run_dir, requested.head, network) if requested.votes else None
+
+
+def open_neighbours(run_dir: str | os.PathLike, head: Head, network: Network) -> Neighbours:
+    """Read the nearest neighbours of a run.
+
+    Args:
+        run_dir: of the run.
+        head: the head whose classes they have.
+        network: of the run.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network.
+    """
     path = pathlib.Path(run_dir) / NEIGHBOURS
     neighbours = load_neighbours(path)
     shape = len(neighbours.mean), neighbours.one_hot_labels.shape[1]
-    expected = network.width, len(requested.head.classes)
+    expected = network.width, len(head.classes)
     if shape != expected:
         raise UserError(
             f"{path} is of another network: it has {shape[0]} features and {shape[1]} classes, the network "

@@ -103,7 +103,7 @@ class TrainedRun:
         with self.directory.refitting():
             rule = self._decide(KerasNetwork(model))
         scale = read_scale(path)
-        self._write_explanations(None if scale is None else default_explainer(model, rule), rule, scale)
+        self._write_explanations(None if scale is None else default_explainer(model, rule, scale), rule, scale)
 
     def _inference_model(self):
         # A new model, as the compiled one has metrics of ours, and the file has to open where dr_tf is not installed.

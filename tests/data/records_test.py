@@ -54,6 +54,8 @@ class RecordsTest(tf.test.TestCase):
             self.assertAllEqual(self.records.image(row), pixels)
 
     def test_splits_and_folds(self):
+        both = np.concatenate([self.records.rows("train"), self.records.rows("validation")])
+        self.assertEqual(self.records.rows("train+validation").tolist(), sorted(both.tolist()))
         with self.assertRaisesRegex(UserError, "no split 'trian'; it has train, validation, test"):
             self.records.rows("trian")
         columns = self.records.columns

@@ -29,7 +29,16 @@ from tests.data import sets
 from tests.evaluation.synthetic_predictions import make_graded
 from tests.explain import nets
 from tests.explain.runs import write_run
-from tests.explain.squares import DATASET, SIZE, green_counter, lesion_at, records, records_root
+from tests.explain.squares import (
+    DATASET,
+    SIZE,
+    UNGRADED,
+    green_counter,
+    lesion_at,
+    records,
+    records_root,
+    ungraded_root,
+)
 
 
 def blind():
@@ -84,6 +93,41 @@ class CommandTest(unittest.TestCase):
         for expected in ("Class-activation maps: scorecard", "synthetic only", "independent of the network"):
             self.assertIn(expected, page)
         self.assertEqual(page.count("Class-activation map of"), 8)  # overlays are drawn even without --explain
+
+    def test_records_without_grades(self):
+        ungraded_root()
+        arguments = ("--dataset", UNGRADED, "--audit", "off")
+        printed, _ = self._run(*arguments, "--explain", "hires_cam", "occlusion")
+        folder = self.root / "run" / "evaluation" / f"{UNGRADED.replace('/', '-')}-test"
+        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["explanations.json", "report.html"])
+        self.assertIn(str(folder / "report.html"), printed)
+        scorecard = json.loads((folder / "explanations.json").read_text())
+        self.assertEqual((scorecard["split"], scorecard["split_examples"]), ("test", 8))
+        self.assertEqual(
+            (scorecard["iou_threshold_split"], scorecard["iou_threshold_overlap"]), ("train+validation", False)
+        )
+        for name in ("hires_cam", "occlusion"):
+            drawn = scorecard["maps"][name]["lesions"]["drawn"]
+            self.assertEqual((drawn["n"], drawn["pointing"]["value"], drawn["pointing"]["high"]), (8, 1, 1))
+            self.assertAlmostEqual(drawn["pointing"]["low"], 8 / (8 + 1.96**2), places=3)  # Wilson
+            for score in ("energy", "iou", "average_precision"):
+                self.assertLess(drawn[score]["low"], drawn[score]["high"])
+        self.assertIn("only maps are scored", " ".join((folder / "report.html").read_text().split()))
+        printed, _ = self._run(*arguments, "--split", "train+validation", "--explain", "hires_cam")
+        scorecard = json.loads(
+            (folder.parent / f"{UNGRADED.replace('/', '-')}-train+validation" / "explanations.json").read_text()
+        )
+        self.assertEqual((scorecard["split_examples"], scorecard["iou_threshold_overlap"]), (4, True))
+
+    def test_records_without_grades_are_refused_where_no_maps_are_scored(self):
+        ungraded_root()
+        for arguments, message in (
+            ((), "determines whether a photograph is referable; with --explain, maps are scored without labels"),
+            (("--split", "train+test", "--explain", "hires_cam"), "a test split is evaluated by itself"),
+        ):
+            with self.assertRaises(SystemExit) as caught:
+                self._run("--dataset", UNGRADED, "--audit", "off", *arguments)
+            self.assertIn(message, str(caught.exception))
 
     def test_a_scorecard_of_an_earlier_version_is_refused(self):
         folder = self.root / "earlier"
@@ -146,6 +190,7 @@ class ReportTest(unittest.TestCase):
         map = {"lesions": {}, "deletion": None, "insertion": None, "parameter_randomization": {"head": 0.1}}
         scorecard = {
             "positive": "referable", "unit": "photograph", "masks": "", "split": "test", "iou_threshold_split": None,
+            "iou_threshold_overlap": False,
             "split_examples": 3,
             "method": "", "photographs": {"masks": 0, "positive": 0, "parameter_randomization": 3},
             "maps": {"a <map>": map},

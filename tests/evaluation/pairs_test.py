@@ -13,7 +13,7 @@ import pytest
 import evaluate
 from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard.masks import read_masks
-from dr_tf.explain.scorecard.scorecard import ANY_LESION
+from dr_tf.explain.scorecard.scoring_data import ANY_LESION
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import paired_classifier
 from dr_tf.models.heads import HEADS

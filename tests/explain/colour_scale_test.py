@@ -13,6 +13,7 @@ from dr_tf.explain.colour_scale import (
     MAP_SCALE,
     fit_scale,
     full_colour_value,
+    method_of_run,
     read_scale,
     scale_maps,
     stretch_maps,
@@ -91,11 +92,17 @@ class FitTest(tf.test.TestCase):
         self.assertGreater(scaled[sick].max(axis=(1, 2)).min(), 0.9)
 
     def test_method_layer_and_target_must_match(self):
-        explainer = Explainer(nets.linear(), BINARY)
+        explainer = Explainer(nets.linear(), BINARY, method="grad_cam")
         one = {"method": "grad_cam", "layer": "conv", "target": "positive", "value": 3.0, "photographs": 20}
         for other, full in (({}, 3), ({"method": "hires_cam"}, None), ({"layer": "c"}, None), ({"target": "DR"}, None)):
             self.assertEqual(full_colour_value({"scales": [one | other]}, explainer), full)
         self.assertIsNone(full_colour_value(None, explainer))
+
+    def test_the_scale_names_the_method_of_its_run(self):
+        one = {"method": "grad_cam", "layer": "conv", "target": "positive", "value": 3.0, "photographs": 20}
+        self.assertEqual(method_of_run({"scales": [one, one | {"method": "occlusion"}]}), "grad_cam")
+        for scale in (None, {"scales": []}, {"scales": [one | {"method": "no longer known"}]}):
+            self.assertEqual(method_of_run(scale), "hires_cam")
 
 
 class FileTest(tf.test.TestCase):

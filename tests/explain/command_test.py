@@ -74,7 +74,7 @@ class CommandTest(unittest.TestCase):
         self.assertIn("an &lt;eye&gt;.jpg", page)
         self.assertNotIn("an <eye>", page)
         self.assertIn("broken.jpg", page)
-        for name in ("proliferative DR", "Grad-CAM", "stride_16"):
+        for name in ("proliferative DR", "HiResCAM", "stride_16"):
             self.assertIn(name, page)
 
     def check_figures(self, figures, pictures):
@@ -94,7 +94,7 @@ class CommandTest(unittest.TestCase):
     def test_colour_scale_of_the_run(self):
         one, run = self.root / "in" / "an <eye>.jpg", self.root / "scaled"
         write_run(run)
-        scale = {"method": "grad_cam", "layer": "stride_16", "target": "positive", "value": 1000.0, "photographs": 20}
+        scale = {"method": "hires_cam", "layer": "stride_16", "target": "positive", "value": 1000.0, "photographs": 20}
         write_scale(run, {"version": 1, "scales": [scale]})
         said = {}
         for name, more in {"scaled": (), "stretched": ["--stretch"], "other": ["--layer", "stride_8"]}.items():

@@ -11,11 +11,18 @@ from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard.baselines import contrast_maps, maps_by_eye, random_maps, retina_mask
 from dr_tf.explain.scorecard.confidence_intervals import compare_means
 from dr_tf.explain.scorecard.deletion_insertion import area_under_curve, blur, deletion_and_insertion_images
-from dr_tf.explain.scorecard.localization import THRESHOLDS, energy_pointing_game, iou_by_threshold, pointing_game
+from dr_tf.explain.scorecard.localization import (
+    THRESHOLDS,
+    average_precision,
+    energy_pointing_game,
+    iou_by_threshold,
+    pointing_game,
+)
 from dr_tf.explain.scorecard.masks import read_masks
 from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
 from dr_tf.explain.scorecard.record_images import Examples
-from dr_tf.explain.scorecard.scorecard import ANY_LESION, build_explainers, choose_thresholds, compute_scorecard
+from dr_tf.explain.scorecard.scorecard import build_explainers, choose_thresholds, compute_scorecard
+from dr_tf.explain.scorecard.scoring_data import ANY_LESION
 from dr_tf.explain.scorecard.tables import summarize, tables
 from dr_tf.models.heads import HEADS
 from tests.data import sets
@@ -61,6 +68,15 @@ class LocalizationTest(unittest.TestCase):
         self.assertAlmostEqual(energy_pointing_game(self.map, CORNER, EVERYWHERE), 4 / 6 * 100 / 4)
         self.assertAlmostEqual(energy_pointing_game(np.full((10, 10), 0.3), CORNER, EVERYWHERE), 1)
         self.assertEqual(energy_pointing_game(0 * self.map, CORNER, EVERYWHERE), 0)
+
+    def test_average_precision(self):
+        # The four pixels of the corner come first. If all are equal, the precision is their share.
+        self.assertAlmostEqual(average_precision(self.map, CORNER, EVERYWHERE), 1)
+        self.assertAlmostEqual(average_precision(0 * self.map, CORNER, EVERYWHERE), 0.04)
+        # The two pixels of the corner in the first column are ranked below all 90 beyond both columns of the corner.
+        halves = np.where(np.arange(10) >= 2, 2.0, np.where(np.arange(10) == 1, 3.0, 1.0)) * np.ones((10, 1))
+        self.assertAlmostEqual(average_precision(halves, CORNER, EVERYWHERE), 0.5 * 2 / 10 + 0.5 * 4 / 100)
+        self.assertEqual(average_precision(self.map, 0 * CORNER, EVERYWHERE), 0)
 
     def test_iou(self):
         iou = iou_by_threshold(self.map, CORNER, EVERYWHERE)
@@ -273,6 +289,12 @@ class ConfidenceIntervalsTest(unittest.TestCase):
         paired = compare_means(values, np.arange(40) // 2)["map"]  # each patient has 0 and 1: the mean does not vary
         self.assertEqual((paired["value"], paired["low"], paired["high"]), (0.5, 0.5, 0.5))
 
+    def test_proportions_have_wilson_intervals_if_each_patient_has_one_score(self):
+        result = compare_means({"map": [1.0] * 9}, np.arange(9), proportion=True)["map"]
+        np.testing.assert_allclose([result["low"], result["high"]], [9 / (9 + 1.95996**2), 1], atol=1e-4)
+        several = compare_means({"map": [1.0] * 9}, np.arange(9) // 2, proportion=True)["map"]
+        self.assertEqual((several["low"], several["high"]), (1, 1))
+
     def test_better_than_a_baseline(self):
         values = {"map": np.linspace(0, 1, 40), "random map": np.full(40, 0.2), "local contrast": np.full(40, 0.9)}
         higher = compare_means(values, np.arange(40))
@@ -282,8 +304,10 @@ class ConfidenceIntervalsTest(unittest.TestCase):
         self.assertEqual(lower["map"]["better_than"], ["local contrast"])
 
     def test_too_few_patients(self):
-        result = compare_means({"map": [1.0] * 9, "random map": [0.0] * 9}, np.arange(9))["map"]
+        result = compare_means({"map": [1.0] * 4, "random map": [0.0] * 4}, np.arange(4))["map"]
         self.assertEqual(result, {"value": 1, "low": None, "high": None, "better_than": []})
+        result = compare_means({"map": [1.0] * 9, "random map": [0.0] * 9}, np.arange(9))["map"]
+        self.assertEqual(result, {"value": 1, "low": 1, "high": 1, "better_than": []})
         self.assertEqual(compare_means({"map": []}, np.array([])), {"map": None})
 
 

@@ -61,6 +61,19 @@ def records_root():
     return _folder().name
 
 
+UNGRADED = f"ungraded/{SIZE}-plain-q95"
+
+
+@functools.cache
+def ungraded_root():
+    """The folder of records with lesion masks and any retinopathy known, but without grades."""
+    unknown = {"grade": -1, "any_dr": 1}
+    splits = {"train": range(1, 3), "validation": range(4, 6), "test": range(7, 18)}
+    examples = {split: [example(i) | unknown for i in numbers if i % 3] for split, numbers in splits.items()}
+    sets.write_set(_folder().name, examples, name="ungraded", config=UNGRADED.split("/")[1], size=SIZE)
+    return _folder().name
+
+
 def records():
     return open_records(records_root(), DATASET)
 

@@ -193,7 +193,7 @@ class StagesTest(tf.test.TestCase):
     def test_maps(self):
         model = classifier(backbone(), HEADS)
         explainer = Explainer(model, HEADS["any_dr"])
-        self.assertEqual(explainer.map_layer.name, "the patches that enter block2_attention")
+        self.assertEqual(explainer.layer_name, "the patches that enter block2_attention")
         for layer in (None, "stage_block1"):
             maps = Explainer(model, HEADS["any_dr"], layer=layer)(EXPECTED["images"]).maps
             self.assertEqual(maps.shape, (2, 4, 4))

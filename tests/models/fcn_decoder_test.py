@@ -73,7 +73,7 @@ class EvidenceTest(tf.test.TestCase):
         self.assertEqual(find_layer(network()).name, "evidence")
         members = [network(), network()]
         both = build_ensemble(members, GRADES)
-        self.assertEqual(Explainer(both, Softmax()).map_layer.name, "evidence")
+        self.assertEqual(Explainer(both, Softmax()).layer_name, "evidence")
         self.assertAllClose(
             tf.nn.softmax(both(images())["grade"]), tf.nn.softmax(members[0](images())["grade"]), atol=1e-5
         )

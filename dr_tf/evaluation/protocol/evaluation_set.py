@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.data.records import Records, open_records
+from dr_tf.data.records import JOIN, Records, open_records
 from dr_tf.evaluation.protocol.external import leave_out_shared, open_training_records, shared_images
 from dr_tf.grades import ABSENT
 from dr_tf.inference.preparation import Preparation
@@ -31,7 +31,8 @@ class EvaluationSet:
     Attributes:
         records: the evaluated record set.
         split: name of the split, or "all".
-        rows: the evaluated rows.
+        rows: the evaluated rows. None if no label is known and only maps are to be scored.
+        map_rows: the rows whose maps are scored: also those without a label.
         excluded: {reason: number of images that are left out}.
         training_records: the run's own record set; None where it is not available.
         shared: {image shared with the training data: why it is left out}; None where no audit was made.
@@ -41,6 +42,7 @@ class EvaluationSet:
     records: Records
     split: str
     rows: np.ndarray
+    map_rows: np.ndarray
     excluded: dict[str, int]
     training_records: Records | None
     shared: dict[str, str] | None = None
@@ -66,6 +68,7 @@ def open_evaluation_set(
     dataset: str | None,
     split: str,
     audit: Audit | None,
+    maps: bool = False,
 ) -> EvaluationSet:
     """Open the record set to evaluate and choose its rows.
 
@@ -75,8 +78,9 @@ def open_evaluation_set(
         head: the head that decides.
         preparation: of the run.
         dataset: NAME/CONFIG of another record set than the run's own; None: its own.
-        split: name of the split; "all" for every split of another data set.
+        split: name of the split, or of several as in "train+validation"; "all" for every split of another data set.
         audit: finds images shared by several record sets; None: no audit is made.
+        maps: whether maps are scored, for which no label is needed.
 
     Raises:
         UserError: if the records were prepared in another way, or no row can be evaluated.
@@ -84,13 +88,20 @@ def open_evaluation_set(
     records = open_records(root, dataset or preparation.records)
     records_preparation = _check_enhancement(records, preparation)
     training_records = open_training_records(root, preparation.records, records)
-    rows, excluded = labelled_rows(records, _split_rows(records, split, training_records), head, split=split)
+    map_rows = _split_rows(records, split, training_records)
+    try:
+        rows, excluded = labelled_rows(records, map_rows, head, split=split)
+    except UserError:
+        if not maps:
+            raise
+        rows, excluded = map_rows[:0], {}
     if training_records is records:
-        return EvaluationSet(records, split, rows, excluded, training_records)
+        return EvaluationSet(records, split, rows, map_rows, excluded, training_records)
     shared = shared_images(run_dir, training_records, records, audit)
-    rows, excluded = leave_out_shared(shared, records, rows, excluded)
+    map_rows, left_out = leave_out_shared(shared, records, map_rows, {})
+    rows, excluded = leave_out_shared(shared, records, rows, excluded) if len(rows) else (rows, left_out)
     caveats = tuple(_preparation_caveat(records_preparation, preparation))
-    return EvaluationSet(records, split, rows, excluded, training_records, shared, caveats)
+    return EvaluationSet(records, split, rows, map_rows, excluded, training_records, shared, caveats)
 
 
 def labelled_rows(records: Records, rows: np.ndarray, head: Head, *, split: str) -> tuple[np.ndarray, dict[str, int]]:
@@ -112,7 +123,10 @@ def labelled_rows(records: Records, rows: np.ndarray, head: Head, *, split: str)
     labels = positive_labels(head.positive, records.columns)[rows]
     known = (labels != ABSENT) | head.has_label(records.columns)[rows]
     if not known.any():
-        raise UserError(f"no label of {records.name}, {split}, determines whether a photograph is {head.positive}")
+        raise UserError(
+            f"no label of {records.name}, {split}, determines whether a photograph is {head.positive}; with --explain, "
+            "maps are scored without labels"
+        )
     if len(values := set(labels.tolist())) == 2 and ABSENT in values:
         missing = "not " if 1 in values else ""
         raise UserError(
@@ -143,6 +157,8 @@ def _check_enhancement(records: Records, preparation: Preparation) -> Preparatio
 
 
 def _split_rows(records: Records, split: str, training_records: Records | None) -> np.ndarray:
+    if "test" in (names := split.split(JOIN)) and len(names) > 1:
+        raise UserError(f"--split {split}: a test split is evaluated by itself")
     if split != ALL:
         return records.rows(split)
     if training_records is records:

@@ -28,11 +28,10 @@ def scorecard_section(scorecard: Scores | None) -> dict[str, Any] | None:
         "warning": scorecard["masks"],
         "split": scorecard["split"],
         "iou_threshold_split": scorecard["iou_threshold_split"],
-        "n_masks": n["masks"],
+        "iou_threshold_overlap": scorecard["iou_threshold_overlap"],
         "n_positive": n["positive"],
         "n_randomized": n["parameter_randomization"],
-        "localization": _localization(maps) if n["masks"] else None,
-        "by_lesion": _by_lesion(maps),
+        "localization": _by_lesion(maps),
         "faithfulness": _faithfulness(maps) if n["positive"] else None,
         "randomization": _randomization(maps),
     }
@@ -42,23 +41,35 @@ def _map_row(name: str, cells: tuple[Metric | str | None, ...]) -> Row:
     return Row(name, cells, "baseline: independent of the network" if name in BASELINES else "")
 
 
-_LOCALIZATION = {"pointing": ("Pointing", 2), "energy": ("Energy", 2), "iou": ("IoU", 3)}  # key -> (title, digits)
+# Key -> (title, digits).
+_LOCALIZATION = {
+    "pointing": ("Pointing", 2),
+    "energy": ("Energy", 2),
+    "iou": ("IoU", 3),
+    "average_precision": ("Average precision", 3),
+}
 
 
-def _localization(maps: Scores) -> Table:
-    from dr_tf.explain.scorecard.scorecard import ANY_LESION  # imports TensorFlow
-
+def _localization(maps: Scores, lesion: str) -> Table:
     rows = (
         _map_row(
             name,
             tuple(
-                _score(title, entry["lesions"][ANY_LESION][key], digits)
-                for key, (title, digits) in _LOCALIZATION.items()
+                _score(title, entry["lesions"][lesion][key], digits) for key, (title, digits) in _LOCALIZATION.items()
             ),
         )
         for name, entry in maps.items()
     )
     return Table("Map", tuple(title for title, _ in _LOCALIZATION.values()), tuple(rows))
+
+
+def _by_lesion(maps: Scores) -> list[tuple[str, Table]]:
+    """The table of each lesion type with its heading, any lesion first."""
+    lesions = next(iter(maps.values()))["lesions"]
+    return [
+        (f"{lesion.replace('_', ' ').capitalize()}, n {scores['n']:,}.", _localization(maps, lesion))
+        for lesion, scores in lesions.items()
+    ]
 
 
 def _score(title: str, score: Scores | None, digits: int) -> Metric | None:
@@ -68,27 +79,6 @@ def _score(title: str, score: Scores | None, digits: int) -> Metric | None:
     than = "both baselines" if len(better) == len(BASELINES) else better[0] if better else ""
     remark = f"better than {than}" if than else ""
     return Metric(title, score["value"], score["low"], score["high"], digits=digits, remark=remark)
-
-
-def _by_lesion(maps: Scores) -> Table | None:
-    from dr_tf.explain.scorecard.scorecard import ANY_LESION  # imports TensorFlow
-
-    n_of = {lesion: entry["n"] for lesion, entry in next(iter(maps.values()))["lesions"].items()}
-    rows = tuple(
-        Row(lesion.replace("_", " "), tuple(_in_short(entry["lesions"][lesion]) for entry in maps.values()), f"n {n:,}")
-        for lesion, n in n_of.items()
-        if lesion != ANY_LESION
-    )
-    return Table("Lesion", tuple(maps), rows) if rows else None
-
-
-def _in_short(lesion: Scores) -> str:
-    """The three scores; a star marks those that are better than both baselines."""
-    scores = ((lesion[key], digits) for key, (_, digits) in _LOCALIZATION.items())
-    return " · ".join(
-        f"{score['value']:.{digits}f}{'*' if len(score['better_than']) == len(BASELINES) else ''}" if score else "–"
-        for score, digits in scores
-    )
 
 
 def _faithfulness(maps: Scores) -> Table:

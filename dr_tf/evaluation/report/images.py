@@ -52,7 +52,7 @@ class MistakeImages:
     def overlays(self, names: Sequence[str]) -> dict[str, bytes]:
         """Return {id: JPEG file} of images under their map for positive; empty where the network has no feature map."""
         rows = [self._row_of[name] for name in names]
-        explainer = default_explainer(self._network.model, self._rule) if rows else None
+        explainer = default_explainer(self._network.model, self._rule, self._colour_scale) if rows else None
         if explainer is None:
             return {}
         images = ImageLoader(self._records, image_size=self._network.image_size, cache="none")

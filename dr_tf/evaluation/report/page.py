@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dr_tf.evaluation.predictions import Predictions
@@ -56,3 +56,14 @@ def report(
         charts=drawn,
         sections=sections,
     )
+
+
+def scorecard_page(scorecard: Mapping[str, Any], *, run: str, caveats: Sequence[str] = ()) -> str:
+    """Render the report of maps alone, where no label is known.
+
+    Args:
+        scorecard: The scorecard of the maps.
+        run: Name of the run.
+        caveats: What a reader of the scores has to know about this set.
+    """
+    return render("scorecard.html", run=run, scorecard=scorecard, caveats=caveats, section=scorecard_section(scorecard))

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dr_tf.fundus.enhance import field_mask
+from dr_tf.explain.blurring import blur_inside, retina_mask
 
 
 def random_maps(images: np.ndarray, *, side: int = 8, seed: int = 0) -> np.ndarray:
@@ -62,27 +62,6 @@ def maps_by_eye(
     """
     maps = baseline(np.concatenate(list(images.values())), **options)
     return dict(zip(images, np.split(maps, len(images)), strict=True))
-
-
-def retina_mask(image: np.ndarray) -> np.ndarray:
-    """Return where an image shows the retina, bool [height, width]."""
-    return field_mask(image) > 0
-
-
-def blur_inside(values: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur with a Gaussian that ignores values outside the mask; the result is 0 there.
-
-    Args:
-        values: Values [height, width] or [height, width, channels].
-        mask: bool [height, width].
-        sigma: Standard deviation of the Gaussian in pixels.
-    """
-    weight = mask.astype(np.float32)
-    blurred_weight = cv2.GaussianBlur(weight, (0, 0), sigma)
-    if values.ndim == 3:
-        weight, blurred_weight = weight[..., None], blurred_weight[..., None]
-    blurred = cv2.GaussianBlur(values * weight, (0, 0), sigma)
-    return blurred / np.maximum(blurred_weight, 1e-6) * weight
 
 
 # Name, as in tables -> function of images that returns maps.

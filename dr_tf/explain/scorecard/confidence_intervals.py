@@ -9,8 +9,9 @@ import numpy as np
 
 from dr_tf.explain.scorecard.baselines import BASELINES
 
-METHOD = "patient bootstrap, 2,000 samples, percentiles"
-_BOOTSTRAP_SAMPLES, _MIN_PATIENTS = 2000, 10
+METHOD = "patient bootstrap, 2,000 samples, percentiles; pointing with one image per patient: Wilson"
+# The percentile interval of a few patients is too narrow; below five it is meaningless.
+_BOOTSTRAP_SAMPLES, _MIN_PATIENTS, _MIN_PATIENTS_TO_COMPARE = 2000, 5, 10
 
 
 def compare_means(
@@ -18,18 +19,21 @@ def compare_means(
     patients: np.ndarray,
     *,
     higher_is_better: bool = True,
+    proportion: bool = False,
     seed: int = 0,
 ) -> dict[str, dict[str, Any] | None]:
     """Compute the mean score of each kind of map, and which baselines it is better than.
 
     A map is better than a baseline if it has the better mean in 97.5 % of the bootstrap samples. Both are compared on
-    the same samples. With fewer than ten patients there is no confidence interval, and no map is better than a
-    baseline.
+    the same samples. With fewer than ten patients no map is better than a baseline, and with fewer than five there is
+    no confidence interval.
 
     Args:
         values: {map: scores [n]}.
         patients: The patient of each score, [n].
         higher_is_better: Whether higher scores are better.
+        proportion: Whether scores are 0 or 1. If each patient has one score, the interval is then Wilson's, which the
+            bootstrap cannot replace where all scores are equal.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -42,8 +46,9 @@ def compare_means(
     sign = 1 if higher_is_better else -1
     results: dict[str, dict[str, Any] | None] = {}
     for name, scores in values.items():
-        low, high = np.percentile(means[name], (2.5, 97.5)).tolist() if len(weights) else (None, None)
-        others = [baseline for baseline in BASELINES if baseline in means and name not in BASELINES]
+        low, high = _wilson(scores) if proportion and _all_differ(patients) else _percentiles(means[name])
+        compared = name not in BASELINES and len(np.unique(patients)) >= _MIN_PATIENTS_TO_COMPARE
+        others = [baseline for baseline in BASELINES if baseline in means and compared]
         better = [baseline for baseline in others if _is_higher(sign * means[name], sign * means[baseline])]
         results[name] = {"value": float(np.mean(scores)), "low": low, "high": high, "better_than": better}
     return results
@@ -55,6 +60,21 @@ def _bootstrap_weights(patients, seed):
     samples = _BOOTSTRAP_SAMPLES if len(known) >= _MIN_PATIENTS else 0
     draws = np.random.default_rng(seed).multinomial(len(known), [1 / len(known)] * len(known), samples)
     return draws[:, patient]
+
+
+def _all_differ(patients):
+    return len(np.unique(patients)) == len(patients)
+
+
+def _wilson(scores):
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(float(np.sum(scores))), len(scores)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _percentiles(means):
+    return np.percentile(means, (2.5, 97.5)).tolist() if len(means) else (None, None)
 
 
 def _is_higher(means, baseline_means):

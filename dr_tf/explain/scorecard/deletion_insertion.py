@@ -11,19 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dr_tf.explain.scorecard.baselines import blur_inside, retina_mask
+from dr_tf.explain.blurring import blur, retina_mask
 
 _STEPS = 10
-_SIGMA = 1 / 12  # of the side of the image: no lesion remains visible
 
 ByEye = Mapping[str | None, np.ndarray]
-
-
-def blur(image: np.ndarray) -> np.ndarray:
-    """Blur the retina in an image, uint8 RGB, until no lesion is visible."""
-    retina = retina_mask(image)
-    blurred = blur_inside(image.astype(np.float32), retina, image.shape[0] * _SIGMA)
-    return np.where(retina[..., None], blurred + 0.5, image).astype(np.uint8)
 
 
 def deletion_and_insertion_images(

@@ -1,4 +1,4 @@
-"""Localization: class-activation maps against lesion masks (pointing game, energy-based pointing game, IoU).
+"""Localization: maps against lesion masks (pointing game, energy-based pointing game, IoU, average precision).
 
 Maps, lesion masks and retina masks have the size of the image.
 """
@@ -64,3 +64,19 @@ def iou_by_threshold(map: np.ndarray, lesion: np.ndarray, retina: np.ndarray) ->
     area = np.array([np.count_nonzero(inside >= t) for t in THRESHOLDS])
     intersection = np.array([np.count_nonzero(inside[lesion] >= t) for t in THRESHOLDS])
     return intersection / np.maximum(area + lesion.sum() - intersection, 1)
+
+
+def average_precision(map: np.ndarray, lesion: np.ndarray, retina: np.ndarray) -> float:
+    """Compute the average precision of the map's values as a classifier of the retina's pixels.
+
+    A map that is constant or random has the lesion's share of the retina.
+
+    Args:
+        map: The map [size, size].
+        lesion: The lesion mask, bool [size, size].
+        retina: The retina mask, bool [size, size]; the map is ignored outside.
+    """
+    from sklearn.metrics import average_precision_score
+
+    truth = lesion[retina]
+    return float(average_precision_score(truth, map[retina])) if truth.any() else 0.0

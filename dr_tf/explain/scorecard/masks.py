@@ -26,14 +26,23 @@ def read_masks(
         {(row, eye): {lesion: bool [size, size]}} of the images that have any lesion mask. The eye is None for single
         images.
     """
-    wanted, masks = {int(row) for row in rows}, {}
+    wanted = {int(row) for row in rows}
+    return dict(sorted((key, lesions) for key, lesions in _masks(records) if key[0] in wanted))
+
+
+def rows_with_masks(records: ImageRecords, rows: Iterable[int] | np.ndarray) -> set[int]:
+    """Return which of the rows have a lesion mask, holding one image's masks in memory at a time."""
+    return {row for (row, _), _ in _masks(records)} & {int(row) for row in rows}
+
+
+def _masks(records):
+    """Yield ((row, eye), {lesion: mask}) of each image that has any lesion mask."""
     for (part, first), eye in itertools.product(records.parts_with_first_row(), records.eyes):
         names = part.columns[f"{eye}/image_id" if eye else "image_id"].tolist()
         row_of = {name: first + i for i, name in enumerate(names)}
         for image_id, lesions in _masks_in_files(part.directory, eye):
-            if lesions and row_of[image_id] in wanted:
-                masks[row_of[image_id], eye] = lesions
-    return dict(sorted(masks.items()))
+            if lesions:
+                yield (row_of[image_id], eye), lesions
 
 
 def _masks_in_files(directory, eye):

@@ -12,27 +12,34 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import stretch_maps
 from dr_tf.explain.crop_maps import black_images
 from dr_tf.explain.explainer import Explainer
-from dr_tf.explain.scorecard.baselines import BASELINES, maps_by_eye, random_maps, retina_mask
+from dr_tf.explain.scorecard.baselines import BASELINES, maps_by_eye, random_maps
 from dr_tf.explain.scorecard.deletion_insertion import area_under_curve, deletion_and_insertion_images
-from dr_tf.explain.scorecard.localization import energy_pointing_game, iou_by_threshold, pointing_game, upsample
-from dr_tf.explain.scorecard.masks import any_lesion, read_masks
+from dr_tf.explain.scorecard.localization import (
+    average_precision,
+    energy_pointing_game,
+    iou_by_threshold,
+    pointing_game,
+    upsample,
+)
 from dr_tf.explain.scorecard.parameter_randomization import randomize_parameters, rank_correlation
-from dr_tf.explain.scorecard.record_images import Examples, ImageRecords, by_eye
-from dr_tf.fundus.prepare import resize_square
+from dr_tf.explain.scorecard.record_images import ImageRecords, by_eye
+from dr_tf.explain.scorecard.scoring_data import SLOW_EXAMPLES, ScoringData, in_batches, sample_rows
 from dr_tf.fundus.synthesis import CAMERAS
-from dr_tf.models.heads.head import Head, positive_labels
+from dr_tf.models.heads.head import Head
 
-ANY_LESION = "any lesion"
-_MAX_EXAMPLES, _SEED = 64, 0  # a random sample of the rows, always the same
-_RANDOMIZATION_EXAMPLES = 16
-_BATCH = 16
-_MASK_COVERAGE = 0.2  # a pixel of a resized mask counts if at least this share of it is lesion
+_SEED = 0
+# Attribute of `Scores` -> function of (map, lesion, retina).
+LOCALIZATION: dict[str, Callable[..., Any]] = {
+    "pointing": pointing_game,
+    "energy": energy_pointing_game,
+    "iou": iou_by_threshold,
+    "average_precision": average_precision,
+}
 
 
 @dataclasses.dataclass
@@ -43,6 +50,7 @@ class Scores:
         pointing: {lesion: pointing game, 0 or 1 for each image [n]}.
         energy: {lesion: energy-based pointing game [n]}.
         iou: {lesion: IoU [n, thresholds]}.
+        average_precision: {lesion: average precision [n]}.
         deletion: Area under the deletion curve of each example predicted positive; lower is better.
         insertion: Area under the insertion curve; higher is better.
         parameter_randomization: {part randomized last: rank correlation of each example's map with the original map}.
@@ -51,6 +59,7 @@ class Scores:
     pointing: dict[str, np.ndarray]
     energy: dict[str, np.ndarray]
     iou: dict[str, np.ndarray]
+    average_precision: dict[str, np.ndarray]
     deletion: np.ndarray
     insertion: np.ndarray
     parameter_randomization: dict[str, np.ndarray]
@@ -98,14 +107,14 @@ def build_explainers(
         UserError: There is no name, a method or layer does not exist, or two names mean the same maps.
     """
     explainers: dict[str, Explainer] = {}
-    name_of: dict[tuple[str, int], str] = {}
+    name_of: dict[tuple[Any, ...], str] = {}
     for name in names:
         method, _, layer = name.partition("@")
         explainer = Explainer(model, head, output=output, method=method, layer=layer or None)
-        if (same := (method, id(explainer.map_layer.layer))) in name_of:
-            raise UserError(f"{name_of[same]} and {name} are the same maps")
+        if (identity := explainer.identity) in name_of:
+            raise UserError(f"{name_of[identity]} and {name} are the same maps")
         explainer(black_images(model))
-        explainers[name], name_of[same] = explainer, name
+        explainers[name], name_of[identity] = explainer, name
     if not explainers:
         raise UserError("a scorecard needs at least one method")
     return explainers
@@ -118,10 +127,11 @@ def compute_scorecard(
     *,
     on_progress: Callable[[str], object] = lambda name: None,
 ) -> Scorecard:
-    """Score the maps of explainers and baselines on a sample of at most 64 of the rows.
+    """Score the maps of explainers and baselines on a sample of at most 64 of the rows, first those with lesion masks.
 
     Localization uses the images whose label does not rule out the positive definition. Deletion and insertion use the
-    examples that the network predicts positive.
+    examples that the network predicts positive. Methods that run the network many times are randomized on fewer
+    examples than the others.
 
     Args:
         explainers: {name: explainer}, as `build_explainers` returns it.
@@ -129,17 +139,19 @@ def compute_scorecard(
         rows: Row numbers.
         on_progress: Called with the name of each kind of map when it is scored.
     """
-    rows, first = _sample(rows), next(iter(explainers.values()))
-    data, scores = _ScoringData(records, rows, first), {}
+    rows, first = sample_rows(records, rows), next(iter(explainers.values()))
+    data, scores = ScoringData(records, rows, first), {}
     for name, maps in _all_maps(explainers, data.examples).items():
-        pointing, energy, iou = _score_localization(maps, data)
+        localization = {name: _score_localization(maps, data, score) for name, score in LOCALIZATION.items()}
         deletion, insertion = _score_deletion_insertion(first, maps, data)
         randomization = (
-            _score_randomization(explainers[name], data.randomization_examples)
+            _score_randomization(explainers[name], data)
             if name in explainers
             else _score_baseline_randomization(name, data.randomization_examples)
         )
-        scores[name] = Scores(pointing, energy, iou, deletion, insertion, randomization)
+        scores[name] = Scores(
+            **localization, deletion=deletion, insertion=insertion, parameter_randomization=randomization
+        )
         on_progress(name)
     scored_rows = {
         "masks": rows[[i for i, _ in data.masks]],
@@ -174,8 +186,11 @@ def choose_thresholds(
     Returns:
         {(method or baseline, lesion): index in THRESHOLDS}.
     """
-    data = _ScoringData(records, _sample(rows), next(iter(explainers.values())))
-    iou = {name: _score_localization(maps, data)[2] for name, maps in _all_maps(explainers, data.examples).items()}
+    data = ScoringData(records, sample_rows(records, rows), next(iter(explainers.values())))
+    iou = {
+        name: _score_localization(maps, data, iou_by_threshold)
+        for name, maps in _all_maps(explainers, data.examples).items()
+    }
     return {
         (name, lesion): int(values.mean(axis=0).argmax())
         for name, by_lesion in iou.items()
@@ -183,14 +198,10 @@ def choose_thresholds(
     }
 
 
-def _sample(rows):
-    return np.sort(np.random.default_rng(_SEED).permutation(rows)[:_MAX_EXAMPLES])
-
-
 def _all_maps(explainers, examples):
     """{method or baseline: {eye: maps at the size of the images}}."""
     maps = {
-        name: _in_batches(lambda x, explain=explainer: stretch_maps(by_eye(explain(x).maps)), examples)
+        name: in_batches(lambda x, explain=explainer: stretch_maps(by_eye(explain(x).maps)), examples)
         for name, explainer in explainers.items()
     }
     maps |= {name: maps_by_eye(baseline, examples.images) for name, baseline in BASELINES.items()}
@@ -201,56 +212,13 @@ def _all_maps(explainers, examples):
     }
 
 
-class _ScoringData:
-    """Examples with retina masks and lesion masks, and which of them are predicted positive."""
-
-    def __init__(self, records: ImageRecords, rows: np.ndarray, explainer: Explainer):
-        size = explainer.image_size
-        self.examples = Examples.from_records(records, rows, size)
-        self.retinas = {eye: [retina_mask(image) for image in images] for eye, images in self.examples.images.items()}
-        self.masks = _lesion_masks(records, rows, explainer.head.positive, size)
-        self.positive = np.flatnonzero(_in_batches(explainer.evidence, self.examples) > 0)
-        self.randomization_examples = self.examples.take(slice(_RANDOMIZATION_EXAMPLES))
-
-
-def _lesion_masks(records, rows, definition, size):
-    """{(position in rows, eye): {lesion: mask}}, without eyes whose own label rules out the definition."""
-    stored, masks = read_masks(records, rows), {}
-    may_be_positive = {eye: positive_labels(definition, _labels(records, rows, eye)) != 0 for eye in records.eyes}
-    for i, row in enumerate(rows.tolist()):
-        for eye in records.eyes:
-            if may_be_positive[eye][i] and (row, eye) in stored:
-                masks[i, eye] = _resize_masks(stored[row, eye], size)
-    return masks
-
-
-def _labels(records, rows, eye):
-    column_of = {name: f"{eye}/{name}" if eye else name for name in ("grade", "any_dr", "dme", "labels")}
-    return {name: records.columns[column][rows] for name, column in column_of.items() if column in records.columns}
-
-
-def _resize_masks(masks, size):
-    masks = {ANY_LESION: any_lesion(masks)} | masks
-    return {
-        name: resize_square(mask.astype(np.uint8) * 255, size) >= _MASK_COVERAGE * 255 for name, mask in masks.items()
-    }
-
-
-def _in_batches(function: Callable[[Any], Any], examples: Examples) -> Any:
-    """Call a function of network inputs in batches, and concatenate its arrays."""
-    starts = range(0, len(examples), _BATCH)
-    results = [function(examples.take(slice(start, start + _BATCH)).network_input()) for start in starts]
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *results)
-
-
-def _score_localization(maps, data):
-    """(pointing, energy, iou), each {lesion: scores}."""
-    results = ({}, {}, {})
+def _score_localization(maps, data, score):
+    """{lesion: scores of all masks}."""
+    scores: dict[str, list[Any]] = {}
     for (i, eye), lesions in data.masks.items():
         for lesion, mask in lesions.items():
-            for by_lesion, score in zip(results, (pointing_game, energy_pointing_game, iou_by_threshold), strict=True):
-                by_lesion.setdefault(lesion, []).append(score(maps[eye][i], mask, data.retinas[eye][i]))
-    return [{lesion: np.array(values, float) for lesion, values in by_lesion.items()} for by_lesion in results]
+            scores.setdefault(lesion, []).append(score(maps[eye][i], mask, data.retinas[eye][i]))
+    return {lesion: np.array(values, float) for lesion, values in scores.items()}
 
 
 def _score_deletion_insertion(explainer, maps, data):
@@ -259,12 +227,13 @@ def _score_deletion_insertion(explainer, maps, data):
     for i in data.positive:
         images, maps_of_example = examples.of_present_eyes(examples.images, i), examples.of_present_eyes(maps, i)
         both = deletion_and_insertion_images(images, maps_of_example, seed=_SEED)
-        log_odds = [_in_batches(explainer.evidence, examples.with_images(i, steps)).astype(float) for steps in both]
+        log_odds = [in_batches(explainer.evidence, examples.with_images(i, steps)).astype(float) for steps in both]
         areas.append([area_under_curve(0.5 * (1 + np.tanh(values / 2))) for values in log_odds])
     return np.array(areas).reshape(-1, 2).T
 
 
-def _score_randomization(explainer, examples):
+def _score_randomization(explainer, data):
+    examples = data.randomization_examples.take(slice(SLOW_EXAMPLES if explainer.is_slow else None))
     before, correlations, randomized_explainer = by_eye(explainer(examples.network_input()).maps), {}, None
     for name, network in randomize_parameters(explainer.model, seed=_SEED):
         randomized_explainer = randomized_explainer or explainer.for_model(network)

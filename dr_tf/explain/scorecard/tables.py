@@ -11,10 +11,18 @@ import numpy as np
 from dr_tf.explain.scorecard.baselines import BASELINES
 from dr_tf.explain.scorecard.confidence_intervals import METHOD, compare_means
 from dr_tf.explain.scorecard.localization import THRESHOLDS
-from dr_tf.explain.scorecard.scorecard import ANY_LESION, Scorecard, Scores
+from dr_tf.explain.scorecard.scorecard import Scorecard, Scores
+from dr_tf.explain.scorecard.scoring_data import ANY_LESION, SLOW_EXAMPLES
 
 VERSION = 2  # of explanations.json
 SYNTHETIC_ONLY = "synthetic only"
+# Key of a localization score -> (title, format).
+LOCALIZATION = {
+    "pointing": ("pointing", ".2f"),
+    "energy": ("energy", ".2f"),
+    "iou": ("IoU", ".3f"),
+    "average_precision": ("average precision", ".3f"),
+}
 
 # (title, the group of examples or None if each line has its own number, [(name, number, cells)]).
 _Table = tuple[str, str | None, Sequence[tuple[str, int | None, list[str]]]]
@@ -54,11 +62,9 @@ def summarize(card: Scorecard, thresholds: Mapping[tuple[str, str], int]) -> dic
     }
 
 
-def _compare(
-    card: Scorecard, score: Callable[[Scores], np.ndarray], group: str, *, higher_is_better: bool = True
-) -> Any:
+def _compare(card: Scorecard, score: Callable[[Scores], np.ndarray], group: str, **options: bool) -> Any:
     values = {name: score(scores) for name, scores in card.scores.items()}
-    return compare_means(values, card.patients[group], higher_is_better=higher_is_better)
+    return compare_means(values, card.patients[group], **options)
 
 
 def _lesions(card, thresholds):
@@ -71,8 +77,9 @@ def _lesions(card, thresholds):
 def _scores_of_lesion(card, lesion, thresholds):
     index = {name: thresholds.get((name, lesion)) for name in card.scores}
     iou = {name: scores.iou[lesion][:, index[name]] for name, scores in card.scores.items() if index[name] is not None}
-    pointing = _compare(card, lambda scores: scores.pointing[lesion], lesion)
+    pointing = _compare(card, lambda scores: scores.pointing[lesion], lesion, proportion=True)
     energy = _compare(card, lambda scores: scores.energy[lesion], lesion)
+    average_precision = _compare(card, lambda scores: scores.average_precision[lesion], lesion)
     mean_iou = compare_means(iou, card.patients[lesion])
     return {
         name: {
@@ -80,6 +87,7 @@ def _scores_of_lesion(card, lesion, thresholds):
             "pointing": pointing[name],
             "energy": energy[name],
             "iou": mean_iou.get(name),
+            "average_precision": average_precision[name],
             "threshold": None if index[name] is None else float(THRESHOLDS[index[name]]),
         }
         for name in card.scores
@@ -105,25 +113,38 @@ def tables(summary: Mapping[str, Any]) -> Iterator[str]:
         f"Class-activation maps of {summary['positive']}, on {summary['dataset']}. *: better than both baselines "
         f"({summary['method']})."
     )
-    for title, group, lines in (_localization(summary), _deletion_insertion(summary), _randomization(summary)):
+    yield from _localization(summary)
+    for title, group, lines in (_deletion_insertion(summary), _randomization(summary)):
         if lines:
             yield f"\n{title}"
             yield row("", "n", names)
             yield from (row(name, n[group] if group else number, cells) for name, number, cells in lines)
 
 
-def _localization(summary: Mapping[str, Any]) -> _Table:
-    remark = f" ({summary['masks']})" if summary["masks"] else ""
-    title = (
-        f"Localization of lesions{remark}: pointing game; energy-based pointing game (a uniform map scores 1); "
-        "IoU with the lesion masks. Higher is better."
-    )
-    maps = list(summary["maps"].values())
-    by_lesion = {lesion: [scores["lesions"][lesion] for scores in maps] for lesion in maps[0]["lesions"]}
-    lines = [
-        (lesion, scores[0]["n"], [_lesion_cell(of_map) for of_map in scores]) for lesion, scores in by_lesion.items()
-    ]
-    return title, None, lines
+def _localization(summary: Mapping[str, Any]) -> Iterator[str]:
+    """A table for each lesion type, with a line for each kind of map."""
+    maps, remark = summary["maps"], f" ({summary['masks']})" if summary["masks"] else ""
+    lesions = next(iter(maps.values()))["lesions"]
+    if lesions:
+        yield (
+            f"\nLocalization of lesions{remark}, with 95 % confidence intervals. Pointing: share of images whose map has "
+            "its maximum on a lesion; energy: the map's share on lesions (a uniform map scores 1); IoU; average precision "
+            "of the pixels. Higher is better."
+        )
+    width = max(24, *map(len, maps))
+    for lesion, scores in lesions.items():
+        titles = "".join(f"  {title:22}" for title, _ in LOCALIZATION.values())
+        heading = f"{lesion.replace('_', ' ')}, n {scores['n']}"
+        yield f"\n{heading:{width}}{titles}".rstrip()
+        for name, of_map in maps.items():
+            cells = (_with_interval(of_map["lesions"][lesion][key], form) for key, (_, form) in LOCALIZATION.items())
+            yield f"{name:{width}}{''.join(f'  {cell:22}' for cell in cells)}".rstrip()
+
+
+def _with_interval(score, form):
+    if not score or score["low"] is None:
+        return _cell(score, form)
+    return f"{_cell(score, form)} ({score['low']:{form}}-{score['high']:{form}})"
 
 
 def _deletion_insertion(summary: Mapping[str, Any]) -> _Table:
@@ -140,18 +161,13 @@ def _deletion_insertion(summary: Mapping[str, Any]) -> _Table:
 def _randomization(summary: Mapping[str, Any]) -> _Table:
     title = (
         "Parameter randomization: rank correlation with the original map, after weights are randomized from the head "
-        "down to this part (near 0 is good)."
+        f"down to this part (near 0 is good; slow methods on the first {SLOW_EXAMPLES})."
     )
     by_map = [scores["parameter_randomization"] for scores in summary["maps"].values()]
     lines = [
         (part, None, [f"{of_map[part]:+.2f}" if part in of_map else "" for of_map in by_map]) for part in by_map[0]
     ]
     return title, "parameter_randomization", lines
-
-
-def _lesion_cell(scores):
-    formats = (("pointing", ".2f"), ("energy", ".2f"), ("iou", ".3f"))
-    return " ".join(f"{_cell(scores[name], form):>6}" for name, form in formats)
 
 
 def _cell(score, form):
