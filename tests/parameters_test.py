@@ -17,7 +17,7 @@ from dr_tf.training.optimization import OPTIMIZERS
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs/quickstart.gin"
 # Parameter -> values that are refused, as a config writes them.
 WRONG = {
-    "train.epochs": ("'ten'", "-1", "0", "1.5", "None", "True"),
+    "train.epochs": ("'ten'", "-1", "1.5", "None", "True"),
     "train.batch_size": ("'x'", "0", "2.5"),
     "train.validation_batch_size": ("0",),
     "train.checkpoint_every": ("0",),
