@@ -183,6 +183,7 @@ def named_errors() -> Iterator[None]:
 
 
 def object_kind_of(dataset: pydicom.Dataset) -> str:
+    """Return the name of the kind of object; empty if it is not one of the standard."""
     return _name(str(dataset.get("SOPClassUID") or ""))
 
 
@@ -195,10 +196,12 @@ def _name(uid: str) -> str:
 
 
 def has_image(dataset: pydicom.Dataset) -> bool:
+    """Return whether the header states the size of an image."""
     return number_of(dataset, "Rows", 0) > 0 and number_of(dataset, "Columns", 0) > 0
 
 
 def number_of(dataset: pydicom.Dataset, name: str, absent: int) -> int:
+    """Return a whole number of the header, or `absent`."""
     value = dataset.get(name)
     return absent if value in (None, "") else int(value)
 

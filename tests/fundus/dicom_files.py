@@ -202,3 +202,11 @@ def frame_groups(*eyes):
     """Return functional groups that state the laterality of each frame."""
     anatomies = [item(FrameAnatomySequence=Sequence([item(FrameLaterality=eye)])) for eye in eyes]
     return Sequence(anatomies)
+
+
+def without_image(sop_class):
+    """Return an object such as a report."""
+    made = dataset(np.zeros((8, 8, 3), np.uint8), sop_class=sop_class)
+    for name in ("PixelData", "Rows", "Columns"):
+        delattr(made, name)
+    return to_bytes(made)

@@ -100,13 +100,6 @@ def expanding_rle():
     return files.to_bytes(files.with_frames(files.dataset(PHOTOGRAPH), files.RLELossless, [frame]))
 
 
-def without_pixels(sop_class):
-    made = files.dataset(PHOTOGRAPH, sop_class=sop_class)
-    for name in ("PixelData", "Rows", "Columns"):
-        delattr(made, name)
-    return files.to_bytes(made)
-
-
 def frame_of_other_size(syntax, photometric, kind, **options):
     larger = np.zeros((900, 1200, 3), np.uint8)
     made = files.dataset(PHOTOGRAPH, photometric=photometric)
@@ -125,8 +118,8 @@ BAD = {
     "unknown transfer syntax": (lambda: overwritten(plain(), b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x14\x001.2.999.10008.1.2.1\0"), "transfer syntax is not read$"),
     "video": (lambda: files.to_bytes(files.with_frames(files.dataset(PHOTOGRAPH), "1.2.840.10008.1.2.4.102", [b"0" * 99])), r"transfer syntax is not read \(MPEG-4 .*\)"),
     "deflated": (lambda: (public_files() / "image_dfl.dcm").read_bytes(), "deflated files are not read"),
-    "report": (lambda: without_pixels("1.2.840.10008.5.1.4.1.1.88.34"), r"without an image \(Comprehensive 3D SR Storage\)"),
-    "encapsulated PDF": (lambda: without_pixels("1.2.840.10008.5.1.4.1.1.104.1"), r"without an image \(Encapsulated PDF Storage\)"),
+    "report": (lambda: files.without_image("1.2.840.10008.5.1.4.1.1.88.34"), r"without an image \(Comprehensive 3D SR Storage\)"),
+    "encapsulated PDF": (lambda: files.without_image("1.2.840.10008.5.1.4.1.1.104.1"), r"without an image \(Encapsulated PDF Storage\)"),
     "no pixels": (lambda: files.native(PHOTOGRAPH, PixelData=b""), "cut short"),
     "no rows": (lambda: with_rows(plain(), 0), "without an image"),
     "more rows than pixels": (lambda: with_rows(plain(), 60000), "cut short"),
