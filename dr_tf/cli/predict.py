@@ -16,6 +16,7 @@ from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
+    from dr_tf.dicom_reports.answers import Answers
     from dr_tf.inference.case import Case
     from dr_tf.inference.decision import Decision
     from dr_tf.inference.predictor import Predictor
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
   {prog} --run_dir runs/idrid --format csv FOLDER > decisions.csv
   {prog} --run_dir runs/idrid --patients FOLDER     12_left.jpg and 12_right.jpg belong to one patient
   {prog} --run_dir runs/idrid --tta 4 FOLDER        test-time augmentation: the mean over four views
+  {prog} --dicom_sr answers STUDIES                 a structured report for each DICOM photograph
   {prog} --run_dir runs/odir FOLDER                 a model of both eyes: one decision about the pair
 
 actions: refer (p_positive reaches the run's threshold), clear, retake (not gradable, or out-of-distribution).
@@ -78,6 +80,14 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
         "--prevalence", type=float, metavar="P",
         help="the prevalence of positives where the model is used, from 0 to 1; probabilities are corrected for it",
     )  # fmt: skip
+    for flag, kind in (
+        ("--dicom_sr", "a structured report (TID 1500)"),
+        ("--dicom_pdf", "a page as an Encapsulated PDF"),
+    ):
+        parser.add_argument(
+            flag, type=pathlib.Path, metavar="DIR",
+            help=f"write {kind} about each DICOM photograph to DIR; it bears the patient and the study of the photograph",
+        )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="(default: 16)")
     flags = parser.parse_args(arguments)
     if flags.batch_size < 1:
@@ -106,17 +116,30 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     if by_patients:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
             patient_and_eye(str(path), table)
+    answers = _answers(flags)
     predictor = _load(flags)
     rule, paired = predictor.rule, predictor.run.network.paired
     cases = _cases(paths, table, paired)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
+    if answers is not None:
+        from dr_tf.dicom_reports.answers import algorithm_of
+
+        decisions = answers.written(decisions, algorithm_of(predictor))
     shown = group_by_patient(decisions, table) if by_patients and not paired else decisions
     if flags.format != "table":
         use_utf8_in_files()
     for line in FORMATS[flags.format](shown, rule):
         print(line, flush=True)  # each batch as it is done, and a broken pipe is noticed early
     return counts
+
+
+def _answers(flags: argparse.Namespace) -> Answers | None:
+    if flags.dicom_sr is None and flags.dicom_pdf is None:
+        return None
+    from dr_tf.dicom_reports.answers import Answers
+
+    return Answers(flags.dicom_sr, flags.dicom_pdf)
 
 
 def _load(flags: argparse.Namespace) -> Predictor:
