@@ -61,6 +61,7 @@ EXTRAS = {
 }
 
 EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
+EXTRAS["test"] += EXTRAS["dicom"]
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",

@@ -218,5 +218,6 @@ def _checked(dataset: pydicom.Dataset, syntax: str) -> Frame:
     channels = 3 if photometric == "PALETTE COLOR" else samples
     width, height = number_of(dataset, "Columns", 0), number_of(dataset, "Rows", 0)
     pixel_bytes = channels * bits // 8
-    copies = 2 * pixel_bytes * width * height  # of pydicom and of the conversion of colours
+    is_view = _STORAGE[syntax] == NATIVE and photometric in ("RGB", "MONOCHROME2")  # of the file, which is in memory
+    copies = 0 if is_view else 2 * pixel_bytes * width * height  # of pydicom and of the conversion of colours
     return Frame("dicom", width, height, 1, pixel_bytes, copies, attributes=dataset, transfer_syntax=syntax)

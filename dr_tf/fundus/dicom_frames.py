@@ -181,7 +181,7 @@ def _decode(coded, frame):
         return pixels, options["photometric_interpretation"]
     decoder = get_decoder(syntax)
     source = coded if decoder.is_native else encapsulate([bytes(coded)])
-    pixels, stated = decoder.as_array(source, index=0, raw=True, **options)
+    pixels, stated = decoder.as_array(source, index=0, raw=True, view_only=decoder.is_native, **options)
     return pixels, str(stated["photometric_interpretation"])
 
 

@@ -90,10 +90,11 @@ class AnswersTest(InFolder):
                 self.assertIn(part, text)
 
     def test_every_grade_has_its_loinc_answer(self):
-        answers = ["LA18643-9", "LA18644-7", "LA18645-4", "LA18646-2", "LA18648-8"]
-        for grade, code in enumerate(answers):
-            path = self.write(f"grade{grade}", photograph())
-            self.answer(decided({"": path}, grade=grade))
+        codes = ["LA18643-9", "LA18644-7", "LA18645-4", "LA18646-2", "LA18648-8"]
+        paths = [self.write(f"grade{grade}", photograph()) for grade in range(5)]
+        decisions = [decided({"": path}, grade=grade) for grade, path in enumerate(paths)]
+        list(Answers(self.folder / "sr", None).written(decisions, Algorithm(())))
+        for grade, code in enumerate(codes):
             found = [e.value.value for e in self.report(f"grade{grade}.sr.dcm").get_qualitative_evaluations()]
             self.assertIn(code, found)
 
