@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dr_tf.console import exit_on_user_error, print_status, progress, use_utf8_in_files
+from dr_tf.console import UserError, exit_on_user_error, print_status, progress, use_utf8_in_files
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
+from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.dicom_reports.answers import Answers
@@ -28,6 +28,7 @@ _EXAMPLES = """examples:
   {prog} --run_dir runs/idrid --patients FOLDER     12_left.jpg and 12_right.jpg belong to one patient
   {prog} --run_dir runs/idrid --tta 4 FOLDER        test-time augmentation: the mean over four views
   {prog} --dicom_sr answers STUDIES                 a structured report for each DICOM photograph
+  {prog} --beam_runner DirectRunner --output shards FOLDER
   {prog} --run_dir runs/odir FOLDER                 a model of both eyes: one decision about the pair
 
 actions: refer (p_positive reaches the run's threshold), clear, retake (not gradable, or out-of-distribution).
@@ -89,7 +90,28 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
             help=f"write {kind} about each DICOM photograph to DIR; it bears the patient and the study of the photograph",
         )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="(default: 16)")
+    parser.add_argument(
+        "--beam_runner", metavar="NAME",
+        help="decide on Apache Beam, with this runner (DirectRunner, FlinkRunner, DataflowRunner, ...); needs --output. Its "
+        "workers must reach the model, the photographs and the output folder under the same paths",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the runner; may be repeated",
+    )
+    parser.add_argument(
+        "--output", type=pathlib.Path, metavar="DIR",
+        help="with --beam_runner: the folder of the shards, csv or JSON lines. The same command continues a stopped run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard_size", type=int, default=256, metavar="N", help="with --beam_runner: cases in a shard (default: 256)"
+    )
     flags = parser.parse_args(arguments)
+    if bool(flags.beam_runner) != (flags.output is not None):
+        parser.error("--beam_runner and --output go together")
     if flags.batch_size < 1:
         parser.error(f"--batch_size must be 1 or more, not {flags.batch_size}")
     return flags
@@ -116,6 +138,8 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     if by_patients:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
             patient_and_eye(str(path), table)
+    if flags.beam_runner:
+        return _run_on_beam(flags, paths, table, by_patients)
     answers = _answers(flags)
     predictor = _load(flags)
     rule, paired = predictor.rule, predictor.run.network.paired
@@ -134,6 +158,41 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     return counts
 
 
+def _run_on_beam(
+    flags: argparse.Namespace, paths: Sequence[pathlib.Path], table: dict | None, by_patients: bool
+) -> dict[str, int]:
+    """Write the decisions as shards, and return the number of cases by action."""
+    from tfrecords_builder.beam_runner import parse_beam_flags
+
+    with starting_tensorflow():  # Beam imports libraries that print messages at start-up too
+        runner = parse_beam_flags(flags.beam_runner, flags.beam_option)
+    assert runner is not None
+    if flags.dicom_sr or flags.dicom_pdf:
+        raise UserError("--dicom_sr and --dicom_pdf do not go with --beam_runner")
+    predictor = _load(flags)  # a mistake in the flags or the run is told before the pipeline starts
+    if by_patients and not predictor.run.network.paired:
+        raise UserError("--patients does not go with --beam_runner: the eyes of a patient may be in two shards")
+    from dr_tf.inference.case import as_cases
+    from dr_tf.inference.on_beam import Settings, decide_on_beam, read_actions
+
+    settings = Settings(
+        run_dir=str(flags.run_dir.resolve()),
+        mode=mode_of(flags),
+        point=flags.point,
+        prevalence=flags.prevalence,
+        format="csv" if flags.format == "table" else flags.format,
+        batch_size=flags.batch_size,
+        shard_size=flags.shard_size,
+    )
+    cases = list(as_cases(_cases(paths, table, predictor.run.network.paired)))
+    shards = decide_on_beam(cases, flags.output.absolute(), settings, runner)
+    counts = dict.fromkeys(("refer", "clear", "retake"), 0)
+    for action in read_actions(shards):
+        counts[action] += 1
+    print(f"{len(cases)} decisions in {len(shards)} shards: {printable(flags.output)}")
+    return counts
+
+
 def _answers(flags: argparse.Namespace) -> Answers | None:
     if flags.dicom_sr is None and flags.dicom_pdf is None:
         return None
@@ -148,12 +207,7 @@ def _load(flags: argparse.Namespace) -> Predictor:
 
         predictor = Predictor.from_run(flags.run_dir, mode_of(flags))
     print_measured(flags.run_dir)
-    rule = predictor.rule
-    if flags.point is not None:
-        rule = dataclasses.replace(rule, operating_point_name=flags.point)
-    if flags.prevalence is not None:
-        rule = rule.at_prevalence(flags.prevalence)
-    predictor.run = dataclasses.replace(predictor.run, rule=rule)
+    predictor.change_rule(point=flags.point, prevalence=flags.prevalence)
     return predictor
 
 
