@@ -17,7 +17,7 @@ LAYERS = {
     "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.process": 1, "dr_tf.parameters": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
-    "dr_tf.explain": 4, "dr_tf.data": 4, "dr_tf.dicom_reports": 4,
+    "dr_tf.explain": 4, "dr_tf.data": 4, "dr_tf.dicom_reports": 4, "dr_tf.on_beam": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
     "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
     "dr_tf.api": 7,

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dr_tf.console import UserError, exit_on_user_error, print_status, progress, use_utf8_in_files
+from dr_tf.console import exit_on_user_error, print_status, progress, use_utf8_in_files
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
-from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.dicom_reports.answers import Answers
@@ -112,6 +111,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
     flags = parser.parse_args(arguments)
     if bool(flags.beam_runner) != (flags.output is not None):
         parser.error("--beam_runner and --output go together")
+    if flags.beam_option and not flags.beam_runner:
+        parser.error("--beam_option needs --beam_runner")
     if flags.batch_size < 1:
         parser.error(f"--batch_size must be 1 or more, not {flags.batch_size}")
     return flags
@@ -139,11 +140,13 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
             patient_and_eye(str(path), table)
     if flags.beam_runner:
-        return _run_on_beam(flags, paths, table, by_patients)
+        from dr_tf.cli.predict_on_beam import run_on_beam
+
+        return run_on_beam(flags, paths, table)
     answers = _answers(flags)
-    predictor = _load(flags)
+    predictor = load(flags)
     rule, paired = predictor.rule, predictor.run.network.paired
-    cases = _cases(paths, table, paired)
+    cases = cases_of(paths, table, paired)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
     if answers is not None:
@@ -158,41 +161,6 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     return counts
 
 
-def _run_on_beam(
-    flags: argparse.Namespace, paths: Sequence[pathlib.Path], table: dict | None, by_patients: bool
-) -> dict[str, int]:
-    """Write the decisions as shards, and return the number of cases by action."""
-    from tfrecords_builder.beam_runner import parse_beam_flags
-
-    with starting_tensorflow():  # Beam imports libraries that print messages at start-up too
-        runner = parse_beam_flags(flags.beam_runner, flags.beam_option)
-    assert runner is not None
-    if flags.dicom_sr or flags.dicom_pdf:
-        raise UserError("--dicom_sr and --dicom_pdf do not go with --beam_runner")
-    predictor = _load(flags)  # a mistake in the flags or the run is told before the pipeline starts
-    if by_patients and not predictor.run.network.paired:
-        raise UserError("--patients does not go with --beam_runner: the eyes of a patient may be in two shards")
-    from dr_tf.inference.case import as_cases
-    from dr_tf.inference.on_beam import Settings, decide_on_beam, read_actions
-
-    settings = Settings(
-        run_dir=str(flags.run_dir.resolve()),
-        mode=mode_of(flags),
-        point=flags.point,
-        prevalence=flags.prevalence,
-        format="csv" if flags.format == "table" else flags.format,
-        batch_size=flags.batch_size,
-        shard_size=flags.shard_size,
-    )
-    cases = list(as_cases(_cases(paths, table, predictor.run.network.paired)))
-    shards = decide_on_beam(cases, flags.output.absolute(), settings, runner)
-    counts = dict.fromkeys(("refer", "clear", "retake"), 0)
-    for action in read_actions(shards):
-        counts[action] += 1
-    print(f"{len(cases)} decisions in {len(shards)} shards: {printable(flags.output)}")
-    return counts
-
-
 def _answers(flags: argparse.Namespace) -> Answers | None:
     if flags.dicom_sr is None and flags.dicom_pdf is None:
         return None
@@ -201,7 +169,8 @@ def _answers(flags: argparse.Namespace) -> Answers | None:
     return Answers(flags.dicom_sr, flags.dicom_pdf)
 
 
-def _load(flags: argparse.Namespace) -> Predictor:
+def load(flags: argparse.Namespace) -> Predictor:
+    """Load the model with the mode, operating point and prevalence that the flags name."""
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.predictor import Predictor
 
@@ -218,7 +187,10 @@ def mode_of(flags: argparse.Namespace) -> str:
     return "plain" if flags.tta == 1 else f"tta{flags.tta}"
 
 
-def _cases(paths: Sequence[pathlib.Path], table: dict | None, paired: bool) -> Sequence[pathlib.Path] | Sequence[Case]:
+def cases_of(
+    paths: Sequence[pathlib.Path], table: dict | None, paired: bool
+) -> Sequence[pathlib.Path] | Sequence[Case]:
+    """Return what the model decides on: the photographs, or the pairs of a model of both eyes."""
     if not paired:
         return paths
     from dr_tf.inference.case import pairs

@@ -253,7 +253,7 @@ def _records_of_table(folder: Folder, source: pathlib.Path, table: pathlib.Path)
 
 def _predict_with_table(folder: Folder, image: pathlib.Path, table: pathlib.Path) -> str:
     flags = ("--run_dir", folder.run_dir, "--patient_table", table)
-    with mock.patch("dr_tf.cli.predict._load", side_effect=SystemExit(0)):  # the table was read, and has the image
+    with mock.patch("dr_tf.cli.predict.load", side_effect=SystemExit(0)):  # the table was read, and has the image
         status, _, errors = commands.run(predict.main, *flags, image)
     return folder.stopped(status, errors).replace("goes on", "accepted")
 
