@@ -57,7 +57,7 @@ class DicomInfo:
     @property
     def patient_of_study(self) -> tuple[str, ...]:
         """Return what identifies the patient in one study: the eyes of two studies are not a pair. Empty if unknown."""
-        return (*self.patient, self.study) if self.study or self.patient else ()
+        return (*self.patient, self.study) if self.study else ()
 
 
 def read_info(path: str | os.PathLike[str]) -> DicomInfo:

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 
 from dr_tf.console import UserError
 from dr_tf.fundus.dicom_header import path_info
+from dr_tf.image_files import is_dicom_file
 from dr_tf.inference.decision import Decision, PatientDecision
 from dr_tf.safe_names import printable
 
@@ -87,8 +88,9 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
     """
     path = pathlib.PurePath(image)
     if table is None:
-        if (info := path_info(image)) is not None:
-            return info.patient_of_study or path, image, info.eye
+        if is_dicom_file(image):
+            info = path_info(image)
+            return (info and info.patient_of_study) or path, image, info.eye if info else ""
         patient, eye = parse_file_name(path)
         return (path.parent, patient), patient, eye
     for name in (image, path.name, path.stem):

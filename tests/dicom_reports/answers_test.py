@@ -166,6 +166,10 @@ class PairsTest(InFolder):
             pairs([path])
         self.assertEqual(pairs([path], {"12_left": ("12", "left")})[0].name, "12")
 
+    def test_the_name_of_a_damaged_file_gives_no_eye(self):
+        with self.assertRaisesRegex(UserError, "header does not state the eye"):
+            pairs([self.write("12_left", photograph()[:160])])
+
     def test_a_table_that_contradicts_the_header_is_refused(self):
         path = self.write("IM1", photograph(ImageLaterality="R"))
         with self.assertRaisesRegex(UserError, "the patient table says left, its DICOM header right"):

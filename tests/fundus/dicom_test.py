@@ -306,7 +306,8 @@ class HeaderTest(unittest.TestCase):
 
     def test_an_absent_patient_is_unknown(self):
         self.assertEqual(self.info(PatientID="").patient, ())
-        self.assertEqual(self.info(PatientID=None, StudyInstanceUID=None).patient_of_study, ())
+        for patient in (None, "SECRET-ID"):  # without a study, a patient ID alone pairs no eyes
+            self.assertEqual(self.info(PatientID=patient, StudyInstanceUID=None).patient_of_study, ())
 
     def test_other_attributes(self):
         info = self.info(ManufacturerModelName="Camera 3", BurnedInAnnotation="YES")
