@@ -39,7 +39,7 @@ EXTRAS = {
     "litert": ["ai-edge-litert"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit", "jinja2"],
-    "dicom": ["pydicom"],
+    "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
     "docs": ["mkdocs-material", "mkdocstrings[python]", "nbclient", "ipykernel"],
@@ -61,6 +61,7 @@ EXTRAS = {
 }
 
 EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
+EXTRAS["test"] += EXTRAS["dicom"]
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",

@@ -5,7 +5,24 @@ import pathlib
 import stat
 from collections.abc import Iterator
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm")
+DICOM_MAGIC, DICOM_MAGIC_AT = b"DICM", 128
+
+
+def is_image_file(path: pathlib.Path) -> bool:
+    """Return whether the name of a file, or the magic of a DICOM file, says that it may be an image."""
+    return path.suffix.lower() in SUFFIXES or is_dicom_file(path)
+
+
+def is_dicom_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether the content of a regular file is that of a DICOM file. Such files often have no suffix."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would never end
+            return False
+        with open(path, "rb") as file:
+            return file.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
+    except (OSError, ValueError):
+        return False
 
 
 def files_below(folder: str | os.PathLike[str]) -> Iterator[tuple[pathlib.Path, str]]:

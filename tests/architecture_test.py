@@ -17,7 +17,7 @@ LAYERS = {
     "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.process": 1, "dr_tf.parameters": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
-    "dr_tf.explain": 4, "dr_tf.data": 4,
+    "dr_tf.explain": 4, "dr_tf.data": 4, "dr_tf.dicom_reports": 4, "dr_tf.on_beam": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
     "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
     "dr_tf.api": 7,
@@ -42,7 +42,7 @@ ONLY = {
 }
 MAY_IMPORT_THE_BUILDER = ("tfrecords_builder", "dr_tf.api", "dr_tf.cli")
 # Rooms that need only these packages, besides the standard library.
-LIGHT = {"dr_tf.grades": set(), "dr_tf.config_files": set(), "dr_tf.fundus": {"numpy", "cv2"}}
+LIGHT = {"dr_tf.grades": set(), "dr_tf.config_files": set(), "dr_tf.fundus": {"numpy", "cv2", "pydicom"}}
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.explain", "dr_tf.training",
                       "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
@@ -172,7 +172,7 @@ class StartTest(unittest.TestCase):
         code = (
             "import pkgutil, importlib, sys, dr_tf.fundus as f\n"
             "for m in pkgutil.walk_packages(f.__path__, 'dr_tf.fundus.'): importlib.import_module(m.name)\n"
-            "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'PIL'}))"
+            "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'PIL', 'pydicom'}))"
         )
         self.assertEqual(_run(code).strip(), "[]")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
+    from dr_tf.dicom_reports.answers import Answers
     from dr_tf.inference.case import Case
     from dr_tf.inference.decision import Decision
     from dr_tf.inference.predictor import Predictor
@@ -26,6 +26,8 @@ _EXAMPLES = """examples:
   {prog} --run_dir runs/idrid --format csv FOLDER > decisions.csv
   {prog} --run_dir runs/idrid --patients FOLDER     12_left.jpg and 12_right.jpg belong to one patient
   {prog} --run_dir runs/idrid --tta 4 FOLDER        test-time augmentation: the mean over four views
+  {prog} --dicom_sr answers STUDIES                 a structured report for each DICOM photograph
+  {prog} --beam_runner DirectRunner --output shards FOLDER
   {prog} --run_dir runs/odir FOLDER                 a model of both eyes: one decision about the pair
 
 actions: refer (p_positive reaches the run's threshold), clear, retake (not gradable, or out-of-distribution).
@@ -78,8 +80,39 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
         "--prevalence", type=float, metavar="P",
         help="the prevalence of positives where the model is used, from 0 to 1; probabilities are corrected for it",
     )  # fmt: skip
+    for flag, kind in (
+        ("--dicom_sr", "a structured report (TID 1500)"),
+        ("--dicom_pdf", "a page as an Encapsulated PDF"),
+    ):
+        parser.add_argument(
+            flag, type=pathlib.Path, metavar="DIR",
+            help=f"write {kind} about each DICOM photograph to DIR; it bears the patient and the study of the photograph",
+        )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="(default: 16)")
+    parser.add_argument(
+        "--beam_runner", metavar="NAME",
+        help="decide on Apache Beam, with this runner (DirectRunner, FlinkRunner, DataflowRunner, ...); needs --output. Its "
+        "workers must reach the model, the photographs and the output folder under the same paths",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the runner; may be repeated",
+    )
+    parser.add_argument(
+        "--output", type=pathlib.Path, metavar="DIR",
+        help="with --beam_runner: the folder of the shards, csv or JSON lines. The same command continues a stopped run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard_size", type=int, default=256, metavar="N", help="with --beam_runner: cases in a shard (default: 256)"
+    )
     flags = parser.parse_args(arguments)
+    if bool(flags.beam_runner) != (flags.output is not None):
+        parser.error("--beam_runner and --output go together")
+    if flags.beam_option and not flags.beam_runner:
+        parser.error("--beam_option needs --beam_runner")
     if flags.batch_size < 1:
         parser.error(f"--batch_size must be 1 or more, not {flags.batch_size}")
     return flags
@@ -106,11 +139,20 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     if by_patients:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
             patient_and_eye(str(path), table)
-    predictor = _load(flags)
+    if flags.beam_runner:
+        from dr_tf.cli.predict_on_beam import run_on_beam
+
+        return run_on_beam(flags, paths, table)
+    answers = _answers(flags)
+    predictor = load(flags)
     rule, paired = predictor.rule, predictor.run.network.paired
-    cases = _cases(paths, table, paired)
+    cases = cases_of(paths, table, paired)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     decisions = _counted(_decide(predictor, cases, flags.batch_size), counts, len(cases))
+    if answers is not None:
+        from dr_tf.dicom_reports.answers import algorithm_of
+
+        decisions = answers.written(decisions, algorithm_of(predictor))
     shown = group_by_patient(decisions, table) if by_patients and not paired else decisions
     if flags.format != "table":
         use_utf8_in_files()
@@ -119,18 +161,22 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     return counts
 
 
-def _load(flags: argparse.Namespace) -> Predictor:
+def _answers(flags: argparse.Namespace) -> Answers | None:
+    if flags.dicom_sr is None and flags.dicom_pdf is None:
+        return None
+    from dr_tf.dicom_reports.answers import Answers
+
+    return Answers(flags.dicom_sr, flags.dicom_pdf)
+
+
+def load(flags: argparse.Namespace) -> Predictor:
+    """Load the model with the mode, operating point and prevalence that the flags name."""
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.from_run(flags.run_dir, mode_of(flags))
     print_measured(flags.run_dir)
-    rule = predictor.rule
-    if flags.point is not None:
-        rule = dataclasses.replace(rule, operating_point_name=flags.point)
-    if flags.prevalence is not None:
-        rule = rule.at_prevalence(flags.prevalence)
-    predictor.run = dataclasses.replace(predictor.run, rule=rule)
+    predictor.change_rule(point=flags.point, prevalence=flags.prevalence)
     return predictor
 
 
@@ -141,7 +187,10 @@ def mode_of(flags: argparse.Namespace) -> str:
     return "plain" if flags.tta == 1 else f"tta{flags.tta}"
 
 
-def _cases(paths: Sequence[pathlib.Path], table: dict | None, paired: bool) -> Sequence[pathlib.Path] | Sequence[Case]:
+def cases_of(
+    paths: Sequence[pathlib.Path], table: dict | None, paired: bool
+) -> Sequence[pathlib.Path] | Sequence[Case]:
+    """Return what the model decides on: the photographs, or the pairs of a model of both eyes."""
     if not paired:
         return paths
     from dr_tf.inference.case import pairs

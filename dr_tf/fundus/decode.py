@@ -1,4 +1,4 @@
-"""Decode JPEG, PNG, TIFF and BMP files to upright 8-bit RGB, no larger than the caller needs."""
+"""Decode JPEG, PNG, TIFF, BMP and DICOM files to upright 8-bit RGB, no larger than the caller needs."""
 
 import dataclasses
 import tempfile
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from dr_tf.fundus import memory, tiff, tiff_integrity
+from dr_tf.fundus import dicom, dicom_frames, memory, tiff, tiff_integrity
 from dr_tf.fundus.header import BadImageError, Header, read_header
 
 MAX_PIXELS = 200_000_000
@@ -53,13 +53,14 @@ def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS
     Raises:
         BadImageError: the file is not an image, is damaged, or is too large.
     """
-    header = read_header(data)
+    file_bytes = len(data)
+    memory.check_file_size(file_bytes)
+    data, header = dicom.read_frame(data) if dicom.is_dicom(data) else (data, read_header(data))
     if header.width * header.height > max_pixels:
         raise BadImageError(f"{header.width} x {header.height} is over the limit of {max_pixels / 1e6:g} megapixels")
-    memory.check_file_size(len(data))
-    memory.check_compression_ratio(header, len(data))
-    reduction = _choose_reduction(header, side, len(data))
-    with memory.reserve(memory.decoding_bytes(header, len(data), reduction)):
+    memory.check_compression_ratio(header, file_bytes)
+    reduction = _choose_reduction(header, side, file_bytes)
+    with memory.reserve(memory.decoding_bytes(header, file_bytes, reduction)):
         rgb = _decode_rgb(data, header, reduction)
     width, height = header.size
     if rgb.shape[:2] != (height // reduction, width // reduction):
@@ -94,6 +95,10 @@ def _decode_rgb(data: bytes, header: Header, reduction: int) -> np.ndarray:
             # could come first and shift the image.
             pixels = pixels[: header.height // reduction, : header.width // reduction]
         return _turn_upright(_to_rgb(pixels), header.orientation)
+    if header.format == "dicom":
+        pixels, full_scale = dicom_frames.decode_frame(data, header)
+        bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        return _to_rgb(bgr, full_scale=full_scale, reduction=reduction)
     if header.format == "tiff" and (damage := tiff_integrity.find_damage(data)):
         raise BadImageError(damage)
     if header.rows_per_band and _is_large(header):

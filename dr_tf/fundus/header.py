@@ -60,7 +60,7 @@ def read_header(data: bytes) -> Header:
             if not (header.width > 0 and header.height > 0):
                 raise BadImageError("the file states a size of zero")
             return header
-    raise BadImageError("not a JPEG, PNG, TIFF or BMP file")
+    raise BadImageError("not a JPEG, PNG, TIFF, BMP or DICOM file")
 
 
 # --- JPEG -----------------------------------------------------------------------------------------------------------

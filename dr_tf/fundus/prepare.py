@@ -15,6 +15,7 @@ import numpy as np
 from dr_tf.fundus import subprocesses
 from dr_tf.fundus.border import Border, find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, DecodedImage, decode
+from dr_tf.fundus.dicom import is_dicom
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
@@ -51,7 +52,7 @@ def prepare(data: bytes, *, size: int, enhancement: str = "plain", max_pixels: i
     """Decode an image file, find the retina, crop it to a square, resize and enhance it.
 
     Args:
-        data: the bytes of a JPEG, PNG, TIFF or BMP file.
+        data: the bytes of a JPEG, PNG, TIFF, BMP or DICOM file.
         size: pixels on a side of the crop.
         enhancement: a name in `dr_tf.fundus.enhance.ENHANCEMENTS`.
         max_pixels: the most pixels that the original may have.
@@ -87,7 +88,8 @@ def prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
             return prepare(data, **options)
         finally:  # damage is the reason to report, whatever else `prepare` found wrong
             if DAMAGE_MESSAGE.search(read_messages()):
-                raise BadImageError(f"the {read_header(data).format.upper()} file is damaged") from None
+                kind = "dicom" if is_dicom(data) else read_header(data).format
+                raise BadImageError(f"the {kind.upper()} file is damaged") from None
 
 
 def _decode_and_find_border(data: bytes, side: int, max_pixels: int) -> tuple[DecodedImage, Border]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.grades import EYES
+from dr_tf.image_files import is_dicom_file
 from dr_tf.inference.patients import patient_and_eye
 from dr_tf.safe_names import printable
 
@@ -53,24 +54,31 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, st
     """Group images into one case of both eyes for each patient, in order of first appearance.
 
     Args:
-        paths: images whose file names, or whose rows in `table`, contain the patient and the eye.
+        paths: images whose file names, DICOM headers or rows in `table` contain the patient and the eye.
         table: {image: (patient, eye)} as `patients.read_patient_table` returns it.
 
     Raises:
         UserError: the eye of an image is unknown.
     """
     by_patient: dict = {}
-    names = {}
+    names: dict[Hashable, str] = {}
     for path in paths:
         key, patient, eye = patient_and_eye(str(path), table)
         if not eye:
             raise UserError(
-                f"{printable(path)}: the file name does not contain the eye, and this model takes both eyes of a patient; rename "
-                "it to PATIENT_left or PATIENT_right, or list it in a --patient_table"
+                f"{printable(path)}: {_no_eye(path)}, and this model takes both eyes of a patient; "
+                f"{'' if is_dicom_file(path) else 'rename it to PATIENT_left or PATIENT_right, or '}list it in a "
+                "--patient_table"
             )
-        names[key] = patient
+        names.setdefault(key, patient)
         by_patient.setdefault(key, {}).setdefault(eye, []).append(path)
     return [
         Case(names[key], {eye: tuple(images[eye]) for eye in EYES if eye in images})
         for key, images in by_patient.items()
     ]
+
+
+def _no_eye(path: str | pathlib.Path) -> str:
+    return (
+        "the DICOM header does not state the eye" if is_dicom_file(path) else "the file name does not contain the eye"
+    )

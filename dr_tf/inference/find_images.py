@@ -9,10 +9,15 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from dr_tf.console import UserError, print_status
-from dr_tf.image_files import SUFFIXES, files_below
+from dr_tf.fundus.dicom import without_image
+from dr_tf.fundus.dicom_header import DicomInfo, path_info
+from dr_tf.image_files import SUFFIXES, files_below, is_image_file
 from dr_tf.safe_names import printable
 
-ACCEPTED = f"JPEG, PNG, TIFF or BMP files; below a folder: files that end in {', '.join(SUFFIXES)}"
+ACCEPTED = (
+    f"JPEG, PNG, TIFF, BMP or DICOM files; below a folder: files that end in {', '.join(SUFFIXES)}, and DICOM files of any "
+    "name"
+)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -25,13 +30,15 @@ def find_images(
 
     Args:
         paths: files and folders.
-        on_skipped: called with one line for each entry below a folder that is skipped and may contain an image.
+        on_skipped: called with one line for each entry below a folder that is skipped and may contain an image, and with
+            a warning for a DICOM file with text burned into the image or with several frames.
 
     Raises:
         UserError: a path does not exist or cannot be reached, or there is no image below a folder.
     """
     for path in map(pathlib.Path, paths):
         if not _is_folder(path):
+            _warn(path, path_info(path), on_skipped)
             yield path
             continue
         images = sorted(_images_below(path, on_skipped))
@@ -55,5 +62,20 @@ def _images_below(folder: pathlib.Path, on_skipped: Callable[[str], object]) -> 
     for path, reason in files_below(folder):
         if reason:
             on_skipped(f"skipped: {printable(path)}: {reason}")
-        elif path.suffix.lower() in SUFFIXES:
+        elif is_image_file(path):
+            info = path_info(path)
+            if info is not None and not info.has_image:
+                on_skipped(f"skipped: {printable(path)}: {without_image(info.object_kind)}")
+                continue
+            _warn(path, info, on_skipped)
             yield path
+
+
+def _warn(path: pathlib.Path, info: DicomInfo | None, say: Callable[[str], object]) -> None:
+    """Say what a user must know about a DICOM file before its decision."""
+    if info is None:
+        return
+    if info.burned_in:
+        say(f"warning: {printable(path)}: text is burned into the image, by its DICOM header; it may name the patient")
+    if info.frames > 1:
+        say(f"warning: {printable(path)}: only the first of {info.frames} frames is read")

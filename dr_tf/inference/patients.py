@@ -1,4 +1,4 @@
-"""The patient and the eye of each image, from its file name or from a table, and grouping of decisions by patient."""
+"""The patient and the eye of each image, from its file name, DICOM header or a table, and grouping of decisions by patient."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 
 from dr_tf.console import UserError
+from dr_tf.fundus.dicom_header import path_info
+from dr_tf.image_files import is_dicom_file
 from dr_tf.inference.decision import Decision, PatientDecision
 from dr_tf.safe_names import printable
 
@@ -75,21 +77,27 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
     Args:
         image: the path of the image.
         table: {image: (patient, eye)}, by path, file name or stem. Without it the file name is parsed, and equal names
-            in two folders are two patients.
+            in two folders are two patients. Of a DICOM file the header is read instead: its patient is one patient in
+            one study, and is named by the path, so that nothing of the header is shown.
 
     Returns:
         (a key that identifies the patient, the patient's name, the eye or "").
 
     Raises:
-        UserError: the table has no row for the image.
+        UserError: the table has no row for the image, or names another eye than its DICOM header.
     """
     path = pathlib.PurePath(image)
     if table is None:
+        if is_dicom_file(image):
+            info = path_info(image)
+            return (info and info.patient_of_study) or path, image, info.eye if info else ""
         patient, eye = parse_file_name(path)
         return (path.parent, patient), patient, eye
     for name in (image, path.name, path.stem):
         if name in table:
             patient, eye = table[name]
+            if eye and (info := path_info(image)) is not None and info.eye not in ("", eye):
+                raise UserError(f"{printable(image)}: the patient table says {eye}, its DICOM header {info.eye}")
             return patient, patient, eye
     raise UserError(f"the patient table has no row for {printable(image)}")
 
@@ -104,9 +112,9 @@ def group_by_patient(
         table: as in `patient_and_eye`.
     """
     eyes: dict[Hashable, list[tuple[str, Decision]]] = {}
-    names = {}
+    names: dict[Hashable, str] = {}
     for decision in decisions:
         key, patient, eye = patient_and_eye(decision.case, table)
-        names[key] = patient
+        names.setdefault(key, patient)
         eyes.setdefault(key, []).append((eye, decision))
     return [PatientDecision(names[key], tuple(by_eye)) for key, by_eye in eyes.items()]

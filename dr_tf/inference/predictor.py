@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,6 +66,20 @@ class Predictor:
     def rule(self) -> Rule:
         """The decision rule of the run."""
         return self.run.rule
+
+    def change_rule(self, *, point: str | None = None, prevalence: float | None = None) -> None:
+        """Decide by another operating point, or for a population with another prevalence of positives.
+
+        Args:
+            point: the name of an operating point of the run; None for its own.
+            prevalence: the share of positive cases, between 0 and 1; None for the run's own.
+
+        Raises:
+            UserError: the run has no such point, or the prevalence is not between 0 and 1.
+        """
+        rule = self.rule if point is None else dataclasses.replace(self.rule, operating_point_name=point)
+        rule = rule if prevalence is None else rule.at_prevalence(prevalence)
+        self.run = dataclasses.replace(self.run, rule=rule)
 
     def decisions(self, cases: Iterable[Case | ImageSource], *, batch_size: int = _BATCH) -> Iterator[Decision]:
         """Yield the Decision of each case in order, each batch as soon as it is done.

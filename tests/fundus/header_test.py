@@ -125,8 +125,8 @@ class BadFileTest(unittest.TestCase):
     def test_the_message_states_what_is_wrong(self):
         for data, message in (
             (b"", "the file is empty"),
-            (b"hello", "not a JPEG, PNG, TIFF or BMP file"),
-            (b"GIF89a" + bytes(100), "not a JPEG, PNG, TIFF or BMP file"),
+            (b"hello", "not a JPEG, PNG, TIFF, BMP or DICOM file"),
+            (b"GIF89a" + bytes(100), "not a JPEG, PNG, TIFF, BMP or DICOM file"),
             (b"\xff\xd8\xff", "the file is cut short or damaged"),
             (b"\xff\xd8\xff\xd9", "the JPEG file contains no image"),
             (encode(RGB, "JPEG")[:-2], "the JPEG file is cut short"),

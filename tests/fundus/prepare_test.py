@@ -174,7 +174,7 @@ class BadImageTest(unittest.TestCase):
         whole = jpeg(photograph())
         for name, data, message in (
             ("empty", b"", "the file is empty"),
-            ("text", b"left eye", "not a JPEG, PNG, TIFF or BMP file"),
+            ("text", b"left eye", "not a JPEG, PNG, TIFF, BMP or DICOM file"),
             ("cut", whole[: len(whole) // 2], "the JPEG file is cut short"),
             ("all black", encode(black, "PNG"), "no retina found: .+"),
             ("all white", jpeg(white), "no retina found: .+"),

@@ -25,6 +25,7 @@ from dr_tf.cli import explain, predict
 from dr_tf.safe_names import from_csv_cell, unescape
 from tests import commands, tiny
 from tests.explain.runs import write_run
+from tests.fundus import dicom_files
 from tests.tfrecords_builder import bad_input_test as files
 from tests.tfrecords_builder import trees
 
@@ -79,6 +80,20 @@ IMAGES: dict[str, tuple[str, bytes]] = {
     "name of 255 bytes": ("x" * 251 + ".jpg", files.JPEG),
     "name that begins with =": ("=1+1.jpg", files.JPEG),
 }
+if dicom_files.HAS_PYDICOM:
+    _OBJECT = dicom_files.jpeg(np.ascontiguousarray(files.GOOD))
+    IMAGES |= {
+        "DICOM file": ("photograph.dcm", _OBJECT),
+        "DICOM file without a suffix": ("IM0001", dicom_files.jpeg(np.ascontiguousarray(trees.photograph(2)))),
+        "DICOM file with burned-in text": ("burned.dcm", dicom_files.native(trees.photograph(3), BurnedInAnnotation="YES")),
+        "DICOM file cut in half": ("cut.dcm", files.half(_OBJECT)),
+        "DICOM file of grey pixels": (
+            "grey.dcm", dicom_files.native(np.ascontiguousarray(files.GOOD[..., 1]), photometric="MONOCHROME2"),
+        ),
+        "DICOM file with 60,000 rows": ("rows.dcm", dicom_files.native(files.GOOD, Rows=60000)),
+        "DICOM report": ("report.dcm", dicom_files.without_image("1.2.840.10008.5.1.4.1.1.88.34")),
+        "text named .dcm": ("text.dcm", b"a photograph was to be here\n"),
+    }  # fmt: skip
 # Kind of entry of a folder -> (name, function that makes it).
 ENTRIES: dict[str, tuple[str, Callable[[pathlib.Path], object]]] = {
     "folder that may not be read": ("secret", lambda path: trees.write(path / "eye.jpg", files.JPEG)),
@@ -238,7 +253,7 @@ def _records_of_table(folder: Folder, source: pathlib.Path, table: pathlib.Path)
 
 def _predict_with_table(folder: Folder, image: pathlib.Path, table: pathlib.Path) -> str:
     flags = ("--run_dir", folder.run_dir, "--patient_table", table)
-    with mock.patch("dr_tf.cli.predict._load", side_effect=SystemExit(0)):  # the table was read, and has the image
+    with mock.patch("dr_tf.cli.predict.load", side_effect=SystemExit(0)):  # the table was read, and has the image
         status, _, errors = commands.run(predict.main, *flags, image)
     return folder.stopped(status, errors).replace("goes on", "accepted")
 
@@ -352,6 +367,7 @@ class BadInputTest(unittest.TestCase):
             self.assertEqual(made, sections[title], f"to write the page anew, set {WRITE}=1")
         return made
 
+    @dicom_files.needs_pydicom
     def test_images(self):
         unmentioned = [line for line in self.check("Images in a folder").splitlines() if SILENT in line]
         self.assertEqual(unmentioned, [f"| {kind} |" + 3 * f" {SILENT} |" for kind in NOT_AN_IMAGE])

@@ -86,12 +86,12 @@ BAD = {
     "truncated.tif": (half(opencv("tiff", GOOD)), "cut short"),
     "truncated.bmp": (half(trees.encoded(GOOD, "bmp")), "cut short"),
     "empty.jpg": (b"", "the file is empty"),
-    "one byte.png": (b"\x89", "not a JPEG, PNG, TIFF or BMP"),
-    "text.jpg": (b"a photograph was to be here\n", "not a JPEG, PNG, TIFF or BMP"),
-    "page.png": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not a JPEG, PNG, TIFF or BMP"),
-    "archive.tif": (b"PK\x03\x04" + bytes(300), "not a JPEG, PNG, TIFF or BMP"),
-    "gif.jpg": (trees.encoded(Image.fromarray(GOOD).convert("P"), "gif"), "not a JPEG, PNG, TIFF or BMP"),
-    "webp.jpg": (trees.encoded(GOOD, "webp"), "not a JPEG, PNG, TIFF or BMP"),
+    "one byte.png": (b"\x89", "not a JPEG, PNG, TIFF, BMP or DICOM"),
+    "text.jpg": (b"a photograph was to be here\n", "not a JPEG, PNG, TIFF, BMP or DICOM"),
+    "page.png": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not a JPEG, PNG, TIFF, BMP or DICOM"),
+    "archive.tif": (b"PK\x03\x04" + bytes(300), "not a JPEG, PNG, TIFF, BMP or DICOM"),
+    "gif.jpg": (trees.encoded(Image.fromarray(GOOD).convert("P"), "gif"), "not a JPEG, PNG, TIFF, BMP or DICOM"),
+    "webp.jpg": (trees.encoded(GOOD, "webp"), "not a JPEG, PNG, TIFF, BMP or DICOM"),
     "damaged.jpg": (overwritten(JPEG, b"\xff\xc1\xff\x05" * 40), "damaged"),
     "damaged.png": (overwritten(PNG, bytes(50)), "damaged"),
     "wrong checksum.png": (PNG[:-6] + b"\0\0" + PNG[-4:], "damaged"),
@@ -234,7 +234,7 @@ class BadImagesTest(tf.test.TestCase):
     def test_summary_counts_them(self):
         count = len(BAD) + len(SPECIAL) - IS_ROOT
         self.assertIn(f"rejected: {count} (listed in rejected.csv)", self.result.stdout)
-        self.assertIn("not a JPEG, PNG, TIFF or BMP file", self.result.stdout)
+        self.assertIn("not a JPEG, PNG, TIFF, BMP or DICOM file", self.result.stdout)
 
     def test_contact_sheet_is_drawn(self):
         self.assertGreater(cv2.imread(str(self.sheet)).size, 0)
@@ -262,7 +262,7 @@ class NothingLeftTest(unittest.TestCase):
         result = command("folder", "--source", self.source, "--records", self.folder / "records", *FLAGS)
         self.assert_one_line(
             result,
-            "error: no image is left to build from\n  2 x the file is empty\n  1 x not a JPEG, PNG, TIFF or BMP file",
+            "error: no image is left to build from\n  2 x the file is empty\n  1 x not a JPEG, PNG, TIFF, BMP or DICOM file",
         )
 
     def test_only_rejected_rows(self):

@@ -38,6 +38,7 @@ def known_layouts() -> dict[str, Layout]:
         aptos,
         ddr,
         deepdrid,
+        dicom,
         eyepacs,
         folder,
         gdrbench,
@@ -61,5 +62,6 @@ def known_layouts() -> dict[str, Layout]:
         "odir": odir.LAYOUT,
         "folder": folder.LAYOUT,
         "csv": table.LAYOUT,
+        "dicom": dicom.LAYOUT,
         "synthetic": synthetic.LAYOUT,
     }

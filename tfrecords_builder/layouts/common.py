@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dr_tf.console import UserError
 from dr_tf.grades import GRADES
-from dr_tf.image_files import SUFFIXES, files_below
+from dr_tf.image_files import files_below, is_image_file
 from dr_tf.safe_names import printable
 from tfrecords_builder.samples import Listing, Rejection, make_sample
 
@@ -71,7 +71,7 @@ def collect_samples(entries: Iterable[tuple[str, pathlib.Path, Callable[[], dict
 def find_images(
     folder: str | pathlib.Path, source: pathlib.Path | None = None
 ) -> tuple[list[pathlib.Path], list[Rejection]]:
-    """Find the images below `folder` by their extension, without hidden files.
+    """Find the images below `folder`, without hidden files: by their extension, DICOM files also by their content.
 
     Args:
         folder: The folder to search.
@@ -84,7 +84,7 @@ def find_images(
     for path, reason in files_below(folder):
         if reason:
             rejections.append(Rejection(image_id_of(source or pathlib.Path(folder), path), str(path), reason))
-        elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        elif not path.name.startswith(".") and is_image_file(path):
             paths.append(path)
     return sorted(paths), sorted(rejections, key=lambda rejection: rejection.path)
 

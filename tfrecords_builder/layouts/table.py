@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dr_tf.console import UserError
@@ -78,20 +78,20 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
     rows = read_numbered_rows(flags.labels, required=tuple(columns.values()))
     classes = [name.lower() for name in parse_class_order(flags.classes, "grade")] if flags.classes else None
     paths, rejections = find_images(source)
-    find = _image_finder(source, paths)
+    find = image_finder(source, paths)
     samples = []
     for number, row in rows:
         cells = {field: row[column] for field, column in columns.items()}
         name = cells.pop("image") or f"row {number}"
         try:
             path = find(name)
-            samples.append(make_sample(image_id=image_id_of(source, path), path=path, **_parse(cells, classes)))
+            samples.append(make_sample(image_id=image_id_of(source, path), path=path, **parse_cells(cells, classes)))
         except ValueError as error:
             rejections.append(Rejection(name, f"{pathlib.Path(flags.labels).name}, row {number}", str(error)))
     return Listing(samples, rejections)
 
 
-def _image_finder(source: pathlib.Path, paths: Sequence[pathlib.Path]) -> Callable[[str], pathlib.Path]:
+def image_finder(source: pathlib.Path, paths: Sequence[pathlib.Path]) -> Callable[[str], pathlib.Path]:
     """Return a function that finds the file of a cell: its path below the source, or the only file with its name."""
     by_path: dict[str, pathlib.Path] = {}
     by_name: dict[str, set[pathlib.Path]] = {}
@@ -119,7 +119,16 @@ def _normalized(name):
     return unicodedata.normalize("NFC", name)
 
 
-def _parse(cells, classes):
+def parse_cells(cells: Mapping[str, str], classes: Sequence[str] | None) -> dict[str, Any]:
+    """Return the fields of a sample from the cells of its row, {field: text}.
+
+    Args:
+        cells: The cells of a row.
+        classes: Texts that mean grade 0 to 4, in small letters; None for numbers.
+
+    Raises:
+        ValueError: A cell has an unknown value.
+    """
     fields: dict[str, Any] = {}
     for field, text in cells.items():
         if field == "grade" and classes:
