@@ -107,7 +107,7 @@ class ApiTest(unittest.TestCase):
 
     def test_folds_are_evaluated_from_stored_predictions(self):
         with self.assertRaisesRegex(dr_tf.UserError, "split='folds' evaluates stored predictions"):
-            dr_tf.evaluate("runs/first", "records", split="folds", mode="tta4")
+            dr_tf.evaluate("runs/first", "records", split="folds", label_shift="em")
 
 
 class PackageTest(unittest.TestCase):

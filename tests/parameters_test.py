@@ -137,7 +137,7 @@ class WrongValueTest(unittest.TestCase):
 
     def test_the_line_says_what_is_expected(self):
         for binding, expected in {
-            "train.epochs = 'ten'": "train.epochs must be an integer, at least 1, not 'ten'",
+            "train.epochs = 'ten'": "train.epochs must be an integer, at least 0, not 'ten'",
             "train.keep = 'worst'": "train.keep must be 'best' or 'last', not 'worst'",
             "train.optimization = @optimization": "with brackets, not @optimization",
             "train.patience = 0": "train.patience must be an integer, at least 1, or None, not 0",

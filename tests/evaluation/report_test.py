@@ -102,7 +102,7 @@ class ReportTest(unittest.TestCase):
         }  # fmt: skip
         map_scores = {"lesions": {}, "deletion": None, "insertion": None, "parameter_randomization": {HOSTILE: 0.1}}
         scorecard = {
-            "positive": HOSTILE, "unit": "photograph", "masks": HOSTILE, "split": "test", "iou_threshold_split": None,
+            "positive": HOSTILE, "unit": "photograph", "masks": HOSTILE, "split": "test", "iou_threshold_split": None, "iou_threshold_overlap": False,
             "method": HOSTILE, "photographs": {"masks": 0, "positive": 0, "parameter_randomization": 3},
             "maps": {HOSTILE: map_scores},
         }  # fmt: skip
