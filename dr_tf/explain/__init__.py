@@ -1,1 +1,1 @@
-"""Class-activation maps (Grad-CAM and relatives), drawn on the original image, and a scorecard of their reliability."""
+"""Maps of the evidence by several methods on the original image, nearest training cases, and a scorecard of the maps."""

@@ -65,6 +65,7 @@ def explanation_page(
         "explanations.html",
         target=name,
         method=find_method(explainer.method).title,
+        by_target=find_method(explainer.method).by_target,
         layer=explainer.layer_name,
         colours=describe_colours(full_colour, name),
         legends={colormap: _gradient(colormap) for colormap in COLORMAPS},
