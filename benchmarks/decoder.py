@@ -111,6 +111,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", required=True)
     parser.add_argument("--output", required=True, help="npz file of the logits; the networks are saved beside it")
+    parser.add_argument(
+        "--folds", type=int, choices=range(1, 6), default=5, help="train only the first of the five folds"
+    )
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--preset", default=str(PRESET))
     parser.add_argument("--gin_param", action="append", default=[])
@@ -119,7 +122,7 @@ def main() -> None:
 
     start, output = time.perf_counter(), pathlib.Path(flags.output)
     logits, tested, rows, results = {name: [] for name in ARMS}, {}, [], {}
-    for k in range(5):
+    for k in range(flags.folds):
         for name in ARMS:
             experiment, records = experiment_of(name, flags)
             roles = fold_roles(records, experiment.head, fold=k, folds=5, selects=False)

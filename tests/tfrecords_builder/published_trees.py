@@ -16,8 +16,8 @@ SIDE = (trees.HEIGHT, trees.WIDTH)
 class Painter:
     """Write an image for each name, each from its own seed; or an empty file, for tests that read names only."""
 
-    def __init__(self, source: pathlib.Path, draw: bool) -> None:
-        self.source, self.draw, self.seed = source, draw, 100
+    def __init__(self, source: pathlib.Path, draw: bool, first_seed: int = 101) -> None:
+        self.source, self.draw, self.seed = source, draw, first_seed - 1
 
     def __call__(self, *names: str) -> None:
         for name in names:
@@ -40,7 +40,7 @@ def write_excel(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
 def write_aptos(source: pathlib.Path, *, draw: bool = True, each: int = 1) -> None:
     """Write APTOS 2019 as published, with `each` images of a grade. The image of the last row is absent."""
     paint = Painter(source, draw)
-    names = [f"0024cdab0c{i:02x}" for i in range(5 * each + 1)]
+    names = [f"0024cdab0c{16 + i:x}" for i in range(5 * each + 1)]
     paint(*(f"train_images/{name}.png" for name in names[:-1]), "test_images/0005cfc8afb6.png")
     grades = [*range(5)] * each + [2]
     trees.write_table(source / "train.csv", ("id_code", "diagnosis"), zip(names, grades, strict=True))
@@ -69,9 +69,9 @@ MESSIDOR2 = (  # as the table names it, as the file is named, grade, referable e
 )
 
 
-def write_messidor2(source: pathlib.Path, *, draw: bool = True, pairs: bool = True) -> None:
+def write_messidor2(source: pathlib.Path, *, draw: bool = True, pairs: bool = True, first_seed: int = 101) -> None:
     """Write Messidor-2 as published, with or without the table of pairs."""
-    Painter(source, draw)(*(f"IMAGES/{name}" for _, name, *_ in MESSIDOR2 if name))
+    Painter(source, draw, first_seed)(*(f"IMAGES/{name}" for _, name, *_ in MESSIDOR2 if name))
     header = ("image_id", "adjudicated_dr_grade", "adjudicated_dme", "adjudicated_gradable")
     trees.write_table(source / "messidor_data.csv", header, [(name, *labels) for name, _, *labels in MESSIDOR2])
     if pairs:
