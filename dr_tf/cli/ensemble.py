@@ -195,7 +195,7 @@ def _write(
         fit_rows=roles.fit,
         calibration_rows=roles.calibrate,
         run_dir=path,
-        feature_distribution=EnsembleFeatureDistribution(distributions) if all(distributions) else None,
+        training_features=(EnsembleFeatureDistribution(distributions), None) if all(distributions) else None,
     )
     if (explainer := default_explainer(model, rule)) is not None:
         fit_map_scale(path, explainer, images=images, fit_rows=roles.fit, calibration_rows=roles.calibrate)

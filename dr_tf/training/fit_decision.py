@@ -112,6 +112,7 @@ def fit_training_features(
     rows: np.ndarray,
     *,
     head: Head,
+    feature_distribution: AnyFeatureDistribution | None = None,
     needs_neighbours: bool = True,
     seed: int = 0,
     batch_size: int = 32,
@@ -123,6 +124,7 @@ def fit_training_features(
         images: images of the record set at the network's size.
         rows: row numbers of the training examples.
         head: head of the output that decides.
+        feature_distribution: the distribution, if it is known already.
         needs_neighbours: whether a mode needs nearest neighbours. Without them a random part of the images is enough.
         seed: seed of the random part.
         batch_size: images per batch.
@@ -133,8 +135,9 @@ def fit_training_features(
     rows = rows if needs_neighbours else rows[_random_subset(len(rows), seed)]
     features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
     records = images.records
-    subset = _random_subset(len(rows), seed)
-    feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
+    if feature_distribution is None:
+        subset = _random_subset(len(rows), seed)
+        feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
     if not needs_neighbours:
         return feature_distribution, None
     true_classes = head.true_classes(records.columns)[rows]
@@ -167,7 +170,8 @@ def fit_decision(
         batch_prior: class prior of the training batches, which the probabilities have if nothing calibrates them.
         out_of_fold: scores of the examples by the networks of the folds, for a network that was trained on all of them;
             they take the place of `calibration_rows`.
-        training_features: what `fit_training_features` returned, if it was called already.
+        training_features: what `fit_training_features` returned, if it was called already; neighbours that are None are
+            found if a mode votes.
         seed: seed of random parts of the examples.
         batch_size: images per batch.
 
@@ -179,15 +183,18 @@ def fit_decision(
     rows = calibration_rows if out_of_fold is None else out_of_fold.rows
     modes = (PLAIN, *settings.modes) if len(rows) else (PLAIN,)
     requested = settings.requested_modes(network, modes)
-    feature_distribution, neighbours = training_features or fit_training_features(
-        network,
-        images,
-        fit_rows,
-        head=head,
-        needs_neighbours=bool(requested.votes),
-        seed=seed,
-        batch_size=batch_size,
-    )
+    feature_distribution, neighbours = training_features or (None, None)
+    if feature_distribution is None or (requested.votes and neighbours is None):
+        feature_distribution, neighbours = fit_training_features(
+            network,
+            images,
+            fit_rows,
+            head=head,
+            feature_distribution=feature_distribution,
+            needs_neighbours=bool(requested.votes),
+            seed=seed,
+            batch_size=batch_size,
+        )
     scored = out_of_fold or score_rows(
         network,
         images,
