@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ex
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print_status(
         f"on {comparison['cases']} cases ({comparison['photographs']}): logits differ by at most {largest:.2g}, "
-        f"p_positive by {comparison['probability']:.2g}; {100 * comparison['equal_actions']:.1f} % of actions and grades "
-        f"are equal; {size / 1e6:.1f} MB"
+        f"p_positive by {comparison['probability']:.2g}; {100 * comparison['equal_actions']:.1f} % of actions and "
+        f"{100 * comparison['equal_grades']:.1f} % of grades are equal; {size / 1e6:.1f} MB"
     )
     print(printable(folder))
 

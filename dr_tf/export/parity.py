@@ -27,16 +27,18 @@ class Tolerance:
         logits: largest difference of a logit.
         probabilities: largest difference of the probability of positive.
         equal_actions: smallest share of equal actions.
+        equal_grades: smallest share of equal grades.
     """
 
     logits: float
     probabilities: float
-    equal_actions: float
+    equal_actions: float = 1.0
+    equal_grades: float = 1.0
 
 
-EXACT = Tolerance(2e-3, 5e-4, 1.0)
-HALF = Tolerance(0.05, 0.01, 1.0)  # networks that compute, or weights that are stored, in half precision
-INT8 = Tolerance(np.inf, np.inf, 0.99)
+EXACT = Tolerance(2e-3, 5e-4)
+HALF = Tolerance(0.05, 0.01)  # networks that compute, or weights that are stored, in half precision
+INT8 = Tolerance(np.inf, np.inf, 0.99, 0.0)
 
 
 def synthetic_batches(preparation: Preparation, *, paired: bool) -> Iterator[ImageBatch]:
@@ -56,10 +58,10 @@ def compare(run: Run, exported: Run, batches: Iterable[ImageBatch]) -> dict[str,
 
     Returns:
         Plain data: the number of cases, the largest absolute difference of each output's logits, of the features, and
-        of the probability of positive, and the share of equal actions.
+        of the probability of positive, and the shares of equal actions and equal grades.
     """
     logits: dict[str, float] = dict.fromkeys(run.network.outputs, 0.0)
-    features, probability, equal, count = 0.0, 0.0, 0, 0
+    features, probability, equal, count = 0.0, 0.0, {"action": 0, "grade": 0}, 0
     for batch in batches:
         results = [_decide(one, batch) for one in (run, exported)]
         (expected, own), (found, other) = ((scores, decisions) for scores, decisions in results)
@@ -68,7 +70,8 @@ def compare(run: Run, exported: Run, batches: Iterable[ImageBatch]) -> dict[str,
         features = max(features, _difference(expected.features, found.features))
         pairs = list(zip(own, other, strict=True))
         probability = max([probability, *(_difference(a.p_positive, b.p_positive) for a, b in pairs)])
-        equal += sum(a.action == b.action and a.grade == b.grade for a, b in pairs)
+        for field in equal:
+            equal[field] += sum(getattr(a, field) == getattr(b, field) for a, b in pairs)
         count += len(pairs)
     if not count:
         raise UserError("there is no photograph to compare the export on")
@@ -77,7 +80,8 @@ def compare(run: Run, exported: Run, batches: Iterable[ImageBatch]) -> dict[str,
         "logits": logits,
         "features": features,
         "probability": probability,
-        "equal_actions": equal / count,
+        "equal_actions": equal["action"] / count,
+        "equal_grades": equal["grade"] / count,
     }
 
 
@@ -105,7 +109,9 @@ def problem(comparison: dict[str, Any], tolerance: Tolerance) -> str:
         found.append(f"logits differ by up to {largest:.2g}, allowed is {tolerance.logits:g}")
     if comparison["probability"] > tolerance.probabilities:
         found.append(f"probabilities by up to {comparison['probability']:.2g}, allowed is {tolerance.probabilities:g}")
-    if comparison["equal_actions"] < tolerance.equal_actions:
-        share = f"{100 * comparison['equal_actions']:.1f} % of {comparison['cases']} actions and grades are equal"
-        found.append(f"{share}, needed are {100 * tolerance.equal_actions:g} %")
+    for kind, needed in (("actions", tolerance.equal_actions), ("grades", tolerance.equal_grades)):
+        if (share := comparison[f"equal_{kind}"]) < needed:
+            found.append(
+                f"{100 * share:.1f} % of {comparison['cases']} {kind} are equal, needed are {100 * needed:g} %"
+            )
     return "; ".join(found)

@@ -22,7 +22,7 @@ def convolutions():
     for layer in range(3):
         inputs = 3 if layer == 0 else _CHANNELS
         values = (0.9 + 0.1 * rng.random((_CHANNELS, inputs, 1, 1))).astype(np.float32)
-        values[::2] *= -1
+        values[: _CHANNELS // 2] *= -1  # after ReLU half of the channels are active, side by side
         weights.append(numpy_helper.from_array(values / inputs, f"w{layer}"))
         nodes.append(helper.make_node("Conv", [name, f"w{layer}"], [f"c{layer}"], name=f"conv{layer}"))
         nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"x{layer + 1}"]))
@@ -67,8 +67,9 @@ class QuantizeTest(unittest.TestCase):
     def test_a_saturating_quantization_is_refused(self):
         """A comparison as of a network whose logits are wrong: the line says by how much."""
         saturated = {"cases": 50, "logits": {"grade": 4.6}, "features": 1.0, "probability": 0.8, "equal_actions": 0.7}
+        saturated["equal_grades"] = 0.5
         line = parity.problem(saturated, parity.INT8)
-        self.assertEqual(line, "70.0 % of 50 actions and grades are equal, needed are 99 %")
+        self.assertEqual(line, "70.0 % of 50 actions are equal, needed are 99 %")
         self.assertEqual(parity.problem(saturated | {"equal_actions": 0.99}, parity.INT8), "")
         self.assertIn("logits differ by up to 4.6, allowed is 0.002", parity.problem(saturated, parity.EXACT))
 
