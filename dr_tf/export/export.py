@@ -199,7 +199,13 @@ def _tolerance(was_half: bool, half: bool, quantize: str | None) -> parity.Toler
     return parity.HALF if was_half or half else parity.EXACT
 
 
-def _compare(run: Run, folder, photographs, tolerance, accept_difference) -> dict[str, Any]:
+def _compare(
+    run: Run,
+    folder: pathlib.Path,
+    photographs: Photographs | None,
+    tolerance: parity.Tolerance,
+    accept_difference: bool,
+) -> dict[str, Any]:
     """Open the export in its own runtime and compare it with the run."""
     exported = load_run(folder)
     batches = (

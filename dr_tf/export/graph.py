@@ -35,8 +35,7 @@ class ExportedGraph(tf.Module):
         super().__init__()
         self.model, self.decides = model, decides
         feature_map = _pooled_map(model)
-        layer = model.get_layer(decides)
-        if feature_map is not None and not _is_affine(layer, feature_map.shape[-1]):
+        if feature_map is not None and not _is_affine(model.get_layer(decides), feature_map.shape[-1]):
             feature_map = None
         tensors = [model.output, features_tensor(model), *([] if feature_map is None else [feature_map])]
         self._network = keras.Model(model.input, tensors)
