@@ -162,7 +162,7 @@ def _write_onnx(graph: ExportedGraph, path: pathlib.Path, half: bool) -> None:
 def _write_litert(graph: ExportedGraph, path: pathlib.Path, half: bool) -> None:
     from dr_tf.export.litert_file import to_litert
 
-    path.write_bytes(to_litert(graph, graph.function, graph.signature))
+    path.write_bytes(to_litert(graph.function, graph.signature))
 
 
 def _write_saved_model(graph: ExportedGraph, path: pathlib.Path, half: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dr_tf.inference.export_file import FEATURES, MAPS
 from dr_tf.models.keras_private import producing_operation
@@ -77,6 +78,22 @@ def members_function(model: keras.Model, outputs: Sequence[str]) -> tuple[Any, d
         return {name: tf.identity(value, name=name) for name, value in members(inputs[FEATURES]).items()}
 
     return tf.function(compute, input_signature=[{FEATURES: spec}], autograph=False), {FEATURES: spec}
+
+
+def freeze(
+    function: Any, signature: dict[str, tf.TensorSpec]
+) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """Return a `tf.function`, from {name: tensor} to {name: tensor}, with its variables as constants."""
+    concrete = function.get_concrete_function(signature)
+    names = list(concrete.structured_outputs)
+    constant = convert_variables_to_constants_v2(concrete)
+    order = [tensor.name.split(":")[0] for tensor in constant.inputs]
+
+    def call(images):
+        values = constant(*[images[name] for name in order])
+        return dict(zip(sorted(names), values, strict=True))
+
+    return call
 
 
 def _signature(model, batch):

@@ -11,21 +11,22 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.console import UserError
+from dr_tf.export.graph import freeze
 
 
-def to_litert(module: tf.Module, function: Any, signature: dict[str, tf.TensorSpec]) -> bytes:
+def to_litert(function: Any, signature: dict[str, tf.TensorSpec]) -> bytes:
     """Convert a function to a LiteRT file.
 
     Args:
-        module: what holds the function's variables.
         function: a `tf.function`, from {name: tensor} to {name: tensor}.
         signature: its inputs.
 
     Raises:
         UserError: the network needs operators that LiteRT does not have.
     """
-    concrete = function.get_concrete_function(signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+    # Variables as constants: the converter leaves them as variables that nothing sets, and every output is NaN.
+    constant = tf.function(freeze(function, signature), input_signature=[signature], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant.get_concrete_function()], tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # never SELECT_TF_OPS: few devices have them
     try:
         return converter.convert()

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from dr_tf.export.graph import freeze
 
 VERSION = "1"  # TensorFlow Serving serves the highest numbered folder
 PIXELS, JPEG = "serving_default", "serve_jpeg"
@@ -35,7 +36,7 @@ def write_saved_model(folder: str | os.PathLike, function: Any, signature: dict[
         function: a `tf.function`, from {name: tensor} to {name: tensor}.
         signature: its inputs: uint8 images and, for a paired network, which eyes are present.
     """
-    module, frozen = tf.Module(), _freeze(function, signature)
+    module, frozen = tf.Module(), freeze(function, signature)
 
     def from_pixels(**images):
         return frozen(images)
@@ -61,20 +62,6 @@ def write_saved_model(folder: str | os.PathLike, function: Any, signature: dict[
 def write_serving_config(path: str | os.PathLike, name: str) -> None:
     """Write a `--model_config_file` of TensorFlow Serving for a model below /models, where its images look."""
     pathlib.Path(path).write_text(_CONFIG.format(name=name), encoding="utf-8")
-
-
-def _freeze(function, signature):
-    """The function with its variables as constants, from {name: tensor} to {name: tensor}."""
-    concrete = function.get_concrete_function(signature)
-    names = list(concrete.structured_outputs)
-    constant = convert_variables_to_constants_v2(concrete)
-    order = [tensor.name.split(":")[0] for tensor in constant.inputs]
-
-    def call(images):
-        values = constant(*[images[name] for name in order])
-        return dict(zip(sorted(names), values, strict=True))
-
-    return call
 
 
 def _decode(files, spec):

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from dr_tf.cli import export as command
 from dr_tf.cli import predict
+from dr_tf.data.images import ImageLoader
+from dr_tf.data.records import open_records
 from dr_tf.export import parity
 from dr_tf.inference.export_file import EXPORT, read_export
 from dr_tf.inference.predictor import Predictor
-from dr_tf.inference.run import load_run
+from dr_tf.inference.run import load_run, read_calibration
 from tests import commands, tiny
 
 
@@ -56,6 +58,17 @@ class ExportTest(tf.test.TestCase):
         self._check_same_decisions(output, "LiteRT")
         operators = load_run(output).network.operators()
         self.assertFalse([name for name in operators if name.startswith(("Flex", "CUSTOM"))], operators)
+
+    def test_int8_fits_the_rule_anew_on_the_quantized_networks_own_answers(self):
+        flags = ["--quantize", "int8", "--records", tiny.records_root(), "--accept_difference"]
+        output, status, _, stderr = self._export("--format", "onnx", *flags, name="int8")
+        self.assertEqual(status, 0, stderr)
+        network = load_run(output).network
+        self.assertIn("int8, in ONNX Runtime", network.description)
+        scored, _ = read_calibration(output)
+        images = ImageLoader(open_records(tiny.records_root(), tiny.DATASET), image_size=64, cache="none")
+        pixels = np.stack([images.read(row) for row in scored.rows])
+        self.assertAllClose(scored.scores["plain"], network(pixels)[0]["grade"], atol=1e-5)
 
     def test_saved_model_has_signatures_for_pixels_and_for_jpeg_files(self):
         output, status, _, stderr = self._export("--format", "saved_model", name="saved")
