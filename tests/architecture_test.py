@@ -46,7 +46,8 @@ LIGHT = {"dr_tf.grades": set(), "dr_tf.config_files": set(), "dr_tf.fundus": {"n
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.explain", "dr_tf.training",
                       "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
-                      "tfrecords_builder.records", "tfrecords_builder.audit_sets")  # fmt: skip
+                      "tfrecords_builder.records", "tfrecords_builder.audit_sets",
+                      "dr_tf.inference.saved_model_network")  # fmt: skip
 CHANGE_THEIR_PROCESS = ("dr_tf.cli.", "tfrecords_builder.__main__")
 
 

@@ -80,7 +80,7 @@ def load_network(run_dir: str | os.PathLike, *, keras: bool = False) -> Network:
         return KerasNetwork.load(folder / MODEL)
     where, export = at_hand
     if export.format == "saved_model":
-        from dr_tf.models.saved_model_network import SavedModelNetwork  # imports TensorFlow
+        from dr_tf.inference.saved_model_network import SavedModelNetwork
 
         return SavedModelNetwork(where, export)
     if export.format == "litert":

@@ -6,9 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow.python.framework import op_def_registry
 
 from dr_tf.console import UserError
 from dr_tf.inference.export_file import Export
@@ -33,6 +30,8 @@ class SavedModelNetwork(ExportedNetwork):
     runtime = "TensorFlow (SavedModel)"
 
     def __init__(self, folder: str | os.PathLike, export: Export):
+        import tensorflow as tf  # this module can be imported without it, as all of inference can
+
         super().__init__(folder, export)
         self.path = self.path / _VERSION
         _check_operators(self.path)
@@ -46,6 +45,8 @@ class SavedModelNetwork(ExportedNetwork):
 
     def run(self, images: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Compute some of the outputs."""
+        import tensorflow as tf
+
         results = self._function(**{name: tf.constant(x) for name, x in images.items()})
         return [results[name].numpy() for name in outputs]
 
@@ -55,6 +56,8 @@ def _shapes(specs):
 
 
 def _check_operators(path):
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
     try:
         with open(path / "saved_model.pb", "rb") as file:
             data = file.read()
@@ -74,6 +77,8 @@ def _check_operators(path):
 
 
 def _check_node(path, node, saver):
+    from tensorflow.python.framework import op_def_registry
+
     called = {attribute.func.name for attribute in node.attr.values() if attribute.HasField("func")}
     called |= {function.name for attribute in node.attr.values() for function in attribute.list.func}
     definition = op_def_registry.get(node.op)
