@@ -27,6 +27,7 @@ test: $(INSTALLED)  ## run the whole suite, except slow tests
 base:  ## test a base install, without any extra, in a virtual environment of its own
 	@rm -rf .venv-base && $(PYTHON) -m venv .venv-base
 	@.venv-base/bin/pip install --quiet --disable-pip-version-check -c constraints.txt .
+	@du -sh .venv-base/lib/python*/site-packages
 	@cd .venv-base && bin/python ../tests/base_install_test.py
 
 resolve: $(INSTALLED)  ## check that all extras install together, at the versions in constraints.txt

@@ -13,7 +13,7 @@ REPOSITORY = os.environ.get(
 )  # such as https://github.com/OWNER/dr_tf; whoever publishes a release sets it
 BRANCH = "main"
 
-# Enough to decode, prepare and recognize fundus photographs, and to run networks in ONNX Runtime.
+# Enough to predict and explain with the model that comes with dr_tf, and with any ONNX export.
 BASE = ["numpy", "opencv-python-headless>=4.11", "onnxruntime", "absl-py", "tqdm", "annotated-types"]
 
 # All of them together resolve with constraints.txt: make resolve.
@@ -36,7 +36,7 @@ EXTRAS = {
         "pydantic",
     ],
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
-    "litert": ["ai-edge-litert"],
+    "litert": ["ai-edge-litert", "litert-quantizer"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit", "jinja2"],
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
@@ -126,7 +126,7 @@ setup(
     ],
     package_dir={"dr_tf.configs": "configs"},
     package_data={
-        "dr_tf": ["py.typed", "ready/*", "templates/*"],
+        "dr_tf": ["py.typed", "ready/*", "ready/onnx/*", "templates/*"],
         "dr_tf.configs": ["*.gin", "*/*.gin"],
         "tfrecords_builder": ["py.typed"],
     },

@@ -159,7 +159,7 @@ def gallery(run: pathlib.Path, photographs: pathlib.Path, output: pathlib.Path) 
     from dr_tf.models.network import KerasNetwork
 
     start, before = time.perf_counter(), time.process_time()
-    predictor = Predictor.from_run(run)
+    predictor = Predictor.from_run(run, keras=True)
     network = predictor.run.network
     assert isinstance(network, KerasNetwork)
     explainer = Explainer(network.model, predictor.rule.head, output=predictor.rule.decides)

@@ -1,4 +1,4 @@
-"""Cold start and throughput of `python -m dr_tf.predict`: time to the first decision by stage, and images per second.
+"""Cold start and throughput of `python -m dr_tf.predict` by TensorFlow: time to the first decision by stage, and images per second.
 
 Cold start: the stages of the command run one after the other in fresh processes; then the command itself, from its
 start to the first decision printed. The lower bound is importing TensorFlow and Keras, which the network needs; it has
@@ -52,7 +52,7 @@ with starting_tensorflow(without=("sklearn", "matplotlib")):
     from dr_tf.inference import run
     from dr_tf.inference.predictor import Predictor
     mark("import dr_tf.inference")
-    run = run.load_run(run_dir)
+    run = run.load_run(run_dir, keras=True)
     network, preparation = run.network, run.preparation
     mark("load the run and build the network")
 from dr_tf.inference.prepare_images import prepare_image
@@ -96,7 +96,7 @@ def time_first_decision(run_dir: pathlib.Path, path: pathlib.Path) -> Times:
 
 
 def _command(run_dir, path):
-    return [sys.executable, "-m", "dr_tf.predict", "--run_dir", str(run_dir), str(path)]
+    return [sys.executable, "-m", "dr_tf.predict", "--runtime", "tensorflow", "--run_dir", str(run_dir), str(path)]
 
 
 def _time_command(command):
@@ -147,7 +147,7 @@ def measure_limits(run_dir: pathlib.Path, paths: Sequence[pathlib.Path]) -> dict
     from dr_tf.inference.prepare_images import prepare_image
     from dr_tf.inference.run import load_run
 
-    run = load_run(run_dir)
+    run = load_run(run_dir, keras=True)
     start = time.perf_counter()
     prepared = [prepare_image(run.preparation, path) for path in paths[:32]]
     reading = (time.perf_counter() - start) / len(prepared)

@@ -10,7 +10,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,8 @@ from dr_tf.inference.ready import READY
 if TYPE_CHECKING:
     from dr_tf.data.records import Records
     from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
     from dr_tf.inference.predictor import Predictor
-    from dr_tf.models.network import KerasNetwork
     from dr_tf.training.experiment import Experiment
 
 StrPath = str | os.PathLike
@@ -85,7 +85,7 @@ class Model:
         first = Predictor.from_run(self.run_dir)
         self._predictors = {first.mode: first}
         self._run = first.run
-        self._explainers: dict[tuple[str | None, str | None], Explainer] = {}
+        self._explainers: dict[tuple[str | None, str | None], Explainer | ExportExplainer] = {}
 
     def __repr__(self) -> str:
         return f"Model({str(self.run_dir)!r}): {self._run.network.description}, {self.image_size} pixels"
@@ -152,7 +152,8 @@ class Model:
         Args:
             images: as in `predict`.
             target: "positive", "grade >= K", or a class by its name or number.
-            method: a name in `dr_tf.explain.methods.METHODS`, such as "hires_cam" (the default of new runs) or "occlusion".
+            method: a name in `dr_tf.explain.methods.METHODS`, such as "hires_cam" (the default of new runs) or "occlusion";
+                of an export "cam" or "occlusion".
             layer: "stride_N" or the name of a layer; "stride_16" by default.
 
         Returns:
@@ -196,18 +197,13 @@ class Model:
             self._predictors[mode] = Predictor(self._run, mode=mode, neighbours=neighbours)
         return self._predictors[mode]
 
-    def _explainer(self, method: str | None, layer: str | None) -> Explainer:
-        from dr_tf.explain.colour_scale import method_of_run, read_scale
-        from dr_tf.explain.explainer import Explainer
+    def _explainer(self, method: str | None, layer: str | None) -> Explainer | ExportExplainer:
+        from dr_tf.explain.make_explainer import make_explainer
 
         if (method, layer) not in self._explainers:
-            rule, network = self._run.rule, cast("KerasNetwork", self._run.network)
-            self._explainers[method, layer] = Explainer(
-                network.model,
-                rule.head,
-                output=rule.decides,
-                method=method or method_of_run(read_scale(self.run_dir)),
-                layer=layer,
+            run = self._run
+            self._explainers[method, layer] = make_explainer(
+                self.run_dir, run.network, run.rule, method=method, layer=layer
             )
         return self._explainers[method, layer]
 

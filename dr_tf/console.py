@@ -19,6 +19,7 @@ EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
 # Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
+    "ai_edge_litert": "litert",
     "apache_beam": "beam",
     "gin": "train",
     "h5py": "train",
@@ -27,7 +28,9 @@ EXTRA_OF = {
     "keras": "train",
     "keras_cv": "keras_cv",
     "keras_hub": "train",
+    "litert_quantizer": "litert",
     "matplotlib": "train",
+    "onnx": "export",
     "openpyxl": "excel",
     "psutil": "train",
     "pydantic": "train",
@@ -37,6 +40,7 @@ EXTRA_OF = {
     "tensorboard": "train",
     "tensorflow": "train",
     "tensorflow_datasets": "train",
+    "tf2onnx": "export",
     "threadpoolctl": "train",
 }
 
@@ -146,6 +150,14 @@ def require_packages(*packages: str) -> None:
     for name in packages:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package is installed, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _exit(message: str, status: int) -> NoReturn:

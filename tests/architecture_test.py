@@ -18,8 +18,8 @@ LAYERS = {
     "dr_tf.models": 2,
     "dr_tf.inference": 3,
     "dr_tf.explain": 4, "dr_tf.data": 4, "dr_tf.dicom_reports": 4, "dr_tf.on_beam": 4,
-    "dr_tf.training": 5, "dr_tf.evaluation": 5, "dr_tf.export": 5,
-    "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
+    "dr_tf.training": 5, "dr_tf.evaluation": 5,
+    "dr_tf.export": 6, "dr_tf.configuration": 6, "dr_tf.app": 6, "dr_tf.runtime": 6,
     "dr_tf.api": 7,
     "dr_tf.cli": 8,
     "train": 9, "evaluate": 9, "dr_tf.predict": 9, "dr_tf.ensemble": 9, "dr_tf.__main__": 9,
@@ -46,7 +46,8 @@ LIGHT = {"dr_tf.grades": set(), "dr_tf.config_files": set(), "dr_tf.fundus": {"n
 HEAVY = {"tensorflow", "keras", "keras_hub", "keras_cv", "tensorflow_datasets"}
 MAY_USE_TENSORFLOW = ("dr_tf.metrics", "dr_tf.models", "dr_tf.data", "dr_tf.explain", "dr_tf.training",
                       "dr_tf.evaluation", "dr_tf.export", "dr_tf.configuration",
-                      "tfrecords_builder.records", "tfrecords_builder.audit_sets")  # fmt: skip
+                      "tfrecords_builder.records", "tfrecords_builder.audit_sets",
+                      "dr_tf.inference.saved_model_network")  # fmt: skip
 CHANGE_THEIR_PROCESS = ("dr_tf.cli.", "tfrecords_builder.__main__")
 
 

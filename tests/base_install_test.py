@@ -4,6 +4,7 @@ The suite runs this with those packages hidden. `make base` runs it where they a
 """
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ import numpy as np
 
 from dr_tf.cli.main import COMMANDS
 from dr_tf.console import EXIT_USER_ERROR
+from dr_tf.fundus.synthesis import render_patient
+from dr_tf.inference.ready import READY
 
 # Modules that a base install can import; of a package every module in it.
 IMPORTABLE = (
@@ -68,13 +71,42 @@ class BaseInstallTest(unittest.TestCase):
                 process = _run(IMPORT, name)
                 self.assertEqual((process.returncode, process.stderr), (0, ""))
 
-    def test_predict_names_the_extra(self):
-        self._assert_names_the_extra("keras|tensorflow", "dr_tf.predict", self.image)
+    def _photograph(self):
+        path = self.folder / "retina.jpg"
+        path.write_bytes(render_patient(1, side=400).eyes[0].encode())
+        return path
 
-    def test_explain_names_the_extra(self):
+    def test_predict_by_the_model_that_comes_with_dr_tf(self):
+        process = _run(RUN_MODULE, "dr_tf.predict", self._photograph())
+        self.assertIn(process.returncode, (0, 1), process.stderr)
+        self.assertRegex(process.stdout, r"p\(referable\).*\n(refer|clear|retake)")
+        self.assertIn("runtime: ONNX Runtime\n", process.stderr)
+
+    def test_explain_by_the_model_that_comes_with_dr_tf(self):
         output = self.folder / "maps"
-        self._assert_names_the_extra("keras|tensorflow", "dr_tf.explain", "--output", output, self.image)
+        process = _run(RUN_MODULE, "dr_tf.explain", "--output", output, self._photograph())
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertEqual({path.name for path in output.iterdir()}, {"explanations.json", "retina.explained.jpg"})
+        self.assertIn("maps: cam, stride_32\n", process.stderr)
+        self.assertRegex(process.stderr, "explanations.html needs jinja2")
+
+    def test_a_run_without_an_export_names_the_extra(self):
+        run = self.folder / "run"
+        run.mkdir()
+        for name in ("decision.json", "gate.npz", "model.keras"):
+            shutil.copyfile(READY / name, run / name)
+        self._assert_names_the_extra("keras|tensorflow", "dr_tf.predict", "--run_dir", run, self.image)
+        output = self.folder / "maps"
+        self._assert_names_the_extra(
+            "keras|tensorflow", "dr_tf.explain", "--run_dir", run, "--output", output, self.image
+        )
         self.assertFalse(output.exists())
+
+    def test_the_fast_path_never_imports_tensorflow(self):
+        code = "from dr_tf.inference.predictor import Predictor\nfrom dr_tf.inference.ready import READY\n"
+        code += "print(Predictor.from_run(READY).run.network.description)"
+        process = _run(code)
+        self.assertIn("in ONNX Runtime", process.stdout, process.stderr)
 
     def test_records_that_could_not_be_written_are_not_begun(self):
         folders = ("--source", self.folder, "--records", self.folder / "records")
@@ -84,7 +116,13 @@ class BaseInstallTest(unittest.TestCase):
         self.assertFalse((self.folder / "records").exists())
 
     def test_help_of_the_commands(self):
-        modules = [("dr_tf.predict",), ("dr_tf.explain",), ("dr_tf.ensemble",), ("tfrecords_builder",)]
+        modules = [
+            ("dr_tf.predict",),
+            ("dr_tf.explain",),
+            ("dr_tf.ensemble",),
+            ("dr_tf.export",),
+            ("tfrecords_builder",),
+        ]
         for command in (*modules, *(("dr_tf", name) for name in COMMANDS)):
             with self.subTest(command):
                 process = _run(RUN_MODULE, *command, "--help")

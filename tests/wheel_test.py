@@ -79,6 +79,8 @@ class WheelTest(unittest.TestCase):
             "py.typed",
             "ready/model.keras",
             "ready/measured.txt",
+            "ready/onnx/model.onnx",
+            "ready/onnx/export.json",
             "configs/base.gin",
             "configs/grids/quickstart.gin",
         ):

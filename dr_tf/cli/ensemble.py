@@ -78,7 +78,7 @@ def run(flags: argparse.Namespace) -> Rule:
         from dr_tf.training.run_directory import RunDirectory
 
         configuration.set_up_logging()
-    members = [load_run(path) for path in flags.run_dirs]
+    members = [load_run(path, keras=True) for path in flags.run_dirs]
     _check_compatible(flags.run_dirs, members)
     calibration = _calibration_data(flags, members[0])
     with RunDirectory(flags.run_dir) as run_directory:

@@ -7,9 +7,9 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from dr_tf.console import UserError, exit_on_user_error, print_status, progress
+from dr_tf.console import UserError, exit_on_user_error, is_installed, print_status, progress
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.patients import read_patient_table
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from dr_tf.explain.nearest_gallery import NearestEntry
     from dr_tf.inference.case import Case
     from dr_tf.inference.predictor import Predictor
-    from dr_tf.models.network import KerasNetwork
 
 _EXAMPLES = """examples:
   {prog} --output maps photograph.jpg       with the model that comes with dr_tf
@@ -67,7 +66,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
     parser.add_argument(
         "--method",
         help="hires_cam (the default of new runs), grad_cam, grad_cam_plus_plus, score_cam, integrated_gradients, occlusion, "
-        "attention_rollout (vision transformers), or nearest_cases: the nearest training cases instead of a map",
+        "attention_rollout (vision transformers), or nearest_cases: the nearest training cases instead of a map; of an export "
+        "cam or occlusion, without gradients",
     )
     parser.add_argument("--layer", help="stride_N or the name of a layer (default: stride_16)")
     parser.add_argument(
@@ -89,7 +89,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ex
     unexplained = [entry for entry in entries if entry.problem]
     for entry in unexplained:
         print_status(f"{printable(entry.decision.case)}: {entry.problem}")
-    print(printable(flags.output / "explanations.html"))
+    page = flags.output / "explanations.html"
+    if not is_installed("jinja2"):
+        print_status(f"{page.name} needs jinja2: pip install 'dr_tf[train]'; pictures and values are written")
+        page = flags.output / "explanations.json"
+    print(printable(page))
     sys.exit(1 if unexplained else 0)
 
 
@@ -115,14 +119,14 @@ def run(flags: argparse.Namespace) -> Sequence[Entry | NearestEntry]:
 
 
 def _write_maps(flags: argparse.Namespace, predictor: Predictor, cases: Sequence[Case]) -> list[Entry]:
-    from dr_tf.explain.colour_scale import method_of_run, read_scale
-    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.colour_scale import read_scale
     from dr_tf.explain.gallery import write_gallery
+    from dr_tf.explain.make_explainer import make_explainer
 
-    rule, network = predictor.rule, cast("KerasNetwork", predictor.run.network)
-    scale = read_scale(flags.run_dir)
-    method = flags.method or method_of_run(scale)
-    explainer = Explainer(network.model, rule.head, output=rule.decides, method=method, layer=flags.layer)
+    scale, network = read_scale(flags.run_dir), predictor.run.network
+    with starting_tensorflow(without=("sklearn", "matplotlib")):
+        explainer = make_explainer(flags.run_dir, network, predictor.rule, method=flags.method, layer=flags.layer)
+    print_status(f"maps: {explainer.method}, {explainer.layer_name}")
     explainer.target_index(flags.target)  # refuses an unknown target
     _create(flags.output)
     with progress(len(cases), "explaining", "cases") as bar:

@@ -88,6 +88,10 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
             flag, type=pathlib.Path, metavar="DIR",
             help=f"write {kind} about each DICOM photograph to DIR; it bears the patient and the study of the photograph",
         )  # fmt: skip
+    parser.add_argument(
+        "--runtime", default="fastest", choices=("fastest", "tensorflow"),
+        help="what runs the network: ONNX Runtime where an export is at hand (the default), or always TensorFlow",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="(default: 16)")
     parser.add_argument(
         "--beam_runner", metavar="NAME",
@@ -174,8 +178,9 @@ def load(flags: argparse.Namespace) -> Predictor:
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.inference.predictor import Predictor
 
-        predictor = Predictor.from_run(flags.run_dir, mode_of(flags))
+        predictor = Predictor.from_run(flags.run_dir, mode_of(flags), keras=flags.runtime == "tensorflow")
     print_measured(flags.run_dir)
+    print_status(f"runtime: {predictor.run.network.runtime}")
     predictor.change_rule(point=flags.point, prevalence=flags.prevalence)
     return predictor
 

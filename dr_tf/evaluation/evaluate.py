@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,14 +37,13 @@ from dr_tf.explain.colour_scale import read_scale
 from dr_tf.inference.modes import PLAIN, ModeScores, score_batches
 from dr_tf.inference.priors import positive_classes
 from dr_tf.inference.rule import Rule
-from dr_tf.inference.run import Run, ScoredRows, load_run, read_neighbours
+from dr_tf.inference.run import MODEL, Run, ScoredRows, load_run, read_neighbours
 
 if TYPE_CHECKING:
     from dr_tf.data.cross_set_copies import Audit
     from dr_tf.explain.explainer import Explainer
     from dr_tf.inference.network import Network
     from dr_tf.models.heads.head import Head
-    from dr_tf.models.network import KerasNetwork
 
 Predict = Callable[[Records, np.ndarray, str], Predictions]  # (records, rows, name of the split)
 
@@ -88,7 +87,7 @@ def evaluate(
     """
     _refuse_run_of_several(run_dir)
     check_method(label_shift)
-    run = load_run(run_dir)
+    run = load_run(run_dir, keras=(pathlib.Path(run_dir) / MODEL).exists())
     network, rule, preparation = run.network, run.rule, run.preparation
     predict_rows = _predictor(run, mode, run_dir)
     evaluated = open_evaluation_set(
@@ -102,7 +101,7 @@ def evaluate(
         maps=bool(explain),
     )
     own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
-    explainers = requested_explainers(explain, cast("KerasNetwork", network), rule) if explain else None
+    explainers = requested_explainers(explain, network, rule) if explain else None
     if explainers and not len(evaluated.rows):
         return _evaluate_maps(run_dir, explainers, evaluated, mode)
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
@@ -252,8 +251,7 @@ def _image_options(
     evaluated: EvaluationSet, predictions: Predictions, run: Run, colour_scale: dict[str, Any] | None
 ) -> dict[str, Any]:
     row_of = dict(zip(predictions.ids.tolist(), evaluated.rows.tolist(), strict=True))
-    network = cast("KerasNetwork", run.network)  # a run holds model.keras
-    images = MistakeImages(evaluated.records, row_of, network, run.rule, colour_scale)
+    images = MistakeImages(evaluated.records, row_of, run.network, run.rule, colour_scale)
     return {"images": images.image, "overlays": images.overlays, "overlay_legend": images.legend}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +16,21 @@ from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.scorecard.baselines import BASELINES
 from dr_tf.explain.scorecard.scorecard import build_explainers, choose_thresholds, compute_scorecard
 from dr_tf.explain.scorecard.tables import VERSION, summarize, tables
+from dr_tf.inference.network import Network
 from dr_tf.inference.rule import Rule
-
-if TYPE_CHECKING:
-    from dr_tf.models.network import KerasNetwork
+from dr_tf.models.network import KerasNetwork
 
 VALIDATION = "validation"
 
 
-def requested_explainers(names: Sequence[str], network: KerasNetwork, rule: Rule) -> dict[str, Explainer]:
+def requested_explainers(names: Sequence[str], network: Network, rule: Rule) -> dict[str, Explainer]:
     """Build the explainers that `evaluate.py --explain` names, each METHOD or METHOD@LAYER.
 
     Raises:
         UserError: if a name is unknown or does not fit the network.
     """
+    if not isinstance(network, KerasNetwork):
+        raise UserError("--explain needs the run itself: an export has no gradients")
     try:
         return build_explainers(network.model, rule.head, names, output=rule.decides)
     except UserError as error:

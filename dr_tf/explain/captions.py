@@ -11,6 +11,7 @@ from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
 
 _WEAK = 0.1  # of full colour
 
@@ -66,7 +67,7 @@ def describe_colours(full_colour: float | None, name: str) -> str:
     )
 
 
-def map_settings(explainer: Explainer, target: str, full_colour: float | None) -> dict[str, Any]:
+def map_settings(explainer: Explainer | ExportExplainer, target: str, full_colour: float | None) -> dict[str, Any]:
     """Return what explanations.json states about all maps."""
     return {
         "target": target,

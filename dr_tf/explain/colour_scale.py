@@ -15,16 +15,18 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.explain.explainer import POSITIVE, Explainer, Images
-from dr_tf.explain.methods import DEFAULT_METHOD, METHODS
+from dr_tf.explain.explanation import POSITIVE, Images
+
+if TYPE_CHECKING:
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
 
 MAP_SCALE = "map_scale.json"
 _VERSION = 1
@@ -35,7 +37,7 @@ _MIN_PROBABILITY = 0.5  # above it an image is predicted as the target, without 
 MapScale = dict[str, Any]  # {"version": 1, "scales": [{"method", "layer", "target", "value", "photographs"}]}
 
 
-def fit_scale(explainer: Explainer, batches: Iterable[Images]) -> MapScale:
+def fit_scale(explainer: Explainer | ExportExplainer, batches: Iterable[Images]) -> MapScale:
     """Compute the map value of the full colour for each target of an explainer.
 
     Args:
@@ -52,7 +54,7 @@ def fit_scale(explainer: Explainer, batches: Iterable[Images]) -> MapScale:
         for target in explainer.targets:
             rows = np.flatnonzero(probabilities[target] > _MIN_PROBABILITY)
             if len(rows):
-                positive = tf.nest.map_structure(lambda part, rows=rows: np.asarray(part)[rows], x)
+                positive = _map(lambda part, rows=rows: np.asarray(part)[rows], x)
                 maxima[target] += _maxima(explainer(positive, target).maps).tolist()
     scales = [_scale_of(explainer, target, values) for target, values in maxima.items() if len(values) >= _MIN_IMAGES]
     return {"version": _VERSION, "scales": [scale for scale in scales if scale["value"] > 0]}
@@ -100,7 +102,9 @@ def _check(entry):
         raise ValueError(f"a value is a number above 0, not {entry['value']!r}")
 
 
-def full_colour_value(scale: MapScale | None, explainer: Explainer, target: str | int = POSITIVE) -> float | None:
+def full_colour_value(
+    scale: MapScale | None, explainer: Explainer | ExportExplainer, target: str | int = POSITIVE
+) -> float | None:
     """Return the map value that has the full colour.
 
     Returns:
@@ -115,6 +119,8 @@ def full_colour_value(scale: MapScale | None, explainer: Explainer, target: str 
 
 def method_of_run(scale: MapScale | None) -> str:
     """Return the method that a run's scale was fitted for, which is the run's default; `DEFAULT_METHOD` without one."""
+    from dr_tf.explain.methods import DEFAULT_METHOD, METHODS  # imports TensorFlow
+
     methods = [entry["method"] for entry in scale["scales"]] if scale else []
     return methods[0] if methods and methods[0] in METHODS else DEFAULT_METHOD
 
@@ -131,7 +137,7 @@ def scale_maps(maps: Any, full_colour: float | None = None) -> Any:
     """
     if full_colour is None:
         return stretch_maps(maps)
-    return tf.nest.map_structure(lambda values: np.minimum(values / full_colour, 1), maps)
+    return _map(lambda values: np.minimum(values / full_colour, 1), maps)
 
 
 def stretch_maps(maps: Any) -> Any:
@@ -144,14 +150,20 @@ def stretch_maps(maps: Any) -> Any:
         The stretched maps, in the structure of `maps`.
     """
     maxima = _maxima(maps)[:, None, None]
-    return tf.nest.map_structure(
-        lambda values: np.divide(values, maxima, np.zeros_like(values), where=maxima > 0), maps
-    )
+    return _map(lambda values: np.divide(values, maxima, np.zeros_like(values), where=maxima > 0), maps)
 
 
 def _maxima(maps):
     """The maximum of each example's maps, [n]."""
-    return np.max([values.max(axis=(1, 2)) for values in tf.nest.flatten(maps)], axis=0)
+    by_eye = maps.values() if isinstance(maps, dict) else [maps]
+    return np.max([values.max(axis=(1, 2)) for values in by_eye], axis=0)
+
+
+def _map(function, values):
+    """Apply a function to an array, or to the values of a dict."""
+    if isinstance(values, Mapping):
+        return {name: function(value) for name, value in values.items()}
+    return function(values)
 
 
 def scale_caption(full_colour: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import tensorflow as tf
@@ -12,13 +12,18 @@ from absl import logging
 
 from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import MapScale, full_colour_value, method_of_run, scale_maps
-from dr_tf.explain.explainer import Explainer, Images
+from dr_tf.explain.explainer import Explainer
+from dr_tf.explain.explanation import Images
+from dr_tf.explain.export_explainer import ExportExplainer
 from dr_tf.explain.overlay import overlay_on_crop
+from dr_tf.inference.exported_network import ExportedNetwork
+from dr_tf.inference.network import Network
 
 if TYPE_CHECKING:
     import keras
 
     from dr_tf.inference.rule import Rule
+    from dr_tf.models.network import KerasNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,13 @@ def default_explainer(model: keras.Model, rule: Rule, scale: MapScale | None = N
         return None
 
 
+def explainer_of(network: Network, rule: Rule, scale: MapScale | None = None) -> Explainer | ExportExplainer | None:
+    """Build the default explainer of a run's network, or of an export whose maps have a closed form; otherwise None."""
+    if isinstance(network, ExportedNetwork):
+        return ExportExplainer(network, rule.head) if network.export.map_layer else None
+    return default_explainer(cast("KerasNetwork", network).model, rule, scale)
+
+
 def black_images(model: keras.Model) -> Images:
     """Return a batch of one black example as a model takes it, with uint8 images."""
 
@@ -65,7 +77,9 @@ def black_images(model: keras.Model) -> Images:
     return tf.nest.map_structure(zeros, model.input)
 
 
-def explain_crops(explainer: Explainer, batches: Iterable[Images], scale: MapScale | None = None) -> CropMaps:
+def explain_crops(
+    explainer: Explainer | ExportExplainer, batches: Iterable[Images], scale: MapScale | None = None
+) -> CropMaps:
     """Explain the "positive" target of batches of crops.
 
     Args:

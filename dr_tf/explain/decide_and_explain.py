@@ -5,15 +5,19 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dr_tf.explain.explainer import POSITIVE, Explainer
+from dr_tf.explain.explanation import POSITIVE
 from dr_tf.inference.case import SINGLE, Case, ImageSource
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.network import ImageBatch, Network
 from dr_tf.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +48,9 @@ class ExplainingNetwork:
         explanations: The CaseExplanation of each case, in order.
     """
 
-    def __init__(self, network: Network, explainer: Explainer, target: str | int = POSITIVE, views: int = 1):
+    def __init__(
+        self, network: Network, explainer: Explainer | ExportExplainer, target: str | int = POSITIVE, views: int = 1
+    ):
         self._network, self._explainer, self._target = network, explainer, target
         self._views, self._view = views, 0
         self.explanations: collections.deque[CaseExplanation] = collections.deque()
@@ -68,7 +74,10 @@ class ExplainingNetwork:
 
 
 def decide_and_explain(
-    predictor: Predictor, explainer: Explainer, cases: Iterable[Case | ImageSource], target: str | int = POSITIVE
+    predictor: Predictor,
+    explainer: Explainer | ExportExplainer,
+    cases: Iterable[Case | ImageSource],
+    target: str | int = POSITIVE,
 ) -> Iterator[tuple[Case, Decision, CaseExplanation | None]]:
     """Decide on cases and explain a target.
 
@@ -89,7 +98,7 @@ def decide_and_explain(
 
 
 def decide_and_explain_one(
-    predictor: Predictor, explainer: Explainer, case: Case | ImageSource, target: str | int = POSITIVE
+    predictor: Predictor, explainer: Explainer | ExportExplainer, case: Case | ImageSource, target: str | int = POSITIVE
 ) -> tuple[Decision, CaseExplanation | None]:
     """Decide on one case and explain a target. May be called from any thread.
 

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dr_tf.console import UserError
 from dr_tf.explain.evidence_network import EvidenceNetwork
+from dr_tf.explain.explanation import POSITIVE, Explanation, Images, target_index
 from dr_tf.explain.methods import DEFAULT_METHOD, find_method
 from dr_tf.models.heads.head import Head
-from dr_tf.models.keras_private import layers_within
+from dr_tf.models.in_float32 import in_float32
 from dr_tf.models.layers.replace_layers import replace_unsafe_convolutions
 from dr_tf.models.network import image_size_of, output_names
 
-POSITIVE = "positive"
 _MIN_PROBABILITY = 1e-12  # so that a map keeps its shape even if the predicted probability is 0
-_HALF_PRECISION = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
-
-Images = np.ndarray | Mapping[str, Any]  # [n, side, side, 3], or a dict for paired eyes
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-    """Predictions and class-activation maps of n examples.
-
-    A map distributes the predicted probability of the target over the image: its mean is that probability. Maps are
-    therefore comparable between images, methods and layers: a value of 10 is ten times the uniform map of a prediction
-    with a probability of 1. Only positive evidence is shown; if there is none at the layer, the map is 0 everywhere. Of
-    paired eyes, the means of both maps add up to the probability. The map of an ensemble is the mean of its members'
-    maps.
-
-    Attributes:
-        outputs: {output: logits [n, ...]}.
-        features: The features [n, width] that the heads take.
-        evidence: {target: log-odds or logit [n]}.
-        probabilities: {target: predicted probability [n]}, without calibration.
-        maps: [n, h, w], not negative; for paired eyes {eye: [n, h, w]}.
-    """
-
-    outputs: dict[str, np.ndarray]
-    features: np.ndarray
-    evidence: dict[str, np.ndarray]
-    probabilities: dict[str, np.ndarray]
-    maps: np.ndarray | dict[str, np.ndarray]
 
 
 class Explainer:
@@ -64,6 +34,8 @@ class Explainer:
         model: The network, or a float32 copy of it with safe gradients.
         outputs_are_exact: Whether outputs equal those of the given network to the last digit, i.e. no copy was needed.
         targets: Names of the targets, as in `head.evidence`: classes, "grade >= k", and "positive".
+        title: Name of the method in the literature.
+        by_target: Whether the map depends on the target.
         is_slow: Whether the method runs the network many times for each map.
         layer_name: What the maps are computed from: a layer, or "pixels". For an ensemble that of its first member.
 
@@ -81,14 +53,14 @@ class Explainer:
         layer: str | None = None,
     ):
         found = find_method(method)
-        self.model = replace_unsafe_convolutions(_in_float32(model))
+        self.model = replace_unsafe_convolutions(in_float32(model))
         self.outputs_are_exact = self.model is model
         self.head, self.method, self._layer = head, method, layer
         self.output = output or output_names(self.model)[0]
         self._network = EvidenceNetwork(self.model, head, self.output)
         self.targets = self._network.targets
         self._computer = found.build(self._network, layer)
-        self.is_slow = found.slow
+        self.is_slow, self.title, self.by_target = found.slow, found.title, found.by_target
         self.layer_name = self._computer.layer_name
 
     def __call__(self, images: Images, target: str | int | Sequence[str | int] = POSITIVE) -> Explanation:
@@ -144,15 +116,7 @@ class Explainer:
         Raises:
             UserError: There is no such target.
         """
-        known = {str(i): i for i in range(len(self.head.classes))}
-        known |= {name.replace(" ", ""): i for i, name in enumerate(self.targets)}
-        plain = str(target).replace(" ", "")
-        if plain not in known:
-            numbers = f"0 to {len(self.head.classes) - 1}"
-            raise UserError(
-                f"unknown target {target!r}; there are {', '.join(self.targets)}, or a class's number {numbers}"
-            )
-        return known[plain]
+        return target_index(self.head, self.targets, target)
 
     def _probabilities(self, evidence):
         """Evidence is log-odds, except for more than two exclusive classes, where it is the logits of a softmax."""
@@ -169,20 +133,3 @@ def _normalize(maps, amounts):
     """Scale {eye: maps} so that the means of an example's maps add up to its amount."""
     means = tf.add_n([tf.reduce_mean(m, axis=(1, 2)) for m in maps.values()])
     return {eye: m * tf.math.divide_no_nan(amounts, means)[:, None, None] for eye, m in maps.items()}
-
-
-def _in_float32(model):
-    """Copy a network that computes in half precision, where gradients would underflow or overflow."""
-    if not any(layer.compute_dtype in _HALF_PRECISION for layer in layers_within(model)):
-        return model
-    copy = keras.saving.deserialize_keras_object(_replace_half(keras.saving.serialize_keras_object(model)))
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _replace_half(config):
-    if isinstance(config, dict):
-        return {key: _replace_half(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return type(config)(_replace_half(value) for value in config)
-    return "float32" if isinstance(config, str) and config in _HALF_PRECISION else config

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from dr_tf import files
+from dr_tf.console import is_installed
 from dr_tf.explain.captions import Entry, map_settings, picture_captions, tile_caption
 from dr_tf.explain.colour_scale import MapScale, full_colour_value, scale_caption, scale_maps
 from dr_tf.explain.decide_and_explain import decide_and_explain
-from dr_tf.explain.explainer import POSITIVE, Explainer
-from dr_tf.explain.page import explanation_page
+from dr_tf.explain.explanation import POSITIVE
 from dr_tf.explain.pictures import (
     ContactSheet,
     display_image,
@@ -34,6 +34,8 @@ from dr_tf.inference.formats import as_json
 from dr_tf.safe_names import file_stem
 
 if TYPE_CHECKING:
+    from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
     from dr_tf.inference.predictor import Predictor
 
 PAGE, EXPLANATIONS = "explanations.html", "explanations.json"
@@ -45,7 +47,7 @@ _MAX_STEM = 180  # bytes of a file name before its ending: 255 are allowed, and 
 def write_gallery(
     folder: str | os.PathLike,
     predictor: Predictor,
-    explainer: Explainer,
+    explainer: Explainer | ExportExplainer,
     cases: Sequence[Case],
     *,
     target: str | int = POSITIVE,
@@ -89,7 +91,10 @@ def write_gallery(
                 sheet.write(folder / sheets[-1])
     settings = map_settings(explainer, name, full_colour)
     files.write_json(folder / EXPLANATIONS, settings | {"cases": [_entry_as_dict(entry) for entry in entries]})
-    files.write_text(folder / PAGE, explanation_page(entries, explainer, name, full_colour, sheets))
+    if is_installed("jinja2"):  # a base install has pictures and JSON, but no page
+        from dr_tf.explain.page import explanation_page
+
+        files.write_text(folder / PAGE, explanation_page(entries, explainer, name, full_colour, sheets))
     return entries
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.explain.captions import Entry, describe_colours, describe_map, describe_probability, target_name
-from dr_tf.explain.methods import find_method
 from dr_tf.explain.overlay import COLORMAPS, colour_key
 from dr_tf.explain.pictures import PANELS
 from dr_tf.rendering import render
@@ -15,6 +14,7 @@ from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.explain.explainer import Explainer
+    from dr_tf.explain.export_explainer import ExportExplainer
 
 _ACTIONS = ("refer", "clear", "retake")
 _GRADIENT_STEPS = 17
@@ -45,7 +45,7 @@ class ExplainedCase:
 
 def explanation_page(
     entries: Sequence[Entry],
-    explainer: Explainer,
+    explainer: Explainer | ExportExplainer,
     target: str,
     full_colour: float | None = None,
     contact_sheets: Sequence[str] = (),
@@ -64,8 +64,8 @@ def explanation_page(
     return render(
         "explanations.html",
         target=name,
-        method=find_method(explainer.method).title,
-        by_target=find_method(explainer.method).by_target,
+        method=explainer.title,
+        by_target=explainer.by_target,
         layer=explainer.layer_name,
         colours=describe_colours(full_colour, name),
         legends={colormap: _gradient(colormap) for colormap in COLORMAPS},

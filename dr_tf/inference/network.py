@@ -1,4 +1,4 @@
-"""The Network protocol: what prediction needs of a trained network. A Keras model is one implementation."""
+"""The Network protocol: what prediction needs of a trained network. Keras, ONNX Runtime and LiteRT implement it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+
+from dr_tf import files
+from dr_tf.console import UserError
+from dr_tf.inference.export_file import Export, read_export
+from dr_tf.safe_names import printable
+
+MODEL, TWIN = "model.keras", "onnx"
 
 # uint8 RGB [n, side, side, 3]. For networks that take both eyes: such arrays as "left" and "right", with bool [n]
 # arrays "left_present" and "right_present" beside them.
@@ -37,6 +44,14 @@ class Network(Protocol):
     def description(self) -> str:
         """The name and size of the network in a few words."""
 
+    @property
+    def runtime(self) -> str:
+        """The library that runs the network: "TensorFlow", "ONNX Runtime" or "LiteRT"."""
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the network is an ensemble, whose outputs are averages."""
+
     def __call__(self, images: ImageBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Compute ({output: logits [n, ...]}, features [n, width]) as float32."""
 
@@ -44,12 +59,49 @@ class Network(Protocol):
         """Compute {output: logits [members, n, ...]} of each member of an ensemble; None for a single network."""
 
 
-def load_network(path: str | os.PathLike) -> Network:
-    """Load the network of a run from its Keras model file.
+def load_network(run_dir: str | os.PathLike, *, keras: bool = False) -> Network:
+    """Load the network of a run or an export.
+
+    ONNX Runtime runs it where the folder is an ONNX export, or a run whose folder `onnx` holds one of the same weights.
+
+    Args:
+        run_dir: the folder of the run or the export.
+        keras: whether the network has to be the run's own Keras model, for training, gradients or comparison.
 
     Raises:
-        UserError: the file cannot be read as a model.
+        UserError: there is no network, or it cannot be read.
     """
-    from dr_tf.models.network import KerasNetwork  # imports TensorFlow
+    folder = pathlib.Path(run_dir)
+    if keras or (at_hand := find_export(folder)) is None:
+        if not (folder / MODEL).exists():
+            raise UserError(f"{printable(folder)} is an export without {MODEL}: this needs the run itself")
+        from dr_tf.models.network import KerasNetwork  # imports TensorFlow
 
-    return KerasNetwork.load(pathlib.Path(path))
+        return KerasNetwork.load(folder / MODEL)
+    where, export = at_hand
+    if export.format == "saved_model":
+        from dr_tf.inference.saved_model_network import SavedModelNetwork
+
+        return SavedModelNetwork(where, export)
+    if export.format == "litert":
+        from dr_tf.inference.litert_network import LiteRtNetwork
+
+        return LiteRtNetwork(where, export)
+    from dr_tf.inference.onnx_network import OnnxNetwork
+
+    return OnnxNetwork(where, export)
+
+
+def find_export(folder: pathlib.Path) -> tuple[pathlib.Path, Export] | None:
+    """Return (folder, Export) of the exported network that answers for a folder; None if its Keras model does.
+
+    A twin, the export in a run's folder `onnx`, answers only if it was made from the very model that is beside it.
+    """
+    if (export := read_export(folder)) is not None:
+        return folder, export
+    twin = folder / TWIN
+    if (export := read_export(twin)) is None or export.format != "onnx":
+        return None
+    if (folder / MODEL).exists() and export.run.get("model") != files.sha256(folder / MODEL):
+        return None
+    return twin, export

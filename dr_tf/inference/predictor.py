@@ -46,20 +46,21 @@ class Predictor:
         self._readers = ImageReaders(run.preparation, readers)
 
     @classmethod
-    def from_run(cls, run_dir: str | os.PathLike, mode: str = PLAIN) -> Predictor:
-        """Load the Predictor of a run directory.
+    def from_run(cls, run_dir: str | os.PathLike, mode: str = PLAIN, *, keras: bool = False) -> Predictor:
+        """Load the Predictor of a run directory or an export.
 
         A run of unknown origin is safe to load: no code in it is run.
 
         Args:
             run_dir: of the finished run.
             mode: the prediction mode.
+            keras: whether the run's Keras model predicts, also where an export of it is at hand.
 
         Raises:
             UserError: the run is not finished or cannot be read, or the mode was not fitted.
         """
         subprocesses.start_shared_worker()  # it starts while the network loads
-        run = load_run(run_dir)
+        run = load_run(run_dir, keras=keras)
         return cls(run, mode=mode, neighbours=read_neighbours(run_dir, run.rule.requested_modes(mode), run.network))
 
     @property

@@ -1,7 +1,7 @@
 """The files of a finished run: what prediction loads, and what evaluation reads about calibration.
 
-Prediction needs `model.keras`, `decision.json`, `gate.npz` and, for modes with neighbours, `neighbours.npz`. Evaluation
-also reads `calibration.npz`: the scores that the rule was fitted on, and the examples that the network was trained on.
+Prediction needs `model.keras` or an exported network, `decision.json`, `gate.npz` and, for modes with neighbours,
+`neighbours.npz`. Evaluation also reads `calibration.npz`: the scores that the rule was fitted on, and the examples that the network was trained on.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 
 from dr_tf import files
 from dr_tf.console import UserError
+from dr_tf.inference.export_file import EXPORT, check_heads
 from dr_tf.inference.gate import AnyFeatureDistribution, from_arrays, to_arrays
 from dr_tf.inference.modes import RequestedModes
 from dr_tf.inference.nearest_neighbours import Neighbours, load_neighbours
-from dr_tf.inference.network import Network, load_network
+from dr_tf.inference.network import MODEL, TWIN, Network, find_export, load_network
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule, write_rule
@@ -28,7 +29,7 @@ from dr_tf.models.heads import HEADS
 from dr_tf.models.heads.head import Head
 from dr_tf.safe_names import printable
 
-DECISION, GATE, NEIGHBOURS, MODEL = "decision.json", "gate.npz", "neighbours.npz", "model.keras"
+DECISION, GATE, NEIGHBOURS = "decision.json", "gate.npz", "neighbours.npz"
 CALIBRATION = "calibration.npz"
 # Of cross-validation: each fold network's scores of its held-out examples, and those of all folds together.
 HELD_OUT, OUT_OF_FOLD = "held_out.npz", "out_of_fold.npz"
@@ -54,8 +55,12 @@ class Run:
     feature_distribution: AnyFeatureDistribution | None = None
 
 
-def load_run(run_dir: str | os.PathLike) -> Run:
-    """Load a finished run.
+def load_run(run_dir: str | os.PathLike, *, keras: bool = False) -> Run:
+    """Load a finished run or an export.
+
+    Args:
+        run_dir: the folder of the run or the export.
+        keras: as in `load_network`.
 
     Raises:
         UserError: a file is missing or unreadable, or two files are not of the same network.
@@ -63,7 +68,9 @@ def load_run(run_dir: str | os.PathLike) -> Run:
     folder = pathlib.Path(run_dir)
     check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
-    network = load_network(folder / MODEL)
+    if not keras and (at_hand := find_export(folder)) is not None:
+        check_heads(at_hand[1], rule.heads, folder)
+    network = load_network(folder, keras=keras)
     _check_consistent(folder, network, rule, preparation)
     distribution = _read_arrays(folder / GATE, from_arrays)
     if distribution is not None and distribution.width != network.width:
@@ -81,8 +88,13 @@ def _check_consistent(folder, network, rule, preparation):
 
 
 def check_finished(run_dir: str | os.PathLike) -> None:
-    """Raise a UserError if a run directory lacks the decision or the model."""
-    absent = [name for name in (DECISION, MODEL) if not os.path.exists(os.path.join(run_dir, name))]
+    """Raise a UserError if a run directory lacks the decision, or the model and any export of it."""
+
+    def has(*name: str) -> bool:
+        return os.path.exists(os.path.join(run_dir, *name))
+
+    absent = [] if has(DECISION) else [DECISION]
+    absent += [] if has(MODEL) or has(EXPORT) or has(TWIN, EXPORT) else [MODEL]
     if absent:
         raise UserError(f"{printable(run_dir)} is no finished run: it has no {' and no '.join(absent)}")
 

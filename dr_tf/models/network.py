@@ -26,6 +26,8 @@ class KerasNetwork:
         width: Number of features.
     """
 
+    runtime = "TensorFlow"
+
     def __init__(self, model: keras.Model):
         self.model = model
         self.outputs = output_names(model)
@@ -61,6 +63,16 @@ class KerasNetwork:
     def paired(self) -> bool:
         """Whether the model takes both eyes of a patient."""
         return is_paired(self.model)
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the model is an ensemble, whose outputs are averages."""
+        return is_ensemble(self.model)
+
+    @property
+    def members_count(self) -> int:
+        """The number of members of an ensemble; 0 for a single network."""
+        return len(member_networks(self.model)) if self.ensemble else 0
 
     @property
     def description(self) -> str:

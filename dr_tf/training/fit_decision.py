@@ -22,12 +22,12 @@ from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_
 from dr_tf.inference.gate import AnyFeatureDistribution, fit_feature_distribution
 from dr_tf.inference.modes import PLAIN, RequestedModes, score_batches
 from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
+from dr_tf.inference.network import Network
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.priors import class_prior
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import CALIBRATION, ScoredRows, read_scored_rows, write_decision, write_scored_rows
 from dr_tf.models.heads.head import Head
-from dr_tf.models.network import KerasNetwork, is_ensemble
 from dr_tf.training.example_names import example_names
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class DecisionSettings:
         """Head of the output that decides."""
         return self.heads[self.decides]
 
-    def requested_modes(self, network: KerasNetwork, modes: Sequence[str] | None = None) -> RequestedModes:
+    def requested_modes(self, network: Network, modes: Sequence[str] | None = None) -> RequestedModes:
         """Return what inference modes need from a network; all modes of the settings by default."""
         modes = (PLAIN, *self.modes) if modes is None else modes
-        return RequestedModes.from_names(modes, self.heads, self.decides, ensemble=is_ensemble(network.model))
+        return RequestedModes.from_names(modes, self.heads, self.decides, ensemble=network.ensemble)
 
 
 def score_rows(
-    network: KerasNetwork,
+    network: Network,
     images: ImageLoader,
     rows: np.ndarray,
     *,
@@ -107,7 +107,7 @@ def score_rows(
 
 
 def fit_training_features(
-    network: KerasNetwork,
+    network: Network,
     images: ImageLoader,
     rows: np.ndarray,
     *,
@@ -145,7 +145,7 @@ def fit_training_features(
 
 
 def fit_decision(
-    network: KerasNetwork,
+    network: Network,
     settings: DecisionSettings,
     *,
     images: ImageLoader,
@@ -222,7 +222,7 @@ def fit_decision(
         distances=scored.distances if len(rows) else None,
         outputs={output: scored.outputs[output] for output in other_outputs},
         other_priors={output: train_priors[output] for output in other_outputs},
-        ensemble=is_ensemble(network.model),
+        ensemble=network.ensemble,
         no_guarantee=reason_for_no_guarantee(columns, rows, out_of_fold is not None),
     )
     folder = pathlib.Path(run_dir)

@@ -11,7 +11,7 @@ from dr_tf.models.links import score_count
 class RandomNetwork:
     """Has the sizes and the outputs of the model that comes with dr_tf."""
 
-    paired, description = False, "random numbers"
+    paired, ensemble, description, runtime = False, False, "random numbers", "NumPy"
 
     def __init__(self, folder):
         rule, preparation = run.read_rule(folder / run.DECISION, run.HEADS)
@@ -34,7 +34,7 @@ def _scores(head):
 
 
 def main():
-    run.load_network = lambda path: RandomNetwork(path.parent)
+    run.load_network = lambda folder, *, keras: RandomNetwork(folder)
     process.run_command(predict.main)
 
 

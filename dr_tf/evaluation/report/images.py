@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,10 @@ from dr_tf.data.batches import image_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
 from dr_tf.explain.captions import describe_colours, target_name
-from dr_tf.explain.crop_maps import default_explainer, explain_crops, stack_eyes
+from dr_tf.explain.crop_maps import explain_crops, explainer_of, stack_eyes
 from dr_tf.fundus.prepare import encode_jpeg
+from dr_tf.inference.network import Network
 from dr_tf.inference.rule import Rule
-
-if TYPE_CHECKING:
-    from dr_tf.models.network import KerasNetwork
 
 _BATCH = 16
 
@@ -28,7 +26,7 @@ class MistakeImages:
         self,
         records: Records,
         row_of: Mapping[str, int],
-        network: KerasNetwork,
+        network: Network,
         rule: Rule,
         colour_scale: dict[str, Any] | None = None,
     ) -> None:
@@ -52,7 +50,7 @@ class MistakeImages:
     def overlays(self, names: Sequence[str]) -> dict[str, bytes]:
         """Return {id: JPEG file} of images under their map for positive; empty where the network has no feature map."""
         rows = [self._row_of[name] for name in names]
-        explainer = default_explainer(self._network.model, self._rule, self._colour_scale) if rows else None
+        explainer = explainer_of(self._network, self._rule, self._colour_scale) if rows else None
         if explainer is None:
             return {}
         images = ImageLoader(self._records, image_size=self._network.image_size, cache="none")

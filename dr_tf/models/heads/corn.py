@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from dr_tf.models.heads.array_ops import ops_for
 from dr_tf.models.heads.ordinal import TASKS, Ordinal, checked_weights
 from dr_tf.parameters import Positive
 
@@ -42,8 +43,7 @@ class Corn(Ordinal):
 
     def log_probabilities(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         """Compute the logarithms of the class probabilities, [n, classes]."""
-        from keras import ops
-
+        ops = ops_for(logits)
         above, not_above = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
         exceedance = ops.cumsum(above, axis=-1)
         return ops.concatenate([exceedance - above + not_above, exceedance[:, -1:]], axis=-1)

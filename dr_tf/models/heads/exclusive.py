@@ -10,6 +10,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, POSITIVE_DEFINITIONS
+from dr_tf.models.heads.array_ops import ops_for
 from dr_tf.models.heads.head import Head, positive_labels
 from dr_tf.parameters import NotNegative
 
@@ -124,7 +125,6 @@ class ExclusiveClasses(Head):
 
 def log_odds(logits: keras.KerasTensor, is_member: np.ndarray) -> keras.KerasTensor:
     """Compute the log-odds, [n], of the classes selected by `is_member`, bool [classes], against the other classes."""
-    from keras import ops
-
+    ops = ops_for(logits)
     members, others = (ops.take(logits, np.flatnonzero(mask), axis=-1) for mask in (is_member, ~is_member))
     return ops.logsumexp(members, axis=-1) - ops.logsumexp(others, axis=-1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.grades import ABSENT, GRADES
+from dr_tf.models.heads.array_ops import ops_for
 from dr_tf.models.heads.exclusive import ExclusiveClasses
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ class Ordinal(ExclusiveClasses):
         The logarithm of a probability near 1 is flat. Relative to the mean of all logarithms it is not, so an
         explanation of a confident prediction has a gradient.
         """
-        from keras import ops
-
-        logarithms = self.log_probabilities(logits)
+        ops, logarithms = ops_for(logits), self.log_probabilities(logits)
         return logarithms - ops.mean(logarithms, axis=-1, keepdims=True)
 
     def class_of_targets(self, targets: keras.KerasTensor) -> keras.KerasTensor:
@@ -91,8 +90,7 @@ def exceedance_log_probabilities(exceedance: keras.KerasTensor) -> keras.KerasTe
 
     sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)) has a logarithm without cancellation.
     """
-    from keras import ops
-
+    ops = ops_for(exceedance)
     above, not_above = ops.log_sigmoid(exceedance), ops.log_sigmoid(-exceedance)
     gaps = ops.maximum(exceedance[:, :-1] - exceedance[:, 1:], 1e-6)  # the logarithm of 0 is not finite
     between = above[:, :-1] + not_above[:, 1:] + ops.log(-ops.expm1(-gaps))

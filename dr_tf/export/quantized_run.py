@@ -1,0 +1,78 @@
+"""Quantize an export, and refit what depends on the network's own answers: calibration, thresholds and gate."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+
+from dr_tf.export.photographs import Photographs
+from dr_tf.inference.export_file import FORMATS, read_export
+from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.priors import PRIORS
+from dr_tf.inference.run import CALIBRATION, Run, load_run, write_decision
+from dr_tf.training.fit_decision import DecisionSettings, fit_decision, fit_training_features
+
+
+def quantize_run(run: Run, run_dir: str | os.PathLike, folder: pathlib.Path, photographs: Photographs) -> None:
+    """Quantize the network of an export in its folder, and fit its decision rule on its own answers.
+
+    Where the network was trained on its calibration photographs, only the gate is fitted anew: the networks of the folds
+    set the thresholds, and a network's answers on its own training photographs would make them too optimistic.
+
+    Args:
+        run: that was exported.
+        run_dir: of the run.
+        folder: of the export.
+        photographs: of the run's records.
+    """
+    export = read_export(folder)
+    assert export is not None
+    path = folder / FORMATS[export.format]
+    _quantize_file(path, export.format, photographs)
+    network = load_run(folder).network
+    if photographs.calibration_was_fitted:
+        distribution, neighbours = fit_training_features(
+            network,
+            photographs.images,
+            photographs.fitted,
+            head=run.rule.head,
+            needs_neighbours=any(mode.definition.vote for mode in run.rule.modes.values()),
+        )
+        write_decision(folder, run.rule, run.preparation, distribution, neighbours)
+        return
+    (folder / CALIBRATION).unlink()  # scores of the network in float
+    fit_decision(
+        network,
+        _settings(run),
+        images=photographs.images,
+        fit_rows=photographs.fitted,
+        calibration_rows=photographs.calibration,
+        run_dir=folder,
+    )
+
+
+def _quantize_file(path, format, photographs):
+    quantized = path.with_name(f"quantized{path.suffix}")
+    if format == "onnx":
+        from dr_tf.export.quantize import quantize_onnx
+
+        quantize_onnx(path, quantized, photographs.to_quantize())
+    else:
+        from dr_tf.export.litert_file import quantize_litert
+
+        quantized.write_bytes(quantize_litert(path, photographs.to_quantize()))
+    os.replace(quantized, path)
+
+
+def _settings(run: Run) -> DecisionSettings:
+    rule = run.rule
+    named = rule.prior_name in PRIORS
+    return DecisionSettings(
+        heads=rule.heads,
+        decides=rule.decides,
+        modes=[name for name in rule.modes if name != PLAIN],
+        prior=rule.prior_name if named else dict(zip(rule.head.classes, np.asarray(rule.prior).tolist(), strict=True)),
+        operating_point=rule.operating_point_name,
+    )
