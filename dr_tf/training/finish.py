@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -113,7 +113,7 @@ class TrainedRun:
         """Score the held-out fold, if there is one, and fit the decision rule."""
         experiment, images = self.experiment, self.data.images
         settings, training_features = DecisionSettings.from_experiment(experiment), None
-        options: dict[str, int] = {"seed": experiment.seed, "batch_size": experiment.validation_batch_size}
+        options: dict[str, Any] = {"seed": experiment.seed, "batch_size": experiment.validation_batch_size}
         if self.roles.held_out is not None:
             requested = settings.requested_modes(network)
             training_features = fit_training_features(
