@@ -43,8 +43,8 @@ class AptosToMessidor2Test(unittest.TestCase):
         self.assertIn("external validation, nothing refitted", output)
         folder = self.run_dir / "evaluation" / "messidor2-64-plain-q95-all"
         metrics = json.loads((folder / "metrics.json").read_text())
-        graded = {name: grade for _, name, grade, _, gradable in MESSIDOR2 if name and gradable}
-        self.assertEqual(set(read_predictions(folder / "predictions.csv").ids), set(graded))
+        graded = {image_id for image_id, file, *_, gradable in MESSIDOR2 if file and gradable}
+        self.assertEqual(set(read_predictions(folder / "predictions.csv").ids), graded)
         self.assertEqual(metrics["n"], len(graded))
         self.assertEqual(metrics["external"]["audit"], {"dataset": "aptos/64-plain-q95", "shared": 0})
         self.assertEqual(metrics["external"]["own_test"]["metrics"]["auroc"], own["auroc"])
