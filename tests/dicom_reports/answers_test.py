@@ -10,6 +10,7 @@ import unittest
 from unittest import mock
 
 import numpy as np
+import pytest
 
 from dr_tf.cli import explain, predict
 from dr_tf.console import UserError
@@ -221,6 +222,7 @@ class CommandsTest(InFolder):
         (patient,) = by_patient.values()
         self.assertEqual([image["eye"] for image in patient["photographs"]], ["right", "left"])
 
+    @pytest.mark.slow
     def test_explain_draws_on_a_dicom_photograph(self):
         path = self.write("IM1", photograph(1))
         status, _, errors = commands.run(explain.main, *self.run_flags, "--output", self.folder / "maps", path)

@@ -4,6 +4,7 @@ import types
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
@@ -59,6 +60,7 @@ class ExportExplainerTest(tf.test.TestCase):
                 self.assertAllClose(one.evidence[name], other.evidence[name], atol=1e-4)
                 self.assertAllClose(one.probabilities[name], other.probabilities[name], atol=1e-5)
 
+    @pytest.mark.slow
     def test_class_activation_maps_equal_grad_cam_of_the_last_feature_map(self):
         for head in ("softmax", "binary", "coral", "corn", "regression"):
             with self.subTest(head):

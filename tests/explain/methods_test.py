@@ -3,6 +3,7 @@
 import cv2
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
@@ -144,6 +145,7 @@ class NetworkTest(tf.test.TestCase):
                 found = Explainer(half, BINARY, method=method)(photographs(1))
                 self.assertAllClose(found.maps, expected, rtol=1e-3, atol=1e-3)
 
+    @pytest.mark.slow
     def test_every_target_of_every_kind_of_head(self):
         x = photographs(1, 2)
         for name in ("coral", "multi_label", "edema"):
@@ -160,6 +162,7 @@ class NetworkTest(tf.test.TestCase):
                         shown = found.maps.any(axis=(1, 2))
                         self.assertAllClose(found.maps[shown].mean(axis=(1, 2)), found.probabilities[target][shown])
 
+    @pytest.mark.slow
     def test_maps_of_each_eye(self):
         """The second patient has no right eye."""
         both = {"left": photographs(0, 1), "right": np.concatenate([photographs(2), np.zeros_like(photographs(2))])}
@@ -223,12 +226,14 @@ class AttentionRolloutTest(tf.test.TestCase):
         for one, same in zip(other.maps, found.maps, strict=True):
             self.assertAllClose(one / one.max(), same / same.max())
 
+    @pytest.mark.slow
     def test_the_other_methods(self):
         model = vision_transformer()
         for method in ("score_cam", "integrated_gradients", "occlusion"):
             found = Explainer(model, BINARY, method=method)(self.x)
             self.assertTrue(np.isfinite(found.maps).all(), method)
 
+    @pytest.mark.slow
     def test_both_eyes(self):
         model = vision_transformer(paired_classifier)
         both = {"left": self.x[:1], "right": self.x[1:]}

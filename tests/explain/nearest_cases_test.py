@@ -7,6 +7,7 @@ import unittest
 
 import cv2
 import numpy as np
+import pytest
 
 from dr_tf.cli.explain import main
 from dr_tf.console import EXIT_USER_ERROR, UserError
@@ -46,6 +47,7 @@ class NearestCasesTest(unittest.TestCase):
             find_method("nearest_cases")
 
 
+@pytest.mark.slow
 class CommandTest(unittest.TestCase):
     def explain(self, *arguments):
         output = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "out"

@@ -7,6 +7,7 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.cli import export as command
@@ -52,6 +53,7 @@ class ExportTest(tf.test.TestCase):
         self.assertRegex(answers, "refer|clear|retake")
         self.assertIn("ONNX Runtime", errors)
 
+    @pytest.mark.slow
     def test_litert(self):
         output, status, _, stderr = self._export("--format", "litert", name="litert")
         self.assertEqual(status, 0, stderr)
@@ -59,6 +61,7 @@ class ExportTest(tf.test.TestCase):
         operators = load_run(output).network.operators()
         self.assertFalse([name for name in operators if name.startswith(("Flex", "CUSTOM"))], operators)
 
+    @pytest.mark.slow
     def test_int8_fits_the_rule_anew_on_the_quantized_networks_own_answers(self):
         flags = ["--quantize", "int8", "--records", tiny.records_root(), "--accept_difference"]
         output, status, _, stderr = self._export("--format", "onnx", *flags, name="int8")
@@ -70,6 +73,7 @@ class ExportTest(tf.test.TestCase):
         pixels = np.stack([images.read(row) for row in scored.rows])
         self.assertAllClose(scored.scores["plain"], network(pixels)[0]["grade"], atol=1e-5)
 
+    @pytest.mark.slow
     def test_saved_model_has_signatures_for_pixels_and_for_jpeg_files(self):
         output, status, _, stderr = self._export("--format", "saved_model", name="saved")
         self.assertEqual(status, 0, stderr)

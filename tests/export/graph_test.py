@@ -5,6 +5,7 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.export.graph import ExportedGraph, members_function
@@ -57,6 +58,7 @@ class GraphTest(tf.test.TestCase):
         self.assertTrue(exported.paired)
         self._check_equal(network, exported, images)
 
+    @pytest.mark.slow
     def test_ensembles(self):
         heads = {"grade": HEADS["softmax"](), "dme": HEADS["edema"]()}
         model = build_ensemble([classifier(_backbone(), heads) for _ in range(2)], heads)

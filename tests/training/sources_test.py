@@ -38,6 +38,7 @@ train.modes = ()
 """
 
 
+@pytest.mark.slow
 class SourcesTest(tf.test.TestCase):
     """`run` leaves each of two sources out."""
 
