@@ -162,6 +162,7 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
         use_utf8_in_files()
     for line in FORMATS[flags.format](shown, rule):
         print(line, flush=True)  # each batch as it is done, and a broken pipe is noticed early
+    print_status(f"runtime: {predictor.run.network.runtime}")
     return counts
 
 
@@ -180,7 +181,6 @@ def load(flags: argparse.Namespace) -> Predictor:
 
         predictor = Predictor.from_run(flags.run_dir, mode_of(flags), keras=flags.runtime == "tensorflow")
     print_measured(flags.run_dir)
-    print_status(f"runtime: {predictor.run.network.runtime}")
     predictor.change_rule(point=flags.point, prevalence=flags.prevalence)
     return predictor
 

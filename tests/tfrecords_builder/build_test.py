@@ -504,7 +504,7 @@ class KilledTest(FolderTreeTest):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self.addCleanup(self.end, process)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not sign.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         self.assertTrue(sign.exists() and process.poll() is None, f"the build is {moment}")
