@@ -61,7 +61,7 @@ EXTRAS = {
 }
 
 EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
-EXTRAS["test"] += EXTRAS["dicom"]
+EXTRAS["test"] += EXTRAS["dicom"] + EXTRAS["export"] + EXTRAS["litert"]
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",
