@@ -91,19 +91,17 @@ class FoldsTest(tf.test.TestCase):
         self._assert_nothing_is_guaranteed(folder)
 
     def test_another_mode(self):
-        _, folder = self._run("--split", "folds", "--mode", "tta4")
+        said, folder = self._run("--split", "folds", "--mode", "plain", "tta4", "plain+tta4")
+        self.assertRegex(said, r"mode +balanced_accuracy .*\nplain +0\.\d{3} .*\ntta4 +0\.\d{3} .*\nplain\+tta4 +0")
         other = folder.with_name(f"{folder.name}-tta4")
         predictions, metrics = (
             read_predictions(other / "predictions.csv"),
             json.loads((other / "metrics.json").read_text()),
         )
         self.assertEqual((metrics["mode"], metrics["n"]), ("tta4", 45))
-        self._run("--split", "folds")
         plain = read_predictions(folder / "predictions.csv")
         self.assertAllEqual(predictions.ids, plain.ids)
         self.assertNotAllClose(predictions.probabilities, plain.probabilities)
-        said, _ = self._run("--split", "folds", "--mode", "plain", "tta4", "plain+tta4")
-        self.assertRegex(said, r"mode +balanced_accuracy .*\nplain +0\.\d{3} .*\ntta4 +0\.\d{3} .*\nplain\+tta4 +0")
         self.assertIn("was not scored in mode 'knn'", self._refusal("--split", "folds", "--mode", "knn"))
         self.assertIn("unknown mode", self._refusal("--split", "folds", "--mode", "nn"))
 

@@ -4,6 +4,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
@@ -112,6 +113,7 @@ class PrototypesTest(tf.test.TestCase):
         self.assertEqual(logits.dtype, tf.float32)
         self.assertTrue(np.isfinite(logits).all())
 
+    @pytest.mark.slow
     def test_ensemble_and_explanation(self):
         x = images()
         for anchors in ("trained", "projected"):

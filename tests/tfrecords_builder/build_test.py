@@ -515,6 +515,7 @@ class KilledTest(FolderTreeTest):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
+    @pytest.mark.slow
     def test_killed_at_any_moment_nothing_looks_finished_and_the_next_run_starts_cleanly(self):
         for moment in MOMENTS:
             for kill in (os.killpg, os.kill):

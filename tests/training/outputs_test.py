@@ -108,6 +108,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertAllClose(sum(decision.other_outputs["dme"].values()), 1)
         self.assertEqual(broken.other_outputs, {})
 
+    @pytest.mark.slow
     def test_held_out_scores_equal_predictions(self):
         run, (held_out, _) = load_run(self.fold), read_scored_rows(self.fold / "held_out.npz")
         records = open_records(self.folder / "records", DATASET)

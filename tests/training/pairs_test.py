@@ -11,6 +11,7 @@ import tempfile
 import cv2
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -105,6 +106,7 @@ class PairsTest(tf.test.TestCase):
             self.assertGreater(both.shape[0], 1.5 * one.shape[0] * both.shape[1] / one.shape[1] - 200)
             self.assertIn("4.explained.jpg", (pathlib.Path(output) / "explanations.html").read_text())
 
+    @pytest.mark.slow
     def test_evaluation_equals_prediction(self):
         for mode in ("plain", "tta2", "knn"):
             arguments = ["--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--bootstrap_samples", 20]
