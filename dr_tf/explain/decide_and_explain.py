@@ -69,7 +69,7 @@ class ExplainingNetwork:
             evidence = {name: float(values[i]) for name, values in batch.evidence.items()}
             self.explanations.append(CaseExplanation(evidence, {eye: values[i] for eye, values in maps.items()}))
         # For a network in half precision, or with unsafe gradients, the explainer runs a copy, whose outputs differ in
-        # the # last digits.
+        # the last digits.
         return (batch.outputs, batch.features) if self._explainer.outputs_are_exact else self._network(images)
 
 
@@ -93,8 +93,8 @@ def decide_and_explain(
         (case, its decision, its explanation or None if the case had no usable image), in order.
     """
     network, explaining = _explaining_predictor(predictor, explainer, target)
-    for case, images, decision in explaining.decisions_with_images(cases):
-        yield case, decision, _next_explanation(network, images)
+    for decided in explaining.decisions_with_images(cases):
+        yield decided.case, decided.decision, _next_explanation(network, decided)
 
 
 def decide_and_explain_one(
@@ -106,8 +106,8 @@ def decide_and_explain_one(
         (decision, explanation or None if the case had no usable image).
     """
     network, explaining = _explaining_predictor(predictor, explainer, target)
-    _, images, decision = explaining.decide_with_images(case)
-    return decision, _next_explanation(network, images)
+    decided = explaining.decide_with_images(case)
+    return decided.decision, _next_explanation(network, decided)
 
 
 def _explaining_predictor(predictor, explainer, target):
@@ -116,5 +116,5 @@ def _explaining_predictor(predictor, explainer, target):
     return network, Predictor(run, mode=predictor.mode, neighbours=predictor.neighbours)
 
 
-def _next_explanation(network, images):
-    return network.explanations.popleft() if any(image.pixels is not None for image in images.values()) else None
+def _next_explanation(network, decided):
+    return None if decided.features is None else network.explanations.popleft()

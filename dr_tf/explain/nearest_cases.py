@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +12,6 @@ from dr_tf.console import UserError
 from dr_tf.inference.case import Case
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.nearest_neighbours import Neighbours
-from dr_tf.inference.network import ImageBatch, Network
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.run import NEIGHBOURS, open_neighbours, read_calibration
 
@@ -83,24 +80,6 @@ class NearestCases:
         return TrainingCase(name, ", ".join(labels) or "none of the labels", distance)
 
 
-class _FeatureNetwork:
-    """Wraps the network of a Predictor and keeps the features of each case that it predicts."""
-
-    def __init__(self, network: Network, views: int):
-        self._network, self._views, self._view = network, views, 0
-        self.features: collections.deque[np.ndarray] = collections.deque()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
-
-    def __call__(self, images: ImageBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        outputs, features = self._network(images)
-        if self._view == 0:  # of test-time augmentation, the original images
-            self.features.extend(features)
-        self._view = (self._view + 1) % self._views
-        return outputs, features
-
-
 def decide_with_nearest_cases(
     predictor: Predictor, nearest: NearestCases, cases: Iterable[Case], k: int = K
 ) -> Iterator[tuple[Decision, list[TrainingCase] | None]]:
@@ -115,9 +94,6 @@ def decide_with_nearest_cases(
     Yields:
         (decision, training cases or None if the case had no usable image), in order.
     """
-    network = _FeatureNetwork(predictor.run.network, predictor.requested_modes.views)
-    run = dataclasses.replace(predictor.run, network=network)
-    deciding = Predictor(run, mode=predictor.mode, neighbours=predictor.neighbours)
-    for _, images, decision in deciding.decisions_with_images(cases):
-        usable = any(image.pixels is not None for image in images.values())
-        yield decision, nearest(network.features.popleft()[None], k)[0] if usable else None
+    for decided in predictor.decisions_with_images(cases):
+        features = decided.features
+        yield decided.decision, None if features is None else nearest(features[None], k)[0]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,21 @@ from dr_tf.safe_names import printable
 
 _BATCH = 16
 
-# A case, its prepared images by eye, and the decision.
-CaseDecision = tuple[Case, dict[str, PreparedImage], Decision]
+
+class CaseDecision(NamedTuple):
+    """A case with its decision, and what the decision was made from.
+
+    Attributes:
+        case: the case.
+        images: {eye: its prepared image}.
+        decision: the decision.
+        features: of the network [width]; None for a case without a usable image.
+    """
+
+    case: Case
+    images: dict[str, PreparedImage]
+    decision: Decision
+    features: np.ndarray | None
 
 
 class Predictor:
@@ -94,13 +108,13 @@ class Predictor:
         Raises:
             UserError: a case has not the eyes that the network takes.
         """
-        for _, _, decision in self.decisions_with_images(cases, batch_size=batch_size):
-            yield decision
+        for decided in self.decisions_with_images(cases, batch_size=batch_size):
+            yield decided.decision
 
     def decisions_with_images(
         self, cases: Iterable[Case | ImageSource], *, batch_size: int = _BATCH
     ) -> Iterator[CaseDecision]:
-        """Yield (Case, {eye: PreparedImage}, Decision) of each case; see `decisions`."""
+        """Yield the CaseDecision of each case; see `decisions`."""
         cases, to_read = itertools.tee(self._checked(cases))
         prepared = zip(cases, self._readers.prepare_ahead(to_read, 3 * batch_size), strict=True)
         while batch := list(itertools.islice(prepared, batch_size)):
@@ -108,10 +122,10 @@ class Predictor:
 
     def decide(self, case: Case | ImageSource) -> Decision:
         """Return the Decision on one case. May be called from any thread."""
-        return self.decide_with_images(case)[-1]
+        return self.decide_with_images(case).decision
 
     def decide_with_images(self, case: Case | ImageSource) -> CaseDecision:
-        """Return (Case, {eye: PreparedImage}, Decision) of one case. May be called from any thread."""
+        """Return the CaseDecision of one case. May be called from any thread."""
         (checked,) = self._checked([case])
         return next(self._decide_batch([(checked, prepare_case(self.run.preparation, checked))]))
 
@@ -136,7 +150,10 @@ class Predictor:
         usable = [(case.name, images) for case, images in batch if _has_usable_image(images)]
         decided = iter(self._predict(*zip(*usable, strict=True)) if usable else ())
         for case, images in batch:
-            yield case, images, next(decided) if _has_usable_image(images) else self._unusable(case.name, images)
+            unusable = not _has_usable_image(images)
+            yield CaseDecision(
+                case, images, *((self._unusable(case.name, images), None) if unusable else next(decided))
+            )
 
     def _unusable(self, name, images):
         """The decision on a case without a usable image."""
@@ -144,10 +161,12 @@ class Predictor:
         reason = "; ".join(f"{eye} eye: {info.reason}" if eye else info.reason for eye, info in infos.items())
         return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=infos)
 
-    def _predict(self, names: Sequence[str], images: Sequence[Mapping[str, PreparedImage]]) -> list[Decision]:
+    def _predict(
+        self, names: Sequence[str], images: Sequence[Mapping[str, PreparedImage]]
+    ) -> Iterable[tuple[Decision, np.ndarray]]:
         network, distribution = self.run.network, self.run.feature_distribution
         scored = score_images(network, self.requested_modes, _batch(images, network), neighbours=self.neighbours)
-        return self.rule.decide(
+        decisions = self.rule.decide(
             scored.scores,
             cases=names,
             outputs=scored.outputs,
@@ -155,6 +174,7 @@ class Predictor:
             images=[{eye: image.info for eye, image in case.items()} for case in images],
             distances=None if distribution is None else distribution.distance(scored.features),
         )
+        return zip(decisions, scored.features, strict=True)
 
 
 def _has_usable_image(images):

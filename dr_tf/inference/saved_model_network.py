@@ -67,13 +67,18 @@ def _check_operators(path):
         graphs = SavedModel.FromString(data).meta_graphs
     except Exception:  # a DecodeError of whichever implementation of Protocol Buffers is installed
         raise UserError(f"{path} cannot be read as a SavedModel: it is damaged") from None
-    for graph in graphs:
-        functions = graph.graph_def.library.function
-        saver = {f.signature.name for f in functions if f.signature.name.startswith(_SAVER)}
-        for function in functions:
-            if function.signature.name not in saver:
-                for node in function.node_def:
-                    _check_node(path, node, saver)
+    if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
+        raise UserError(
+            f"{path} is refused: TensorFlow 1 wrote it, and loading such a file runs operators of its graph"
+        )
+    functions = graphs[0].graph_def.library.function
+    saver = {f.signature.name for f in functions if f.signature.name.startswith(_SAVER)}
+    if named := saver & set(graphs[0].object_graph_def.concrete_functions):
+        raise UserError(f"{path} is refused: it offers the function {min(named)} of TensorFlow's own saver")
+    for function in functions:
+        if function.signature.name not in saver:
+            for node in function.node_def:
+                _check_node(path, node, saver)
 
 
 def _check_node(path, node, saver):

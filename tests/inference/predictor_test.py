@@ -237,7 +237,7 @@ class CasesTest(tf.test.TestCase):
             self.assertEqual(one, predictor.decide(case))
 
     def test_decisions_with_images(self):
-        ((case, result, decision),) = Predictor(_run(paired=True)).decisions_with_images([Case("12", self.eyes)])
+        ((case, result, decision, _),) = Predictor(_run(paired=True)).decisions_with_images([Case("12", self.eyes)])
         self.assertEqual((case.name, list(result), decision.case), ("12", ["left", "right"], "12"))
         self.assertEqual(result["left"].info.geometry, decision.images["left"].geometry)
         self.assertEqual(result["left"].pixels.shape, (32, 32, 3))

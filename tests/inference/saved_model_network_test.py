@@ -5,6 +5,8 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from dr_tf.console import UserError
 from dr_tf.export.saved_model import write_saved_model
@@ -54,6 +56,31 @@ class SavedModelNetworkTest(tf.test.TestCase):
                 load_network(self.folder)
             self.assertFalse(self.canary.exists())
             tf.io.gfile.rmtree(str(self.folder / "saved_model"))
+
+    def test_an_operator_in_a_graph_of_tensorflow_1(self):
+        """Loading it would run the operators that it names as its initialization."""
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            effect = tf.io.write_file(str(self.canary), "the canary was run")
+            builder = tf.compat.v1.saved_model.Builder(str(self.folder / "saved_model/1"))
+            builder.add_meta_graph_and_variables(session, ["serve"], main_op=effect)
+            builder.save()
+        with self.assertRaisesRegex(UserError, "is refused: TensorFlow 1 wrote it"):
+            load_network(self.folder)
+        self.assertFalse(self.canary.exists())
+
+    def test_functions_under_the_names_of_the_saver(self):
+        """The functions of TensorFlow's own saver write files, so they are not checked; nothing else may have such a name."""
+        self._write(lambda: tf.io.write_file(str(self.canary), "the canary was run"))
+        path = self.folder / "saved_model/1/saved_model.pb"
+        model = SavedModel.FromString(path.read_bytes())
+        text = text_format.MessageToString(model)
+        functions = [function.signature.name for function in model.meta_graphs[0].graph_def.library.function]
+        for number, name in enumerate(name for name in functions if "traced" not in name):
+            text = text.replace(f'"{name}"', f'"__inference__traced_save_{number}"')
+        path.write_bytes(text_format.Parse(text, SavedModel()).SerializeToString())
+        with self.assertRaisesRegex(UserError, "is refused: it offers the function"):
+            load_network(self.folder)
+        self.assertFalse(self.canary.exists())
 
     def test_damaged_and_missing_files(self):
         with self.assertRaisesRegex(UserError, "cannot be read as a SavedModel: No such file"):
