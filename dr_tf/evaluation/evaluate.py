@@ -34,7 +34,9 @@ from dr_tf.evaluation.report.images import MistakeImages
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.statistics.label_shift import check_method
 from dr_tf.explain.colour_scale import read_scale
+from dr_tf.inference.exported_network import ExportedNetwork
 from dr_tf.inference.modes import PLAIN, ModeScores, score_batches
+from dr_tf.inference.network import Network, load_network
 from dr_tf.inference.priors import positive_classes
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import MODEL, Run, ScoredRows, load_run, read_neighbours
@@ -42,7 +44,6 @@ from dr_tf.inference.run import MODEL, Run, ScoredRows, load_run, read_neighbour
 if TYPE_CHECKING:
     from dr_tf.data.cross_set_copies import Audit
     from dr_tf.explain.explainer import Explainer
-    from dr_tf.inference.network import Network
     from dr_tf.models.heads.head import Head
 
 Predict = Callable[[Records, np.ndarray, str], Predictions]  # (records, rows, name of the split)
@@ -87,8 +88,8 @@ def evaluate(
     """
     _refuse_run_of_several(run_dir)
     check_method(label_shift)
-    run = load_run(run_dir, keras=(pathlib.Path(run_dir) / MODEL).exists())
-    network, rule, preparation = run.network, run.rule, run.preparation
+    run = load_run(run_dir)  # with the network that prediction uses, which may be an export of the run's
+    explained, rule, preparation = _network_to_explain(run_dir, run.network), run.rule, run.preparation
     predict_rows = _predictor(run, mode, run_dir)
     evaluated = open_evaluation_set(
         run_dir,
@@ -101,7 +102,7 @@ def evaluate(
         maps=bool(explain),
     )
     own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
-    explainers = requested_explainers(explain, network, rule) if explain else None
+    explainers = requested_explainers(explain, explained, rule) if explain else None
     if explainers and not len(evaluated.rows):
         return _evaluate_maps(run_dir, explainers, evaluated, mode)
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
@@ -127,7 +128,7 @@ def evaluate(
     report_options = {
         "card": _model_card(run_dir, run, mode),
         "explanations": explainers and _score_explanations(explainers, evaluated),
-        **_image_options(evaluated, predictions, run, read_scale(run_dir)),
+        **_image_options(evaluated, predictions, explained, rule, read_scale(run_dir)),
     }
     folder = evaluation_folder(run_dir, evaluated.records.name, split, mode)
     return write_evaluation(folder, predictions, metrics, **report_options), metrics
@@ -247,11 +248,21 @@ def _prior_prevalence(rule: Rule) -> float | None:
     return float(np.asarray(rule.prior)[positive_classes(rule.head)].sum())
 
 
+def _network_to_explain(run_dir: str | os.PathLike, network: Network) -> Network:
+    """Return the run's own network, which has gradients, where it is at hand."""
+    is_export = isinstance(network, ExportedNetwork)
+    return load_network(run_dir, keras=True) if is_export and (pathlib.Path(run_dir) / MODEL).exists() else network
+
+
 def _image_options(
-    evaluated: EvaluationSet, predictions: Predictions, run: Run, colour_scale: dict[str, Any] | None
+    evaluated: EvaluationSet,
+    predictions: Predictions,
+    network: Network,
+    rule: Rule,
+    colour_scale: dict[str, Any] | None,
 ) -> dict[str, Any]:
     row_of = dict(zip(predictions.ids.tolist(), evaluated.rows.tolist(), strict=True))
-    images = MistakeImages(evaluated.records, row_of, run.network, run.rule, colour_scale)
+    images = MistakeImages(evaluated.records, row_of, network, rule, colour_scale)
     return {"images": images.image, "overlays": images.overlays, "overlay_legend": images.legend}
 
 

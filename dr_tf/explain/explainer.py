@@ -10,17 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from dr_tf.explain.evidence_network import EvidenceNetwork
-from dr_tf.explain.explanation import POSITIVE, Explanation, Images, target_index
+from dr_tf.explain.explanation import POSITIVE, BaseExplainer, Explanation, Images
 from dr_tf.explain.methods import DEFAULT_METHOD, find_method
 from dr_tf.models.heads.head import Head
 from dr_tf.models.in_float32 import in_float32
 from dr_tf.models.layers.replace_layers import replace_unsafe_convolutions
 from dr_tf.models.network import image_size_of, output_names
 
-_MIN_PROBABILITY = 1e-12  # so that a map keeps its shape even if the predicted probability is 0
 
-
-class Explainer:
+class Explainer(BaseExplainer):
     """Computes an `Explanation` of images: `explainer(images, target)`.
 
     Args:
@@ -75,21 +73,12 @@ class Explainer:
             UserError: A target does not exist, or the layer gives no map.
         """
         x = tf.nest.map_structure(tf.convert_to_tensor, images)
-        n = tf.nest.flatten(x)[0].shape[0]
-        targets = [target] * n if isinstance(target, (str, int)) else target
-        indices = tf.constant([self.target_index(one) for one in targets], tf.int32)
-        result = self._computer(x, indices)
-        p = self._probabilities(result.evidence)
-        amounts = tf.maximum(tf.gather(p, indices, batch_dims=1), _MIN_PROBABILITY)
-        maps = _normalize({eye: tf.nn.relu(of_eye) for eye, of_eye in result.maps.items()}, amounts)
-        outputs, features, maps = tf.nest.map_structure(lambda t: t.numpy(), (result.outputs, result.features, maps))
-        return Explanation(
-            outputs,
-            features,
-            self._by_target(result.evidence.numpy()),
-            self._by_target(p.numpy()),
-            maps if isinstance(x, dict) else maps[None],
+        indices = self.target_indices(target, tf.nest.flatten(x)[0].shape[0])
+        result = self._computer(x, tf.constant(indices))
+        outputs, features, evidence, maps = tf.nest.map_structure(
+            np.asarray, (result.outputs, result.features, result.evidence, result.maps)
         )
+        return self.explanation(outputs, features, evidence, maps, indices)
 
     @property
     def image_size(self) -> int:
@@ -109,27 +98,3 @@ class Explainer:
         """Compute the evidence for a target, [n], without maps."""
         x = tf.nest.map_structure(tf.convert_to_tensor, images)
         return self._network(x)[2].numpy()[:, self.target_index(target)]
-
-    def target_index(self, target: str | int) -> int:
-        """Return the index of a target, given by name or class number, in `targets`. The classes come first.
-
-        Raises:
-            UserError: There is no such target.
-        """
-        return target_index(self.head, self.targets, target)
-
-    def _probabilities(self, evidence):
-        """Evidence is log-odds, except for more than two exclusive classes, where it is the logits of a softmax."""
-        n = len(self.head.classes)
-        if not self.head.exclusive or n == 2:
-            return tf.sigmoid(evidence)
-        return tf.concat([tf.nn.softmax(evidence[:, :n]), tf.sigmoid(evidence[:, n:])], axis=1)
-
-    def _by_target(self, values):
-        return dict(zip(self.targets, values.T, strict=True))
-
-
-def _normalize(maps, amounts):
-    """Scale {eye: maps} so that the means of an example's maps add up to its amount."""
-    means = tf.add_n([tf.reduce_mean(m, axis=(1, 2)) for m in maps.values()])
-    return {eye: m * tf.math.divide_no_nan(amounts, means)[:, None, None] for eye, m in maps.items()}

@@ -7,7 +7,6 @@ functions take the images of one eye, float32 [n, side, side, 3], and return a m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +18,12 @@ from dr_tf.explain.activations import MapLayer, find_layer
 from dr_tf.explain.blurring import blur
 from dr_tf.explain.evidence_network import ByEye, EvidenceNetwork, MapResult, Traced, images_by_eye, replace_images
 from dr_tf.explain.layer_maps import mean_of_members, record_by_eye
+from dr_tf.explain.occlusion import occlusion
 from dr_tf.explain.recording import to_feature_map
 from dr_tf.models.network import member_networks
 
 Function = Callable[[Any], Any]
 _CHANNELS = 64  # that Score-CAM uses at most: a late layer has hundreds, and each needs a pass through the network
-_CELLS, _PATCH = 16, 2  # occlusion: cells along a side of the image, and along a side of the patch
 _STEPS = 32  # of integrated gradients
 
 
@@ -60,36 +59,6 @@ def _most_variable(activations, channels):
     variances = tf.math.reduce_variance(activations, axis=(1, 2))
     chosen = tf.math.top_k(variances, min(channels, activations.shape[-1])).indices
     return tf.gather(activations, chosen, axis=3, batch_dims=1)
-
-
-def occlusion(
-    images: tf.Tensor, blurred: tf.Tensor, score: Function, *, cells: int = _CELLS, patch: int = _PATCH
-) -> np.ndarray:
-    """Compute how much evidence is lost where a square patch is blurred (Zeiler and Fergus, ECCV 2014).
-
-    The patch moves by one cell at a time. A cell has the mean loss of all patches that cover it.
-
-    Args:
-        images: The images.
-        blurred: The images without evidence.
-        score: Computes the evidence of images.
-        cells: Cells along a side of the image: the size of the map.
-        patch: Cells along a side of the patch.
-    """
-    images, blurred = np.asarray(images), np.asarray(blurred)
-    cells = min(cells, images.shape[1])
-    edges = np.linspace(0, images.shape[1], cells + 1).round().astype(int)
-    losses, covers, before = np.zeros((len(images), cells, cells)), np.zeros((cells, cells)), score(images)
-    for place in itertools.product(range(cells - patch + 1), repeat=2):
-        pixels = (slice(None), *(slice(edges[i], edges[i + patch]) for i in place))
-        covered = tuple(slice(i, i + patch) for i in place)
-        covers[covered] += 1
-        if np.array_equal(images[pixels], blurred[pixels]):  # outside the retina
-            continue
-        occluded = images.copy()
-        occluded[pixels] = blurred[pixels]
-        losses[:, *covered] += np.reshape(before - score(occluded), (-1, 1, 1))
-    return (losses / covers).astype(np.float32)
 
 
 def integrated_gradients(

@@ -94,7 +94,7 @@ class ExportExplainerTest(tf.test.TestCase):
                 return {"grade": 100 * bright[:, None]}, np.zeros((len(images), 1))
 
         maps = ExportExplainer(Counter(), HEADS["binary"]())(image).maps
-        self.assertEqual(np.unravel_index(maps[0].argmax(), maps[0].shape), (3, 8))
+        self.assertEqual(np.unravel_index(maps[0].argmax(), maps[0].shape), (4, 11))
         self.assertEqual(maps[0, 8:, :4].max(), 0)
 
 

@@ -11,7 +11,8 @@ from dr_tf.explain.attention_rollout import attention_rollout
 from dr_tf.explain.blurring import blur
 from dr_tf.explain.explainer import Explainer
 from dr_tf.explain.methods import METHODS
-from dr_tf.explain.perturbation import integrated_gradients, occlusion, score_cam
+from dr_tf.explain.occlusion import occlusion
+from dr_tf.explain.perturbation import integrated_gradients, score_cam
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier, paired_classifier
 from dr_tf.models.heads import HEADS
