@@ -21,19 +21,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 SAMPLES = 2000
 METRICS = ("kappa", "MAE", "off by one", "recall of grade 3", "recall of grade 4")
-_GRADES = np.arange(5)
-_DISTANCE = np.abs(_GRADES[:, None] - _GRADES)
+AVERAGE = "coral+prototype"  # a mean of modes has no scores of its own
 
 
 def metrics_of(matrices: np.ndarray) -> np.ndarray:
     """Compute METRICS from confusion matrices [..., true, predicted]; returns [..., metrics]."""
-    n = matrices.sum(axis=(-2, -1))
-    true, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
-    observed = (matrices * _DISTANCE**2).sum(axis=(-2, -1))
-    expected = np.einsum("...i,...j,ij->...", true, predicted, _DISTANCE**2) / n
-    recalls = matrices[..., _GRADES, _GRADES] / true
-    mae, near = ((matrices * weights).sum(axis=(-2, -1)) / n for weights in (_DISTANCE, _DISTANCE <= 1))
-    return np.stack([1 - observed / expected, mae, near, recalls[..., 3], recalls[..., 4]], axis=-1)
+    from dr_tf.evaluation.metrics import confusion
+
+    recall = confusion.recall(matrices)
+    of_all = [metric(matrices) for metric in (confusion.quadratic_kappa, confusion.mae, confusion.off_by_one)]
+    return np.stack([*of_all, recall[..., 3], recall[..., 4]], axis=-1)
 
 
 def read(run_dirs: list[str], records_root: str) -> tuple[dict, np.ndarray]:
@@ -46,7 +43,7 @@ def read(run_dirs: list[str], records_root: str) -> tuple[dict, np.ndarray]:
     for run_dir in run_dirs:
         folds = read_folds(run_dir)
         records = open_records(records_root, folds[0].preparation.records)
-        modes = list(dict.fromkeys(["plain", *folds[0].scored.scores, "coral+prototype"]))
+        modes = list(dict.fromkeys(["plain", *folds[0].scored.scores, AVERAGE]))
         for mode in modes:
             parts = [part for part, *_ in predict_folds(run_dir, folds, records, mode)[1]]
             predictions = Predictions.concatenate(parts)

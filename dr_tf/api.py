@@ -457,7 +457,8 @@ def evaluate(
         records: the folder of record sets.
         dataset: NAME/CONFIG of another record set, for an external validation; the run's own if None.
         split: "test", "validation", "calibration" or "train"; "folds" for the out-of-fold predictions of a run trained with
-            folds; "sources" for the held-out sources of a run trained with a cross-site protocol; "all" for every split of another record set. Evaluations of a test split are logged.
+            folds; "sources" for the held-out sources of a cross-site protocol; "all" for every split of another record
+            set. Evaluations of a test split are logged.
         mode: the inference mode.
         label_shift: "em" or "bbse" adds the metrics after a label-shift correction.
         audit: whether copies of images that the run was trained on are left out of another record set.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dr_tf.console import UserError, exit_on_user_error, print_status
-from dr_tf.inference.modes import PLAIN
 from dr_tf.runtime import starting_tensorflow
 
 if TYPE_CHECKING:
@@ -144,16 +143,8 @@ def _calibration_data(flags: argparse.Namespace, first: Run) -> tuple[DecisionSe
     from dr_tf.training.data_roles import split_roles
     from dr_tf.training.fit_decision import DecisionSettings
 
-    rule, dataset = first.rule, first.preparation.records
-    modes = [name for name in rule.modes if name != PLAIN] if flags.modes is None else flags.modes
-    settings = DecisionSettings(
-        heads=rule.heads,
-        decides=rule.decides,
-        modes=modes,
-        prior=_prior(rule),
-        operating_point=rule.operating_point_name,
-    )
-    records = open_records(flags.records, dataset)
+    settings = DecisionSettings.from_rule(first.rule, flags.modes)
+    records = open_records(flags.records, first.preparation.records)
     if len(records.parts) > 1:
         records, _ = leave_out_copies(records, audit_record_sets)
     roles = split_roles(records, settings.head)
@@ -161,13 +152,6 @@ def _calibration_data(flags: argparse.Namespace, first: Run) -> tuple[DecisionSe
         raise UserError(f"{records.name} has no calibration split to calibrate an ensemble on")
     _check_unseen(flags.run_dirs, records, roles.calibrate)
     return settings, records, roles
-
-
-def _prior(rule: Rule) -> str | dict[str, float]:
-    """Return the name of the prior that the first member was calibrated for, or the prior itself if it has no name."""
-    from dr_tf.inference.priors import PRIORS
-
-    return rule.prior_name if rule.prior_name in PRIORS else dict(zip(rule.head.classes, rule.prior, strict=True))
 
 
 def _write(

@@ -44,7 +44,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
     parser.add_argument(
         "--split", default="test",
         help="test (the default), validation, calibration or train; folds: the out-of-fold predictions of a run trained with "
-        "--folds; sources: the held-out sources of a run trained with a cross-site protocol; several as in train+validation; all: every split of another data set",
+        "--folds; sources: the held-out sources of a run trained with a cross-site protocol; several as in train+validation; "
+        "all: every split of another data set",
     )  # fmt: skip
     parser.add_argument(
         "--mode", nargs="+", default=["plain"], metavar="MODE",

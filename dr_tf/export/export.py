@@ -71,23 +71,20 @@ def export(
     run = load_run(run_dir, keras=True)
     with files.atomic_write(folder) as unfinished:
         unfinished.mkdir()
-        description, exported = _write_network(run, format, unfinished, half=half, on_status=on_status)
-        write_export(unfinished, dataclasses.replace(description, run=_checksums(run_dir)))
-        for name in (DECISION, GATE, NEIGHBOURS, CALIBRATION, CONFIG, MAP_SCALE, MEASURED, CARD):
+        for name in _COMPANIONS:
             _copy(pathlib.Path(run_dir) / name, unfinished / name)
+        description, was_half = _write_network(run, format, unfinished, half=half, on_status=on_status)
+        description = dataclasses.replace(description, run=_checksums(run_dir), quantized=quantize or "")
+        write_export(unfinished, description)
         if quantize:
             from dr_tf.export.quantized_run import quantize_run
 
             on_status("quantizing: ranges, then thresholds and gate, on photographs of the calibration split")
-            description = dataclasses.replace(description, quantized=quantize)
-            write_export(unfinished, dataclasses.replace(description, run=_checksums(run_dir)))
-            quantize_run(run, run_dir, unfinished, cast("Photographs", photographs))
+            quantize_run(run, unfinished, cast("Photographs", photographs))
         on_status(f"comparing {'on ' + photographs.name if photographs else 'on synthetic retinas'}")
-        description = dataclasses.replace(
-            description,
-            run=_checksums(run_dir),
-            comparison=_compare(run, unfinished, photographs, _tolerance(exported, half, quantize), accept_difference),
-        )
+        tolerance = _tolerance(was_half, half, quantize)
+        comparison = _compare(run, unfinished, photographs, tolerance, accept_difference)
+        description = dataclasses.replace(description, comparison=comparison)
         write_export(unfinished, description)
         if output is None:
             _keep_network_only(unfinished)
@@ -124,7 +121,7 @@ def _check_packages(format, quantize):
 
 
 def _write_network(run, format, folder, *, half, on_status):
-    """Write the network into a folder; return (its Export, the graph)."""
+    """Write the network into a folder; return (its Export, whether it computed in half precision)."""
     from dr_tf.export.graph import ExportedGraph
     from dr_tf.models.in_float32 import in_float32
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 
-import numpy as np
-
 from dr_tf.export.photographs import Photographs
 from dr_tf.inference.export_file import FORMATS, read_export
-from dr_tf.inference.modes import PLAIN
-from dr_tf.inference.priors import PRIORS
 from dr_tf.inference.run import CALIBRATION, Run, load_run, write_decision
 from dr_tf.training.fit_decision import DecisionSettings, fit_decision, fit_training_features
 
 
-def quantize_run(run: Run, run_dir: str | os.PathLike, folder: pathlib.Path, photographs: Photographs) -> None:
+def quantize_run(run: Run, folder: pathlib.Path, photographs: Photographs) -> None:
     """Quantize the network of an export in its folder, and fit its decision rule on its own answers.
 
     Where the network was trained on its calibration photographs, only the gate is fitted anew: the networks of the folds
@@ -23,7 +19,6 @@ def quantize_run(run: Run, run_dir: str | os.PathLike, folder: pathlib.Path, pho
 
     Args:
         run: that was exported.
-        run_dir: of the run.
         folder: of the export.
         photographs: of the run's records.
     """
@@ -45,7 +40,7 @@ def quantize_run(run: Run, run_dir: str | os.PathLike, folder: pathlib.Path, pho
     (folder / CALIBRATION).unlink()  # scores of the network in float
     fit_decision(
         network,
-        _settings(run),
+        DecisionSettings.from_rule(run.rule),
         images=photographs.images,
         fit_rows=photographs.fitted,
         calibration_rows=photographs.calibration,
@@ -64,15 +59,3 @@ def _quantize_file(path, format, photographs):
 
         quantized.write_bytes(quantize_litert(path, photographs.to_quantize()))
     os.replace(quantized, path)
-
-
-def _settings(run: Run) -> DecisionSettings:
-    rule = run.rule
-    named = rule.prior_name in PRIORS
-    return DecisionSettings(
-        heads=rule.heads,
-        decides=rule.decides,
-        modes=[name for name in rule.modes if name != PLAIN],
-        prior=rule.prior_name if named else dict(zip(rule.head.classes, np.asarray(rule.prior).tolist(), strict=True)),
-        operating_point=rule.operating_point_name,
-    )

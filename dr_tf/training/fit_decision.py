@@ -24,7 +24,7 @@ from dr_tf.inference.modes import PLAIN, RequestedModes, score_batches
 from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
 from dr_tf.inference.network import Network
 from dr_tf.inference.preparation import Preparation
-from dr_tf.inference.priors import class_prior
+from dr_tf.inference.priors import PRIORS, class_prior
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import CALIBRATION, ScoredRows, read_scored_rows, write_decision, write_scored_rows
 from dr_tf.models.heads.head import Head
@@ -66,6 +66,18 @@ class DecisionSettings:
             modes=experiment.modes,
             prior=experiment.prior,
             operating_point=experiment.operating_point,
+        )
+
+    @classmethod
+    def from_rule(cls, rule: Rule, modes: Sequence[str] | None = None) -> DecisionSettings:
+        """Return the settings that a rule was fitted by; with other modes if they are given."""
+        has_name = rule.prior_name in PRIORS
+        return cls(
+            heads=rule.heads,
+            decides=rule.decides,
+            modes=[name for name in rule.modes if name != PLAIN] if modes is None else modes,
+            prior=rule.prior_name if has_name else dict(zip(rule.head.classes, rule.prior, strict=True)),
+            operating_point=rule.operating_point_name,
         )
 
     @property

@@ -16,7 +16,7 @@ from absl import logging
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.records import Records
-from dr_tf.inference.modes import MODES, PLAIN, mode_definition, with_parts
+from dr_tf.inference.modes import PLAIN, RequestedModes
 from dr_tf.inference.run import HELD_OUT, OUT_OF_FOLD, ScoredRows, read_scored_rows, write_scored_rows
 from dr_tf.models.heads.head import Head
 from dr_tf.training.data_roles import Roles, check_folds, fold_roles, refit_roles
@@ -109,11 +109,7 @@ def _refit(experiment, records, *, run_dir, config, init_from):
 def _out_of_fold_scores(experiment, run_dir):
     """Every example's scores, in all modes, by the network that held it out."""
     scored, _ = read_scored_rows(run_dir / OUT_OF_FOLD)
-    modes = with_parts(
-        (PLAIN, *experiment.modes),
-        {name: mode_definition(name, experiment.heads, experiment.deciding_output) for name in experiment.modes}
-        | {PLAIN: MODES[PLAIN]},
-    )
+    modes = RequestedModes.from_names((PLAIN, *experiment.modes), experiment.heads, experiment.deciding_output).modes
     if missing := [mode for mode in modes if mode not in scored.scores]:
         raise UserError(
             f"the folds in {run_dir} were not scored in mode {missing[0]}, as an earlier version trained them: train "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dr_tf.models.heads.ordinal import TASKS, Ordinal, checked_weights, exceedance_log_probabilities
@@ -12,6 +12,8 @@ from dr_tf.parameters import Fraction, Positive
 
 if TYPE_CHECKING:
     import keras
+
+    from dr_tf.models.heads.head import Projection
 
 # The biases start at 1, 0.75, 0.5, 0.25, as in the authors' code. Equal biases are slow to separate.
 _FIRST_BIAS, _GAP = 1.0, 1.0 / TASKS
@@ -41,12 +43,7 @@ class Coral(Ordinal):
         super().__post_init__()
         object.__setattr__(self, "importance_weights", checked_weights(self.name, self.importance_weights))
 
-    def logits(
-        self,
-        features: keras.KerasTensor,
-        name: str,
-        projection: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
-    ) -> keras.KerasTensor:
+    def logits(self, features: keras.KerasTensor, name: str, projection: Projection | None = None) -> keras.KerasTensor:
         """Add the score and the biases as one network, called `name`, of Keras' own layers.
 
         A saved model therefore opens without this project.

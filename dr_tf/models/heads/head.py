@@ -19,6 +19,8 @@ from dr_tf.models.links import scores_to_probabilities
 if TYPE_CHECKING:
     import keras
 
+    Projection = Callable[[keras.KerasTensor], keras.KerasTensor]
+
 _LABEL_FIELDS = {"grade": 1, "any_dr": 1, "dme": 1, "labels": len(ODIR_LABELS)}  # field -> number of values
 
 
@@ -105,12 +107,7 @@ class Head:
         """Compute the probability of each of `definitions`, [n, definitions], from class probabilities [n, classes]."""
         raise NotImplementedError
 
-    def logits(
-        self,
-        features: keras.KerasTensor,
-        name: str,
-        projection: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
-    ) -> keras.KerasTensor:
+    def logits(self, features: keras.KerasTensor, name: str, projection: Projection | None = None) -> keras.KerasTensor:
         """Add the output layer, called `name`, to a symbolic tensor.
 
         It computes in float32 also under mixed precision, as the loss needs the precision.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,8 @@ from dr_tf.parameters import Positive
 
 if TYPE_CHECKING:
     import keras
+
+    from dr_tf.models.heads.head import Projection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +52,7 @@ class Prototypes(Softmax):
         if self.anchors == "projected" and self.prompts is None:
             raise UserError("prototypes.anchors = 'projected' needs prototypes.prompts")
 
-    def logits(
-        self,
-        features: keras.KerasTensor,
-        name: str,
-        projection: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
-    ) -> keras.KerasTensor:
+    def logits(self, features: keras.KerasTensor, name: str, projection: Projection | None = None) -> keras.KerasTensor:
         """Add the prototypes and the similarities, of Keras' own layers."""
         embeddings = None
         if self.prompts is not None and self.text_encoder is not None:
