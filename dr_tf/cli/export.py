@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
 
 onnx: ONNX Runtime, which a base install has. Without --output the network is put beside the run's own, and `predict` then
 uses it for the run. litert: phones and small devices. saved_model: TensorFlow Serving, with signatures for pixels and for
-JPEG files of prepared crops. Every command takes the folder of an export where it takes a run.
+JPEG files of prepared crops. `predict`, `explain` and `evaluate` take the folder of an export as --run_dir.
 
 The export is opened in its own runtime and compared with the run: logits, probabilities and actions. If they differ by
 more than the tolerance of its precision, nothing is written, and the line says by how much they differ.

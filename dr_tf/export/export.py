@@ -31,8 +31,8 @@ _CARD = """# {name}
 
 {description}, exported from a run of dr_tf that was trained on {records}. It decides {positive}.
 
-`export.json` says how it was compared with that run; `decision.json` has calibration, thresholds and gate. Every command
-of dr_tf takes this folder where it takes a run. This is research software, not a medical device.
+`export.json` says how it was compared with that run; `decision.json` has calibration, thresholds and gate. The commands
+`predict`, `explain` and `evaluate` of dr_tf take this folder as --run_dir. This is research software, not a medical device.
 """
 
 
