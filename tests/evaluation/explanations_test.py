@@ -111,7 +111,8 @@ class CommandTest(unittest.TestCase):
             self.assertEqual((drawn["n"], drawn["pointing"]["value"], drawn["pointing"]["high"]), (8, 1, 1))
             self.assertAlmostEqual(drawn["pointing"]["low"], 8 / (8 + 1.96**2), places=3)  # Wilson
             for score in ("energy", "iou", "average_precision"):
-                self.assertLessEqual(drawn[score]["low"], drawn[score]["high"])
+                low, value, high = (drawn[score][key] for key in ("low", "value", "high"))
+                self.assertTrue(0 < low <= value <= high, (score, low, value, high))
         self.assertIn("only maps are scored", " ".join((folder / "report.html").read_text().split()))
         printed, _ = self._run(*arguments, "--split", "train+validation", "--explain", "hires_cam")
         scorecard = json.loads(
