@@ -22,9 +22,11 @@ from dr_tf.console import UserError
 from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, warp
 from dr_tf.data.records import Records, open_records
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import classifier, paired_classifier
+from dr_tf.models.classifier import classifier
+from dr_tf.models.cross_attention import cross_attention_classifier
 from dr_tf.models.fcn_decoder import fcn_classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.paired import paired_classifier
 from dr_tf.parameters import checked
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import FeatureBank
@@ -40,6 +42,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "backbone": build_backbone,
     "classifier": classifier,
     "paired_classifier": paired_classifier,
+    "cross_attention_classifier": cross_attention_classifier,
     "fcn_classifier": fcn_classifier,
     "augmentation": augmentation.Augmentation,
     "warp": warp.Warp,

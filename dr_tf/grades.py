@@ -1,4 +1,4 @@
-"""The ICDR grading scale, the definitions of "positive", the ODIR labels and the two eyes, shared by all packages.
+"""The ICDR grading scale, the definitions of "positive", the ODIR labels, the two eyes and the sexes, shared by all packages.
 
 Higher always means more disease. `ABSENT` (-1) marks an unknown label.
 """
@@ -11,6 +11,11 @@ from typing import Any
 ABSENT = -1
 
 EYES = ("left", "right")
+
+# What a network of both eyes may know of the patient, each a number: the age in years, and the position in SEXES; ABSENT
+# if unknown.
+PATIENT_FIELDS = ("age", "sex")
+SEXES = ("female", "male")
 
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 2003).
 GRADES = ("no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "proliferative DR")
@@ -98,3 +103,8 @@ def is_positive(definition: str, eye: Mapping[str, Any]) -> bool | None:
         known = ", ".join(POSITIVE_DEFINITIONS)
         raise ValueError(f"unknown positive definition {definition!r}; known: {known}")
     return POSITIVE_DEFINITIONS[definition](eye)
+
+
+def sex_number(sex: str) -> int:
+    """Return the position of a sex in `SEXES`; ABSENT for any other text."""
+    return SEXES.index(sex) if sex in SEXES else ABSENT

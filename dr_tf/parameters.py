@@ -24,6 +24,7 @@ Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+PositiveShare = Annotated[float, Interval(gt=0, le=1)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
 ImageSize = Annotated[int, Interval(ge=16, le=8192)]
 

@@ -7,7 +7,6 @@ from typing import Any
 from dr_tf.grades import ABSENT, ANY_DR_GRADE, DME_RISKS, GRADES, ODIR_LABELS
 
 SPLITS = ("train", "validation", "calibration", "test")
-SEXES = ("female", "male")
 UNKNOWN_LABELS = (ABSENT,) * len(ODIR_LABELS)
 
 _MAXIMUM_AGE = 130

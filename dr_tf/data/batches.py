@@ -65,8 +65,8 @@ def training_batches(
         views: a fixed number of augmented views per image in place of a new augmentation in every epoch.
 
     Returns:
-        A dataset of (x, y) or (x, y, weight). x is uint8 [batch, size, size, 3]; for pairs it is a dict with the keys
-        left, right, left_present and right_present.
+        A dataset of (x, y) or (x, y, weight). x is uint8 [batch, size, size, 3]; for pairs it is a dict with such images
+        as left and right, and with the values in `images.patient`.
     """
     builder = _BatchBuilder(images, targets, weights, augmentation)
     sampler = BatchRows(rows, order, shard)
@@ -235,8 +235,9 @@ class _BatchBuilder:
         side = self._images.image_size
         x = tf.TensorSpec((size, side, side, 3), tf.uint8)
         if self._paired:
-            eyes = self._images.eyes
-            x = dict.fromkeys(eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in eyes}
+            x = dict.fromkeys(self._images.eyes, x) | {
+                name: tf.TensorSpec((size,), tf.as_dtype(values.dtype)) for name, values in self._images.patient.items()
+            }
         return (x, *self._labels.signature(size))
 
     def begin(self, rows, stream):
@@ -249,7 +250,7 @@ class _BatchBuilder:
             rng = stream and stream(i, 0 if self._same_for_both_eyes else eyes.index(eye))
             pixels[eye][i] = self._augmented(int(rows[i]), eye, rng) if present[eye][i] else 0
 
-        x = pixels | {f"{eye}_present": present[eye] for eye in eyes if self._paired}
+        x = pixels | {name: values[rows] for name, values in self._images.patient.items()}
         flat = [x[name] for name in (sorted(x) if self._paired else x)]  # in the order TensorFlow flattens a dict
         return [*flat, *self._labels.flat(rows)], fill, list(itertools.product(range(len(rows)), eyes))
 

@@ -32,8 +32,7 @@ class FeatureStore:
         shapes: shape of each array of one view.
         directory: folder of the file.
         key: everything that the features depend on.
-        present: {eye: whether each example has an image of it, bool [rows]} for pairs, whose eyes have features of
-            their own; None for single images.
+        eyes: the eyes of an example, each with features of its own; None for the eye of single images.
     """
 
     def __init__(
@@ -44,10 +43,9 @@ class FeatureStore:
         *,
         directory: str | os.PathLike,
         key: Hashable,
-        present: Mapping[str, np.ndarray] | None = None,
+        eyes: Sequence[str | None] = (None,),
     ) -> None:
-        self.shapes, self._views, self._present = [tuple(shape) for shape in shapes], augmented + 1, present or {}
-        self.eyes: tuple[str | None, ...] = tuple(self._present) or (None,)
+        self.shapes, self._views, self.eyes = [tuple(shape) for shape in shapes], augmented + 1, tuple(eyes)
         self._sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.view_bytes, count = 2 * sum(self._sizes), rows * len(self.eyes) * self._views
         self._cache = DiskCache(
@@ -87,10 +85,6 @@ class FeatureStore:
         parts = np.split(stored.view(np.float16), np.cumsum(self._sizes)[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def present(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return {"left_present": bool [n], ...} for pairs; an empty dict for single images."""
-        return {f"{eye}_present": mask[rows] for eye, mask in self._present.items()}
-
     def _places(self, rows, numbers, eye):
         images = np.asarray(rows, int) * len(self.eyes) + self.eyes.index(eye)
         return (images * self._views + numbers).tolist()
@@ -106,13 +100,16 @@ def training_feature_batches(
     first_epoch: int = 0,
     epochs: int = 1,
     weights: ByOutput | None = None,
+    patient: Mapping[str, np.ndarray] | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Return the batches of `training_batches` with the features of each view as x.
 
-    x is a float16 array [batch, *shape], or a tuple of them if a view has several. Of pairs it is a dict, as for images.
+    x is a float16 array [batch, *shape], or a tuple of them if a view has several. Of pairs it is a dict, as for images,
+    with the values in `patient`, {name: of every example of the record set}.
     """
-    builder, sampler = _FeatureBatchBuilder(features, targets, weights), BatchRows(rows, order, shard)
+    builder = _FeatureBatchBuilder(features, targets, weights, patient)
+    sampler = BatchRows(rows, order, shard)
 
     def begin(step):
         epoch, drawn, repeats = sampler.of_step(step)
@@ -128,9 +125,10 @@ def ordered_feature_batches(
     rows: Rows,
     batch_size: int,
     weights: ByOutput | None = None,
+    patient: Mapping[str, np.ndarray] | None = None,
 ) -> tf.data.Dataset:
     """Return the batches of `ordered_batches` with the features of the unchanged images as x."""
-    builder, rows = _FeatureBatchBuilder(features, targets, weights), np.asarray(rows)
+    builder, rows = _FeatureBatchBuilder(features, targets, weights, patient), np.asarray(rows)
 
     def begin(step):
         return builder.begin(rows[step * batch_size : (step + 1) * batch_size], 0)
@@ -145,17 +143,18 @@ class _FeatureBatchBuilder:
     Features stay float16: TensorFlow converts them in parallel where the network takes them.
     """
 
-    def __init__(self, features, targets, weights):
-        self._features, self._labels = features, Labels(targets, weights)
+    def __init__(self, features, targets, weights, patient):
+        self._features, self._labels, self._patient = features, Labels(targets, weights), patient or {}
 
     def signature(self, size):
         import tensorflow as tf
 
         x = tuple(tf.TensorSpec((size, *shape), tf.float16) for shape in self._features.shapes)
         x = x if len(x) > 1 else x[0]
-        eyes = [eye for eye in self._features.eyes if eye]
-        if eyes:
-            x = dict.fromkeys(eyes, x) | {f"{eye}_present": tf.TensorSpec((size,), tf.bool) for eye in eyes}
+        if self._patient:
+            x = dict.fromkeys(self._features.eyes, x) | {
+                name: tf.TensorSpec((size,), tf.as_dtype(values.dtype)) for name, values in self._patient.items()
+            }
         return (x, *self._labels.signature(size))
 
     def begin(self, rows, numbers):
@@ -170,7 +169,6 @@ class _FeatureBatchBuilder:
             for array, values in zip(arrays[eye], self._features.read(rows[i], numbers[i], eye), strict=True):
                 array[i] = values
 
-        present = {name: [mask] for name, mask in self._features.present(rows).items()}
-        by_name = arrays | present
-        flat = [array for name in (sorted(by_name) if present else by_name) for array in by_name[name]]
+        by_name = arrays | {name: [values[rows]] for name, values in self._patient.items()}
+        flat = [array for name in (sorted(by_name) if self._patient else by_name) for array in by_name[name]]
         return [*flat, *self._labels.flat(rows)], fill, list(itertools.product(range(len(rows)), arrays))

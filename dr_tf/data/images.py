@@ -1,5 +1,7 @@
 """Images of a record set, decoded and resize_square to a model's input size, with an optional cache of the pixels."""
 
+from collections.abc import Collection
+
 import numpy as np
 from absl import logging
 
@@ -16,12 +18,25 @@ class ImageLoader:
         image_size: side of the images in pixels; that of the records by default.
         cache: "auto" (memory if the pixels take at most half of what is free, else none), "memory", "disk" or "none".
         cache_dir: folder of the "disk" cache.
+        inputs: names of the model's inputs, if it takes a dict; by default all that `patient` can have.
+
+    Attributes:
+        patient: of pairs {name: value of each row} beside the images, as `Records.patient_values` returns them; empty for
+            single images.
     """
 
     def __init__(
-        self, records: Records, *, image_size: int | None = None, cache: str = "auto", cache_dir: str | None = None
+        self,
+        records: Records,
+        *,
+        image_size: int | None = None,
+        cache: str = "auto",
+        cache_dir: str | None = None,
+        inputs: Collection[str] | None = None,
     ) -> None:
         self.records = records
+        values = records.patient_values() if records.paired else {}
+        self.patient = {name: value for name, value in values.items() if inputs is None or name in inputs}
         self.image_size = image_size or records.image_size
         self.eyes = records.eyes
         if self.image_size > records.image_size:

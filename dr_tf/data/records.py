@@ -19,7 +19,7 @@ from dr_tf.console import UserError
 from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
 from dr_tf.fundus.geometry import Geometry
-from dr_tf.grades import EYES
+from dr_tf.grades import ABSENT, EYES, PATIENT_FIELDS, sex_number
 from dr_tf.safe_names import from_csv_cell
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -97,6 +97,21 @@ class Records:
     def present(self, eye: str | None = None) -> np.ndarray:
         """Return for each example whether it has an image, bool [n]. Only one eye of a pair can be absent."""
         return self.columns[f"{eye}_present"] if eye else np.ones(len(self), bool)
+
+    def patient_values(self) -> dict[str, np.ndarray]:
+        """Return what a network of both eyes takes beside the images, for each example.
+
+        Returns:
+            {"left_present", "right_present": bool [n], "age", "sex": float32 [n] as in `dr_tf.grades.PATIENT_FIELDS`}.
+        """
+        unknown = np.full(len(self), ABSENT)
+        sexes = (
+            np.array([sex_number(sex) for sex in self.columns["sex"].tolist()]) if "sex" in self.columns else unknown
+        )
+        values = {"age": self.columns.get("age", unknown), "sex": sexes}
+        return {f"{eye}_present": self.present(eye) for eye in EYES} | {
+            name: values[name].astype(np.float32) for name in PATIENT_FIELDS
+        }
 
     def geometry(self, row: int, eye: str | None = None) -> Geometry:
         """Return where an image's crop lies on the original."""

@@ -74,7 +74,7 @@ def _small_classes(p: Predictions) -> Iterator[str]:
         counts = {name: (p.truth == i).sum() for i, name in enumerate(p.classes)}
     few = [f"“{name}” {count}" for name, count in counts.items() if count < 10]
     if few and p.labelled.any():
-        yield f"Fewer than 10 examples: {', '.join(few)}."
+        yield f"Fewer than 10 examples, too few for metrics of their own: {', '.join(few)}."
 
 
 def _retakes(p: Predictions) -> Iterator[str]:

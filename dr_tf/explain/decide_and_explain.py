@@ -41,18 +41,18 @@ class ExplainingNetwork:
         network: The network.
         explainer: An explainer of the same network.
         target: The target to explain.
-        views: How many views of each batch the Predictor runs (test-time augmentation). Only the first one, the
-            original images, is explained.
+        passes: How many times the Predictor runs the network for each batch, for augmented views and single eyes. Only the
+            first time, on the original images, is explained.
 
     Attributes:
         explanations: The CaseExplanation of each case, in order.
     """
 
     def __init__(
-        self, network: Network, explainer: Explainer | ExportExplainer, target: str | int = POSITIVE, views: int = 1
+        self, network: Network, explainer: Explainer | ExportExplainer, target: str | int = POSITIVE, passes: int = 1
     ):
         self._network, self._explainer, self._target = network, explainer, target
-        self._views, self._view = views, 0
+        self._passes, self._pass = passes, 0
         self.explanations: collections.deque[CaseExplanation] = collections.deque()
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class ExplainingNetwork:
 
     def __call__(self, images: ImageBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Predict a batch, as the network does: ({output: logits}, features)."""
-        is_original, self._view = self._view == 0, (self._view + 1) % self._views
+        is_original, self._pass = self._pass == 0, (self._pass + 1) % self._passes
         if not is_original:
             return self._network(images)
         batch = self._explainer(images, self._target)
@@ -111,7 +111,7 @@ def decide_and_explain_one(
 
 
 def _explaining_predictor(predictor, explainer, target):
-    network = ExplainingNetwork(predictor.run.network, explainer, target, views=predictor.requested_modes.views)
+    network = ExplainingNetwork(predictor.run.network, explainer, target, passes=predictor.requested_modes.passes)
     run = dataclasses.replace(predictor.run, network=network)
     return network, Predictor(run, mode=predictor.mode, neighbours=predictor.neighbours)
 

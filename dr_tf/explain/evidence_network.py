@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from dr_tf.models.cross_attention import mirrored_eyes
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import features_tensor
 
@@ -43,11 +44,13 @@ class EvidenceNetwork:
     Attributes:
         functional: The network from images to [outputs, features].
         targets: Names of the targets, as in `head.evidence`.
+        mirrored: The eyes whose image the network mirrors.
     """
 
     def __init__(self, model: keras.Model, head: Head, output: str):
         self.model, self.head, self.output = model, head, output
         self.functional = keras.Model(model.input, [model.output, features_tensor(model)])
+        self.mirrored = mirrored_eyes(model)
         self.targets = tuple(head.evidence(keras.ops.zeros((1, head.outputs))))
         self._run = Traced(self._forward)
         self._score = Traced(lambda x, indices: _select(self._forward(x)[2], indices))

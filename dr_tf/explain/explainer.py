@@ -15,7 +15,7 @@ from dr_tf.explain.methods import DEFAULT_METHOD, find_method
 from dr_tf.models.heads.head import Head
 from dr_tf.models.in_float32 import in_float32
 from dr_tf.models.layers.replace_layers import replace_unsafe_convolutions
-from dr_tf.models.network import image_size_of, output_names
+from dr_tf.models.network import image_size_of, output_names, select_inputs
 
 
 class Explainer(BaseExplainer):
@@ -72,7 +72,7 @@ class Explainer(BaseExplainer):
         Raises:
             UserError: A target does not exist, or the layer gives no map.
         """
-        x = tf.nest.map_structure(tf.convert_to_tensor, images)
+        x = tf.nest.map_structure(tf.convert_to_tensor, select_inputs(self.model, images))
         indices = self.target_indices(target, tf.nest.flatten(x)[0].shape[0])
         result = self._computer(x, tf.constant(indices))
         outputs, features, evidence, maps = tf.nest.map_structure(
@@ -96,5 +96,5 @@ class Explainer(BaseExplainer):
 
     def evidence(self, images: Images, target: str | int = POSITIVE) -> np.ndarray:
         """Compute the evidence for a target, [n], without maps."""
-        x = tf.nest.map_structure(tf.convert_to_tensor, images)
+        x = tf.nest.map_structure(tf.convert_to_tensor, select_inputs(self.model, images))
         return self._network(x)[2].numpy()[:, self.target_index(target)]

@@ -74,16 +74,18 @@ class LayerMaps:
     def _maps(self, x, target_indices):
         forward, activations, gradients = record_by_eye(self._network, self.layers, x, target_indices)
         members = [
-            {eye: self._map(layer.name, of_eye, of_layer[1][eye]) for eye, of_eye in of_layer[0].items()}
+            {eye: self._map(layer.name, eye, of_eye, of_layer[1][eye]) for eye, of_eye in of_layer[0].items()}
             for layer, of_layer in zip(self.layers, zip(activations, gradients, strict=True), strict=True)
         ]
         maps = mean_of_members(members)
         return *forward, maps if isinstance(x, dict) else maps[None]
 
-    def _map(self, name, activations, gradients):
+    def _map(self, name, eye, activations, gradients):
         if gradients is None:
             raise UserError(f"the prediction does not depend on {name}")
-        return tf.nn.relu(self._function(to_feature_map(activations, name), to_feature_map(gradients, name)))
+        mirrored = eye in self._network.mirrored
+        both = (to_feature_map(tensor, name, mirrored=mirrored) for tensor in (activations, gradients))
+        return tf.nn.relu(self._function(*both))
 
 
 def record_by_eye(

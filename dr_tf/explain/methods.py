@@ -12,6 +12,7 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.explain.activations import MapLayer
 from dr_tf.explain.attention_rollout import AttentionRollout
+from dr_tf.explain.cross_attention import CrossAttentionMaps
 from dr_tf.explain.evidence_network import EvidenceNetwork, MapResult
 from dr_tf.explain.layer_maps import LayerMaps, grad_cam, grad_cam_plus_plus, hires_cam
 from dr_tf.explain.nearest_cases import NEAREST_CASES
@@ -62,6 +63,7 @@ METHODS = {
     "integrated_gradients": Method("Integrated gradients", IntegratedGradientsMaps, slow=True),
     "occlusion": Method("Occlusion", OcclusionMaps, slow=True),
     "attention_rollout": Method("Attention rollout", AttentionRollout, by_target=False),
+    "cross_attention": Method("Cross-attention", CrossAttentionMaps, by_target=False),
 }
 # With `activations.DEFAULT_LAYER` it pointed best at real lesions, on photographs that are not reported (RESULTS.md).
 DEFAULT_METHOD = "hires_cam"

@@ -117,7 +117,10 @@ class ScoreCamMaps:
     def _record(self, x, target_indices):
         forward, activations, _ = record_by_eye(self._network, self.layers, x, target_indices)
         maps = [
-            {eye: to_feature_map(tensor, layer.name) for eye, tensor in of_layer.items()}
+            {
+                eye: to_feature_map(tensor, layer.name, mirrored=eye in self._network.mirrored)
+                for eye, tensor in of_layer.items()
+            }
             for layer, of_layer in zip(self.layers, activations, strict=True)
         ]
         return *forward, maps if isinstance(x, dict) else [of_member[None] for of_member in maps]

@@ -127,13 +127,14 @@ def _substitute(arguments, old, new):
     return [new if value is old else value for value in arguments]
 
 
-def to_feature_map(tensor: tf.Tensor, name: str) -> tf.Tensor:
+def to_feature_map(tensor: tf.Tensor, name: str, *, mirrored: bool = False) -> tf.Tensor:
     """Reshape activations to a feature map [n, h, w, channels].
 
     Args:
         tensor: A feature map, which is returned as it is, or tokens [n, tokens, channels]. Of tokens, the last ones
             that form the largest possible square are used, which skips the class token at the beginning.
         name: Name of the layer, for the error message.
+        mirrored: Whether the network mirrored the image: the feature map is mirrored back.
 
     Raises:
         UserError: The activations have another shape.
@@ -144,4 +145,4 @@ def to_feature_map(tensor: tf.Tensor, name: str) -> tf.Tensor:
     if len(tensor.shape) != 4:
         shape = " x ".join(map(str, tensor.shape[1:]))
         raise UserError(f"{name} gives no feature map: its output has the shape {shape}")
-    return tensor
+    return tf.reverse(tensor, [2]) if mirrored else tensor

@@ -139,6 +139,7 @@ def _write_network(run, format, folder, *, half, on_status):
         image_size=network.image_size,
         width=network.width,
         paired=network.paired,
+        age_and_sex="age" in graph.signature,
         outputs={name: head.outputs for name, head in run.rule.heads.items()},
         decides=run.rule.decides,
         map_layer=graph.map_layer,

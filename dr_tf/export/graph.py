@@ -101,7 +101,7 @@ def _signature(model, batch):
     if not is_paired(model):
         return {"images": tf.TensorSpec([batch, size, size, 3], tf.uint8, name="images")}
     return {
-        name: tf.TensorSpec([batch, *tensor.shape[1:]], tf.uint8 if len(tensor.shape) == 4 else tf.bool, name=name)
+        name: tf.TensorSpec([batch, *tensor.shape[1:]], tf.uint8 if len(tensor.shape) == 4 else tensor.dtype, name=name)
         for name, tensor in model.input.items()
     }
 

@@ -48,7 +48,8 @@ def synthetic_batches(preparation: Preparation, *, paired: bool) -> Iterator[Ima
         left, right = (preparation(eye.encode())[0][None] for eye in eyes)
         if paired:
             present = {"left_present": np.array([True]), "right_present": np.array([seed > 0])}
-            yield {"left": left, "right": right if seed else np.zeros_like(right), **present}
+            patient = {"age": np.array([30.0 * seed or -1], np.float32), "sex": np.array([seed - 1], np.float32)}
+            yield {"left": left, "right": right if seed else np.zeros_like(right), **present, **patient}
         else:
             yield from (left, right)
 

@@ -34,7 +34,7 @@ def write_saved_model(folder: str | os.PathLike, function: Any, signature: dict[
     Args:
         folder: the folder that TensorFlow Serving takes as the base path of the model.
         function: a `tf.function`, from {name: tensor} to {name: tensor}.
-        signature: its inputs: uint8 images and, for a paired network, which eyes are present.
+        signature: its inputs: uint8 images and, for a paired network, what it takes beside them.
     """
     module, frozen = tf.Module(), freeze(function, signature)
 

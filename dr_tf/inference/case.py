@@ -10,9 +10,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.grades import EYES
+from dr_tf.grades import ABSENT, EYES, sex_number
 from dr_tf.image_files import is_dicom_file
-from dr_tf.inference.patients import patient_and_eye
+from dr_tf.inference.patients import PatientRow, age_and_sex, patient_and_eye
 from dr_tf.safe_names import printable
 
 SINGLE = ""  # the eye key of a case of one image
@@ -29,10 +29,18 @@ class Case:
         name: the name under which the decision is reported.
         images: {eye: images of that eye}. The key of a single image is SINGLE. Of several images of an eye the network
             receives the most gradable one.
+        age: of the patient in years; None if unknown. Only some networks of both eyes use it.
+        sex: "female" or "male"; empty if unknown. Only some networks of both eyes use it.
     """
 
     name: str
     images: dict[str, tuple[ImageSource, ...]]
+    age: float | None = None
+    sex: str = ""
+
+    def patient_values(self) -> dict[str, float]:
+        """Return the value of each of `dr_tf.grades.PATIENT_FIELDS`, as a network takes it."""
+        return {"age": ABSENT if self.age is None else self.age, "sex": sex_number(self.sex)}
 
     @classmethod
     def from_image(cls, image: ImageSource, name: str = "") -> Case:
@@ -50,18 +58,20 @@ def as_cases(items: Iterable[Case | ImageSource]) -> Iterator[Case]:
         yield item if isinstance(item, Case) else Case.from_image(item, _path_or(item, f"photograph {number}"))
 
 
-def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, str]] | None = None) -> list[Case]:
+def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, PatientRow] | None = None) -> list[Case]:
     """Group images into one case of both eyes for each patient, in order of first appearance.
 
     Args:
         paths: images whose file names, DICOM headers or rows in `table` contain the patient and the eye.
-        table: {image: (patient, eye)} as `patients.read_patient_table` returns it.
+        table: {image: PatientRow} as `patients.read_patient_table` returns it. Without it, the age and the sex are those in
+            the DICOM headers.
 
     Raises:
         UserError: the eye of an image is unknown.
     """
     by_patient: dict = {}
     names: dict[Hashable, str] = {}
+    ages_and_sexes: dict[Hashable, tuple[float | None, str]] = {}
     for path in paths:
         key, patient, eye = patient_and_eye(str(path), table)
         if not eye:
@@ -71,9 +81,10 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, tuple[str, st
                 "--patient_table"
             )
         names.setdefault(key, patient)
+        ages_and_sexes.setdefault(key, age_and_sex(str(path), table))
         by_patient.setdefault(key, {}).setdefault(eye, []).append(path)
     return [
-        Case(names[key], {eye: tuple(images[eye]) for eye in EYES if eye in images})
+        Case(names[key], {eye: tuple(images[eye]) for eye in EYES if eye in images}, *ages_and_sexes[key])
         for key, images in by_patient.items()
     ]
 

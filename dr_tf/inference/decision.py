@@ -67,6 +67,8 @@ class Decision:
         uncertainty: normalized entropy of the probabilities: 0 is certain, 1 is a uniform prediction.
         distance: out-of-distribution distance from the training features.
         images: {eye: ImageInfo}.
+        eyes: {eye: {class or label: calibrated probability from that eye alone}}, of a network of both eyes whose run has the
+            mode "worse_eye"; empty for any other, or if the case is not gradable.
     """
 
     case: str
@@ -81,6 +83,7 @@ class Decision:
     uncertainty: float | None = None
     distance: float | None = None
     images: dict[str, ImageInfo] = dataclasses.field(default_factory=dict)
+    eyes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def p_positive(self) -> float | None:

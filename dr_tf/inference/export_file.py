@@ -13,6 +13,7 @@ from typing import Any
 
 from dr_tf.console import UserError
 from dr_tf.files import write_json
+from dr_tf.grades import PATIENT_FIELDS
 
 EXPORT = "export.json"
 MEMBERS = "members.onnx"  # of an ensemble: features -> the logits of each member
@@ -33,6 +34,7 @@ class Export:
         image_size: side of its images in pixels.
         width: number of features.
         paired: whether it takes both eyes of a patient.
+        age_and_sex: whether it takes the patient's age and sex, too.
         outputs: {output: number of logits}.
         decides: the output that decides.
         map_layer: the layer that its maps of the deciding output's logits show; empty if it has no maps in closed form.
@@ -49,6 +51,7 @@ class Export:
     paired: bool
     outputs: dict[str, int]
     decides: str
+    age_and_sex: bool = False
     map_layer: str = ""
     ensemble: int = 0
     quantized: str = ""
@@ -60,7 +63,8 @@ class Export:
         image = (self.image_size, self.image_size, 3)
         if not self.paired:
             return {"images": image}
-        return {"left": image, "right": image, "left_present": (), "right_present": ()}
+        patient: dict[str, tuple[int, ...]] = dict.fromkeys(PATIENT_FIELDS, ()) if self.age_and_sex else {}
+        return {"left": image, "right": image, "left_present": (), "right_present": ()} | patient
 
     def graph_outputs(self) -> dict[str, tuple[int | None, ...]]:
         """Return {name: shape without the batch axis} of the graph's outputs."""
@@ -107,7 +111,7 @@ def _check(export):
         raise ValueError("a count or a name has the wrong type")
     if export.image_size not in _SIDES or not all(0 <= count <= _MAX_WIDTH for count in counts):
         raise ValueError("a size is out of range")
-    if type(export.paired) is not bool or export.decides not in export.outputs:
+    if type(export.paired) is not bool or type(export.age_and_sex) is not bool or export.decides not in export.outputs:
         raise ValueError("its inputs or outputs are incomplete")
 
 

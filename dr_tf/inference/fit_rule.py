@@ -16,7 +16,13 @@ from dr_tf.inference.cross_fitting import cross_fit, patient_folds
 from dr_tf.inference.gate import distance_limit
 from dr_tf.inference.grade_thresholds import apply_grade_thresholds, fit_grade_thresholds, quadratic_kappa
 from dr_tf.inference.modes import PLAIN, ModeDefinition, mode_definition, mode_link, with_parts
-from dr_tf.inference.operating_points import CRITERIA, fit_operating_point, operating_point_name, patient_scores
+from dr_tf.inference.operating_points import (
+    CRITERIA,
+    WITHOUT_TARGET,
+    fit_operating_point,
+    operating_point_name,
+    patient_scores,
+)
 from dr_tf.inference.rule import Mode, OtherOutput, Rule
 from dr_tf.models.heads.head import definition_labels
 from dr_tf.models.links import MIN_PROBABILITY, probabilities_to_scores
@@ -24,7 +30,7 @@ from dr_tf.models.links import MIN_PROBABILITY, probabilities_to_scores
 if TYPE_CHECKING:
     from dr_tf.models.heads.head import Head
 
-OPERATING_POINTS = (("sensitivity", 0.9), ("sensitivity", 0.95), ("specificity", 0.9), ("youden", None))
+OPERATING_POINTS = (("sensitivity", 0.9), ("sensitivity", 0.95), ("specificity", 0.9), ("youden", None), ("f1", None))
 UNKNOWN_PATIENTS = "the patients of the calibration photographs are unknown"
 OTHER_NETWORKS = "thresholds were set on out-of-fold predictions, by other networks than the one that decides"
 
@@ -185,7 +191,7 @@ def check_operating_points(operating_points: Sequence[tuple[str, float | None]],
     for criterion, target in operating_points:
         if criterion not in CRITERIA:
             raise UserError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-        if criterion != "youden" and not (target and 0 < target < 1):
+        if criterion not in WITHOUT_TARGET and not (target and 0 < target < 1):
             raise UserError(f"a target {criterion} must be between 0 and 1, not {target}")
 
 

@@ -10,7 +10,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dr_tf.grades import EYES
 from dr_tf.inference.decision import Decision, PatientDecision, grade_name
+from dr_tf.inference.single_eyes import WORSE_EYE
 from dr_tf.safe_names import csv_line, printable
 
 if TYPE_CHECKING:
@@ -106,6 +110,10 @@ def _csv_row(decision, rule):
     row |= {f"p({name})": decision.probabilities.get(name) for name in rule.head.classes}
     if len(rule.head.definitions) > 1:
         row |= {name: _is_positive(decision, name) for name in rule.head.definitions}
+    if WORSE_EYE in rule.modes:
+        for eye in EYES:
+            of_eye = decision.eyes.get(eye, {})
+            row |= {f"p({eye} eye: {name})": of_eye.get(name) for name in rule.head.classes}
     for output in rule.other_outputs:
         probabilities = decision.other_outputs.get(output, {})
         row |= {f"p({output}: {name})": probabilities.get(name) for name in rule.heads[output].classes}
@@ -131,7 +139,7 @@ def table_lines(decisions: Iterable[AnyDecision], rule: Rule) -> Iterator[str]:
         p = "-" if decision.p_positive is None else f"{decision.p_positive:.3f}"
         grade = "-" if decision.grade is None else f"{decision.grade} {grade_name(decision.grade)}"
         others = "".join(_output_cell(decision, rule, output) for output in rule.other_outputs)
-        yield f"{decision.action:8} {p:>{_p_width(header)}}  {grade:18}  {others}{_name_and_remarks(decision)}"
+        yield f"{decision.action:8} {p:>{_p_width(header)}}  {grade:18}  {others}{_name_and_remarks(decision, rule)}"
 
 
 def _output_cell(decision, rule, output):
@@ -148,15 +156,22 @@ def _p_width(header):
     return max(7, len(header))
 
 
-def _name_and_remarks(decision):
+def _name_and_remarks(decision, rule):
     if isinstance(decision, PatientDecision):
         return printable(decision.patient) + (f": {decision.remark}" if decision.remark else "")
     positive_labels = []
     if len(decision.label_decisions) > 1:
         positive_labels = [name for name, label in decision.label_decisions.items() if label.yes]
     missing = [f"no photograph of the {eye} eye" for eye in decision.missing]
+    if len(decision.eyes) > 1:
+        by_eye = ", ".join(f"{eye} eye {_p_of_eye(decision, rule, eye):.3f}" for eye in decision.eyes)
+        missing.append(f"p({rule.head.positive}) by the {by_eye}")
     remarks = [part for part in (", ".join(positive_labels), decision.reason, *missing) if part]
     return ": ".join([printable(decision.case), "; ".join(remarks)]).removesuffix(": ")
+
+
+def _p_of_eye(decision, rule, eye):
+    return rule.head.p_positive(np.array([list(decision.eyes[eye].values())]))[0]
 
 
 # Name of --format -> function of (decisions, the rule that decided) that yields lines.

@@ -1,7 +1,8 @@
 """Prediction modes: named methods to compute class probabilities from images.
 
 "plain" is the output that decides, "tta4" averages four test-time augmentations of it, "knn" and "knn_majority" let the
-nearest training images vote. The name of another output with the same classes is a mode, too, and "plain+knn" is the
+nearest training images vote. Of a network of both eyes, "one_eye" is the left eye alone (the right one where it is absent),
+"mean_eye" the mean over its eyes, each alone, and "worse_eye" the higher probability of both. The name of another output with the same classes is a mode, too, and "plain+knn" is the
 mean of two modes. Each mode has its own link and calibration, because averages and votes are distributions that the
 head's link may not be able to represent. All modes of a run are calibrated for the same prior.
 """
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.grades import EYES
 from dr_tf.inference.network import ImageBatch, Network
+from dr_tf.inference.single_eyes import COMBINATIONS, eye_probabilities
 from dr_tf.inference.test_time_augmentation import VIEW_COUNTS, augmented_view
 from dr_tf.models.links import MIN_PROBABILITY, MIN_VOTE_SHARE, link_for_averages, probabilities_to_scores
 
@@ -28,24 +31,28 @@ PLAIN = "plain"
 
 @dataclasses.dataclass(frozen=True)
 class ModeDefinition:
-    """How a mode computes class probabilities: from views of an output, from neighbours' votes, or from other modes.
+    """How a mode computes class probabilities: from views of an output, from single eyes, votes or other modes.
 
     Attributes:
         output: the output to take; empty for the one that decides.
         views: the number of augmented views whose probabilities are averaged.
         vote: a name in `nearest_neighbours.VOTES`; empty for no vote.
         mean: the modes to average; empty for no mean.
+        eyes: a name in `single_eyes.COMBINATIONS`, which combines the predictions for each eye alone; empty for both eyes
+            at once.
     """
 
     output: str = ""
     views: int = 1
     vote: str = ""
     mean: tuple[str, ...] = ()
+    eyes: str = ""
 
 
 MODES = {
     PLAIN: ModeDefinition(),
     **{f"tta{count}": ModeDefinition(views=count) for count in VIEW_COUNTS if count > 1},
+    **{name: ModeDefinition(eyes=name) for name in COMBINATIONS},
     "knn": ModeDefinition(vote="ordinal"),
     "knn_majority": ModeDefinition(vote="majority"),
 }
@@ -90,7 +97,7 @@ def mode_link(definition: ModeDefinition, heads: Mapping[str, Head], decides: st
         ensemble: whether the network is an ensemble, whose outputs are averages.
     """
     head = heads[definition.output or decides]
-    averaged = definition.views > 1 or definition.vote or definition.mean or ensemble
+    averaged = definition.views > 1 or definition.eyes or definition.vote or definition.mean or ensemble
     return link_for_averages(head) if averaged else head.link
 
 
@@ -103,6 +110,8 @@ class ModeScores:
         outputs: {output: logits of the plain view}.
         features: [n, width].
         view_probabilities: of the output that decides, [views, n, classes].
+        eye_probabilities: of the output that decides for each eye alone, {eye: [n, classes]}, NaN for an absent eye; empty
+            if no mode needs them.
         member_probabilities: of the output that decides, [members, n, classes]; None for a single network.
     """
 
@@ -110,6 +119,7 @@ class ModeScores:
     outputs: dict[str, np.ndarray]
     features: np.ndarray
     view_probabilities: np.ndarray
+    eye_probabilities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     member_probabilities: np.ndarray | None = None
 
 
@@ -150,6 +160,16 @@ class RequestedModes:
         return max((definition.views for definition, _ in self.modes.values()), default=1)
 
     @property
+    def single_eyes(self) -> bool:
+        """Whether the network has to process each eye alone."""
+        return any(definition.eyes for definition, _ in self.modes.values())
+
+    @property
+    def passes(self) -> int:
+        """How many times the network runs for a batch; the first time on the original images."""
+        return self.views + (len(EYES) if self.single_eyes else 0)
+
+    @property
     def votes(self) -> set[str]:
         """The voting schemes that need the nearest neighbours."""
         return {definition.vote for definition, _ in self.modes.values() if definition.vote}
@@ -169,9 +189,10 @@ def score_images(
     by_view = [network(augmented_view(images, index)) for index in range(requested.views)]
     outputs, features = by_view[0]
     view_probabilities = np.stack([requested.head.probabilities(logits[requested.decides]) for logits, _ in by_view])
+    by_eye = eye_probabilities(network, images, requested.head, requested.decides) if requested.single_eyes else {}
     votes = _vote_probabilities(neighbours, features, requested.votes)
-    scores = _all_scores(requested, outputs, view_probabilities, votes)
-    return ModeScores(scores, outputs, features, view_probabilities)
+    scores = _all_scores(requested, outputs, view_probabilities, by_eye, votes)
+    return ModeScores(scores, outputs, features, view_probabilities, by_eye)
 
 
 def score_batches(
@@ -202,6 +223,7 @@ def score_batches(
         outputs=_concatenate([part.outputs for part in parts]),
         features=features,
         view_probabilities=np.concatenate([part.view_probabilities for part in parts], axis=1),
+        eye_probabilities=_concatenate([part.eye_probabilities for part in parts]),
         member_probabilities=member_probabilities,
     )
 
@@ -211,7 +233,8 @@ def _no_scores(network, requested):
     outputs = {name: np.zeros((0, head.outputs)) for name, head in requested.heads.items()}
     view_probabilities = np.zeros((requested.views, 0, classes))
     votes = dict.fromkeys(requested.votes, np.zeros((0, classes)))
-    scores = _all_scores(requested, outputs, view_probabilities, votes)
+    by_eye = dict.fromkeys(EYES, np.zeros((0, classes)))
+    scores = _all_scores(requested, outputs, view_probabilities, by_eye, votes)
     return ModeScores(scores, outputs, np.zeros((0, network.width)), view_probabilities)
 
 
@@ -219,16 +242,19 @@ def _concatenate(parts):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _all_scores(requested, outputs, view_probabilities, votes):
+def _all_scores(requested, outputs, view_probabilities, by_eye, votes):
     return {
-        name: _mode_scores(requested, definition, link, outputs, view_probabilities, votes)
+        name: _mode_scores(requested, definition, link, outputs, view_probabilities, by_eye, votes)
         for name, (definition, link) in requested.modes.items()
     }
 
 
-def _mode_scores(requested, definition, link, outputs, view_probabilities, votes):
+def _mode_scores(requested, definition, link, outputs, view_probabilities, by_eye, votes):
     if definition.vote:
         return probabilities_to_scores(link, votes[definition.vote], minimum=MIN_VOTE_SHARE)
+    if definition.eyes:
+        combined = COMBINATIONS[definition.eyes](by_eye, requested.head)
+        return probabilities_to_scores(link, combined, minimum=MIN_PROBABILITY)
     output = definition.output or requested.decides
     if definition.views > 1:
         mean = view_probabilities[: definition.views].mean(axis=0)

@@ -16,8 +16,8 @@ from dr_tf.safe_names import printable
 
 MODEL, TWIN = "model.keras", "onnx"
 
-# uint8 RGB [n, side, side, 3]. For networks that take both eyes: such arrays as "left" and "right", with bool [n]
-# arrays "left_present" and "right_present" beside them.
+# uint8 RGB [n, side, side, 3]. For networks that take both eyes: such arrays as "left" and "right", and beside them bool
+# [n] as "left_present" and "right_present", and float32 [n] as "age" and "sex". A network takes what it needs of them.
 ImageBatch = np.ndarray | Mapping[str, np.ndarray]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.grades import PATIENT_FIELDS
 from dr_tf.inference.export_file import Export
 from dr_tf.inference.exported_network import ExportedNetwork, check_shapes
 from dr_tf.inference.onnx_safety import read_safe_onnx
@@ -17,7 +18,7 @@ from dr_tf.inference.onnx_safety import read_safe_onnx
 if TYPE_CHECKING:
     import onnxruntime
 
-_TYPES = {"images": "tensor(uint8)", "left": "tensor(uint8)", "right": "tensor(uint8)"}
+_TYPES = dict.fromkeys(("images", "left", "right"), "tensor(uint8)") | dict.fromkeys(PATIENT_FIELDS, "tensor(float)")
 
 
 def open_session(path: str | os.PathLike) -> onnxruntime.InferenceSession:

@@ -132,15 +132,27 @@ def _youden(positives: np.ndarray, negatives: np.ndarray, target: None) -> _Thre
     return candidates[np.argmax(gain)], False, note
 
 
+def _f1(positives: np.ndarray, negatives: np.ndarray, target: None) -> _Threshold:
+    """Maximize F1. Ties are resolved to the lowest threshold."""
+    if not len(positives):
+        return None, False, "not guaranteed: F1 needs positive patients"
+    candidates = np.unique(positives)
+    found = len(positives) * _share_at_or_above(positives, candidates)
+    f1 = 2 * found / (found + len(negatives) * _share_at_or_above(negatives, candidates) + len(positives))
+    return candidates[np.argmax(f1)], False, "not guaranteed: the highest F1 on the calibration patients"
+
+
 def _share_at_or_above(scores, thresholds):
-    return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
+    return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / max(1, len(scores))
 
 
 CRITERIA: dict[str, Callable[..., _Threshold]] = {
     "sensitivity": _at_sensitivity,
     "specificity": _at_specificity,
     "youden": _youden,
+    "f1": _f1,
 }
+WITHOUT_TARGET = ("youden", "f1")
 
 
 def operating_point_name(criterion: str, target: float | None = None) -> str:
@@ -155,7 +167,7 @@ def fit_operating_point(
 
     Args:
         criterion: a name in CRITERIA.
-        target: the sensitivity or specificity to keep; None for youden.
+        target: the sensitivity or specificity to keep; None for the others.
         scores: one for each patient [n].
         labels: 1, 0, or -1 for unknown, one for each patient [n]. Unknown patients are left out.
         no_guarantee: the reason why nothing can be guaranteed; empty if something can.
@@ -168,7 +180,7 @@ def fit_operating_point(
     """
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-    if criterion != "youden" and not (target is not None and 0 < target < 1):
+    if criterion not in WITHOUT_TARGET and not (target is not None and 0 < target < 1):
         raise ValueError(f"a target {criterion} must be between 0 and 1, not {target}")
     positives, negatives = scores[labels == 1], scores[labels == 0]
     threshold, guaranteed, note = CRITERIA[criterion](positives, negatives, target)

@@ -7,14 +7,18 @@ import os
 import pathlib
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from typing import NamedTuple
 
 from dr_tf.console import UserError
 from dr_tf.fundus.dicom_header import path_info
+from dr_tf.grades import SEXES
 from dr_tf.image_files import is_dicom_file
 from dr_tf.inference.decision import Decision, PatientDecision
 from dr_tf.safe_names import printable
 
 _EYE = {"left": "left", "os": "left", "l": "left", "right": "right", "od": "right", "r": "right"}
+_SEX = {"f": "female", "m": "male", **{sex: sex for sex in SEXES}}
+_OLDEST = 130
 _SIDE = "left|right|os|od"
 # 123_left, 123-OD, 123_L, 123_l1 (the first of several), 123_left_2; OD_123. A single letter at the start is not an
 # eye: it is more often the prefix of a camera or study.
@@ -23,6 +27,22 @@ _PATTERNS = (
     re.compile(rf"(?P<eye>{_SIDE})[ _.-]+(?P<patient>.+)", re.IGNORECASE),
 )
 COLUMNS = ("image", "patient", "eye")
+
+
+class PatientRow(NamedTuple):
+    """What a table states about an image.
+
+    Attributes:
+        patient: the patient.
+        eye: "left", "right", or "" if unknown.
+        age: of the patient in years; None if unknown.
+        sex: "female", "male", or "" if unknown.
+    """
+
+    patient: str
+    eye: str
+    age: float | None = None
+    sex: str = ""
 
 
 def parse_file_name(path: str | os.PathLike) -> tuple[str, str]:
@@ -38,11 +58,13 @@ def parse_file_name(path: str | os.PathLike) -> tuple[str, str]:
     return stem, ""
 
 
-def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
+def read_patient_table(path: str | os.PathLike) -> dict[str, PatientRow]:
     """Read a CSV table with the columns image, patient and eye (left, right, OS, OD, L, R or empty).
 
+    The columns age (in years) and sex (female, male, F, M or empty) may be added, for networks that take them.
+
     Returns:
-        {image: (patient, eye)}.
+        {image: PatientRow}.
 
     Raises:
         UserError: the file is not such a table; the message contains the line.
@@ -58,25 +80,55 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, tuple[str, str]]:
         raise UserError(f"{printable(path)} cannot be read as a CSV table: {reason}") from error
     if not rows or [names.count(name) for name in COLUMNS] != [1] * len(COLUMNS):
         raise UserError(f"{printable(path)} needs rows, and the columns {', '.join(COLUMNS)} once each")
-    table: dict[str, tuple[str, str]] = {}
+    table: dict[str, PatientRow] = {}
     for number, row in enumerate(rows, start=2):
         image, patient, eye = ((row[name] or "").strip() for name in COLUMNS)
         if not image or not patient or (eye and eye.lower() not in _EYE):
             raise UserError(
                 f"{path}, line {number}: needs an image, a patient, and an eye ({', '.join(_EYE)} or empty)"
             )
-        patient_eye = patient, _EYE.get(eye.lower(), "")
-        if table.setdefault(image, patient_eye) != patient_eye:
-            raise UserError(f"{path}, line {number}: {printable(image)} has another patient or eye in an earlier line")
+        try:
+            found = PatientRow(patient, _EYE.get(eye.lower(), ""), _age(row.get("age")), _sex(row.get("sex")))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+        if table.setdefault(image, found) != found:
+            raise UserError(f"{path}, line {number}: {printable(image)} has other values in an earlier line")
     return table
 
 
-def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = None) -> tuple[Hashable, str, str]:
+def _age(text):
+    """Years, or None; raises ValueError if it is not an age."""
+    if not (text := (text or "").strip()):
+        return None
+    if not text.replace(".", "", 1).isdecimal() or not 0 <= float(text) <= _OLDEST:
+        raise ValueError(f"the age is a number of years from 0 to {_OLDEST}, not {printable(text)}")
+    return float(text)
+
+
+def _sex(text):
+    if not (text := (text or "").strip().lower()):
+        return ""
+    if text not in _SEX:
+        raise ValueError(f"the sex is {', '.join(_SEX)} or empty, not {printable(text)}")
+    return _SEX[text]
+
+
+def age_and_sex(image: str, table: Mapping[str, PatientRow] | None = None) -> tuple[float | None, str]:
+    """Return the age and the sex of an image's patient, by the table or else by the DICOM header; (None, "") if unknown."""
+    if table is not None:
+        path = pathlib.PurePath(image)
+        row = next(table[name] for name in (image, path.name, path.stem) if name in table)
+        return row.age, row.sex
+    info = path_info(image)
+    return (None, "") if info is None else (None if info.age < 0 else float(info.age), info.sex)
+
+
+def patient_and_eye(image: str, table: Mapping[str, PatientRow] | None = None) -> tuple[Hashable, str, str]:
     """Return the patient and the eye of an image.
 
     Args:
         image: the path of the image.
-        table: {image: (patient, eye)}, by path, file name or stem. Without it the file name is parsed, and equal names
+        table: {image: PatientRow}, by path, file name or stem. Without it the file name is parsed, and equal names
             in two folders are two patients. Of a DICOM file the header is read instead: its patient is one patient in
             one study, and is named by the path, so that nothing of the header is shown.
 
@@ -95,7 +147,7 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
         return (path.parent, patient), patient, eye
     for name in (image, path.name, path.stem):
         if name in table:
-            patient, eye = table[name]
+            patient, eye, *_ = table[name]
             if eye and (info := path_info(image)) is not None and info.eye not in ("", eye):
                 raise UserError(f"{printable(image)}: the patient table says {eye}, its DICOM header {info.eye}")
             return patient, patient, eye
@@ -103,7 +155,7 @@ def patient_and_eye(image: str, table: Mapping[str, tuple[str, str]] | None = No
 
 
 def group_by_patient(
-    decisions: Iterable[Decision], table: Mapping[str, tuple[str, str]] | None = None
+    decisions: Iterable[Decision], table: Mapping[str, PatientRow] | None = None
 ) -> list[PatientDecision]:
     """Aggregate decisions on single images to one PatientDecision for each patient, in order of first appearance.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.fundus import subprocesses
-from dr_tf.grades import EYES
+from dr_tf.grades import EYES, PATIENT_FIELDS
 from dr_tf.inference.case import SINGLE, Case, ImageSource, as_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.modes import PLAIN, score_images
@@ -21,6 +21,7 @@ from dr_tf.inference.network import ImageBatch, Network
 from dr_tf.inference.prepare_images import ImageReaders, PreparedImage, prepare_case
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import Run, load_run, read_neighbours
+from dr_tf.inference.single_eyes import WORSE_EYE
 from dr_tf.safe_names import printable
 
 _BATCH = 16
@@ -56,7 +57,7 @@ class Predictor:
         self, run: Run, *, mode: str = PLAIN, neighbours: Neighbours | None = None, readers: int | None = None
     ):
         self.run, self.mode, self.neighbours = run, mode, neighbours
-        self.requested_modes = run.rule.requested_modes(mode)
+        self.requested_modes = run.rule.requested_modes(mode, *_modes_by_eye(run))
         self._readers = ImageReaders(run.preparation, readers)
 
     @classmethod
@@ -147,7 +148,7 @@ class Predictor:
             yield case
 
     def _decide_batch(self, batch):
-        usable = [(case.name, images) for case, images in batch if _has_usable_image(images)]
+        usable = [(case, images) for case, images in batch if _has_usable_image(images)]
         decided = iter(self._predict(*zip(*usable, strict=True)) if usable else ())
         for case, images in batch:
             unusable = not _has_usable_image(images)
@@ -162,30 +163,41 @@ class Predictor:
         return Decision(name, self.rule.head.positive, "retake", gradable=False, reason=reason, images=infos)
 
     def _predict(
-        self, names: Sequence[str], images: Sequence[Mapping[str, PreparedImage]]
+        self, cases: Sequence[Case], images: Sequence[Mapping[str, PreparedImage]]
     ) -> Iterable[tuple[Decision, np.ndarray]]:
         network, distribution = self.run.network, self.run.feature_distribution
-        scored = score_images(network, self.requested_modes, _batch(images, network), neighbours=self.neighbours)
+        scored = score_images(network, self.requested_modes, _batch(cases, images, network), neighbours=self.neighbours)
         decisions = self.rule.decide(
             scored.scores,
-            cases=names,
+            cases=[case.name for case in cases],
             outputs=scored.outputs,
             mode=self.mode,
             images=[{eye: image.info for eye, image in case.items()} for case in images],
             distances=None if distribution is None else distribution.distance(scored.features),
+            eye_probabilities=scored.eye_probabilities if WORSE_EYE in self.rule.modes else None,
         )
         return zip(decisions, scored.features, strict=True)
+
+
+def _modes_by_eye(run):
+    """The mode that predicts from each eye alone, if it was fitted."""
+    return (WORSE_EYE,) if run.network.paired and WORSE_EYE in run.rule.modes else ()
 
 
 def _has_usable_image(images):
     return any(image.pixels is not None for image in images.values())
 
 
-def _batch(images: Sequence[Mapping[str, PreparedImage]], network: Network) -> ImageBatch:
+def _batch(cases: Sequence[Case], images: Sequence[Mapping[str, PreparedImage]], network: Network) -> ImageBatch:
     """A batch as the network takes it. An eye that is missing or cannot be used is black and marked as absent."""
     if not network.paired:
-        return np.stack([np.asarray(case[SINGLE].pixels) for case in images])
+        return np.stack([np.asarray(of_case[SINGLE].pixels) for of_case in images])
     black = np.zeros((network.image_size, network.image_size, 3), np.uint8)
-    pixels = {eye: [case[eye].pixels if eye in case else None for case in images] for eye in EYES}
+    pixels = {eye: [of_case[eye].pixels if eye in of_case else None for of_case in images] for eye in EYES}
     batch = {eye: np.stack([black if one is None else one for one in by_case]) for eye, by_case in pixels.items()}
-    return batch | {f"{eye}_present": np.array([one is not None for one in pixels[eye]]) for eye in EYES}
+    values = [case.patient_values() for case in cases]
+    return (
+        batch
+        | {f"{eye}_present": np.array([one is not None for one in pixels[eye]]) for eye in EYES}
+        | {name: np.array([of_case[name] for of_case in values], np.float32) for name in PATIENT_FIELDS}
+    )

@@ -21,6 +21,7 @@ from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision, normali
 from dr_tf.inference.grade_thresholds import apply_grade_thresholds
 from dr_tf.inference.modes import MODES, PLAIN, ModeDefinition, RequestedModes, with_parts
 from dr_tf.inference.operating_points import OperatingPoint
+from dr_tf.inference.single_eyes import WORSE_EYE
 from dr_tf.models.links import MIN_PROBABILITY, probabilities_to_scores
 
 if TYPE_CHECKING:
@@ -121,10 +122,12 @@ class Rule:
             raise UserError(f"the mode {name!r} was not fitted; known: {', '.join(self.modes)}")
         return self.modes[name]
 
-    def requested_modes(self, name: str = PLAIN) -> RequestedModes:
-        """Return the modes that have to be scored to decide by one mode."""
-        self.mode(name)
-        names = with_parts((name,), {key: mode.definition for key, mode in self.modes.items()})
+    def requested_modes(self, *names: str) -> RequestedModes:
+        """Return the modes that have to be scored to decide by these modes; by "plain" if none is named."""
+        names = names or (PLAIN,)
+        for name in names:
+            self.mode(name)
+        names = with_parts(names, {key: mode.definition for key, mode in self.modes.items()})
         modes = {key: (self.mode(key).definition, self.mode(key).calibration.link) for key in names}
         return RequestedModes(self.heads, self.decides, modes)
 
@@ -200,6 +203,7 @@ class Rule:
         mode: str = PLAIN,
         images: Sequence[Mapping[str, ImageInfo]] | None = None,
         distances: ArrayLike | None = None,
+        eye_probabilities: Mapping[str, np.ndarray] | None = None,
     ) -> list[Decision]:
         """Decide on n cases.
 
@@ -210,6 +214,8 @@ class Rule:
             mode: the mode to predict by.
             images: {eye: ImageInfo} of each case, for the gate; without them gradability is not checked.
             distances: out-of-distribution distance of each case, for the gate; without them it is not checked.
+            eye_probabilities: class probabilities for each eye alone, as `ModeScores` has them; they are calibrated as the
+                mode "worse_eye" is.
 
         Returns:
             A Decision for each case.
@@ -230,6 +236,7 @@ class Rule:
             normalized_entropy(probabilities, exclusive=self.head.exclusive),
             [{}] * n if images is None else images,
             [None] * n if distances is None else np.asarray(distances),
+            self._by_eye(eye_probabilities or {}, n),
             strict=True,
         )
         thresholds = self.thresholds(mode)
@@ -239,7 +246,17 @@ class Rule:
         ]
 
     def _decision(
-        self, thresholds, other_probabilities, case, probabilities, by_definition, grade, entropy, images, distance
+        self,
+        thresholds,
+        other_probabilities,
+        case,
+        probabilities,
+        by_definition,
+        grade,
+        entropy,
+        images,
+        distance,
+        eyes,
     ):
         images = {eye: self._with_reason(image) for eye, image in images.items()}
         finite = all(np.isfinite(values).all() for values in (by_definition, *other_probabilities.values()))
@@ -264,7 +281,18 @@ class Rule:
             uncertainty=float(entropy) if finite else None,
             distance=None if distance is None or not np.isfinite(distance) else float(distance),
             images=images,
+            eyes={} if reason else eyes,
         )
+
+    def _by_eye(self, eye_probabilities, n):
+        """{eye: {class: calibrated probability}} of each case, without absent eyes."""
+        by_case: list[dict[str, dict[str, float]]] = [{} for _ in range(n)]
+        for eye, values in eye_probabilities.items():
+            scores = probabilities_to_scores(self.mode(WORSE_EYE).calibration.link, values, minimum=MIN_PROBABILITY)
+            calibrated = self.probabilities({WORSE_EYE: scores}, WORSE_EYE)
+            for i in np.flatnonzero(np.isfinite(calibrated).all(axis=1)):
+                by_case[i][eye] = _named(self.head, calibrated[i])
+        return by_case
 
     def _with_reason(self, image):
         """The image with a reason only if its gradability is too low for this rule."""

@@ -22,7 +22,7 @@ def augmented_view(images: ImageBatch, index: int) -> ImageBatch:
     after a transposition.
 
     Args:
-        images: [n, side, side, 3], or a dict of both eyes and their presence. A mirrored left eye looks like a right
+        images: [n, side, side, 3], or a dict of both eyes, their presence and values of the patient. A mirrored left eye looks like a right
             eye, so a mirrored view of a pair also swaps the eyes.
         index: the number of the view, from 0 to 7.
     """
@@ -42,5 +42,6 @@ def _transform(images, index):
 
 
 def _other_eye(name):
+    """The name of the same input of the other eye; what is no input of one eye, such as the age, stays."""
     eye, _, suffix = name.partition("_")
-    return {"left": "right", "right": "left"}[eye] + (f"_{suffix}" if suffix else "")
+    return {"left": "right", "right": "left"}.get(eye, eye) + (f"_{suffix}" if suffix else "")

@@ -11,20 +11,33 @@ from keras import ops
 
 
 class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy or focal loss from logits, with a mask for unknown labels.
+    """Binary cross-entropy, focal loss, or a mean of both from logits, with a mask for unknown labels.
 
-    loss = mean over labels of known * (1 - p_t)^gamma * -log p_t
+    loss = mean over labels of known * ((1 - s) * w_t + s * a_t * (1 - p_t)^gamma) * -log p_t
 
-    p_t is the predicted probability of the true value of the label. A target below 0 is unknown.
+    p_t is the predicted probability of the true value of the label. A target below 0 is unknown. s is the share of the
+    focal loss, w_t the weight of a positive label or 1, a_t is alpha for a positive and 1 - alpha for a negative label.
 
     Args:
-        gamma: Gamma of the focal loss (Lin et al., ICCV 2017); None for plain cross-entropy.
+        gamma: Gamma of the focal loss (Lin et al., ICCV 2017); None for cross-entropy alone.
+        alpha: Alpha of the focal loss; None for a_t = 1.
+        focal_share: The share s; of no effect without a gamma.
+        positive_weights: Weight of each positive label in the cross-entropy; None for 1 each.
         **options: Options of `keras.losses.Loss`.
     """
 
-    def __init__(self, gamma: float | None = None, **options: Any):
+    def __init__(
+        self,
+        gamma: float | None = None,
+        *,
+        alpha: float | None = None,
+        focal_share: float = 1.0,
+        positive_weights: Sequence[float] | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
-        self._gamma = gamma
+        self._gamma, self._alpha, self._share = gamma, alpha, 0.0 if gamma is None else focal_share
+        self._positive_weights = np.asarray(1.0 if positive_weights is None else positive_weights, np.float32)
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         """Compute the loss of each example, [n].
@@ -36,10 +49,11 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         known = ops.cast(y_true >= 0, y_pred.dtype)
         target = ops.cast(y_true > 0, y_pred.dtype)
         log_p_t = ops.log_sigmoid(ops.where(target > 0, y_pred, -y_pred))
-        losses = -log_p_t
+        factors = (1 - self._share) * ops.where(target > 0, self._positive_weights, 1.0)
         if self._gamma is not None:
-            losses *= ops.power(1 - ops.exp(log_p_t), self._gamma)
-        return ops.mean(known * losses, axis=-1)
+            alphas = 1.0 if self._alpha is None else ops.where(target > 0, self._alpha, 1 - self._alpha)
+            factors += self._share * alphas * ops.power(1 - ops.exp(log_p_t), self._gamma)
+        return ops.mean(known * factors * -log_p_t, axis=-1)
 
 
 class _TaskLoss(keras.losses.Loss):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -83,13 +84,12 @@ class KerasNetwork:
         """Predict a batch.
 
         Args:
-            images: uint8 RGB [n, side, side, 3]; for a paired model a dict of "left", "right", "left_present" and
-                "right_present".
+            images: uint8 RGB [n, side, side, 3]; for a paired model a dict with at least its inputs.
 
         Returns:
             ({output: logits}, features) as float32.
         """
-        outputs, features = self._run(images)
+        outputs, features = self._run(select_inputs(self.model, images))
         return {name: logits.numpy() for name, logits in outputs.items()}, features.numpy()
 
     def members(self, features: np.ndarray) -> dict[str, np.ndarray] | None:
@@ -130,6 +130,11 @@ def image_size_of(model: keras.Model) -> int:
 def is_paired(model: keras.Model) -> bool:
     """Whether a model takes both eyes of a patient."""
     return isinstance(model.input, dict)
+
+
+def select_inputs(model: keras.Model, images: Any) -> Any:
+    """Return a batch without what a paired model does not take, such as the age; Keras refuses other names."""
+    return {name: images[name] for name in model.input} if is_paired(model) else images
 
 
 def is_ensemble(model: keras.Model) -> bool:

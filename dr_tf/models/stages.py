@@ -42,7 +42,8 @@ def stages(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
             by_stage[layer.name.removeprefix(_PREFIX)] = pending
             pending = []
         elif isinstance(layer, keras.Model) and (inner := stages(layer)):
-            by_stage |= inner
+            for stage, its_layers in inner.items():  # of two backbones with the same stages all layers
+                by_stage.setdefault(stage, []).extend(its_layers)
         else:
             pending.append(layer)
     return by_stage
@@ -80,15 +81,28 @@ def _frozen_ends(model):
     return ends
 
 
-def shared_eye_network(model: keras.Model) -> tuple[keras.Model, dict[str, keras.KerasTensor]]:
-    """Find the backbone that both eyes of a paired network share.
+def eye_features(model: keras.Model) -> tuple[list[keras.Model], dict[str, keras.KerasTensor]]:
+    """Find the backbone of each eye in a network of both eyes.
 
     Returns:
-        (the shared network, {eye: its output for that eye}).
+        (the backbones, one if both eyes share it; {eye: its output for that eye}).
     """
-    shared = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    output_of = {id(inputs[0]): outputs[0] for inputs, outputs in layer_calls(shared)}
-    return shared, {eye: output_of[id(tensor)] for eye, tensor in model.input.items() if id(tensor) in output_of}
+    eye_of_input = {id(tensor): eye for eye, tensor in model.input.items()}
+    backbones: list[keras.Model] = []
+    outputs: dict[str, keras.KerasTensor] = {}
+    for network in (layer for layer in model.layers if isinstance(layer, keras.Model)):
+        calls = [(eye_of_input.get(id(_source(inputs[0])), ""), out[0]) for inputs, out in layer_calls(network)]
+        calls = [(eye, output) for eye, output in calls if eye]  # without those in other graphs
+        outputs |= dict(calls)
+        backbones += [network] if calls else []
+    return backbones, outputs
+
+
+def _source(tensor):
+    """The input of a network that a tensor is computed from."""
+    while sources := source_tensors(tensor):
+        tensor = sources[0]
+    return tensor
 
 
 def stage_by_variable(model: keras.Model) -> dict[str, str]:

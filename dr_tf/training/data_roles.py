@@ -133,6 +133,16 @@ def check_classes(head: Head, true_classes: np.ndarray, dataset: str) -> None:
         )
 
 
+def with_share_of_patients(roles: Roles, records: Records, share: float, seed: int) -> Roles:
+    """Return the roles with a random share of the training patients. Of one seed, smaller shares are within larger ones."""
+    if share == 1:
+        return roles
+    patients, patient_of = np.unique(records.columns["patient_id"][roles.fit], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    kept = order[: max(1, round(share * len(patients)))]
+    return dataclasses.replace(roles, fit=roles.fit[np.isin(patient_of, kept)])
+
+
 def class_weights(
     setting: str | Sequence[float], true_classes: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:

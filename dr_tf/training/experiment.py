@@ -16,7 +16,7 @@ from dr_tf.inference.priors import check_prior
 from dr_tf.models.heads.head import Head
 from dr_tf.models.network import FEATURES, MEMBERS_PREFIX
 from dr_tf.models.stages import EVIDENCE
-from dr_tf.parameters import Count, Natural, NotNegative, Positive, Share
+from dr_tf.parameters import Count, Natural, NotNegative, Positive, PositiveShare, Share
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.optimization import Optimization
 
@@ -51,6 +51,8 @@ class Experiment:
         validation_batch_size: examples per batch wherever nothing is trained.
         seed: seed of the initial weights, the order of examples, augmentation and dropout.
         feature_bank: cache of a frozen backbone's features; None to run the backbone in every step.
+        training_share: share of the training patients that are trained on, for learning curves. Smaller parts are within
+            larger ones.
         class_weights: sample weights by class of the deciding output, for its loss only: "balanced" for
             n / (classes * count), or a tuple with a number for each class; None for equal weights.
         keep: epoch whose weights become the model: "best" by `monitor` on the validation split, or "last".
@@ -87,6 +89,7 @@ class Experiment:
     validation_batch_size: Count = 32
     seed: Natural = 0
     feature_bank: FeatureBank | None = None
+    training_share: PositiveShare = 1.0
     class_weights: Literal["balanced"] | Sequence[Positive] | None = None
     keep: Literal["best", "last"] = "best"
     monitor: tuple[str, Literal["max", "min"]] | None = None

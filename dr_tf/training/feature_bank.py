@@ -22,7 +22,7 @@ from dr_tf.data.augmented_views import AugmentedViews
 from dr_tf.data.batches import view_batches
 from dr_tf.data.features import FeatureStore, ordered_feature_batches, training_feature_batches
 from dr_tf.models.network import is_paired
-from dr_tf.models.stages import frozen_outputs, shared_eye_network
+from dr_tf.models.stages import eye_features, frozen_outputs
 from dr_tf.parameters import Natural
 
 if TYPE_CHECKING:
@@ -71,10 +71,9 @@ def split_at_frozen_part(
     bank = experiment.feature_bank
     if bank is None or not bank.stored:
         return model, data
-    image, features, rest_input = _split_paired(model) if is_paired(model) else _split_single(model)
+    frozen, rest_input = _split_paired(model) if is_paired(model) else _split_single(model)
     if tf.distribute.has_strategy():
         raise UserError("train.feature_bank needs train.distribution = 'one_device'")
-    frozen = keras.Model(image, features, name="frozen")
     with warnings.catch_warnings():
         # Keras expects inputs named like their keys, such as "left", but the tensors are named after their layers.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
@@ -83,21 +82,22 @@ def split_at_frozen_part(
 
 
 def _split_single(model):
-    """(input of the frozen part, its outputs, inputs of the rest)."""
+    """({None: frozen part}, inputs of the rest)."""
     features = frozen_outputs(model)
     if not features:
         raise UserError("train.feature_bank needs a frozen backbone: set backbone.trainable_from to 'none' or a stage")
-    return model.input, features, features if len(features) > 1 else features[0]
+    return {None: keras.Model(model.input, features, name="frozen")}, features if len(features) > 1 else features[0]
 
 
 def _split_paired(model):
-    """The same for a model of both eyes, whose frozen part takes one eye."""
-    shared, features = shared_eye_network(model)
-    if shared.trainable_variables:
+    """({eye: frozen part from the image of that eye}, inputs of the rest)."""
+    backbones, features = eye_features(model)
+    if any(backbone.trainable_variables for backbone in backbones):
         raise UserError(
             "train.feature_bank of a paired model needs a completely frozen backbone: set backbone.trainable_from to 'none'"
         )
-    return shared.input, [shared.output], model.input | features
+    frozen = {eye: keras.Model(model.input[eye], [output], name="frozen") for eye, output in features.items()}
+    return frozen, model.input | features
 
 
 class StoredFeatureData:
@@ -105,12 +105,14 @@ class StoredFeatureData:
 
     Args:
         data: batches of the images.
-        frozen: frozen part of the model, images -> list of features.
+        frozen: {eye: frozen part of the model, images of that eye -> list of features}; the eye of single images is None.
         experiment: the experiment, which has a feature bank.
         roles: which examples are for training and which select the epoch.
     """
 
-    def __init__(self, data: TrainingData, frozen: keras.Model, *, experiment: Experiment, roles: Roles) -> None:
+    def __init__(
+        self, data: TrainingData, frozen: dict[str | None, keras.Model], *, experiment: Experiment, roles: Roles
+    ) -> None:
         assert experiment.feature_bank
         bank, records = experiment.feature_bank, data.images.records
         self.order = data.order
@@ -120,10 +122,10 @@ class StoredFeatureData:
         self._features = FeatureStore(
             len(records),
             bank.views,
-            [features.shape[1:] for features in frozen.outputs],
+            [features.shape[1:] for features in next(iter(frozen.values())).outputs],
             directory=self._directory,
             key=_key(frozen, data, experiment),
-            present={eye: records.present(eye) for eye in records.eyes if eye},
+            eyes=records.eyes,
         )
 
     def fill(self) -> None:
@@ -159,6 +161,7 @@ class StoredFeatureData:
             first_epoch=first_epoch,
             epochs=self._experiment.epochs,
             weights=self._data.weights,
+            patient=self._data.images.patient,
             shard=shard,
         )
 
@@ -170,6 +173,7 @@ class StoredFeatureData:
             rows=rows,
             batch_size=self._experiment.validation_batch_size,
             weights=self._data.label_masks,
+            patient=self._data.images.patient,
         )
 
     def sample_images(self) -> np.ndarray:
@@ -188,7 +192,7 @@ class StoredFeatureData:
         return rows, numbers
 
     def _compute(self, rows, numbers):
-        run = tf.function(lambda x: _flat(self._frozen(x, training=False)), reduce_retracing=True)
+        run = {eye: _flat_function(frozen) for eye, frozen in self._frozen.items()}
         batches = view_batches(
             self._data.images,
             rows=rows,
@@ -201,7 +205,7 @@ class StoredFeatureData:
         remaining_numbers = iter(numbers.tolist())
         with progress(len(rows), "feature bank", "views") as bar:
             for x, batch_rows in batches:
-                features = {eye: run(x if eye is None else x[eye]).numpy() for eye in self._features.eyes}
+                features = {eye: run[eye](x if eye is None else x[eye]).numpy() for eye in self._features.eyes}
                 for i, row in enumerate(batch_rows.numpy().tolist()):
                     number = next(remaining_numbers)
                     for eye, values in features.items():
@@ -209,17 +213,23 @@ class StoredFeatureData:
                 bar.update(len(batch_rows))
 
 
-def _flat(features):
-    """One float16 vector per image, [n, size], of one array after the other."""
-    features = tf.nest.flatten(features)  # Keras returns a list of one tensor as that tensor
-    return tf.concat([tf.reshape(tf.cast(part, tf.float16), (tf.shape(part)[0], -1)) for part in features], axis=1)
+def _flat_function(frozen):
+    """A traced function from images to one float16 vector each, [n, size], of one array after the other."""
+
+    def flat(x):
+        features = tf.nest.flatten(frozen(x, training=False))  # Keras returns a list of one tensor as that tensor
+        return tf.concat([tf.reshape(tf.cast(part, tf.float16), (tf.shape(part)[0], -1)) for part in features], axis=1)
+
+    return tf.function(flat, reduce_retracing=True)
 
 
 def _key(frozen, data, experiment):
     """Everything that the features depend on; the augmentation only if there are augmented views."""
-    digest = hashlib.sha256(frozen.to_json().encode())
-    for variable in frozen.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()))
+    digest = hashlib.sha256()
+    for part in frozen.values():
+        digest.update(part.to_json().encode())
+        for variable in part.variables:
+            digest.update(np.ascontiguousarray(variable.numpy()))
     augmentation = (repr(experiment.augmentation), experiment.seed) if experiment.feature_bank.views else None
     versions = tf.__version__, keras.__version__
     return digest.hexdigest(), data.images.records.fingerprint, data.images.image_size, augmentation, versions

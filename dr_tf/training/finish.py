@@ -53,6 +53,7 @@ class TrainedRun:
         directory: the run directory.
         history: {metric: value} of each epoch.
         out_of_fold: function that returns the scores that the rule is fitted on in place of the calibration split.
+        stored_features: function from row numbers of training examples to their features; None without a feature bank.
     """
 
     model: keras.Model
@@ -62,6 +63,7 @@ class TrainedRun:
     directory: RunDirectory
     history: History
     out_of_fold: OutOfFold = None
+    stored_features: Callable[[np.ndarray], np.ndarray] | None = None
 
     def finish(self) -> None:
         """Calibrate, and write everything that inference needs. `model.keras` comes last: a run that has it is complete."""
@@ -114,7 +116,7 @@ class TrainedRun:
         experiment, images = self.experiment, self.data.images
         settings, training_features = DecisionSettings.from_experiment(experiment), None
         options: dict[str, Any] = {"seed": experiment.seed, "batch_size": experiment.validation_batch_size}
-        if self.roles.held_out is not None:
+        if self.roles.held_out is not None or self.stored_features:
             requested = settings.requested_modes(network)
             training_features = fit_training_features(
                 network,
@@ -122,8 +124,10 @@ class TrainedRun:
                 self.roles.fit,
                 head=experiment.head,
                 needs_neighbours=bool(requested.votes),
+                stored_features=self.stored_features,
                 **options,
             )
+        if self.roles.held_out is not None and training_features is not None:
             feature_distribution, neighbours = training_features
             scored = score_rows(
                 network,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,6 +126,7 @@ def fit_training_features(
     head: Head,
     feature_distribution: AnyFeatureDistribution | None = None,
     needs_neighbours: bool = True,
+    stored_features: Callable[[np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
     batch_size: int = 32,
 ) -> TrainingFeatures:
@@ -138,6 +139,8 @@ def fit_training_features(
         head: head of the output that decides.
         feature_distribution: the distribution, if it is known already.
         needs_neighbours: whether a mode needs nearest neighbours. Without them a random part of the images is enough.
+        stored_features: function from row numbers to features that takes what the feature bank has stored, in half precision.
+            Neighbours are always computed from the images.
         seed: seed of the random part.
         batch_size: images per batch.
 
@@ -145,7 +148,10 @@ def fit_training_features(
         (feature distribution, nearest neighbours or None).
     """
     rows = rows if needs_neighbours else rows[_random_subset(len(rows), seed)]
-    features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
+    if stored_features and not needs_neighbours:
+        features = stored_features(rows)
+    else:
+        features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
     records = images.records
     if feature_distribution is None:
         subset = _random_subset(len(rows), seed)

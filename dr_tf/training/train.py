@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from dr_tf.training.callbacks import (
     ValidateAveragedWeights,
 )
 from dr_tf.training.checkpoints import Checkpoints, set_weights
-from dr_tf.training.data_roles import Roles, split_roles
+from dr_tf.training.data_roles import Roles, split_roles, with_share_of_patients
 from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part
@@ -81,21 +82,25 @@ def train(
             model, loaded = _build_model(experiment, init_from)
             _check_paired(model, records)
             roles = roles or split_roles(records, experiment.head)
-            data = TrainingData(experiment, records, roles, image_size_of(model))
+            roles = with_share_of_patients(roles, records, experiment.training_share, experiment.seed)
+            inputs = list(model.input) if is_paired(model) else None
+            data = TrainingData(experiment, records, roles, image_size_of(model), inputs)
             _check_not_seen(init_from, records, roles)
             trained_part, batches = split_at_frozen_part(model, data, experiment=experiment, roles=roles)
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
-            compile_model(trained_part, experiment, batches, metrics)
+            compile_model(trained_part, experiment, batches, metrics, data.fitted_classes)
             run.keep_config(config())
+            stored_features = None
             if run.finished:
                 load_weights(model, run.path)
                 history = read_history(run.path)
             else:
                 if isinstance(batches, StoredFeatureData):
                     batches.fill()
+                    stored_features = functools.partial(_features, trained_part, batches)
                 heads = {output: head for output, head in experiment.heads.items() if output not in loaded}
                 history = _fit(experiment, trained_part, batches, records, roles, run, metrics, heads)
-        trained = TrainedRun(model, experiment, data, roles, run, history, out_of_fold)
+        trained = TrainedRun(model, experiment, data, roles, run, history, out_of_fold, stored_features)
         if not run.finished:
             if run.writes:
                 trained.finish()
@@ -135,7 +140,13 @@ def _check_not_seen(init_from, records, roles):
         )
 
 
-def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSource, metrics: Metrics) -> None:
+def compile_model(
+    model: keras.Model,
+    experiment: Experiment,
+    batches: BatchSource,
+    metrics: Metrics,
+    true_classes: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Compile a model for an experiment.
 
     Args:
@@ -143,6 +154,7 @@ def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSour
         experiment: the experiment.
         batches: its training batches.
         metrics: {output: training metrics}.
+        true_classes: {output: classes of the training examples}, for losses that depend on them.
     """
     strategies.check_supported(experiment, batches.order.batch_size)
     strategies.synchronize_batch_norm(model)
@@ -152,7 +164,9 @@ def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSour
         optimizer=experiment.optimization.build(
             steps_per_epoch=batches.order.steps, epochs=experiment.epochs, rate_factors=rate_factors
         ),
-        loss={output: head.training_loss() for output, head in experiment.heads.items()},
+        loss={
+            output: head.training_loss((true_classes or {}).get(output)) for output, head in experiment.heads.items()
+        },
         loss_weights=experiment.all_loss_weights,
         metrics=metrics,
         jit_compile=_jit(experiment),
@@ -223,10 +237,15 @@ def _initialize_heads(heads, model, batches, records, rows):
     heads = {output: head for output, head in heads.items() if head.starts_from_features}
     if not heads:
         return
-    compute = tf.function(keras.Model(model.input, features_tensor(model)), reduce_retracing=True)
-    features = np.concatenate([compute(batch[0], training=False).numpy() for batch in batches.ordered_batches(rows)])
+    features = _features(model, batches, rows)
     for output, head in heads.items():
         head.initialize(model.get_layer(output), features, head.true_classes(records.columns)[rows])
+
+
+def _features(model, batches, rows):
+    """Features of examples, [n, width], without augmentation."""
+    compute = tf.function(keras.Model(model.input, features_tensor(model)), reduce_retracing=True)
+    return np.concatenate([compute(batch[0], training=False).numpy() for batch in batches.ordered_batches(rows)])
 
 
 def _callbacks(
@@ -306,7 +325,8 @@ def _check_paired(model, records):
         )
         raise UserError(
             f"the model takes {takes}, {records.name} holds {holds}: train.model is @classifier for single images and "
-            "@paired_classifier for records built with --paired"
+            ""
+            "@paired_classifier or @cross_attention_classifier for records built with --paired"
         )
 
 

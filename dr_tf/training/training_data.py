@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +27,12 @@ class TrainingData:
         records: the record set.
         roles: which examples are for training and which select the epoch.
         image_size: side of the model's images in pixels.
+        inputs: names of the inputs of a model of both eyes; by default all that pairs have.
 
     Attributes:
         images: images of the record set at the model's size.
         order: order of the training examples in every epoch.
+        fitted_classes: {output: true classes of the training examples}.
         targets: {output: target of every example of the record set}.
         label_masks: {output: 1.0 for examples that have its label, else 0.0}; None if all examples have all labels.
         weights: {output: sample weight of every example}, 0 where its label is unknown; None if all weights are 1.
@@ -40,9 +42,19 @@ class TrainingData:
         UserError: the records lack a class, a label or a split that the experiment needs.
     """
 
-    def __init__(self, experiment: Experiment, records: Records, roles: Roles, image_size: int) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        records: Records,
+        roles: Roles,
+        image_size: int,
+        inputs: Collection[str] | None = None,
+    ) -> None:
         self._experiment, self._records, self._roles = experiment, records, roles
-        true_classes = experiment.head.true_classes(records.columns)[roles.fit]
+        self.fitted_classes = {
+            output: head.true_classes(records.columns)[roles.fit] for output, head in experiment.heads.items()
+        }
+        true_classes = self.fitted_classes[experiment.deciding_output]
         check_classes(experiment.head, true_classes, records.name)
         _check_other_outputs(experiment, records, roles)
         if experiment.monitored and not len(roles.select):
@@ -54,7 +66,11 @@ class TrainingData:
         self.label_masks = _label_masks(experiment, records, np.concatenate([roles.fit, roles.select]))
         self.weights, self.batch_prior = self._weights_and_prior(true_classes)
         self.images = ImageLoader(
-            records, image_size=image_size, cache=experiment.cache, cache_dir=experiment.cache_dir
+            records,
+            image_size=image_size,
+            cache=experiment.cache,
+            cache_dir=experiment.cache_dir,
+            inputs=inputs,
         )
 
     def training_batches(

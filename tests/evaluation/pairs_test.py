@@ -15,8 +15,8 @@ from dr_tf.data.records import open_records
 from dr_tf.explain.scorecard.masks import read_masks
 from dr_tf.explain.scorecard.scoring_data import ANY_LESION
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import paired_classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.paired import paired_classifier
 from tests.data import sets
 from tests.explain.runs import OUTPUT, SIZE, write_run
 from tests.tfrecords_builder.trees import run_builder

@@ -14,8 +14,9 @@ from dr_tf.explain.methods import METHODS
 from dr_tf.explain.occlusion import occlusion
 from dr_tf.explain.perturbation import integrated_gradients, score_cam
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import classifier, paired_classifier
+from dr_tf.models.classifier import classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.paired import paired_classifier
 from tests.explain import nets
 from tests.explain.squares import SIZE, example, green_counter, green_counter_of_pairs, lesion_at
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from dr_tf.data.records import open_records
-from dr_tf.models.classifier import paired_classifier
 from dr_tf.models.heads import HEADS
+from dr_tf.models.paired import paired_classifier
 from tests.data import sets
 
 SIZE = 64

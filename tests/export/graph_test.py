@@ -13,10 +13,12 @@ from dr_tf.export.onnx_file import save, to_onnx
 from dr_tf.inference.export_file import MEMBERS, Export, write_export
 from dr_tf.inference.network import load_network
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import classifier, paired_classifier
+from dr_tf.models.classifier import classifier
+from dr_tf.models.cross_attention import cross_attention_classifier
 from dr_tf.models.ensemble import build_ensemble
 from dr_tf.models.heads import HEADS
 from dr_tf.models.network import KerasNetwork
+from dr_tf.models.paired import paired_classifier
 
 
 def _backbone():
@@ -38,8 +40,8 @@ class GraphTest(tf.test.TestCase):
             save(to_onnx(*members_function(model, network.outputs)), self.folder / MEMBERS)
         outputs = {name: head.outputs for name, head in heads.items()}
         description = Export(
-            "onnx", "tiny", 32, network.width, network.paired, outputs, next(iter(heads)), graph.map_layer,
-            network.members_count,
+            "onnx", "tiny", 32, network.width, network.paired, outputs, next(iter(heads)), "age" in graph.signature,
+            graph.map_layer, network.members_count,
         )  # fmt: skip
         write_export(self.folder, description)
         return network, load_network(self.folder)
@@ -49,14 +51,28 @@ class GraphTest(tf.test.TestCase):
         self.assertAllClose(expected, found, atol=1e-4)
         self.assertAllClose(features, other, atol=1e-4)
 
-    def test_pairs(self):
-        heads = {"labels": HEADS["multi_label"]()}
-        model = paired_classifier(_backbone(), heads, fuse="max")
+    def _pairs(self):
         images = dict(zip(("left", "right"), self.pixels, strict=True))
         images |= {"left_present": np.array([True, True, False]), "right_present": np.array([True, False, True])}
-        network, exported = self._exported(model, heads)
+        return images | {"age": np.float32([60, -1, 20]), "sex": np.float32([1, -1, 0])}
+
+    def test_pairs(self):
+        heads = {"labels": HEADS["multi_label"]()}
+        network, exported = self._exported(paired_classifier(_backbone(), heads, fuse="max"), heads)
         self.assertTrue(exported.paired)
-        self._check_equal(network, exported, images)
+        self._check_equal(network, exported, self._pairs())
+
+    def test_cross_attention_with_age_and_sex(self):
+        heads = {"labels": HEADS["multi_label"]()}
+        model = cross_attention_classifier(
+            _backbone(), heads, width=16, attention_heads=2, age_and_sex=True, drop_eye=0.5
+        )
+        model.get_layer("age_and_sex").set_weights([np.ones(w.shape) for w in model.get_layer("age_and_sex").weights])
+        network, exported = self._exported(model, heads)
+        self._check_equal(network, exported, self._pairs())
+        older = self._pairs() | {"age": np.float32([90, 50, 50])}
+        self.assertNotAllClose(exported(older)[0]["labels"], exported(self._pairs())[0]["labels"], atol=1e-3)
+        self.assertContainsSubset(["age", "sex"], [node.name for node in exported._session.get_inputs()])
 
     @pytest.mark.slow
     def test_ensembles(self):

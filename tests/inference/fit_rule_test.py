@@ -91,7 +91,7 @@ class FitTest(unittest.TestCase):
             ({"operating_point": "sensitivity_0.8"}, "known: sensitivity_0.9"),
             (
                 {"operating_points": (("recall", 0.9),), "operating_point": "recall_0.9"},
-                "known: sensitivity, specificity, youden",
+                "known: sensitivity, specificity, youden, f1",
             ),
             ({"operating_points": (("sensitivity", 90),), "operating_point": "sensitivity_90"}, "between 0 and 1"),
             ({"modes": ("plain", "tta3")}, "unknown mode 'tta3'"),

@@ -110,7 +110,7 @@ class OperatingPointTest(unittest.TestCase):
         self.assertEqual(
             (operating_point_name("sensitivity", 0.9), operating_point_name("youden")), ("sensitivity_0.9", "youden")
         )
-        with self.assertRaisesRegex(ValueError, "known: sensitivity, specificity, youden"):
+        with self.assertRaisesRegex(ValueError, "known: sensitivity, specificity, youden, f1"):
             point("recall", 0.9, np.ones(1), np.ones(1))
         with self.assertRaisesRegex(ValueError, "between 0 and 1"):
             point("sensitivity", 90, np.ones(1), np.ones(1))

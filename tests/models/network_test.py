@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from dr_tf.console import UserError
 from dr_tf.models.backbones import build_backbone
-from dr_tf.models.classifier import FEATURES, FUSIONS, classifier, paired_classifier
+from dr_tf.models.classifier import FEATURES, classifier
 from dr_tf.models.heads.edema import Edema
 from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
 from dr_tf.models.network import KerasNetwork, member_networks
+from dr_tf.models.paired import FUSIONS, add_age_and_sex, paired_classifier, patient_inputs, present_eyes
 
 SIDE = 32
 GRADES = {"grade": Softmax(), "edema": Edema()}
@@ -167,6 +168,36 @@ class PairedTest(tf.test.TestCase):
             with self.subTest(fuse):
                 self.assertTrue(again.paired)
                 self.assertAllClose(again(x), network(x), atol=1e-6)
+
+    def test_an_eye_is_dropped_at_the_given_rate_but_never_both(self):
+        inputs = patient_inputs(backbone(), age_and_sex=False)
+        present = np.array([[1, 1]] * 4000 + [[1, 0], [0, 1], [0, 0]] * 100, bool)
+        for rate in (0.3, 1.0):
+            kept = keras.Model(inputs, present_eyes(inputs, rate))
+            images = np.zeros((len(present), SIDE, SIDE, 3), np.float32)
+            batch = dict.fromkeys(("left", "right"), images) | {
+                f"{eye}_present": present[:, i] for i, eye in enumerate(("left", "right"))
+            }
+            self.assertAllEqual(np.hstack(kept(batch)), present)
+            trained = np.hstack(kept(batch, training=True))
+            both, others = trained[:4000], trained[4000:]
+            self.assertAllEqual(others, present[4000:])  # a single eye is never dropped
+            self.assertTrue(both.any(axis=1).all())
+            self.assertAllClose([1 - both[:, 0].mean(), 1 - both[:, 1].mean()], [rate / 2] * 2, atol=0.04)
+
+    def test_age_and_sex_are_added_and_may_be_unknown(self):
+        features, inputs = keras.Input((2,)), {name: keras.Input((), name=name) for name in ("age", "sex")}
+        model = keras.Model(inputs | {"x": features}, add_age_and_sex(features, inputs, 0.5))
+        kernel = np.float32([[1, 10], [2, 20], [4, 40], [8, 80]])  # age / 50 - 1, age known, female, male
+        model.get_layer("age_and_sex").set_weights([kernel])
+        batch = {"x": np.ones((4, 2)), "age": np.float32([75, -1, 50, -1]), "sex": np.float32([0, 1, -1, -1])}
+        expected = np.array([1 + 0.5 + 2 + 4, 1 + 8, 1 + 2, 1])
+        self.assertAllClose(model(batch)[:, 0], expected)
+        self.assertAllClose(model(batch)[:, 1], 10 * (expected - 1) + 1)
+        rows = {name: np.repeat(values[:1], 1000, axis=0) for name, values in batch.items()}
+        left_out = np.asarray(model(rows, training=True))[:, 0] == 1
+        self.assertAllClose(left_out.mean(), 0.5, atol=0.1)
+        self.assertIs(add_age_and_sex(features, {}), features)
 
     def test_training(self):
         head = MultiLabel()

@@ -17,6 +17,7 @@ from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.cache import DiskCache
 from dr_tf.data.features import FeatureStore, ordered_feature_batches
+from dr_tf.grades import EYES
 from dr_tf.models import stages
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
@@ -260,15 +261,13 @@ class PairsTest(tf.test.TestCase):
         self.assertLen(list((self.folder / "bank").iterdir()), 2)  # views of both eyes alike, and views that differ
 
     def test_a_view_is_missing_unless_both_eyes_are_stored(self):
-        present = {"left": np.array([True, True]), "right": np.array([True, False])}
-        features = FeatureStore(2, 1, [(3,)], directory=self.folder, key="x", present=present)
+        features = FeatureStore(2, 1, [(3,)], directory=self.folder, key="x", eyes=EYES)
         features.reserve(np.array([1, 1]), np.array([0, 1]))
         for number, eye, value in ((0, "left", 1), (0, "right", 2), (1, "left", 3)):
             features.put(1, number, [value] * 3, eye)
         self.assertAllEqual(features.missing(np.array([0, 1, 1]), np.array([0, 0, 1])), [True, False, True])
         self.assertAllEqual(features.read(1, 0, "left"), [[1, 1, 1]])
         self.assertAllEqual(features.read(1, 0, "right"), [[2, 2, 2]])
-        self.assertAllEqual(features.present(np.array([1])), {"left_present": [True], "right_present": [False]})
 
     def test_a_partly_frozen_network_is_refused(self):
         with self.assertRaisesRegex(SystemExit, "of a paired model needs a completely frozen backbone"):

@@ -10,10 +10,10 @@ import functools
 import pathlib
 import re
 
-from dr_tf.grades import ABSENT, EYES, ODIR_LABELS
+from dr_tf.grades import ABSENT, EYES, ODIR_LABELS, SEXES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import collect_samples, require_path
-from tfrecords_builder.samples import SEXES, Listing
+from tfrecords_builder.samples import Listing
 from tfrecords_builder.tables import parse_whole_number, read_table
 
 TREE = """\

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dr_tf.console import UserError
-from dr_tf.grades import EYES
+from dr_tf.grades import EYES, SEXES
 from dr_tf.image_files import SUFFIXES
 from tfrecords_builder.layouts import Layout
 from tfrecords_builder.layouts.common import (
@@ -17,7 +17,7 @@ from tfrecords_builder.layouts.common import (
     parse_split,
     require_path,
 )
-from tfrecords_builder.samples import SEXES, Listing, Rejection, make_sample
+from tfrecords_builder.samples import Listing, Rejection, make_sample
 from tfrecords_builder.tables import parse_whole_number, read_numbered_rows
 
 TREE = """\

@@ -15,11 +15,14 @@ from dr_tf.evaluation.statistics.bootstrap import (
     BootstrapStatistic,
     DerivedStatistics,
     RankStatistics,
+    SensitivityAtSpecificity,
     SumMetric,
     SumStatistics,
 )
 
 ODIR_THRESHOLD = 0.5
+SPECIFICITY = 0.9  # at which the sensitivity of each label is given
+_AT_SPECIFICITY = f"sensitivity_at_specificity_{SPECIFICITY:g}"
 _ODIR_NOTE = f"flattened patients x labels, threshold {ODIR_THRESHOLD}"
 
 
@@ -32,13 +35,36 @@ def multi_label_metrics(predictions: Predictions, prevalence: float | None) -> M
     codes, known = predictions.patient_codes[rows], predictions.take(rows)
     by_patient = {"codes": codes, "patients": patients}
     estimates = _decisions(known) | per_class_metrics(known, known.truth, known.predicted)
+    at_specificity = _sensitivities_at_specificity(known, codes)
     estimates |= _probabilistic(known) | _odir(known)
+    for i, label in enumerate(known.classes):
+        name, positives = f"{_AT_SPECIFICITY}/{label}", int(known.truth[:, i].sum())
+        estimates[name] = partial(_sensitivity_at_specificity, at_specificity.get(name), patients, positives)
     return estimates, [
+        *at_specificity.values(),
         _confusion_statistics(known, by_patient),
         _error_statistics(known, by_patient),
         _odir_statistics(known, by_patient),
         *class_rankings(known, known.truth, codes),
     ]
+
+
+def _sensitivities_at_specificity(p: Predictions, codes: np.ndarray) -> dict[str, SensitivityAtSpecificity]:
+    """Return {name of the metric: its statistic} of the labels with positives and negatives."""
+    return {
+        (name := f"{_AT_SPECIFICITY}/{label}"): SensitivityAtSpecificity(
+            p.probabilities[:, i], p.truth[:, i], codes=codes, specificity=SPECIFICITY, name=name
+        )
+        for i, label in enumerate(p.classes)
+        if 0 < p.truth[:, i].sum() < len(p)
+    }
+
+
+def _sensitivity_at_specificity(statistic: SensitivityAtSpecificity | None, patients: int, n: int) -> Estimate:
+    if statistic is None:
+        return Estimate(np.nan, n)
+    (values,) = statistic(np.ones((1, patients))).values()
+    return Estimate(float(values[0]), n, note="at the best threshold on these cases, not the one that decides")
 
 
 def _decisions(p: Predictions) -> LazyEstimates:

@@ -10,7 +10,7 @@ from dr_tf.rendering import Metric
 
 PERCENTAGES = (
     "accuracy", "balanced_accuracy", "off_by_one", "exact_match", "sensitivity", "specificity", "ppv", "npv",
-    "ppv_at_prevalence", "npv_at_prevalence", "recall", "precision", "interval_coverage",
+    "ppv_at_prevalence", "npv_at_prevalence", "recall", "sensitivity_at_specificity_0.9", "precision", "interval_coverage",
     "joint_accuracy", "balanced_accuracy_positive",
     "sensitivity_deployed", "specificity_deployed", "sensitivity_gradable", "specificity_gradable", "retake_rate",
 )  # fmt: skip
@@ -85,11 +85,14 @@ TABLES = {
     ),
     "prediction_sets": ("interval_coverage", "interval_width"),
 }  # fmt: skip
-PER_CLASS = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auroc": "AUROC", "average_precision": "AP"}
+PER_CLASS = {
+    "recall": "Recall", "precision": "Precision", "f1": "F1", "auroc": "AUROC", "average_precision": "AP",
+    "sensitivity_at_specificity_0.9": "Sensitivity at 90 % specificity",
+}  # fmt: skip
 # The metrics that are shown for two evaluations side by side, for each fold, and for each subgroup.
 SIDE_BY_SIDE = (
     "auroc", "sensitivity", "specificity", "sensitivity_deployed", "specificity_deployed", "retake_rate", "ppv", "npv",
-    "quadratic_kappa", "accuracy", "balanced_accuracy",
+    "quadratic_kappa", "accuracy", "balanced_accuracy", "auroc_macro", "f1_macro",
     "joint_accuracy", "odir_score", "ece_positive", "brier_positive", "interval_coverage",
 )  # fmt: skip
 OF_FOLDS = ("auroc", "sensitivity", "specificity", "accuracy", "joint_accuracy", "quadratic_kappa", "odir_score")

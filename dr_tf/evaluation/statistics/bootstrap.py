@@ -139,6 +139,40 @@ class RankStatistics:
         return values
 
 
+class SensitivityAtSpecificity:
+    """The highest sensitivity of any threshold whose specificity is at least a given one: a point of the ROC curve."""
+
+    def __init__(
+        self, scores: np.ndarray, truth: np.ndarray, *, codes: np.ndarray, specificity: float, name: str
+    ) -> None:
+        """Sort the images by their score.
+
+        Args:
+            scores: [n].
+            truth: [n], 0 or 1.
+            codes: [n], the number of each image's patient.
+            specificity: the specificity to keep.
+            name: name of the metric.
+        """
+        order = np.argsort(-scores, kind="stable")
+        self.names, self.width, self._name, self._specificity = {name}, len(codes), name, specificity
+        self._codes, self._truth = codes[order], np.asarray(truth)[order].astype(np.float32)
+        # A threshold lies below an image with all images of the same score.
+        self._ends = np.flatnonzero(np.diff(-scores[order], append=np.inf))
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute the metric of each bootstrap sample; NaN without positives or negatives."""
+        weights = weights.take(self._codes, axis=1)
+        positives = (weights * self._truth).cumsum(axis=1)
+        negatives = (weights * (1 - self._truth)).cumsum(axis=1)
+        allowed = (1 - self._specificity) * negatives[:, -1:] * (1 + 1e-6)
+        is_allowed = negatives.take(self._ends, axis=1) <= allowed
+        found = np.where(is_allowed, positives.take(self._ends, axis=1), 0).max(axis=1)
+        with np.errstate(invalid="ignore"):
+            value = found / np.where(positives[:, -1] > 0, positives[:, -1], np.nan)
+        return {self._name: np.where(negatives[:, -1] > 0, value, np.nan)}
+
+
 def draw_weights(rng: np.random.Generator, bootstrap_samples: int, patients: int) -> np.ndarray:
     """Draw bootstrap samples of patients: [bootstrap_samples, patients], how often each patient was drawn."""
     drawn = rng.integers(patients, size=(bootstrap_samples, patients), dtype=np.int32).astype(np.int64)

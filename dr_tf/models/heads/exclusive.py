@@ -75,10 +75,11 @@ class ExclusiveClasses(Head):
         """Return the predicted class number of each example, [n]."""
         raise NotImplementedError
 
-    def training_loss(self) -> keras.losses.Loss:
+    def training_loss(self, true_classes: np.ndarray | None = None) -> keras.losses.Loss:
         """Build the head's own loss, plus the ranking loss if it has a weight."""
         from dr_tf.models.losses import WithRanking
 
+        del true_classes
         if not self.ranking:
             return self.loss()
         options = {"class_of_targets": self.class_of_targets, "class_logits": self.class_logits}

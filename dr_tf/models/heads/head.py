@@ -83,8 +83,13 @@ class Head:
         """Build the loss of (targets, logits)."""
         raise NotImplementedError
 
-    def training_loss(self) -> keras.losses.Loss:
-        """Build the loss that is trained: `loss`, and what a config adds to it."""
+    def training_loss(self, true_classes: np.ndarray | None = None) -> keras.losses.Loss:
+        """Build the loss that is trained: `loss`, and what a config adds to it.
+
+        Args:
+            true_classes: Classes of the training examples, as `true_classes` returns them, for losses that depend on them.
+        """
+        del true_classes
         return self.loss()
 
     def metrics(self) -> list[keras.metrics.Metric]:
