@@ -92,7 +92,9 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, PatientRow]:
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
         if table.setdefault(image, found) != found:
-            raise UserError(f"{path}, line {number}: {printable(image)} has other values in an earlier line")
+            raise UserError(
+                f"{path}, line {number}: {printable(image)} has another patient, eye, age or sex in an earlier line"
+            )
     return table
 
 

@@ -9,7 +9,7 @@ from sklearn import metrics
 from dr_tf.evaluation.measure import operating_point_metrics
 from dr_tf.evaluation.metrics import confusion
 from dr_tf.evaluation.metrics.compute import compute_metrics, estimates_and_statistics
-from dr_tf.evaluation.statistics.bootstrap import RankStatistics, bootstrap, draw_weights
+from dr_tf.evaluation.statistics.bootstrap import RankStatistics, SensitivityAtSpecificity, bootstrap, draw_weights
 from tests.evaluation.synthetic_predictions import make_graded, make_labelled
 
 # 10 photographs by hand; decisions are classes, probabilities put 0.6 on the decision and 0.1 on each other class.
@@ -96,6 +96,20 @@ class ByHandTest(unittest.TestCase):
         self.assertAlmostEqual(values["odir_f1"], f1)
         self.assertAlmostEqual(values["odir_auc"], auc)
         self.assertAlmostEqual(values["odir_score"], (kappa + f1 + auc) / 3)
+
+    def test_sensitivity_at_specificity_by_hand(self):
+        """Of ten negatives one may lie above the threshold: between 0.7 and 0.6 are two, so 0.8, 0.75 and 0.7 are found."""
+        scores = np.array([0.8, 0.75, 0.7, 0.3, 0.72, 0.6, 0.6, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+        truth = np.repeat([1, 0], [4, 10])
+        of = {"codes": np.arange(14), "specificity": 0.9, "name": "x"}
+        statistic = SensitivityAtSpecificity(scores, truth, **of)
+        once, doubled = np.ones(14), np.ones(14)
+        doubled[4] = 2  # the negative at 0.72 is drawn twice: only 0.8 and 0.75 are above it
+        no_negatives = truth.astype(float)
+        values = statistic(np.stack([once, doubled, no_negatives, 1 - no_negatives]))["x"]
+        np.testing.assert_allclose(values, [3 / 4, 2 / 4, np.nan, np.nan])
+        tied = SensitivityAtSpecificity(np.full(14, 0.5), truth, **of)  # all above the threshold, or none
+        self.assertEqual(tied(np.ones((1, 14)))["x"][0], 0)
 
     def test_at_prevalence_published(self):
         """Sensitivity 0.95 and specificity 0.9 at 1 %: 8.8 % of the referred are ill."""

@@ -5,6 +5,7 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.inference.case import SINGLE, Case, as_cases, pairs
+from dr_tf.inference.patients import PatientRow
 
 
 class CaseTest(unittest.TestCase):
@@ -42,7 +43,8 @@ class PairsTest(unittest.TestCase):
                          [("1", {"left": ("a/1_left.jpg",)}), ("1", {"right": ("b/1_right.jpg",)})])  # fmt: skip
 
     def test_with_a_table_paths_and_file_names_are_arbitrary(self):
-        table = {"x.jpg": ("anna", "left"), "y": ("anna", "right"), "z.jpg": ("bert", "left")}
+        rows = {"x.jpg": ("anna", "left"), "y": ("anna", "right"), "z.jpg": ("bert", "left")}
+        table = {name: PatientRow(*row) for name, row in rows.items()}
         paths = [pathlib.Path(path) for path in ("a/x.jpg", "b/y.png", "z.jpg")]
         self.assertEqual(
             self.cases(paths, table),

@@ -20,7 +20,7 @@ DECISIONS = [
 
 def rule_of(head, **others):
     """The attributes of a rule that formats read."""
-    return types.SimpleNamespace(head=head, heads={"main": head, **others}, other_outputs=others)
+    return types.SimpleNamespace(head=head, heads={"main": head, **others}, other_outputs=others, modes={})
 
 
 RULE = rule_of(heads.Binary(CLASSES))

@@ -190,7 +190,7 @@ class ModeDefinitionTest(unittest.TestCase):
         self.assertEqual(with_parts(("plain+knn", "plain"), definitions), ("plain", "knn"))
 
     def test_unknown_names_list_the_known(self):
-        known = "known: plain, tta2, tta4, tta8, knn, knn_majority, or a mean of several, such as plain"
+        known = "known: plain, tta2, tta4, tta8, one_eye, mean_eye, worse_eye, knn, knn_majority, or a mean of several, such as plain"
         for name in ("tta3", "proto", "plain+tta3", "plain+plain", "plain+", ""):
             with self.subTest(name), self.assertRaisesRegex(UserError, f"unknown mode '.*'; {known}"):
                 self.known(name)

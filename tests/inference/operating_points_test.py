@@ -68,7 +68,7 @@ class OperatingPointTest(unittest.TestCase):
             self.assertEqual(thresholds, sorted(thresholds, reverse=True), n)
 
     def test_without_patients_the_threshold_is_one_half(self):
-        for criterion, target in (("sensitivity", 0.9), ("youden", None)):
+        for criterion, target in (("sensitivity", 0.9), ("youden", None), ("f1", None)):
             result = point(criterion, target, np.array([]), np.array([0.2]))
             self.assertEqual((result.threshold, result.guaranteed, result.sensitivity), (0.5, False, None))
             self.assertIn("the threshold is 0.5 instead", result.note)
@@ -77,6 +77,13 @@ class OperatingPointTest(unittest.TestCase):
         result = point("youden", None, np.array([0.4, 0.6, 0.8]), np.array([0.1, 0.2, 0.5, 0.7]))
         # At 0.4: 1 + 2/4 - 1. At 0.6: 2/3 + 3/4 - 1. At 0.8: 1/3 + 1 - 1.
         self.assertEqual((result.threshold, result.sensitivity, result.specificity), (0.4, 1.0, 0.5))
+
+    def test_f1_by_hand(self):
+        result = point("f1", None, np.array([0.4, 0.6, 0.8]), np.array([0.1, 0.2, 0.5, 0.7]))
+        # 2 TP / (2 TP + FP + FN) at 0.4: 6 / (6 + 2). At 0.6: 4 / (4 + 1 + 1). At 0.8: 2 / (2 + 2).
+        self.assertEqual((result.threshold, result.sensitivity, result.specificity), (0.4, 1.0, 0.5))
+        self.assertEqual(point("f1", None, np.array([0.4, 0.6, 0.8]), np.array([0.5] * 9)).threshold, 0.6)
+        self.assertEqual(point("f1", None, np.array([0.4]), np.array([])).threshold, 0.4)
 
     def test_equal_scores_are_all_referred(self):
         result = point("sensitivity", 0.9, np.full(40, 0.3), np.full(5, 0.3))

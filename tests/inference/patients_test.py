@@ -3,7 +3,8 @@ import tempfile
 import unittest
 
 from dr_tf.console import UserError
-from dr_tf.inference.patients import group_by_patient, parse_file_name, read_patient_table
+from dr_tf.inference.case import pairs
+from dr_tf.inference.patients import PatientRow, group_by_patient, parse_file_name, read_patient_table
 from tests.inference.example_decisions import decided
 
 
@@ -40,7 +41,7 @@ class TableTest(unittest.TestCase):
             return read_patient_table(path)
 
     def test_images_are_grouped_by_the_table(self):
-        table = {"x.jpg": ("anna", "left"), "y": ("anna", "right")}
+        table = {"x.jpg": PatientRow("anna", "left"), "y": PatientRow("anna", "right")}
         (patient,) = group_by_patient([decided("in/x.jpg", 0.1), decided("y.png", 0.2)], table)
         self.assertEqual((patient.patient, patient.missing), ("anna", ()))
         with self.assertRaisesRegex(UserError, "has no row for z.jpg"):
@@ -48,7 +49,17 @@ class TableTest(unittest.TestCase):
 
     def test_columns_and_eyes_are_parsed(self):
         table = self.read("\ufeffimage,eye,patient,more\na.jpg,OD,p1,x\nb.jpg,,p2,y\n")
-        self.assertEqual(table, {"a.jpg": ("p1", "right"), "b.jpg": ("p2", "")})
+        self.assertEqual(table, {"a.jpg": PatientRow("p1", "right"), "b.jpg": PatientRow("p2", "")})
+
+    def test_age_and_sex_of_a_pair(self):
+        table = self.read("image,patient,eye,age,sex\na,1,left,54,F\nb,1,right,54,f\nc,2,left,,\nd,3,left,0.5,Male\n")
+        cases = pairs([pathlib.Path(f"{name}.jpg") for name in "abcd"], table)
+        self.assertEqual([(case.age, case.sex) for case in cases], [(54, "female"), (None, ""), (0.5, "male")])
+        self.assertEqual(cases[0].patient_values(), {"age": 54, "sex": 0})
+        self.assertEqual(cases[1].patient_values(), {"age": -1, "sex": -1})
+        self.assertEqual(cases[2].patient_values()["sex"], 1)
+        (unknown,) = pairs([pathlib.Path("1_left.jpg")])
+        self.assertEqual((unknown.age, unknown.sex), (None, ""))
 
     def test_errors_contain_the_line(self):
         for text, message in {
@@ -58,12 +69,16 @@ class TableTest(unittest.TestCase):
             'image,patient,eye\n"a,1,left\n': "unexpected end of data",
             "image,patient,eye\na,1,left\nb,2,upper\n": "line 3",
             "image,patient,eye\na,,left\n": "line 2",
+            "image,patient,eye,age\na,1,left,old\n": "line 2: the age is a number of years from 0 to 130, not old",
+            "image,patient,eye,age\na,1,left,999\n": "line 2: the age",
+            "image,patient,eye,age\na,1,left,-3\n": "line 2: the age",
+            "image,patient,eye,sex\na,1,left,x\n": "line 2: the sex is f, m, female, male or empty, not x",
             "image,patient,eye\na,1\n": None,
-            "image,patient,eye\na,1,left\na,2,left\n": "another patient or eye",
+            "image,patient,eye\na,1,left\na,2,left\n": "another patient, eye, age or sex",
         }.items():
             with self.subTest(text):
                 if message is None:
-                    self.assertEqual(self.read(text), {"a": ("1", "")})
+                    self.assertEqual(self.read(text), {"a": PatientRow("1", "")})
                 else:
                     with self.assertRaisesRegex(UserError, message):
                         self.read(text)
