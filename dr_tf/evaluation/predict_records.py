@@ -128,8 +128,12 @@ def _uncalibrated(rule: Rule, scores: dict[str, np.ndarray], mode: str) -> np.nd
 def _other_outputs(rule: Rule, scored: ScoredRows, columns: dict[str, np.ndarray]) -> dict[str, Any]:
     outputs = [output for output in rule.other_outputs if output in scored.outputs]
     truth = {output: rule.heads[output].true_classes(columns)[scored.rows] for output in outputs}
-    predicted = {output: rule.other_probabilities(output, scored.outputs[output]).argmax(axis=-1) for output in outputs}
-    return {"other_truth": truth, "other_predicted": predicted}
+    probabilities = {output: rule.other_probabilities(output, scored.outputs[output]) for output in outputs}
+    return {
+        "other_truth": truth,
+        "other_predicted": {output: p.argmax(axis=-1) for output, p in probabilities.items()},
+        "other_p_positive": {output: p[:, 1] for output, p in probabilities.items() if p.shape[1] == 2},
+    }
 
 
 def calibration_predictions(

@@ -22,6 +22,7 @@ _COLUMNS = {
 # Fields that are dictionaries of columns -> type.
 _NAMED_COLUMNS = {
     "uncertainty": float, "subgroups": str, "operating_points": bool, "other_truth": int, "other_predicted": int,
+    "other_p_positive": float,
 }  # fmt: skip
 _PROBABILITIES = ("probabilities", "uncalibrated", "p_positive", "p_positive_uncalibrated")
 _ROUNDING = 1e-5  # of sums in single precision
@@ -58,6 +59,7 @@ class Predictions:
         operating_points: {name of an operating point: [n], whether it would refer}.
         other_truth: {output that does not decide: the true class [n]}.
         other_predicted: {output that does not decide: the predicted class [n]}.
+        other_p_positive: {output with two classes that does not decide: the probability of the second one [n]}.
         unit: what a row is: "photograph", or "patient" where both eyes are one example.
     """
 
@@ -87,6 +89,7 @@ class Predictions:
     operating_points: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     other_predicted: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    other_p_positive: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     unit: str = "photograph"
 
     def __post_init__(self) -> None:

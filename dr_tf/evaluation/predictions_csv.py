@@ -20,7 +20,13 @@ _SINGLE_COLUMNS = {
     "refer": "refer", "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
 }  # fmt: skip
 _PER_CLASS = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column per class: "p/mild NPDR"
-_NAMED = ("uncertainty", "subgroups", "other_truth", "other_predicted")  # columns such as "subgroups/camera"
+_NAMED = (
+    "uncertainty",
+    "subgroups",
+    "other_truth",
+    "other_predicted",
+    "other_p_positive",
+)  # columns such as "subgroups/camera"
 _INTERVAL_ENDS = ("interval/low", "interval/high")
 _EARLIER = ("decided", "slices", "other_decided")  # columns, or their prefixes, of version 1
 

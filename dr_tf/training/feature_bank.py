@@ -6,10 +6,12 @@ of all strides that a decoder takes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import keras
@@ -74,11 +76,17 @@ def split_at_frozen_part(
     frozen, rest_input = _split_paired(model) if is_paired(model) else _split_single(model)
     if tf.distribute.has_strategy():
         raise UserError("train.feature_bank needs train.distribution = 'one_device'")
-    with warnings.catch_warnings():
-        # Keras expects inputs named like their keys, such as "left", but the tensors are named after their layers.
-        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+    with without_warning_of_names():
         rest = keras.Model(rest_input, model.output, name=model.name)
     return rest, StoredFeatureData(data, frozen, experiment=experiment, roles=roles)
+
+
+@contextlib.contextmanager
+def without_warning_of_names() -> Iterator[None]:
+    """Silence a warning of Keras: it expects tensors named like their keys, such as "left", not after their layers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+        yield
 
 
 def _split_single(model):

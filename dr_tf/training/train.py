@@ -30,7 +30,7 @@ from dr_tf.training.checkpoints import Checkpoints, set_weights
 from dr_tf.training.data_roles import Roles, split_roles, with_share_of_patients
 from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.experiment import Experiment
-from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part
+from dr_tf.training.feature_bank import StoredFeatureData, split_at_frozen_part, without_warning_of_names
 from dr_tf.training.finish import TrainedRun
 from dr_tf.training.history import read_history
 from dr_tf.training.run_directory import RunDirectory
@@ -244,7 +244,8 @@ def _initialize_heads(heads, model, batches, records, rows):
 
 def _features(model, batches, rows):
     """Features of examples, [n, width], without augmentation."""
-    compute = tf.function(keras.Model(model.input, features_tensor(model)), reduce_retracing=True)
+    with without_warning_of_names():
+        compute = tf.function(keras.Model(model.input, features_tensor(model)), reduce_retracing=True)
     return np.concatenate([compute(batch[0], training=False).numpy() for batch in batches.ordered_batches(rows)])
 
 

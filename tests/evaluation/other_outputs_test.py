@@ -57,6 +57,23 @@ class MetricsTest(unittest.TestCase):
         for name in METRICS:
             self.assertAlmostEqual(once[name][0], estimates[name]().value)
 
+    def test_auroc_of_two_classes(self):
+        """Positive with 0.9 and 0.4, negative with 0.5 and 0.1: three of four pairs are in order."""
+        made = dataclasses.replace(
+            make_graded(5),
+            other_truth={"referable": np.array([1, 1, 0, 0, -1])},
+            other_predicted={"referable": np.array([1, 0, 1, 0, 1])},
+            other_p_positive={"referable": np.array([0.9, 0.4, 0.5, 0.1, 1.0])},
+        )
+        found = compute_metrics(made, bootstrap_samples=20)
+        self.assertEqual((found["referable_auroc"]["value"], found["referable_auroc"]["n"]), (3 / 4, 4))
+        one_class = dataclasses.replace(made, other_truth={"referable": np.array([1, 1, 1, 1, -1])})
+        self.assertNotIn("referable_auroc", compute_metrics(one_class, bootstrap_samples=20))
+        with tempfile.TemporaryDirectory() as folder:
+            write_predictions(os.path.join(folder, "predictions.csv"), made)
+            again = read_predictions(os.path.join(folder, "predictions.csv"))
+        np.testing.assert_array_equal(again.other_p_positive["referable"], made.other_p_positive["referable"])
+
     def test_none_without_such_an_output_or_label(self):
         unknown = dataclasses.replace(make_with_edema(), other_truth={"dme": np.full(6, -1)})
         for predictions in (make_graded(6), unknown):

@@ -6,7 +6,14 @@ import unittest
 import numpy as np
 
 from dr_tf.console import UserError
-from dr_tf.training.data_roles import check_classes, class_weights, fold_roles, split_roles, weighted_prior
+from dr_tf.training.data_roles import (
+    check_classes,
+    class_weights,
+    fold_roles,
+    split_roles,
+    weighted_prior,
+    with_share_of_patients,
+)
 
 
 class _Head:
@@ -61,6 +68,18 @@ class RolesTest(unittest.TestCase):
         records = _records(["train"] * 6, folds=[0, 0, 1, 1, 2, 2])
         roles = fold_roles(records, _Head(), fold=0, folds=3, selects=False)
         self.assertEqual([r.tolist() for r in (roles.fit, roles.select)], [[2, 3, 4, 5], [0, 1]])
+
+    def test_a_share_of_the_training_patients(self):
+        records = _records(["train"] * 80)
+        records.columns["patient_id"] = np.array([f"p{i // 2}" for i in range(80)])
+        roles = split_roles(records, _Head())
+        quarter, half, all_of_them = (with_share_of_patients(roles, records, share, 3).fit for share in (0.25, 0.5, 1))
+        self.assertEqual([len(rows) for rows in (quarter, half, all_of_them)], [20, 40, 80])
+        self.assertTrue(np.isin(quarter, half).all())
+        self.assertEqual(len(set(records.columns["patient_id"][quarter])), 10)  # both eyes of a patient
+        other = with_share_of_patients(roles, records, 0.25, 4).fit
+        self.assertNotEqual(quarter.tolist(), other.tolist())
+        self.assertEqual(len(with_share_of_patients(roles, records, 0.001, 3).fit), 2)
 
     def test_another_number_of_folds_than_the_records_have(self):
         with self.assertRaisesRegex(UserError, "has 2 folds, not 5"):

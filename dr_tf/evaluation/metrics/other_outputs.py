@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from dr_tf.evaluation.metrics import confusion
-from dr_tf.evaluation.metrics.estimate import LazyEstimates, MetricFamily, proportion, score
+from dr_tf.evaluation.metrics.estimate import LazyEstimates, MetricFamily, auroc, proportion, score
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.evaluation.statistics.bootstrap import BootstrapStatistic, SumStatistics
+from dr_tf.evaluation.statistics.bootstrap import BootstrapStatistic, RankStatistics, SumStatistics
 from dr_tf.grades import ABSENT
 
 EDEMA = "dme"  # the output that the joint accuracy is of
@@ -50,7 +50,14 @@ def _output_metrics(output: str, p: Predictions, by_patient: dict[str, Any]) -> 
         f"{output}_accuracy": lambda sums: confusion.accuracy(sums["cells"].reshape(-1, k, k)),
         f"{output}_quadratic_kappa": lambda sums: confusion.quadratic_kappa(sums["cells"].reshape(-1, k, k)),
     }
-    return estimates, [SumStatistics({"cells": confusion.one_hot(truth, predicted, k)}, metrics, **by_patient)]
+    statistics: list[BootstrapStatistic] = [
+        SumStatistics({"cells": confusion.one_hot(truth, predicted, k)}, metrics, **by_patient)
+    ]
+    p_positive = p.other_p_positive.get(output)
+    if p_positive is not None and 0 < truth.sum() < len(truth):
+        estimates[f"{output}_auroc"] = partial(auroc, p_positive, truth, p.patients)
+        statistics.append(RankStatistics(p_positive, truth, codes=by_patient["codes"], auroc=f"{output}_auroc"))
+    return estimates, statistics
 
 
 def _joint_accuracy(predictions: Predictions) -> MetricFamily:

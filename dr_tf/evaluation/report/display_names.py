@@ -112,9 +112,10 @@ HEADLINES = (
 )
 
 # Output that does not decide -> what it predicts.
-OTHER_OUTPUTS = {"dme": "risk of macular edema", "grade": "grade"}
+OTHER_OUTPUTS = {"dme": "risk of macular edema", "grade": "grade", "referable": "referable DR"}
 # Metric of such an output, named OUTPUT_SUFFIX -> (title, description).
 _OTHER_OUTPUT_METRICS = {
+    "_auroc": ("AUROC of the {}", "probability that a positive case scores above a negative one"),
     "_accuracy": ("Accuracy of the {}", "share of cases whose predicted class is correct"),
     "_quadratic_kappa": ("Quadratic kappa of the {}", "agreement beyond chance; large errors weigh more"),
 }
@@ -149,7 +150,7 @@ def displayed(name: str, metric: Mapping[str, Any], *, tag: str = "", is_alarmin
         n=metric.get("n"),
         method=metric.get("method", "").replace(": may be too narrow", ""),  # one of the caveats explains it
         is_percent=is_percent,
-        has_bar=is_percent or kind in ZERO_TO_ONE or kind.endswith("_quadratic_kappa"),
+        has_bar=is_percent or kind in ZERO_TO_ONE or kind.endswith(("_quadratic_kappa", "_auroc")),
         tag=tag,
         is_alarming=is_alarming,
     )

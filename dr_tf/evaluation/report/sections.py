@@ -220,7 +220,7 @@ def _other_outputs(metrics: Metrics) -> list[dict[str, Any]]:
     sections = []
     for output, classes in metrics.get("other_outputs", {}).items():
         if counts := metrics["confusion"].get(output):
-            names = ("joint_accuracy", f"{output}_accuracy", f"{output}_quadratic_kappa")
+            names = ("joint_accuracy", f"{output}_auroc", f"{output}_accuracy", f"{output}_quadratic_kappa")
             classes = tuple(classes[: len(counts)])
             caption = "Counts, and their share of the row. Outlined: correct."
             sections.append({

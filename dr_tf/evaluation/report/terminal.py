@@ -18,6 +18,7 @@ NAMES = (
     "retake_rate",
     "ece",
 )
+MULTI_LABEL_NAMES = ("odir_score", "f1_macro", "auroc_macro", *NAMES)
 
 
 def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -31,7 +32,7 @@ def summary(metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics["unit"] != "patient":
         examples += f" of {metrics['patients']} patients" if metrics["patients_known"] else " of unknown patients"
     yield f"{metrics['dataset']}, {metrics['split']}{protocol}: {examples}"
-    for name in NAMES:
+    for name in _names(metrics):
         if (metric := metrics.get(name)) and metric["value"] is not None:
             yield f"{name:20} {metric['value']:.3f}  {format_interval(metric)}"
     if metrics.get("sources"):
@@ -47,7 +48,7 @@ def side_by_side(by_mode: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """
     names = [
         name
-        for name in NAMES
+        for name in _names(*by_mode.values())
         if any((metrics.get(name) or {}).get("value") is not None for metrics in by_mode.values())
     ]
     width = max(map(len, by_mode))
@@ -59,6 +60,11 @@ def side_by_side(by_mode: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             [mode.ljust(width), *(f"{cell:>{max(len(name), 5)}}" for cell, name in zip(cells, names, strict=True))]
         )
     yield "The same examples. `evaluate --compare` has paired differences of two modes. Choose before the test split is used."
+
+
+def _names(*metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The main metrics: of several labels those over all labels first."""
+    return MULTI_LABEL_NAMES if any("odir_score" in each for each in metrics) else NAMES
 
 
 def differences(comparison: Mapping[str, Any]) -> Iterator[str]:
