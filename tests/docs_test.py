@@ -10,6 +10,8 @@ import sys
 import tempfile
 import unittest
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = re.compile(r"^(?:\S*/)?(?:python (?P<script>train|evaluate)\.py|dr_tf (?P<command>\w+))(?P<rest>.*)$")
@@ -61,6 +63,7 @@ class LinksTest(unittest.TestCase):
 
 @unittest.skipUnless(importlib.util.find_spec("mkdocs"), "mkdocs is not installed: pip install 'dr_tf[docs]'")
 class SiteTest(unittest.TestCase):
+    @pytest.mark.slow
     def test_the_site_builds_and_documents_every_parameter(self):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]

@@ -37,6 +37,7 @@ class ReadyTest(tf.test.TestCase):
         self.assertRegex(output, r"p\(referable\).*\n(refer|clear|retake)")
         self.assertIn((READY / MEASURED).read_text().strip(), errors)
 
+    @pytest.mark.slow
     def test_explain_uses_it_by_default_and_prints_its_test_metrics(self):
         _, output, errors = commands.run(explain.main, "--output", self.folder / "explanations", self.image)
         self.assertIn("explanations.html", output)

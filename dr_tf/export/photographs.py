@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -58,11 +58,12 @@ class Photographs:
         """Yield batches of photographs of the validation split or, where there is none, of the calibration rows."""
         return (x for x, _ in image_batches(self.images, rows=self._compared()[1], batch_size=_BATCH))
 
-    def to_quantize(self) -> list[Mapping[str, np.ndarray]]:
-        """Return batches of one case of the calibration rows, {name of an input: array}."""
+    def to_quantize(self, inputs: Collection[str]) -> list[Mapping[str, np.ndarray]]:
+        """Return batches of one case of the calibration rows, {name of an input: array}, with these inputs."""
         rows = _some(self.calibration, _QUANTIZED)
         batches = (x for x, _ in image_batches(self.images, rows=rows, batch_size=1))
-        return [x if isinstance(x, Mapping) else {"images": np.array(x)} for x in batches]
+        by_name = (x if isinstance(x, Mapping) else {"images": x} for x in batches)
+        return [{name: np.array(x[name]) for name in inputs} for x in by_name]
 
     def _compared(self) -> tuple[str, np.ndarray]:
         splits = self.records.columns["split"]

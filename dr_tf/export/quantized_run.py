@@ -25,7 +25,7 @@ def quantize_run(run: Run, folder: pathlib.Path, photographs: Photographs) -> No
     export = read_export(folder)
     assert export is not None
     path = folder / FORMATS[export.format]
-    _quantize_file(path, export.format, photographs)
+    _quantize_file(path, export, photographs)
     network = load_run(folder).network
     if photographs.calibration_was_fitted:
         distribution, neighbours = fit_training_features(
@@ -48,14 +48,15 @@ def quantize_run(run: Run, folder: pathlib.Path, photographs: Photographs) -> No
     )
 
 
-def _quantize_file(path, format, photographs):
+def _quantize_file(path, export, photographs):
     quantized = path.with_name(f"quantized{path.suffix}")
-    if format == "onnx":
+    batches = photographs.to_quantize(export.inputs())
+    if export.format == "onnx":
         from dr_tf.export.quantize import quantize_onnx
 
-        quantize_onnx(path, quantized, photographs.to_quantize())
+        quantize_onnx(path, quantized, batches)
     else:
         from dr_tf.export.litert_file import quantize_litert
 
-        quantized.write_bytes(quantize_litert(path, photographs.to_quantize()))
+        quantized.write_bytes(quantize_litert(path, batches))
     os.replace(quantized, path)

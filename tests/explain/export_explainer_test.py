@@ -67,6 +67,7 @@ class ExportExplainerTest(tf.test.TestCase):
                 self._check_equal(_network(head), head, targets=("positive",))
         self._check_equal(_network("softmax"), "softmax", targets=("grade >= 3", 2))
 
+    @pytest.mark.slow
     def test_the_evidence_map_of_a_decoder(self):
         def build(backbone, heads):
             return fcn_classifier(backbone, heads, filters=(8,), cbam=False)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import unittest
 
+import pytest
+
 from tfrecords_builder.layouts import known_layouts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -23,6 +25,7 @@ class CommandTest(unittest.TestCase):
             self.assertIn(name, text)
             self.assertIn(layout.summary, text)
 
+    @pytest.mark.slow
     def test_help_of_each_layout_shows_its_tree_and_flags(self):
         for name in known_layouts():
             with self.subTest(name):

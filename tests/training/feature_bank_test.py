@@ -118,6 +118,7 @@ class FeatureBankTest(tf.test.TestCase):
         feature_bank.split_at_frozen_part(model, data, experiment=experiment, roles=roles)
         return set((self.folder / "bank").glob("*")) - before
 
+    @pytest.mark.slow
     def test_a_cache_is_used_again_unless_it_is_stale(self):
         self.assertLen(self._bank(), 1)
         for change in ("optimization.learning_rate = 1e-3", "classifier.hidden = ()", "train.epochs = 9"):
@@ -141,6 +142,7 @@ class FeatureBankTest(tf.test.TestCase):
             self._train("again", "train.epochs = 1", "optimization.learning_rate = 1e-3")
         computed.assert_not_called()
 
+    @pytest.mark.slow
     def test_a_killed_computation_continues(self):
         class KilledError(Exception):
             pass
