@@ -100,6 +100,7 @@ def evaluate(
         split=split,
         audit=audit,
         maps=bool(explain),
+        other_heads=[head for output, head in rule.heads.items() if output != rule.decides],
     )
     own_test = read_own_test_metrics(run_dir, preparation.records, mode) if evaluated.external else None
     explainers = requested_explainers(explain, explained, rule) if explain else None

@@ -18,7 +18,7 @@ from dr_tf.inference.case import pairs
 from dr_tf.inference.patients import read_patient_table
 from dr_tf.inference.predictor import Predictor
 from tests import tiny, tiny_pairs
-from tests.tfrecords_builder.trees import write_table
+from tests.tfrecords_builder.trees import run_builder, write_table
 
 CONFIG = f"""
 train.dataset = '{tiny_pairs.DATASET}'
@@ -104,6 +104,29 @@ class DualEyeTest(tf.test.TestCase):
         rows = list(csv.DictReader(output.splitlines()))
         self.assertEqual([row["case"] for row in rows], [str(n) for n in PATIENTS])
         self.assertContainsSubset({"p(left eye: D)", "p(right eye: O)", "p(referable: referable)"}, rows[0])
+
+    def test_external_validation_of_an_output_that_does_not_decide(self):
+        """A set with grades and without ODIR's labels: referable retinopathy is measured, the labels are not."""
+        paths = sorted(tiny_pairs.photographs().glob("[1-4]*_*.jpg"))
+        rows = [(path.name, *path.stem.split("_"), 3 * (i // 4 % 2)) for i, path in enumerate(paths)]
+        table = write_table(self.temporary / "grades.csv", ("image", "patient", "eye", "grade"), rows)
+        status, *output = run_builder(
+            *("csv", "--source", tiny_pairs.photographs(), "--labels", table, "--records", tiny_pairs.records_root()),
+            *("--image_column", "image", "--patient_column", "patient", "--eye_column", "eye", "--grade_column", "grade"),
+            *("--name", "graded", "--image_size", 64, "--paired", "--audit", "off", "--workers", 1),
+        )
+        self.assertEqual(status, 0, output)
+        quietly(
+            evaluate.main,
+            *("--run_dir", self.run_dir, "--records", tiny_pairs.records_root(), "--dataset", "graded"),
+            *("--split", "all", "--audit", "off", "--bootstrap_samples", 20),
+        )
+        folder = self.run_dir / "evaluation" / "graded-64-plain-q95-paired-all"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        self.assertIsNotNone(metrics["referable_auroc"]["value"])
+        self.assertNotIn("odir_score", metrics)
+        self.assertRegex(" ".join(metrics["caveats"]), "No label determines whether a case is odir_D: only the other")
+        self.assertIn("AUROC of the referable DR", (folder / "report.html").read_text())
 
     def test_explain_and_export(self):
         for method in ("hires_cam", "cross_attention"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +69,7 @@ def open_evaluation_set(
     split: str,
     audit: Audit | None,
     maps: bool = False,
+    other_heads: Collection[Head] = (),
 ) -> EvaluationSet:
     """Open the record set to evaluate and choose its rows.
 
@@ -81,6 +82,8 @@ def open_evaluation_set(
         split: name of the split, or of several as in "train+validation"; "all" for every split of another data set.
         audit: finds images shared by several record sets; None: no audit is made.
         maps: whether maps are scored, for which no label is needed.
+        other_heads: the heads that do not decide. Where no label is known for the one that decides, the rows with a label
+            for one of these are chosen.
 
     Raises:
         UserError: if the records were prepared in another way, or no row can be evaluated.
@@ -89,19 +92,27 @@ def open_evaluation_set(
     records_preparation = _check_enhancement(records, preparation)
     training_records = open_training_records(root, preparation.records, records)
     map_rows = _split_rows(records, split, training_records)
+    caveats: tuple[str, ...] = ()
     try:
         rows, excluded = labelled_rows(records, map_rows, head, split=split)
     except UserError:
-        if not maps:
+        rows, excluded = _labelled_for_any(other_heads, records, map_rows), {}
+        if not len(rows) and not maps:
             raise
-        rows, excluded = map_rows[:0], {}
+        if len(rows):
+            caveats = (f"No label determines whether a case is {head.positive}: only the other outputs are measured.",)
     if training_records is records:
-        return EvaluationSet(records, split, rows, map_rows, excluded, training_records)
+        return EvaluationSet(records, split, rows, map_rows, excluded, training_records, caveats=caveats)
     shared = shared_images(run_dir, training_records, records, audit)
     map_rows, left_out = leave_out_shared(shared, records, map_rows, {})
     rows, excluded = leave_out_shared(shared, records, rows, excluded) if len(rows) else (rows, left_out)
-    caveats = tuple(_preparation_caveat(records_preparation, preparation))
+    caveats += tuple(_preparation_caveat(records_preparation, preparation))
     return EvaluationSet(records, split, rows, map_rows, excluded, training_records, shared, caveats)
+
+
+def _labelled_for_any(heads: Collection[Head], records: Records, rows: np.ndarray) -> np.ndarray:
+    known = [head.has_label(records.columns)[rows] for head in heads]
+    return rows[np.any(known, axis=0)] if known else rows[:0]
 
 
 def labelled_rows(records: Records, rows: np.ndarray, head: Head, *, split: str) -> tuple[np.ndarray, dict[str, int]]:
