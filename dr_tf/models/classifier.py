@@ -52,8 +52,12 @@ def with_heads(
     hidden: Sequence[int] = (),
     projection: int | None = None,
     dropout: float = 0.0,
+    beside: keras.KerasTensor | None = None,
 ) -> keras.Model:
-    """Build a model whose heads take `x`, after hidden layers. Arguments as those of `classifier`."""
+    """Build a model whose heads take `x`, after hidden layers, and further features `beside` it.
+
+    The other arguments are those of `classifier`.
+    """
     trained, width = _layers(hidden, projection, dropout), x.shape[-1]
 
     def project(tensor):
@@ -64,6 +68,8 @@ def with_heads(
         return tensor
 
     x = project(x) if trained else _dropout(x, dropout, "dropout")
+    if beside is not None:
+        x = keras.layers.Concatenate(dtype=x.dtype, name="all_features")([x, beside])
     x = keras.layers.Identity(dtype=x.dtype, name=FEATURES)(x)
     outputs = {output: head.logits(x, output, project if trained else None) for output, head in heads.items()}
     return keras.Model(inputs, outputs, name="_".join([name, *outputs]))

@@ -17,7 +17,7 @@ from dr_tf.grades import EYES
 from dr_tf.models.backbones.backbone import Backbone
 from dr_tf.models.classifier import with_heads
 from dr_tf.models.keras_private import layers_within
-from dr_tf.models.paired import FUSIONS, add_age_and_sex, patient_inputs, present_eyes
+from dr_tf.models.paired import FUSIONS, age_and_sex_features, patient_inputs, present_eyes
 from dr_tf.parameters import Count, Fraction, Share
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def cross_attention_classifier(
     norm = layers.LayerNormalization(epsilon=_EPSILON, name="token_norm")
     means = [layers.GlobalAveragePooling1D(name=f"{eye}_mean")(norm(x)) for eye, x in zip(EYES, tokens, strict=True)]
     x = layers.Concatenate(name="both_eyes")([FUSIONS[fuse](means, present) for fuse in ("mean", "max")])
-    x = add_age_and_sex(x, inputs, drop_age_and_sex)
-    return with_heads(inputs, x, heads, name=f"cross_{backbone.name}", hidden=hidden, dropout=dropout)
+    beside = age_and_sex_features(inputs, drop_age_and_sex)
+    return with_heads(inputs, x, heads, name=f"cross_{backbone.name}", hidden=hidden, dropout=dropout, beside=beside)
 
 
 def _feature_maps(backbone, inputs, *, tied):

@@ -16,7 +16,8 @@ from dr_tf.parameters import Count, Fraction, Share
 if TYPE_CHECKING:
     from dr_tf.models.heads.head import Head
 
-_AGE_SCALE = 50.0  # years: ages 0 to 100 become -1 to 1
+_MIDDLE_AGE = 50.0  # in years
+_AGE_AND_SEX_UNITS = 16
 
 
 def paired_classifier(
@@ -53,9 +54,16 @@ def paired_classifier(
     shared = keras.Model(backbone.model.input, backbone.model.output["pooled"], name=backbone.name)
     inputs = patient_inputs(backbone, age_and_sex=age_and_sex)
     x = FUSIONS[fuse]([shared(inputs[eye]) for eye in EYES], present_eyes(inputs, drop_eye))
-    x = add_age_and_sex(x, inputs, drop_age_and_sex)
-    name = f"two_{backbone.name}"
-    return with_heads(inputs, x, heads, name=name, hidden=hidden, projection=projection, dropout=dropout)
+    return with_heads(
+        inputs,
+        x,
+        heads,
+        name=f"two_{backbone.name}",
+        hidden=hidden,
+        projection=projection,
+        dropout=dropout,
+        beside=age_and_sex_features(inputs, drop_age_and_sex),
+    )
 
 
 def patient_inputs(backbone: Backbone, *, age_and_sex: bool) -> dict[str, keras.KerasTensor]:
@@ -90,29 +98,25 @@ def _is_kept(like, rate, name):
     return ops.greater(layers.Dropout(rate, dtype="float32", name=name)(ops.ones_like(like, dtype="float32")), 0)
 
 
-def add_age_and_sex(
-    features: keras.KerasTensor, inputs: Mapping[str, keras.KerasTensor], drop: float = 0.0
-) -> keras.KerasTensor:
-    """Add a linear function of age and sex to features, if the network takes them; the same features otherwise.
+def age_and_sex_features(inputs: Mapping[str, keras.KerasTensor], drop: float = 0.0) -> keras.KerasTensor | None:
+    """Compute features of age and sex, [n, 16]; None if the network does not take them.
 
-    It takes the age, whether it is known, and whether the patient is female or male. All of these are 0 if unknown. A sum,
-    as further columns of features that hardly vary in training would look out of distribution wherever they differ.
+    Unknown values stand in the middle: an age of 50, and a sex between both. So the features of a patient of unknown age and
+    sex are not out of distribution.
 
     Args:
-        features: The features of both eyes, [n, width].
         inputs: The inputs of the network.
         drop: Probability that age and sex are left out in a training step.
     """
     if "age" not in inputs:
-        return features
+        return None
     age, sex = (layers.Reshape((1,), name=f"{name}_column")(inputs[name]) for name in PATIENT_FIELDS)
-    known = ops.cast(ops.greater_equal(age, 0), "float32")
+    decades = ops.where(ops.greater_equal(age, 0), (age - _MIDDLE_AGE) / 10, 0.0)
     is_of_sex = [ops.cast(ops.equal(sex, number), "float32") for number in range(len(SEXES))]
-    columns = ops.concatenate([known * (age / _AGE_SCALE - 1), known, *is_of_sex], axis=-1)
+    columns = ops.concatenate([decades, is_of_sex[0] - is_of_sex[1]], axis=-1)
     if drop:
-        columns *= ops.cast(_is_kept(known, drop, "drop_age_and_sex"), "float32")
-    dense = layers.Dense(features.shape[-1], use_bias=False, kernel_initializer="zeros", name="age_and_sex")
-    return layers.Add(name="with_age_and_sex")([features, dense(columns)])
+        columns *= ops.cast(_is_kept(age, drop, "drop_age_and_sex"), "float32")
+    return layers.Dense(_AGE_AND_SEX_UNITS, activation="relu", name="age_and_sex")(columns)
 
 
 def _mean(features, present):

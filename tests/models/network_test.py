@@ -14,7 +14,7 @@ from dr_tf.models.heads.edema import Edema
 from dr_tf.models.heads.multi_label import MultiLabel
 from dr_tf.models.heads.softmax import Softmax
 from dr_tf.models.network import KerasNetwork, member_networks
-from dr_tf.models.paired import FUSIONS, add_age_and_sex, paired_classifier, patient_inputs, present_eyes
+from dr_tf.models.paired import FUSIONS, age_and_sex_features, paired_classifier, patient_inputs, present_eyes
 
 SIDE = 32
 GRADES = {"grade": Softmax(), "edema": Edema()}
@@ -185,19 +185,18 @@ class PairedTest(tf.test.TestCase):
             self.assertTrue(both.any(axis=1).all())
             self.assertAllClose([1 - both[:, 0].mean(), 1 - both[:, 1].mean()], [rate / 2] * 2, atol=0.04)
 
-    def test_age_and_sex_are_added_and_may_be_unknown(self):
-        features, inputs = keras.Input((2,)), {name: keras.Input((), name=name) for name in ("age", "sex")}
-        model = keras.Model(inputs | {"x": features}, add_age_and_sex(features, inputs, 0.5))
-        kernel = np.float32([[1, 10], [2, 20], [4, 40], [8, 80]])  # age / 50 - 1, age known, female, male
-        model.get_layer("age_and_sex").set_weights([kernel])
-        batch = {"x": np.ones((4, 2)), "age": np.float32([75, -1, 50, -1]), "sex": np.float32([0, 1, -1, -1])}
-        expected = np.array([1 + 0.5 + 2 + 4, 1 + 8, 1 + 2, 1])
-        self.assertAllClose(model(batch)[:, 0], expected)
-        self.assertAllClose(model(batch)[:, 1], 10 * (expected - 1) + 1)
+    def test_age_and_sex_may_be_unknown(self):
+        inputs = {name: keras.Input((), name=name) for name in ("age", "sex")}
+        model = keras.Model(inputs, age_and_sex_features(inputs, 0.5))
+        kernel = np.zeros((2, 16), np.float32)
+        kernel[:, :2] = [[1, 0], [0, 10]]  # decades above 50; female is 1, male -1
+        model.get_layer("age_and_sex").set_weights([kernel, np.full(16, 20.0)])
+        batch = {"age": np.float32([75, -1, 50, -1]), "sex": np.float32([0, 1, -1, -1])}
+        self.assertAllClose(np.asarray(model(batch))[:, :2], [[22.5, 30], [20, 10], [20, 20], [20, 20]])
         rows = {name: np.repeat(values[:1], 1000, axis=0) for name, values in batch.items()}
-        left_out = np.asarray(model(rows, training=True))[:, 0] == 1
+        left_out = np.asarray(model(rows, training=True))[:, 0] == 20
         self.assertAllClose(left_out.mean(), 0.5, atol=0.1)
-        self.assertIs(add_age_and_sex(features, {}), features)
+        self.assertIsNone(age_and_sex_features({}))
 
     def test_training(self):
         head = MultiLabel()

@@ -112,7 +112,16 @@ class DualEyeTest(tf.test.TestCase):
         table = write_table(self.temporary / "grades.csv", ("image", "patient", "eye", "grade"), rows)
         status, *output = run_builder(
             *("csv", "--source", tiny_pairs.photographs(), "--labels", table, "--records", tiny_pairs.records_root()),
-            *("--image_column", "image", "--patient_column", "patient", "--eye_column", "eye", "--grade_column", "grade"),
+            *(
+                "--image_column",
+                "image",
+                "--patient_column",
+                "patient",
+                "--eye_column",
+                "eye",
+                "--grade_column",
+                "grade",
+            ),
             *("--name", "graded", "--image_size", 64, "--paired", "--audit", "off", "--workers", 1),
         )
         self.assertEqual(status, 0, output)
