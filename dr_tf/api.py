@@ -16,7 +16,7 @@ import numpy as np
 
 from dr_tf.console import UserError, print_status
 from dr_tf.fundus.prepare import PreparedCrop, prepare_undamaged
-from dr_tf.inference.case import Case, ImageSource, as_cases, pairs
+from dr_tf.inference.case import Case, ImageSource, as_cases, pairs, single_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.find_images import find_images
 from dr_tf.inference.operating_points import OperatingPoint
@@ -216,7 +216,7 @@ class Model:
             elif self.paired:
                 cases += pairs(find_images(items))
             else:
-                cases += as_cases(find_images(items))
+                cases += single_cases(find_images(items))
         return cases
 
 
@@ -291,7 +291,7 @@ class ClassActivationMap:
             )
         colours = scale_maps({key: values[None] for key, values in self.maps.items()}, self.full_colour)
         return overlay(
-            display_image(file_bytes(self._source(chosen)), longest_side),
+            display_image(file_bytes(self._source(chosen)), longest_side, self.decision.images[chosen].frame),
             colours[chosen][0],
             geometries[chosen],
             colormap,

@@ -23,7 +23,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from dr_tf import files
 from dr_tf.console import UserError
-from dr_tf.inference.case import Case
+from dr_tf.inference.case import Case, Frames, ImageSource
 from dr_tf.inference.formats import FORMATS
 from dr_tf.inference.predictor import Predictor
 
@@ -184,14 +184,22 @@ def _write_once(folder: pathlib.Path, settings: Settings, cases: Iterable[Case])
 
 def _case_line(case: Case) -> str:
     """A line of JSON. The paths are absolute, because workers start in another folder."""
-    return json.dumps([case.name, {eye: list(map(_absolute, paths)) for eye, paths in case.images.items()}])
+    return json.dumps([case.name, {eye: list(map(_as_json, images)) for eye, images in case.images.items()}])
 
 
-def _absolute(path: Any) -> str:
-    return os.path.abspath(path)
+def _as_json(image: Any) -> str | list:
+    path = os.path.abspath(image)
+    return [path, image.numbers] if isinstance(image, Frames) else path
+
+
+def _from_json(image: str | list) -> ImageSource:
+    return image if isinstance(image, str) else Frames(image[0], tuple(image[1]))
 
 
 def _read_cases(folder: pathlib.Path, number: int, shard_size: int) -> list[Case]:
     with open(folder / CASES, encoding="utf-8") as file:
         lines = list(itertools.islice(file, number * shard_size, (number + 1) * shard_size))
-    return [Case(name, {eye: tuple(paths) for eye, paths in images.items()}) for name, images in map(json.loads, lines)]
+    return [
+        Case(name, {eye: tuple(map(_from_json, found)) for eye, found in images.items()})
+        for name, images in map(json.loads, lines)
+    ]

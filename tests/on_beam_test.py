@@ -9,11 +9,24 @@ import unittest
 from unittest import mock
 
 from dr_tf.cli import predict
+from dr_tf.inference.case import Case, Frames
 from tests import commands
 from tests.explain.runs import write_run
 from tests.tfrecords_builder import trees
 
 BEAM = importlib.util.find_spec("apache_beam")
+
+
+@unittest.skipUnless(BEAM, "apache-beam is not installed")
+class CasesTest(unittest.TestCase):
+    def test_frames_are_written_and_read(self):
+        from dr_tf import on_beam
+
+        case = Case("a (left eye)", {"": (Frames("/a", (1, 3)),), "left": ("/b", "/c")})
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / on_beam.CASES
+            path.write_text(on_beam._case_line(case) + "\n")
+            self.assertEqual(on_beam._read_cases(path.parent, 0, 4), [case])
 
 
 class InFolder(unittest.TestCase):

@@ -30,6 +30,7 @@ class Item:
     lines: tuple[str, str]
     geometry: Geometry | None = None
     masks: tuple[tuple[str, pathlib.Path], ...] = ()
+    frame: int = 0
 
 
 def write_contact_sheet(path: str | pathlib.Path, report: BuildReport, count: int) -> None:
@@ -59,7 +60,7 @@ def _choose(report: BuildReport, count: int) -> Sequence[Item]:
     rejected = [Item(pathlib.Path(r.path), (r.image_id, r.reason)) for r in report.rejections if os.path.isfile(r.path)]
     crops = sorted(report.crops, key=lambda c: (round(c.roundness, 2), c.gradability.score))
     accepted = [
-        Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks)
+        Item(c.sample.path, (c.sample.image_id, _caption(c)), c.geometry, c.sample.masks, c.frame)
         for c in crops
         if c.sample.path is not None
     ]
@@ -74,7 +75,7 @@ def _caption(crop):
 
 def _draw(item, colours):
     try:
-        image = decode(item.path.read_bytes(), side=2 * _CELL)
+        image = decode(item.path.read_bytes(), side=2 * _CELL, frame=item.frame or 1)
     except (BadImageError, OSError, MemoryError, cv2.error):
         return _blank_cell(item)
     original = _thumbnail(image, item.geometry)

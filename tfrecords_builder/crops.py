@@ -35,6 +35,7 @@ class Crop:
         bytes_in: Size of the original file.
         masks: Lesion type and PNG, aligned with the crop.
         signature: For the leak audit; None where the audit is off.
+        frame: The frame of a DICOM file with several that was taken, counted from 1; 0 for other files.
     """
 
     sample: Sample
@@ -46,6 +47,7 @@ class Crop:
     bytes_in: int
     masks: tuple[tuple[str, bytes], ...] = ()
     signature: ImageSignature | None = None
+    frame: int = 0
 
 
 def crop_sample(sample: Sample, options: Options) -> Crop | Rejection:
@@ -84,6 +86,7 @@ def _crop_file(sample, options):
     data = sample.path.read_bytes()
     prepared = prepare_undamaged(
         data,
+        sample.frames,
         size=options.image_size,
         enhancement=options.enhancement,
         max_pixels=round(options.max_megapixels * 1e6),
@@ -99,6 +102,7 @@ def _crop_file(sample, options):
         bytes_in=len(data),
         masks=tuple((lesion, _mask(path, prepared.geometry)) for lesion, path in sample.masks),
         signature=None if options.audit == "off" else compute_signature(prepared.image, prepared.geometry, sha256),
+        frame=prepared.frame,
     )
 
 

@@ -24,8 +24,10 @@ def fingerprint(plan: Plan, listing: Listing) -> dict[str, Any]:
     digest = hashlib.sha256()
     for sample in sorted(listing.samples, key=lambda s: s.image_id):
         # A file enters by its size. Its path does not, because it has no effect on the records.
-        # The digest depends on the order of Sample's fields, so new fields make existing record sets stale.
-        fields = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+        # The digest depends on the order of Sample's fields, so new fields make existing record sets stale. `frames` came
+        # later, and enters only where there are several.
+        names = [field.name for field in dataclasses.fields(sample) if field.name != "frames" or sample.frames]
+        fields = {name: getattr(sample, name) for name in names}
         fields |= {"path": None, "masks": tuple((lesion, _size(path)) for lesion, path in sample.masks)}
         digest.update(repr((tuple(fields.values()), _size(sample.path))).encode())
     return {"options": options, "photographs": len(listing.samples), "source_table": digest.hexdigest()}

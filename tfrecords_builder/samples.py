@@ -24,6 +24,8 @@ class Sample:
         masks: Lesion type and mask file. Each mask is as large as the original image.
         test_copy: For an image of a published test split: the image_id of another image that it is a copy of. The leak
             audit sets it.
+        frames: Of a DICOM file with several frames, those that show this eye, counted from 1. The most gradable one is
+            taken.
     """
 
     image_id: str
@@ -42,6 +44,7 @@ class Sample:
     keywords: str = ""
     masks: tuple[tuple[str, pathlib.Path], ...] = ()
     test_copy: str = ""
+    frames: tuple[int, ...] = ()
 
     @property
     def group(self) -> str:

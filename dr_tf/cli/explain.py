@@ -104,13 +104,13 @@ def run(flags: argparse.Namespace) -> Sequence[Entry | NearestEntry]:
     _check_output(flags.output, flags.images)
     with starting_tensorflow(without=("sklearn", "matplotlib")):
         from dr_tf.explain.nearest_cases import NEAREST_CASES
-        from dr_tf.inference.case import Case, pairs
+        from dr_tf.inference.case import pairs, single_cases
         from dr_tf.inference.predictor import Predictor
 
         predictor = Predictor.from_run(flags.run_dir)
     print_measured(flags.run_dir)
     paired = predictor.run.network.paired
-    cases = pairs(paths, table) if paired else [Case.from_image(path) for path in paths]
+    cases = pairs(paths, table) if paired else list(single_cases(paths))
     if flags.method == NEAREST_CASES:
         return _write_nearest_cases(flags, predictor, cases)
     if flags.records:

@@ -192,15 +192,11 @@ def mode_of(flags: argparse.Namespace) -> str:
     return "plain" if flags.tta == 1 else f"tta{flags.tta}"
 
 
-def cases_of(
-    paths: Sequence[pathlib.Path], table: dict | None, paired: bool
-) -> Sequence[pathlib.Path] | Sequence[Case]:
+def cases_of(paths: Sequence[pathlib.Path], table: dict | None, paired: bool) -> Sequence[Case]:
     """Return what the model decides on: the photographs, or the pairs of a model of both eyes."""
-    if not paired:
-        return paths
-    from dr_tf.inference.case import pairs
+    from dr_tf.inference.case import pairs, single_cases
 
-    return pairs(paths, table)
+    return pairs(paths, table) if paired else list(single_cases(paths))
 
 
 def _decide(predictor: Predictor, cases: Sequence, batch_size: int) -> Iterable[Decision]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from dr_tf.cli.predict import cases_of, load, mode_of
 from dr_tf.console import UserError
-from dr_tf.inference.case import as_cases
 from dr_tf.runtime import starting_tensorflow
 from dr_tf.safe_names import printable
 
@@ -46,7 +45,7 @@ def run_on_beam(flags: argparse.Namespace, paths: Sequence[pathlib.Path], table:
         batch_size=flags.batch_size,
         shard_size=flags.shard_size,
     )
-    cases = list(as_cases(cases_of(paths, table, paired)))
+    cases = cases_of(paths, table, paired)
     shards = decide_on_beam(cases, flags.output.absolute(), settings, runner)
     counts = dict.fromkeys(("refer", "clear", "retake"), 0)
     for action in read_actions(shards):

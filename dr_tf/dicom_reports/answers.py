@@ -80,10 +80,10 @@ def algorithm_of(predictor: Predictor) -> Algorithm:
 
 
 def _sources(decision: Decision) -> list[Source]:
-    paths = [image.photograph for image in decision.images.values()]
-    if not all(map(is_dicom_file, paths)):
+    images = decision.images.values()
+    if not all(is_dicom_file(image.photograph) for image in images):
         raise BadImageError("not a DICOM file")
-    return [read_source(path) for path in paths]
+    return [read_source(image.photograph, image.frame) for image in images]
 
 
 def _create(folder: pathlib.Path) -> None:

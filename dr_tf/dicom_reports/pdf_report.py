@@ -63,8 +63,8 @@ def draw_page(decision: Decision, sources: Sequence[Source], algorithm: Algorith
 def _rows(decision: Decision, sources: Sequence[Source], algorithm: Algorithm) -> Iterator[tuple[str, str]]:
     """Yield (name, value) of each line of the page."""
     for source in sources:
-        name, eye = printable(pathlib.Path(source.path).name), source.info.eye or "eye not stated"
-        yield "photograph", f"{name[:70]} ({eye}{'' if source.info.eye == '' else ' eye'})"
+        name, eye = printable(pathlib.Path(source.path).name), f"{source.eye} eye" if source.eye else "eye not stated"
+        yield "photograph", f"{name[:70]} ({eye}{f', frame {source.frame}' if source.frame else ''})"
     if decision.reason:
         yield "not gradable", decision.reason[:90]
     if decision.grade is not None:
@@ -83,7 +83,7 @@ def _rows(decision: Decision, sources: Sequence[Source], algorithm: Algorithm) -
 def _picture(source: Source) -> np.ndarray | None:
     """The photograph, reduced; None if it cannot be decoded, which is then the reason to retake it."""
     try:
-        rgb = decode(pathlib.Path(source.path).read_bytes(), side=_PICTURE_SIDE).rgb
+        rgb = decode(pathlib.Path(source.path).read_bytes(), side=_PICTURE_SIDE, frame=source.frame or 1).rgb
     except BadImageError:
         return None
     scale = _PICTURE_SIDE / max(rgb.shape[:2])
@@ -119,7 +119,7 @@ def encapsulated_pdf(pdf: bytes, sources: Sequence[Source], algorithm: Algorithm
     made.AcquisitionDateTime, made.ConceptNameCodeSequence = "", []
     made.DocumentTitle, made.VerificationFlag = TITLE, "UNVERIFIED"
     made.BurnedInAnnotation = "YES" if any(source.info.burned_in for source in sources) else "NO"
-    eyes = {source.info.eye for source in sources}
+    eyes = {source.eye for source in sources}
     if len(eyes) == 1 and eyes != {""}:
         made.ImageLaterality = eyes.pop()[0].upper()
     made.SourceInstanceSequence = [_reference(source) for source in sources]

@@ -34,11 +34,18 @@ class Source:
         path: of the file.
         header: patient, study and UIDs, as a pydicom Dataset.
         info: what the header states about the photograph.
+        frame: that was taken, counted from 1; 0 if the file has one frame, or none that can be used.
     """
 
     path: str
     header: pydicom.Dataset
     info: DicomInfo
+    frame: int = 0
+
+    @property
+    def eye(self) -> str:
+        """The eye of the photograph; "" if the header does not state it."""
+        return self.info.eye_of(self.frame)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Algorithm:
     version: str = dr_tf.__version__
 
 
-def read_source(path: str | os.PathLike[str]) -> Source:
+def read_source(path: str | os.PathLike[str], frame: int = 0) -> Source:
     """Read the header of a photograph for an answer.
 
     Raises:
@@ -67,7 +74,7 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         header = read_dataset(Stream(file), (*PATIENT_AND_STUDY, *_REQUIRED, *_OTHERS))
     if missing := [name for name in _REQUIRED if not header.get(name)]:
         raise BadImageError(f"its header has no {' and no '.join(missing)}")
-    return Source(os.fspath(path), header, read_info(path))
+    return Source(os.fspath(path), header, read_info(path), frame)
 
 
 def check_one_study(sources: Sequence[Source]) -> None:

@@ -85,7 +85,7 @@ def _measurements(decision: Decision, sources: Sequence[Source], algorithm: Algo
     """The template's group: the site, the source images, the algorithm, and everything decided."""
     from highdicom import sr
 
-    eye = sources[0].info.eye if len(sources) == 1 else ""
+    eye = sources[0].eye if len(sources) == 1 else ""
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(identifier="dr_tf decision"),
         algorithm_id=sr.AlgorithmIdentification(algorithm.name, algorithm.version, list(algorithm.parameters)),
@@ -94,7 +94,7 @@ def _measurements(decision: Decision, sources: Sequence[Source], algorithm: Algo
         qualitative_evaluations=list(_evaluations(decision, eye)),
         source_images=[
             sr.SourceImageForMeasurementGroup(
-                source.header.SOPClassUID, source.header.SOPInstanceUID, [1] if source.info.frames > 1 else None
+                source.header.SOPClassUID, source.header.SOPInstanceUID, [source.frame] if source.frame else None
             )
             for source in sources
         ],

@@ -7,6 +7,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from dr_tf.inference.decision import Decision, grade_name
+from dr_tf.inference.formats import frames_text
 from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def map_settings(explainer: Explainer | ExportExplainer, target: str, full_colou
 
 def describe_decision(decision: Decision) -> str:
     """Return the action and its reason: "refer: moderate NPDR, probability of referable 0.812 (threshold 0.695)"."""
-    return f"{decision.action}: {describe_probability(decision)}"
+    frames = frames_text(decision)
+    return f"{decision.action}: {describe_probability(decision)}{f'; {frames}' if frames else ''}"
 
 
 def describe_probability(decision: Decision) -> str:

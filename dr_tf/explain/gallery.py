@@ -160,19 +160,20 @@ def _write_picture(folder, job, target, full_colour):
 
 
 def _panels_of_eye(image_info, file_states, colours):
-    image = _read_unchanged(image_info.photograph, file_states)
+    image = _read_unchanged(image_info, file_states)
     if len(file_states) > 1:  # pairs: both eyes get the same width
         height = round(_PAIRED_WIDTH * image.shape[0] / image.shape[1])
         image = cv2.resize(image, (_PAIRED_WIDTH, height), interpolation=cv2.INTER_AREA)
     return draw_panels(image, colours, image_info.geometry)
 
 
-def _read_unchanged(path, file_states):
+def _read_unchanged(image_info, file_states):
     """Read an image; refuse a file that has changed since the decision."""
+    path = image_info.photograph
     data = pathlib.Path(path).read_bytes()
     if _state(path) != file_states[path]:
         raise BadImageError("the file has changed since the decision")
-    return display_image(data)
+    return display_image(data, frame=image_info.frame)
 
 
 def _entry_as_dict(entry):

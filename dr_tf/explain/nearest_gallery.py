@@ -88,9 +88,9 @@ def write_nearest_gallery(
 
 
 def _draw(folder, entry, name, thumbnail):
-    paths = [image.photograph for image in entry.decision.images.values() if image.geometry]
+    images = [image for image in entry.decision.images.values() if image.geometry]
     try:
-        own = [display_image(pathlib.Path(path).read_bytes()) for path in paths]
+        own = [display_image(pathlib.Path(image.photograph).read_bytes(), frame=image.frame) for image in images]
     except (OSError, BadImageError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return dataclasses.replace(entry, not_drawn=f"decided, but not drawn: {reason}")

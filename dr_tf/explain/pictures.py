@@ -22,17 +22,18 @@ _JPEG_QUALITY = 90
 _THUMBNAIL, _TILES_PER_ROW = 190, 4
 
 
-def display_image(data: bytes, longer_side: int = _LONGER_SIDE) -> np.ndarray:
+def display_image(data: bytes, longer_side: int = _LONGER_SIDE, frame: int = 0) -> np.ndarray:
     """Decode an image file for display.
 
     Args:
         data: Content of the file.
         longer_side: The longer side of the result is at most this many pixels.
+        frame: As in `ImageInfo`.
 
     Returns:
         uint8 RGB, upright.
     """
-    rgb = decode(data, side=longer_side).rgb
+    rgb = decode(data, side=longer_side, frame=frame or 1).rgb
     scale = longer_side / max(rgb.shape[:2])
     return cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else rgb
 

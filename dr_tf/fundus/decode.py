@@ -38,7 +38,7 @@ class DecodedImage:
     reduction: int = 1
 
 
-def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS, frame: int = 1) -> DecodedImage:
     """Decode an image file and turn it upright, as a viewer would show it.
 
     A JPEG is decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the shorter side at least `side`
@@ -49,16 +49,17 @@ def decode(data: bytes, *, side: int | None = None, max_pixels: int = MAX_PIXELS
         data: the file's bytes.
         side: the pixels that the shorter side must keep; by default all.
         max_pixels: the most pixels that an image may have.
+        frame: of a DICOM file, counted from 1.
 
     Raises:
         BadImageError: the file is not an image, is damaged, or is too large.
     """
     file_bytes = len(data)
     memory.check_file_size(file_bytes)
-    data, header = dicom.read_frame(data) if dicom.is_dicom(data) else (data, read_header(data))
+    data, header = dicom.read_frame(data, frame) if dicom.is_dicom(data) else (data, read_header(data))
     if header.width * header.height > max_pixels:
         raise BadImageError(f"{header.width} x {header.height} is over the limit of {max_pixels / 1e6:g} megapixels")
-    memory.check_compression_ratio(header, file_bytes)
+    memory.check_compression_ratio(header, len(data))
     reduction = _choose_reduction(header, side, file_bytes)
     with memory.reserve(memory.decoding_bytes(header, file_bytes, reduction)):
         rgb = _decode_rgb(data, header, reduction)

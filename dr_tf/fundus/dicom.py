@@ -1,4 +1,4 @@
-"""Read the first frame of a DICOM file.
+"""Read a frame of a DICOM file.
 
 A file is recognized by its content, because DICOM files often have no suffix. Only named attributes of the header are read,
 and never a patient's name. pydicom is imported when the first DICOM file is read.
@@ -49,6 +49,7 @@ _PALETTE_TAGS = tuple(
     for part, end in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
     for colour in ("Red", "Green", "Blue")
 )
+MAX_FRAMES = 200
 _MAX_READS = 50_000  # by which pydicom may read a header; each element takes one or two
 _LONG_LENGTH = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 
@@ -73,10 +74,31 @@ def is_dicom(data: bytes) -> bool:
     return data[DICOM_MAGIC_AT : DICOM_MAGIC_AT + len(DICOM_MAGIC)] == DICOM_MAGIC
 
 
-def read_frame(data: bytes) -> tuple[Any, Header]:
-    """Return the bytes of the first frame as it is stored, and its header.
+def count_frames(data: bytes) -> int:
+    """Return the number of frames of an image file: 1 for all but DICOM files that state more.
+
+    Raises:
+        BadImageError: the DICOM file is damaged, or has more frames than are looked at.
+    """
+    if not is_dicom(data):
+        return 1
+    transfer_syntax(data)  # refuses a deflated file before it is inflated
+    dataset = read_dataset(Stream(io.BytesIO(data)), ("NumberOfFrames",))
+    with named_errors():
+        count = number_of(dataset, "NumberOfFrames", 1)
+    if count > MAX_FRAMES:
+        raise BadImageError(f"DICOM: {count} frames are over the limit of {MAX_FRAMES}")
+    return max(1, count)
+
+
+def read_frame(data: bytes, number: int = 1) -> tuple[Any, Header]:
+    """Return the bytes of a frame as it is stored, and its header.
 
     An 8-bit JPEG frame is returned as a JPEG file, so that it is decoded like any other photograph.
+
+    Args:
+        data: the file's bytes.
+        number: of the frame, counted from 1.
 
     Raises:
         BadImageError: the file has no image, is damaged, or is stored in a way that is not read.
@@ -94,8 +116,8 @@ def read_frame(data: bytes) -> tuple[Any, Header]:
         frame = dataclasses.replace(_checked(dataset, syntax), representation=representation)
         frames = number_of(dataset, "NumberOfFrames", 1)
         if storage == NATIVE:
-            return dicom_frames.first_native_frame(value, frame, frames), frame
-        coded = dicom_frames.first_coded_frame(value, frames)
+            return dicom_frames.native_frame(value, frame, number, frames), frame
+        coded = dicom_frames.coded_frame(value, number, frames)
         if storage == JPEG:
             return _jpeg(coded, frame)
         if storage != RLE:

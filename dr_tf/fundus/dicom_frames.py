@@ -1,4 +1,4 @@
-"""The pixels of a DICOM file: find the first frame, check its size before it is decoded, and decode it.
+"""The pixels of a DICOM file: find a frame, check its size before it is decoded, and decode it.
 
 A compressed frame states its size for itself. A frame that states another size than the header is refused: it may be a
 decompression bomb.
@@ -43,32 +43,36 @@ def pixel_data(data: bytes, position: int, syntax: str) -> tuple[str, memoryview
     return representation.decode() if explicit else "OW", value if length == _UNDEFINED else value[:length]
 
 
-def first_native_frame(value: memoryview, frame: Any, frames: int) -> memoryview:
-    """Return the first of `frames` frames of uncompressed pixels."""
+def native_frame(value: memoryview, frame: Any, number: int, frames: int) -> memoryview:
+    """Return one of `frames` frames of uncompressed pixels; `number` counts from 1."""
     samples = 2 if frame.attributes.PhotometricInterpretation == "YBR_FULL_422" else frame.attributes.SamplesPerPixel
     size = frame.width * frame.height * samples * frame.attributes.BitsAllocated // 8
-    if frames < 1 or size * frames > len(value):
+    if not 1 <= number <= frames or size * frames > len(value):
         raise BadImageError(_CUT)
-    return value[: size + size % 2]  # big-endian bytes are swapped in pairs
+    start = (number - 1) * size
+    if start % 2 and frame.transfer_syntax == _BIG_ENDIAN:  # bytes are swapped in pairs, of which one is in two frames
+        raise BadImageError("DICOM: big-endian frames with an odd number of bytes are not read")
+    return value[start : start + size + size % 2]
 
 
-def first_coded_frame(value: memoryview, frames: int) -> bytes:
-    """Return the first of `frames` compressed frames, of whatever number of fragments."""
+def coded_frame(value: memoryview, number: int, frames: int) -> bytes:
+    """Return one of `frames` compressed frames, of whatever number of fragments; `number` counts from 1."""
     from pydicom.encaps import get_frame
 
-    _check_fragments(value)
-    return get_frame(io.BytesIO(value), 0, number_of_frames=max(1, frames))  # type: ignore[arg-type]
+    if _count_fragments(value) < frames:
+        raise BadImageError(_CUT)
+    return get_frame(io.BytesIO(value), number - 1, number_of_frames=max(1, frames))  # type: ignore[arg-type]
 
 
-def _check_fragments(value: memoryview) -> None:
-    """Raise BadImageError unless the fragments are whole and end with the delimiter."""
+def _count_fragments(value: memoryview) -> int:
+    """Return the number of fragments. Raises BadImageError unless they are whole and end with the delimiter."""
     position = 0
-    for _ in range(_MAX_FRAGMENTS):
+    for items in range(_MAX_FRAGMENTS):
         if position + 8 > len(value):
             raise BadImageError(_CUT)
         group, element, length = struct.unpack_from("<HHI", value, position)
         if (group, element) == (0xFFFE, _END):
-            return
+            return items - 1  # the first item is the table of offsets
         if (group, element) != (0xFFFE, _ITEM):
             raise BadImageError("the DICOM file is damaged")
         position += 8 + length

@@ -1,23 +1,31 @@
-"""Read the header of a DICOM file: the eye, the patient and the study of its photograph, and what a user must know of it."""
+"""Read the header of a DICOM file: the eyes, the patient and the study of its photographs, and what a user must know."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dr_tf.fundus.dicom import Stream, has_image, named_errors, number_of, object_kind_of, read_dataset, transfer_syntax
+from dr_tf.fundus.dicom import (
+    MAX_FRAMES,
+    Stream,
+    has_image,
+    named_errors,
+    number_of,
+    object_kind_of,
+    read_dataset,
+    transfer_syntax,
+)
 from dr_tf.fundus.header import BadImageError
 from dr_tf.image_files import is_dicom_file
 
 if TYPE_CHECKING:
     import pydicom
 
-_FRAME_GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+_PER_FRAME, _SHARED = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 _TAGS = (
     "SOPClassUID", "Rows", "Columns", "NumberOfFrames",
-    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "ImageLaterality", "Laterality", *_FRAME_GROUPS,
+    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "ImageLaterality", "Laterality", _PER_FRAME, _SHARED,
     "BurnedInAnnotation", "ManufacturerModelName", "PatientAge", "PatientSex",
 )  # fmt: skip
 _EYES = {"L": "left", "R": "right"}
@@ -31,7 +39,7 @@ class DicomInfo:
     Attributes:
         object_kind: the name of the kind of object, such as "Ophthalmic Photography 8 Bit Image Storage".
         has_image: whether there is an image at all.
-        eye: "left", "right", or "" if the header does not state one eye.
+        eyes: of each frame "left", "right", or "" if the header does not state one eye.
         patient: (issuer, patient ID); empty if there is no ID.
         study: the UID of the study.
         study_date: YYYYMMDD or empty.
@@ -44,7 +52,7 @@ class DicomInfo:
 
     object_kind: str
     has_image: bool
-    eye: str
+    eyes: tuple[str, ...]
     patient: tuple[str, ...]
     study: str
     study_date: str
@@ -53,6 +61,23 @@ class DicomInfo:
     camera: str
     age: int
     sex: str
+
+    @property
+    def eye(self) -> str:
+        """The eye of all frames; "" if the header does not state it, or if they show both eyes."""
+        return self.eyes[0] if len(set(self.eyes)) == 1 else ""
+
+    @property
+    def frames_by_eye(self) -> dict[str, tuple[int, ...]]:
+        """{eye: numbers of its frames, counted from 1}, in order of first appearance."""
+        numbers: dict[str, tuple[int, ...]] = {}
+        for number, eye in enumerate(self.eyes, 1):
+            numbers[eye] = (*numbers.get(eye, ()), number)
+        return numbers
+
+    def eye_of(self, frame: int) -> str:
+        """Return the eye of a frame, counted from 1; that of all frames for 0."""
+        return self.eyes[frame - 1] if 1 <= frame <= len(self.eyes) else self.eye
 
     @property
     def patient_of_study(self) -> tuple[str, ...]:
@@ -75,7 +100,7 @@ def read_info(path: str | os.PathLike[str]) -> DicomInfo:
         return DicomInfo(
             object_kind_of(dataset),
             has_image(dataset),
-            _eye(dataset),
+            _eyes(dataset),
             _patient(dataset),
             str(dataset.get("StudyInstanceUID") or ""),
             str(dataset.get("StudyDate") or ""),
@@ -95,20 +120,30 @@ def path_info(path: str | os.PathLike[str]) -> DicomInfo | None:
         return None
 
 
-def _eye(dataset: pydicom.Dataset) -> str:
-    """Return the eye of the first frame: of the image, else of the frame, else of the series."""
-    values = [dataset.get("ImageLaterality"), *_frame_lateralities(dataset), dataset.get("Laterality")]
-    stated = [str(value).strip().upper() for value in values if value]
-    return _EYES.get(stated[0], "") if stated else ""
+def _eyes(dataset: pydicom.Dataset) -> tuple[str, ...]:
+    """Return the eye of each frame: of the image, else of the frame, else of the series."""
+    count = min(max(1, number_of(dataset, "NumberOfFrames", 1)), MAX_FRAMES)
+    of_image, of_series = (_laterality(dataset.get(name)) for name in ("ImageLaterality", "Laterality"))
+    if of_image in _EYES:
+        return (_EYES[of_image],) * count
+    # An image of both eyes ("B") is not of the eye of its series.
+    otherwise = next(filter(None, _frame_lateralities(dataset, _SHARED, 1)), of_image or of_series)
+    of_frames = _frame_lateralities(dataset, _PER_FRAME, count)
+    of_frames += [""] * (count - len(of_frames))
+    return tuple(_EYES.get(laterality or otherwise, "") for laterality in of_frames)
 
 
-def _frame_lateralities(dataset: pydicom.Dataset) -> Iterator[str]:
-    for name in _FRAME_GROUPS:
-        if name not in dataset or (getattr(dataset.get_item(name), "length", 0) or 0) > _MAX_GROUPS_BYTES:
-            continue
-        for group in list(dataset[name].value or ())[:1]:
-            for anatomy in group.get("FrameAnatomySequence") or ():
-                yield anatomy.get("FrameLaterality") or ""
+def _frame_lateralities(dataset: pydicom.Dataset, name: str, most: int) -> list[str]:
+    """Return what a sequence of functional groups states, group by group; "" where it states nothing."""
+    if name not in dataset or (getattr(dataset.get_item(name), "length", 0) or 0) > _MAX_GROUPS_BYTES:
+        return []
+    groups = list(dataset[name].value or ())[:most]
+    stated = ([a.get("FrameLaterality") for a in group.get("FrameAnatomySequence") or ()] for group in groups)
+    return [_laterality(next(filter(None, values), "")) for values in stated]
+
+
+def _laterality(value: object) -> str:
+    return str(value or "").strip().upper()
 
 
 def _patient(dataset: pydicom.Dataset) -> tuple[str, ...]:

@@ -25,12 +25,12 @@ def check_file_size(file_bytes: int) -> None:
         raise BadImageError(f"the file is over {MAX_FILE_BYTES / 1e6:g} MB")
 
 
-def check_compression_ratio(header: Header, file_bytes: int) -> None:
+def check_compression_ratio(header: Header, coded_bytes: int) -> None:
     """Raise BadImageError for a large image whose compression ratio no photograph reaches: a decompression bomb."""
     decoded = header.pixel_bytes * header.width * header.height
-    if decoded > LARGE_BYTES and decoded > _MAX_COMPRESSION_RATIO * file_bytes:
+    if decoded > LARGE_BYTES and decoded > _MAX_COMPRESSION_RATIO * coded_bytes:
         raise BadImageError(
-            f"{header.width} x {header.height} pixels in {file_bytes / 1e6:.1f} MB: no photograph compresses so well"
+            f"{header.width} x {header.height} pixels in {coded_bytes / 1e6:.1f} MB: no photograph compresses so well"
         )
 
 

@@ -7,6 +7,7 @@ same pixels.
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 from dr_tf.fundus import subprocesses
 from dr_tf.fundus.border import Border, find_border, inside, shrink
 from dr_tf.fundus.decode import MAX_PIXELS, DecodedImage, decode
-from dr_tf.fundus.dicom import is_dicom
+from dr_tf.fundus.dicom import count_frames, is_dicom
 from dr_tf.fundus.enhance import enhance
 from dr_tf.fundus.geometry import Geometry, square_around
 from dr_tf.fundus.gradability import Gradability, gradability
@@ -40,15 +41,19 @@ class PreparedCrop:
         geometry: where the crop lies on the original.
         gradability: image quality, measured before any enhancement.
         roundness: share of the visible border that was found, 0 to 1.
+        frame: the number of the frame in a DICOM file of several, counted from 1; 0 for other files.
     """
 
     image: np.ndarray
     geometry: Geometry
     gradability: Gradability
     roundness: float
+    frame: int = 0
 
 
-def prepare(data: bytes, *, size: int, enhancement: str = "plain", max_pixels: int = MAX_PIXELS) -> PreparedCrop:
+def prepare(
+    data: bytes, *, size: int, enhancement: str = "plain", max_pixels: int = MAX_PIXELS, frame: int = 1
+) -> PreparedCrop:
     """Decode an image file, find the retina, crop it to a square, resize and enhance it.
 
     Args:
@@ -56,18 +61,19 @@ def prepare(data: bytes, *, size: int, enhancement: str = "plain", max_pixels: i
         size: pixels on a side of the crop.
         enhancement: a name in `dr_tf.fundus.enhance.ENHANCEMENTS`.
         max_pixels: the most pixels that the original may have.
+        frame: of a DICOM file, counted from 1.
 
     Raises:
         BadImageError: the file is damaged or too large, or is not a colour fundus photograph.
     """
     needed_side = size * _OVERSAMPLING
-    decoded, border = _decode_and_find_border(data, math.ceil(needed_side), max_pixels)
+    decoded, border = _decode_and_find_border(data, math.ceil(needed_side), max_pixels, frame)
     if (
         _longer_side(border) < size and decoded.reduction > 1
     ):  # the retina is a small part of a large image: decode finer
         shorter_side = min(decoded.rgb.shape[:2])
         needed_side = math.ceil(needed_side * shorter_side / _longer_side(border))
-        decoded, border = _decode_and_find_border(data, needed_side, max_pixels)
+        decoded, border = _decode_and_find_border(data, needed_side, max_pixels, frame)
     geometry = square_around(border, reduction=decoded.reduction, width=decoded.width, height=decoded.height, size=size)
     image = crop(decoded.rgb, geometry, reduction=decoded.reduction)
     quality = gradability(image, geometry.circle_on_crop)
@@ -75,14 +81,43 @@ def prepare(data: bytes, *, size: int, enhancement: str = "plain", max_pixels: i
 
 
 @subprocesses.run_in_worker
-def prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
+def prepare_undamaged(data: bytes, frames: Sequence[int] = (), **options: Any) -> PreparedCrop:
     """Run `prepare` in a worker process, and also refuse a file for which libjpeg or libtiff reports damage.
 
-    Any thread may call it. `options` are those of `prepare`.
+    Any thread may call it.
+
+    Args:
+        data: the bytes of the file.
+        frames: of a DICOM file with several frames, those to choose from, counted from 1; by default all. The most gradable
+            one is taken, the first of equals.
+        **options: those of `prepare` except `frame`.
 
     Raises:
-        BadImageError: as `prepare`; also if the file is damaged or crashes the worker.
+        BadImageError: as `prepare`, for every frame; also if the file is damaged or crashes the worker.
     """
+    count = count_frames(data)
+    if count == 1:
+        return _prepare_undamaged(data, **options)
+    best, problems = None, {}
+    for number in frames or range(1, count + 1):
+        try:
+            crop = _prepare_undamaged(data, frame=number, **options)
+        except BadImageError as error:
+            problems.setdefault(str(error), number)
+            continue
+        if best is None or crop.gradability.score > best.gradability.score:
+            best = dataclasses.replace(crop, frame=number)
+    if best is None:
+        raise BadImageError("; ".join(_problem(*problem, one_of=len(problems)) for problem in problems.items()))
+    return best
+
+
+def _problem(reason: str, number: int, *, one_of: int) -> str:
+    """Why a frame cannot be used. A reason that all frames share is that of the file."""
+    return f"frame {number}: {reason}" if one_of > 1 else reason
+
+
+def _prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
     with subprocesses.library_messages() as read_messages:
         try:
             return prepare(data, **options)
@@ -92,8 +127,8 @@ def prepare_undamaged(data: bytes, **options: Any) -> PreparedCrop:
                 raise BadImageError(f"the {kind.upper()} file is damaged") from None
 
 
-def _decode_and_find_border(data: bytes, side: int, max_pixels: int) -> tuple[DecodedImage, Border]:
-    decoded = decode(data, side=side, max_pixels=max_pixels)
+def _decode_and_find_border(data: bytes, side: int, max_pixels: int, frame: int) -> tuple[DecodedImage, Border]:
+    decoded = decode(data, side=side, max_pixels=max_pixels, frame=frame)
     if min(decoded.width, decoded.height) < _SMALLEST_SIDE:
         raise BadImageError(f"{decoded.width} x {decoded.height} pixels are too few for a retina")
     working_copy = shrink(decoded.rgb)

@@ -10,12 +10,33 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.fundus.dicom_header import path_info
 from dr_tf.grades import ABSENT, EYES, sex_number
 from dr_tf.image_files import is_dicom_file
 from dr_tf.inference.patients import PatientRow, age_and_sex, patient_and_eye
 from dr_tf.safe_names import printable
 
 SINGLE = ""  # the eye key of a case of one image
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames(os.PathLike):
+    """Frames of a DICOM file that show one eye: the most gradable one is its photograph.
+
+    Attributes:
+        path: of the file.
+        numbers: of the frames, counted from 1.
+    """
+
+    path: str
+    numbers: tuple[int, ...]
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
 
 # An image as a path, the bytes of a file, or uint8 RGB pixels [height, width, 3].
 ImageSource = str | os.PathLike | bytes | np.ndarray
@@ -58,6 +79,26 @@ def as_cases(items: Iterable[Case | ImageSource]) -> Iterator[Case]:
         yield item if isinstance(item, Case) else Case.from_image(item, _path_or(item, f"photograph {number}"))
 
 
+def single_cases(paths: Iterable[str | os.PathLike]) -> Iterator[Case]:
+    """Yield the cases of image files for a model of one photograph: one for each file.
+
+    A DICOM file whose frames show both eyes has a case for each eye, named by the path and the eye.
+    """
+    for path in paths:
+        images = _images_of(path)
+        for image, eye in images:
+            yield Case.from_image(image, f"{path} ({eye or 'unknown'} eye)" if len(images) > 1 else "")
+
+
+def _images_of(path: str | os.PathLike) -> list[tuple[ImageSource, str]]:
+    """Return (image, eye) of the file; of a DICOM file whose frames show both eyes, those of each eye."""
+    info = path_info(path)
+    by_eye = info.frames_by_eye if info is not None else {}
+    if len(by_eye) < 2:
+        return [(path, next(iter(by_eye), ""))]
+    return [(Frames(os.fspath(path), numbers), eye) for eye, numbers in by_eye.items()]
+
+
 def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, PatientRow] | None = None) -> list[Case]:
     """Group images into one case of both eyes for each patient, in order of first appearance.
 
@@ -72,8 +113,9 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, PatientRow] |
     by_patient: dict = {}
     names: dict[Hashable, str] = {}
     ages_and_sexes: dict[Hashable, tuple[float | None, str]] = {}
-    for path in paths:
-        key, patient, eye = patient_and_eye(str(path), table)
+    images = ((path, image) for path in paths for image, _ in _images_of(path))
+    for path, image in images:
+        key, patient, eye = patient_and_eye(str(path), table, image.numbers[0] if isinstance(image, Frames) else 0)
         if not eye:
             raise UserError(
                 f"{printable(path)}: {_no_eye(path)}, and this model takes both eyes of a patient; "
@@ -82,10 +124,10 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, PatientRow] |
             )
         names.setdefault(key, patient)
         ages_and_sexes.setdefault(key, age_and_sex(str(path), table))
-        by_patient.setdefault(key, {}).setdefault(eye, []).append(path)
+        by_patient.setdefault(key, {}).setdefault(eye, []).append(image)
     return [
-        Case(names[key], {eye: tuple(images[eye]) for eye in EYES if eye in images}, *ages_and_sexes[key])
-        for key, images in by_patient.items()
+        Case(names[key], {eye: tuple(by_eye[eye]) for eye in EYES if eye in by_eye}, *ages_and_sexes[key])
+        for key, by_eye in by_patient.items()
     ]
 
 

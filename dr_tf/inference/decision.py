@@ -39,12 +39,15 @@ class ImageInfo:
         gradability: from 0 to 1; None if the image could not be read.
         reason: why the image cannot be read or graded; empty if it can.
         geometry: the position of the crop in the original, for drawing on it; None if the image could not be read.
+        frame: the number of the frame in a DICOM file of several, counted from 1; 0 for other files, and if none of all
+            frames can be used. Of an eye whose frames cannot be used it is the first.
     """
 
     photograph: str
     gradability: float | None = None
     reason: str = ""
     geometry: Geometry | None = None
+    frame: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +102,11 @@ class Decision:
     def geometry(self) -> Geometry | None:
         """The crop geometry of the first image: of the only one, if the case is a single image."""
         return next((image.geometry for image in self.images.values()), None)
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """{eye: the frame that was taken}, of the images that are one of several frames of a DICOM file."""
+        return {eye: image.frame for eye, image in self.images.items() if image.frame}
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def find_images(
     Args:
         paths: files and folders.
         on_skipped: called with one line for each entry below a folder that is skipped and may contain an image, and with
-            a warning for a DICOM file with text burned into the image or with several frames.
+            a line for a DICOM file with text burned into the image or with several frames.
 
     Raises:
         UserError: a path does not exist or cannot be reached, or there is no image below a folder.
@@ -78,4 +78,4 @@ def _warn(path: pathlib.Path, info: DicomInfo | None, say: Callable[[str], objec
     if info.burned_in:
         say(f"warning: {printable(path)}: text is burned into the image, by its DICOM header; it may name the patient")
     if info.frames > 1:
-        say(f"warning: {printable(path)}: only the first of {info.frames} frames is read")
+        say(f"note: {printable(path)}: {info.frames} frames, of which the most gradable one of each eye is taken")

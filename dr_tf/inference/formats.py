@@ -31,6 +31,7 @@ _COLUMNS = (
     "threshold",
     "uncertainty",
     "distance",
+    "frame",
 )
 _PATIENT_COLUMNS = ("patient", "action", "grade", "positive", "p_positive", "threshold", "remark", "photographs")
 
@@ -45,6 +46,11 @@ def as_dict(decision: AnyDecision) -> dict[str, Any]:
     fields["images"] = [{"eye": eye, **image} for eye, image in fields["images"].items()]
     more = {"p_positive": decision.p_positive, "threshold": decision.threshold, "missing": list(decision.missing)}
     return fields | more
+
+
+def frames_text(decision: Decision) -> str:
+    """Return which frames of DICOM files were taken: "frame 2" or "left eye: frame 2, right eye: frame 3"; else nothing."""
+    return ", ".join(f"{eye} eye: frame {n}" if eye else f"frame {n}" for eye, n in decision.frames.items())
 
 
 def as_json(decision: AnyDecision) -> dict[str, Any]:
@@ -106,6 +112,7 @@ def _csv_row(decision, rule):
     if isinstance(decision, PatientDecision):
         fields["photographs"] = " ".join(d["photograph"] for d in fields["photographs"])
         return {name: fields[name] for name in _PATIENT_COLUMNS} | other_classes
+    fields["frame"] = " ".join(f"{eye} {number}".strip() for eye, number in decision.frames.items())
     row = {name: fields[name] for name in _COLUMNS}
     row |= {f"p({name})": decision.probabilities.get(name) for name in rule.head.classes}
     if len(rule.head.definitions) > 1:
@@ -166,7 +173,7 @@ def _name_and_remarks(decision, rule):
     if len(decision.eyes) > 1:
         by_eye = ", ".join(f"{eye} eye {_p_of_eye(decision, rule, eye):.3f}" for eye in decision.eyes)
         missing.append(f"p({rule.head.positive}) by the {by_eye}")
-    remarks = [part for part in (", ".join(positive_labels), decision.reason, *missing) if part]
+    remarks = [part for part in (", ".join(positive_labels), decision.reason, frames_text(decision), *missing) if part]
     return ": ".join([printable(decision.case), "; ".join(remarks)]).removesuffix(": ")
 
 

@@ -125,7 +125,9 @@ def age_and_sex(image: str, table: Mapping[str, PatientRow] | None = None) -> tu
     return (None, "") if info is None else (None if info.age < 0 else float(info.age), info.sex)
 
 
-def patient_and_eye(image: str, table: Mapping[str, PatientRow] | None = None) -> tuple[Hashable, str, str]:
+def patient_and_eye(
+    image: str, table: Mapping[str, PatientRow] | None = None, frame: int = 0
+) -> tuple[Hashable, str, str]:
     """Return the patient and the eye of an image.
 
     Args:
@@ -133,6 +135,7 @@ def patient_and_eye(image: str, table: Mapping[str, PatientRow] | None = None) -
         table: {image: PatientRow}, by path, file name or stem. Without it the file name is parsed, and equal names
             in two folders are two patients. Of a DICOM file the header is read instead: its patient is one patient in
             one study, and is named by the path, so that nothing of the header is shown.
+        frame: of a DICOM file with several, counted from 1. An eye that the table leaves empty is that of the header.
 
     Returns:
         (a key that identifies the patient, the patient's name, the eye or "").
@@ -144,15 +147,17 @@ def patient_and_eye(image: str, table: Mapping[str, PatientRow] | None = None) -
     if table is None:
         if is_dicom_file(image):
             info = path_info(image)
-            return (info and info.patient_of_study) or path, image, info.eye if info else ""
+            return (info and info.patient_of_study) or path, image, info.eye_of(frame) if info else ""
         patient, eye = parse_file_name(path)
         return (path.parent, patient), patient, eye
     for name in (image, path.name, path.stem):
         if name in table:
             patient, eye, *_ = table[name]
-            if eye and (info := path_info(image)) is not None and info.eye not in ("", eye):
-                raise UserError(f"{printable(image)}: the patient table says {eye}, its DICOM header {info.eye}")
-            return patient, patient, eye
+            info = path_info(image)
+            stated = info.eye_of(frame) if info else ""
+            if eye and stated not in ("", eye):
+                raise UserError(f"{printable(image)}: the patient table says {eye}, its DICOM header {stated}")
+            return patient, patient, eye or stated
     raise UserError(f"the patient table has no row for {printable(image)}")
 
 
@@ -162,13 +167,15 @@ def group_by_patient(
     """Aggregate decisions on single images to one PatientDecision for each patient, in order of first appearance.
 
     Args:
-        decisions: their cases are named by the paths of the images.
+        decisions: their cases are named by the paths of the images, unless they have their images.
         table: as in `patient_and_eye`.
     """
     eyes: dict[Hashable, list[tuple[str, Decision]]] = {}
     names: dict[Hashable, str] = {}
     for decision in decisions:
-        key, patient, eye = patient_and_eye(decision.case, table)
+        image = next(iter(decision.images.values()), None)
+        path, frame = (image.photograph, image.frame) if image else (decision.case, 0)
+        key, patient, eye = patient_and_eye(path, table, frame)
         names.setdefault(key, patient)
         eyes.setdefault(key, []).append((eye, decision))
     return [PatientDecision(names[key], tuple(by_eye)) for key, by_eye in eyes.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -54,11 +55,15 @@ class Preparation:
             )
         return cls(name, int(match[1]), match[2], int(match[3]), image_size)
 
-    def __call__(self, data: bytes) -> tuple[np.ndarray, PreparedCrop]:
+    def __call__(self, data: bytes, frames: Sequence[int] = ()) -> tuple[np.ndarray, PreparedCrop]:
         """Prepare the bytes of an image file.
 
         The crop is encoded as JPEG and decoded again: the network was trained on such crops only, and this way an
         original gives the same pixels as its record.
+
+        Args:
+            data: the bytes of the file.
+            frames: of a DICOM file with several frames, those of which the most gradable one is taken; by default all.
 
         Returns:
             (uint8 RGB [image_size, image_size, 3], the PreparedCrop).
@@ -66,7 +71,7 @@ class Preparation:
         Raises:
             BadImageError: the image cannot be decoded, is damaged, or shows no fundus.
         """
-        prepared = prepare_undamaged(data, size=self.size, enhancement=self.enhancement)
+        prepared = prepare_undamaged(data, frames, size=self.size, enhancement=self.enhancement)
         jpeg = np.frombuffer(encode_jpeg(prepared.image, self.quality), np.uint8)
         decoded: Any = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)  # never None: it was encoded here
         return resize_square(decoded, self.image_size), prepared

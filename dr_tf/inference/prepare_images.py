@@ -8,14 +8,14 @@ import dataclasses
 import os
 import pathlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from dr_tf.fundus import memory, subprocesses
 from dr_tf.fundus.header import BadImageError
-from dr_tf.inference.case import Case, ImageSource
+from dr_tf.inference.case import Case, Frames, ImageSource
 from dr_tf.inference.decision import ImageInfo
 from dr_tf.inference.preparation import Preparation
 
@@ -63,29 +63,30 @@ def prepare_image(
 
     Args:
         preparation: the steps to the network's input.
-        image: a path, the bytes of a file, or uint8 RGB pixels.
+        image: a path, frames of a file, the bytes of a file, or uint8 RGB pixels.
         name: of an image that is not a path.
         pool: of worker processes; by default the shared one.
     """
+    frames = image.numbers if isinstance(image, Frames) else ()
     if isinstance(image, (str, os.PathLike)):
         name, image = str(image), os.path.abspath(image)  # a worker may have started in another working directory
     try:
-        arguments = preparation, image, name
+        arguments = preparation, image, name, frames
         return pool.run(_prepare, *arguments) if pool else _prepare(*arguments)
     except BadImageError as error:  # the worker died
-        return PreparedImage(None, ImageInfo(name, reason=str(error)))
+        return _unusable(name, str(error), frames)
     except OSError as error:  # no worker could be started
-        return PreparedImage(None, ImageInfo(name, reason=f"it cannot be read: {error.strerror}"))
+        return _unusable(name, f"it cannot be read: {error.strerror}", frames)
 
 
 @subprocesses.run_in_worker
-def _prepare(preparation, image, name):
+def _prepare(preparation, image, name, frames):
     try:
         with memory.reserve(_file_size(image)):
-            pixels, prepared = preparation(file_bytes(image))
+            pixels, prepared = preparation(file_bytes(image), frames)
         quality = prepared.gradability
         # float32, as records store it, so that an original and its record pass the gate alike.
-        info = ImageInfo(name, float(np.float32(quality.score)), quality.reason, prepared.geometry)
+        info = ImageInfo(name, float(np.float32(quality.score)), quality.reason, prepared.geometry, prepared.frame)
         return PreparedImage(pixels, info)
     except BadImageError as error:
         reason = str(error)
@@ -95,7 +96,11 @@ def _prepare(preparation, image, name):
         reason = "it does not fit into memory"
     except cv2.error as error:
         reason = f"it cannot be processed: {error.err}"
-    return PreparedImage(None, ImageInfo(name, reason=reason))
+    return _unusable(name, reason, frames)
+
+
+def _unusable(name: str, reason: str, frames: Sequence[int]) -> PreparedImage:
+    return PreparedImage(None, ImageInfo(name, reason=reason, frame=frames[0] if frames else 0))
 
 
 def file_bytes(image: ImageSource) -> bytes:

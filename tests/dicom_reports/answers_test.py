@@ -1,6 +1,7 @@
 """Answers to DICOM photographs: what a reader finds in the structured report and in the PDF, and `dr_tf predict` on DICOM."""
 
 import contextlib
+import csv
 import importlib.util
 import io
 import json
@@ -9,12 +10,13 @@ import tempfile
 import unittest
 from unittest import mock
 
+import cv2
 import numpy as np
 import pytest
 
 from dr_tf.cli import explain, predict
 from dr_tf.console import UserError
-from dr_tf.inference.case import pairs
+from dr_tf.inference.case import Frames, pairs
 from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision
 from tests import commands
 from tests.explain.runs import write_run
@@ -33,6 +35,16 @@ if HAS_HIGHDICOM:
 
 def photograph(seed=1, **attributes):
     return files.jpeg(np.ascontiguousarray(trees.photograph(seed)), **attributes)
+
+
+def both_eyes(**attributes):
+    """Three frames: a blurred left eye, a right eye, and the left eye again."""
+    left, right = (np.ascontiguousarray(trees.photograph(seed)) for seed in (1, 2))
+    groups = files.frame_groups("L", "R", "L")
+    frames = [cv2.GaussianBlur(left, None, 4), right, left]
+    return files.jpeg_frames(
+        frames, **({"ImageLaterality": None, "PerFrameFunctionalGroupsSequence": groups} | attributes)
+    )
 
 
 def decided(images, *, action="refer", grade=2, reason=""):
@@ -171,6 +183,14 @@ class PairsTest(InFolder):
         with self.assertRaisesRegex(UserError, "header does not state the eye"):
             pairs([self.write("12_left", photograph()[:160])])
 
+    def test_frames_of_both_eyes_are_a_pair(self):
+        path = self.write("both", both_eyes())
+        (pair,) = pairs([path])
+        self.assertEqual(pair.images, {"left": (Frames(str(path), (1, 3)),), "right": (Frames(str(path), (2,)),)})
+        other = self.write("more", photograph(ImageLaterality="L"))
+        (pair,) = pairs([path, other])
+        self.assertEqual(pair.images["left"], (Frames(str(path), (1, 3)), other))
+
     def test_a_table_that_contradicts_the_header_is_refused(self):
         path = self.write("IM1", photograph(ImageLaterality="R"))
         with self.assertRaisesRegex(UserError, "the patient table says left, its DICOM header right"):
@@ -208,7 +228,7 @@ class CommandsTest(InFolder):
         for said in (
             "report: a DICOM object without an image (Comprehensive 3D SR Storage)",
             "IM2: text is burned into the image",
-            "two: only the first of 2 frames is read",
+            "two: 2 frames, of which the most gradable one of each eye is taken",
         ):
             self.assertIn(said, self.errors)
         if HAS_HIGHDICOM:
@@ -221,6 +241,42 @@ class CommandsTest(InFolder):
         by_patient = self.predict("--patients", self.folder / "s" / "IM1", self.folder / "s" / "IM2")
         (patient,) = by_patient.values()
         self.assertEqual([image["eye"] for image in patient["photographs"]], ["right", "left"])
+
+    def test_frames_of_both_eyes_are_two_photographs(self):
+        path = self.write("both", both_eyes())
+        answers = ("--dicom_sr", self.folder / "sr", "--dicom_pdf", self.folder / "pdf") if HAS_HIGHDICOM else ()
+        found = self.predict(*answers, path)
+        self.assertEqual(list(found), ["both (left eye)", "both (right eye)"])
+        self.assertEqual([one["images"][0]["frame"] for one in found.values()], [3, 2])
+        alone = self.predict(self.write("left.jpg", files.encoded(trees.photograph(1), "JPEG", quality=95)))
+        self.assertAlmostEqual(found["both (left eye)"]["p_positive"], alone["left.jpg"]["p_positive"], 5)
+        if HAS_HIGHDICOM:
+            for name, frame, eye in (("both (left eye)", 3, "Left"), ("both (right eye)", 2, "Right")):
+                (group,) = highdicom.sr.srread(
+                    self.folder / "sr" / f"{name}.sr.dcm"
+                ).content.get_image_measurement_groups()
+                self.assertEqual(group.source_images[0].referenced_frame_numbers, [frame])
+                self.assertEqual(group.finding_sites[0].laterality.meaning, eye)
+        (patient,) = self.predict("--patients", path).values()
+        self.assertEqual([image["eye"] for image in patient["photographs"]], ["left", "right"])
+        _, table, _ = commands.run(predict.main, *self.run_flags, path)
+        self.assertRegex(table, r"both \(left eye\): .*frame 3\n(.*\n)?.*both \(right eye\): .*frame 2")
+        _, rows, _ = commands.run(predict.main, *self.run_flags, "--format", "csv", path)
+        self.assertEqual([row["frame"] for row in csv.DictReader(io.StringIO(rows))], ["3", "2"])
+
+    def test_explain_draws_the_frame_that_decided(self):
+        path = self.write("both", both_eyes())
+        status, _, errors = commands.run(explain.main, *self.run_flags, "--output", self.folder / "maps", path)
+        self.assertEqual(status, 0, errors)
+        pictures = [
+            cv2.imread(self.folder / "maps" / f"{name}.explained.jpg")
+            for name in ("both (left eye)", "both (right eye)")
+        ]
+        frames = [cv2.cvtColor(trees.photograph(seed), cv2.COLOR_RGB2BGR) for seed in (1, 2)]
+        for picture, frame, other in zip(pictures, frames, frames[::-1], strict=True):
+            shown = picture[: frame.shape[0], : frame.shape[1]].astype(int)
+            self.assertLess(np.abs(shown - frame).mean(), 3)
+            self.assertGreater(np.abs(shown - other).mean(), 3)
 
     @pytest.mark.slow
     def test_explain_draws_on_a_dicom_photograph(self):

@@ -138,6 +138,11 @@ def jpeg(rgb, *, quality=95, progressive=False, **more):
     )
 
 
+def jpeg_frames(frames, **more):
+    made = dataset(np.stack(frames), photometric="YBR_FULL_422", LossyImageCompression="01", **more)
+    return to_bytes(with_frames(made, JPEGBaseline8Bit, [encoded(rgb, "JPEG", quality=95) for rgb in frames]))
+
+
 def jpeg_without_transform(rgb):
     """Store RGB as it is in a JPEG without any marker that says so: only the DICOM header does."""
     data = encoded(rgb, "JPEG", quality=95, subsampling=0, keep_rgb=True)

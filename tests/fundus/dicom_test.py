@@ -11,6 +11,7 @@ import tempfile
 import unittest
 from unittest import mock
 
+import cv2
 import numpy as np
 
 from dr_tf.fundus import dicom, dicom_frames, dicom_header
@@ -126,7 +127,11 @@ BAD = {
     "65,535 x 65,535 in a JPEG": (lambda: huge_jpeg(), "over the limit of 200 megapixels"),
     "65,535 x 65,535 in RLE": (lambda: files.to_bytes(files.with_frames(files.dataset(PHOTOGRAPH, Rows=65535, Columns=65535), files.RLELossless, [bytes(200)])), "over the limit of 200 megapixels"),
     "zeros that compress a thousandfold": (lambda: bomb(), "no photograph compresses so well"),
-    "a billion frames": (lambda: files.native(PHOTOGRAPH, NumberOfFrames=1_000_000_000), "cut short"),
+    "a billion frames": (lambda: files.native(PHOTOGRAPH, NumberOfFrames=1_000_000_000), "1000000000 frames are over the limit of 200"),
+    "more frames than pixels": (lambda: files.native(PHOTOGRAPH, NumberOfFrames=3), "^the DICOM file is cut short$"),
+    "more frames than fragments": (lambda: files.jpeg(PHOTOGRAPH, NumberOfFrames=3), "^the DICOM file is cut short$"),
+    "frames that are all black": (lambda: files.native(np.stack([np.zeros_like(PHOTOGRAPH)] * 3)), "^no retina found: [^;]*$"),
+    "a black frame and a grey one": (lambda: files.native(np.stack([np.zeros_like(PHOTOGRAPH), np.dstack([GREY] * 3)])), "^frame 1: no retina found.*; frame 2: greyscale"),
     "a negative number of frames": (lambda: files.native(PHOTOGRAPH, NumberOfFrames=-1), "cut short"),
     "JPEG of another size": (lambda: frame_of_other_size(files.JPEGBaseline8Bit, "YBR_FULL_422", "JPEG"), "header states 384 x 300 pixels, its frame 1200 x 900"),
     "JPEG 2000 of another size": (lambda: frame_of_other_size(files.JPEG2000Lossless, "YBR_RCT", "JPEG2000", no_jp2=True), "its frame 1200 x 900"),
@@ -220,6 +225,40 @@ class PixelsTest(unittest.TestCase):
                 compared += 1
         self.assertGreater(compared, 15)
 
+    def test_every_frame_of_every_kind_of_storage(self):
+        frames = [PHOTOGRAPH, PHOTOGRAPH[::-1], PHOTOGRAPH[:, ::-1]]
+        for data, tolerance in ((files.native(np.stack(frames)), 0), (files.rle(np.stack(frames)), 0), (files.jpeg_frames(frames), 0.7)):  # fmt: skip
+            self.assertEqual(dicom.count_frames(data), 3)
+            for number, expected in enumerate(frames, 1):
+                difference = np.abs(decode(data, frame=number).rgb.astype(int) - expected).mean()
+                self.assertLessEqual(difference, tolerance)
+            with self.assertRaises(BadImageError):
+                decode(data, frame=4)
+
+    def test_other_files_have_one_frame(self):
+        self.assertEqual(dicom.count_frames(plain()), 1)
+        self.assertEqual(dicom.count_frames(files.encoded(PHOTOGRAPH, "JPEG")), 1)
+
+    def test_big_endian_pairs_of_bytes_that_lie_in_two_frames(self):
+        odd = np.stack([np.zeros((33, 33, 3), np.uint8)] * 2)
+        data = files.native(odd, syntax=files.ExplicitVRBigEndian)
+        self.assertEqual(decode(data).width, 33)
+        with self.assertRaisesRegex(BadImageError, "odd number of bytes"):
+            decode(data, frame=2)
+
+    def test_the_most_gradable_frame_is_taken(self):
+        blurred, black = cv2.GaussianBlur(PHOTOGRAPH, None, 4), np.zeros_like(PHOTOGRAPH)
+        expected = prepare_undamaged(files.jpeg(PHOTOGRAPH), size=64)
+        for frames in ([blurred, PHOTOGRAPH], [black, blurred, PHOTOGRAPH, PHOTOGRAPH]):
+            found = prepare_undamaged(files.jpeg_frames(frames), size=64)
+            self.assertEqual(found.frame, 1 + next(i for i, f in enumerate(frames) if f is PHOTOGRAPH))
+            np.testing.assert_array_equal(found.image, expected.image)
+        data = files.jpeg_frames([blurred, PHOTOGRAPH, black])
+        self.assertEqual(prepare_undamaged(data, (1, 3), size=64).frame, 1)
+        with self.assertRaisesRegex(BadImageError, "^no retina found"):
+            prepare_undamaged(data, (3,), size=64)
+        self.assertEqual(expected.frame, 0)
+
     def test_packbits_by_hand(self):
         packed = bytes([2, 7, 8, 9, 254, 5, 128, 0, 6])  # three bytes as they are, 5 three times, nothing, one byte
         np.testing.assert_array_equal(dicom_frames._unpack_bits(packed, 7), [7, 8, 9, 5, 5, 5, 6])
@@ -288,13 +327,34 @@ class HeaderTest(unittest.TestCase):
         for attributes, eye in (
             ({"ImageLaterality": "L", "Laterality": "R", "SharedFunctionalGroupsSequence": right}, "left"),
             ({"ImageLaterality": None, "Laterality": "R", "SharedFunctionalGroupsSequence": left}, "left"),
-            ({"ImageLaterality": None, "PerFrameFunctionalGroupsSequence": files.frame_groups("L", "R")}, "left"),
+            ({"ImageLaterality": None, "PerFrameFunctionalGroupsSequence": files.frame_groups("L", "L")}, "left"),
             ({"ImageLaterality": "", "Laterality": "R"}, "right"),
             ({"ImageLaterality": "B", "Laterality": "R"}, ""),  # both eyes: not the eye of the series
             ({"ImageLaterality": None}, ""),
         ):
             with self.subTest(attributes=attributes):
                 self.assertEqual(self.info(two, **attributes).eye, eye)
+
+    def test_the_eye_of_each_frame(self):
+        three = np.stack([PHOTOGRAPH] * 3)
+        left_right, shared = files.frame_groups("L", "R"), files.frame_groups("R")
+        for attributes, eyes in (
+            ({"PerFrameFunctionalGroupsSequence": left_right}, ("left", "right", "")),
+            ({"PerFrameFunctionalGroupsSequence": left_right, "SharedFunctionalGroupsSequence": shared}, ("left", "right", "right")),
+            ({"PerFrameFunctionalGroupsSequence": left_right, "Laterality": "L"}, ("left", "right", "left")),
+            ({"PerFrameFunctionalGroupsSequence": left_right, "ImageLaterality": "B", "Laterality": "L"}, ("left", "right", "")),
+            ({"PerFrameFunctionalGroupsSequence": left_right, "ImageLaterality": "L"}, ("left",) * 3),
+            ({"PerFrameFunctionalGroupsSequence": files.frame_groups("U", "R", "R"), "Laterality": "L"}, ("", "right", "right")),
+        ):  # fmt: skip
+            with self.subTest(attributes=attributes):
+                info = self.info(three, **({"ImageLaterality": None} | attributes))
+                self.assertEqual(info.eyes, eyes)
+                self.assertEqual([info.eye_of(n) for n in (1, 2, 3)], list(eyes))
+                self.assertEqual(info.eye, eyes[0] if len(set(eyes)) == 1 else "")
+        info = self.info(
+            three, ImageLaterality=None, PerFrameFunctionalGroupsSequence=files.frame_groups("R", "L", "R")
+        )
+        self.assertEqual(info.frames_by_eye, {"right": (1, 3), "left": (2,)})
 
     def test_one_patient_in_two_studies_is_not_one_pair(self):
         first, same, other = self.info(), self.info(ImageLaterality="L"), self.info(StudyInstanceUID="2.25.9")

@@ -13,7 +13,9 @@ from dr_tf.console import UserError
 from tests.fundus import dicom_files as files
 from tests.tfrecords_builder import trees
 from tfrecords_builder.__main__ import parse
+from tfrecords_builder.crops import crop_sample
 from tfrecords_builder.layouts import known_layouts
+from tfrecords_builder.plan import Options
 
 SIZE = 64
 
@@ -95,6 +97,32 @@ class DicomLayoutTest(unittest.TestCase):
             sorted(self.read("--paired")), ["A/later/IM0", "B/left.dcm", "B/other.dcm", "C/cut", "C/unknown"]
         )
         self.assertIn("of one study", self.rejected["A/IM0"])
+
+    def test_frames_of_both_eyes_are_two_samples(self):
+        frames = [np.ascontiguousarray(trees.photograph(seed)) for seed in (1, 2)]
+        for name, attributes in (("both", {}), ("nobody", {"PatientID": "", "StudyInstanceUID": ""})):
+            data = files.jpeg_frames(
+                frames,
+                ImageLaterality=None,
+                PerFrameFunctionalGroupsSequence=files.frame_groups("L", "R"),
+                **({"PatientID": "SECRET-2"} | attributes),
+            )
+            trees.write(self.source / "D" / name, data)
+        trees.write(self.source / "D" / "stereo", files.jpeg_frames(frames))
+        found = self.read()
+        eyes = {name: (s.eye, s.frames) for name, s in found.items() if name.startswith("D/")}
+        self.assertEqual(
+            eyes,
+            {
+                "D/both:left": ("left", (1,)), "D/both:right": ("right", (2,)), "D/nobody:left": ("left", (1,)),
+                "D/nobody:right": ("right", (2,)), "D/stereo": ("right", (1, 2)),
+            },
+        )  # fmt: skip
+        self.assertEqual(found["D/both:left"].patient_id, found["B/left.dcm"].patient_id)
+        self.assertEqual({found[f"D/nobody:{eye}"].patient_id for eye in ("left", "right")}, {"D/nobody"})
+        crops = [crop_sample(found[f"D/both:{eye}"], Options(image_size=SIZE)) for eye in ("left", "right")]
+        self.assertEqual([crop.frame for crop in crops], [1, 2])
+        self.assertNotEqual(crops[0].jpeg, crops[1].jpeg)
 
     def test_contradicting_rows_are_rejected(self):
         table = trees.write_table(self.folder / "l.csv", ("image", "grade"), [("A/IM0", 2), ("A/IM0", 3), ("A/IM1", 9)])

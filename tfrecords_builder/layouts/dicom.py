@@ -2,7 +2,7 @@
 
 import argparse
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dr_tf.console import UserError, print_status, progress
@@ -27,7 +27,8 @@ Ophthalmic Photography and other photographs in DICOM files.
 
 The eye is that of the header: of the image, else of the frame, else of the series. Patients are told apart by the header's
 patient ID and its issuer, and are stored as patient_1, patient_2, … in the order of the files. No other attribute of the
-header is stored, unless --header_fields asks for it. Of an object with several frames the first is used.
+header is stored, unless --header_fields asks for it. Of an object with several frames the most gradable one is used; if they
+show both eyes, one of each eye, as NAME:left and NAME:right.
 
 With --labels, the column `image` holds a path below SOURCE, with or without its extension, or a file name that occurs only
 once. Further columns, all optional: grade, dme, any_dr and split. Images without a row are stored without a grade.
@@ -69,10 +70,20 @@ def read(source: pathlib.Path, flags: argparse.Namespace) -> Listing:
         if patient:
             fields["patient_id"] = f"patient_{numbers.setdefault(patient, len(numbers) + 1)}"
         try:
-            samples.append(make_sample(image_id=image_id, path=path, eye=info.eye, source=flags.name, **fields))
+            for of_eye in _eyes(image_id, info):
+                samples.append(make_sample(path=path, source=flags.name, **(fields | of_eye)))
         except ValueError as error:
             rejections.append(Rejection(image_id, str(path), str(error)))
     return Listing(samples, rejections + unmatched)
+
+
+def _eyes(image_id: str, info: DicomInfo) -> Iterator[dict[str, Any]]:
+    """Yield the fields of the sample of each eye that the frames of an object show."""
+    by_eye = info.frames_by_eye
+    for eye, frames in by_eye.items():
+        name = f"{image_id}:{eye or 'unknown'}" if len(by_eye) > 1 else image_id
+        together = {"patient_id": image_id} if len(by_eye) > 1 and not _patient(info) else {}
+        yield {"image_id": name, "eye": eye, "frames": frames if info.frames > 1 else (), **together}
 
 
 def _patient(info: DicomInfo) -> tuple[str, ...]:
@@ -104,7 +115,7 @@ def _read_headers(source: pathlib.Path, paths: Sequence[pathlib.Path]) -> tuple[
 def _warn(source: pathlib.Path, infos: dict[pathlib.Path, DicomInfo]) -> None:
     for paths, what in (
         ([p for p, info in infos.items() if info.burned_in], "text burned in, by the header; it may name the patient"),
-        ([p for p, info in infos.items() if info.frames > 1], "several frames, of which the first is used"),
+        ([p for p, info in infos.items() if info.frames > 1], "several frames, of which the most gradable is used"),
     ):
         if paths:
             names = ", ".join(image_id_of(source, path) for path in paths[:_NAMED])
