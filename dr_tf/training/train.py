@@ -81,9 +81,13 @@ def train(
             model, loaded = _build_model(experiment, init_from)
             _check_paired(model, records)
             roles = roles or split_roles(records, experiment.head)
-            data = TrainingData(experiment, records, roles, image_size_of(model))
+            data = TrainingData(
+                experiment, records, roles, image_size_of(model), _mask_targets(experiment, records, roles, model)
+            )
             _check_not_seen(init_from, records, roles)
             trained_part, batches = split_at_frozen_part(model, data, experiment=experiment, roles=roles)
+            if experiment.masks:
+                trained_part = experiment.masks.add_output(trained_part, experiment.deciding_output, experiment.head)
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
             compile_model(trained_part, experiment, batches, metrics)
             run.keep_config(config())
@@ -126,6 +130,12 @@ def _build_model(experiment, init_from):
         raise UserError(f"--init_from: {error}") from None
 
 
+def _mask_targets(experiment, records, roles, model):
+    if experiment.masks is None:
+        return None
+    return experiment.masks.targets(records, roles, model=model, augmentation=experiment.augmentation)
+
+
 def _check_not_seen(init_from, records, roles):
     """Examples that select, calibrate or evaluate a run must not have been training examples of the run before it."""
     if init_from and np.isin(example_names(records, roles.not_fitted), fitted_example_names(init_from)).any():
@@ -152,7 +162,7 @@ def compile_model(model: keras.Model, experiment: Experiment, batches: BatchSour
         optimizer=experiment.optimization.build(
             steps_per_epoch=batches.order.steps, epochs=experiment.epochs, rate_factors=rate_factors
         ),
-        loss={output: head.training_loss() for output, head in experiment.heads.items()},
+        loss=experiment.losses,
         loss_weights=experiment.all_loss_weights,
         metrics=metrics,
         jit_compile=_jit(experiment),
