@@ -31,6 +31,7 @@ from dr_tf.parameters import checked
 from dr_tf.training.experiment import Experiment
 from dr_tf.training.feature_bank import FeatureBank
 from dr_tf.training.grid import Grid
+from dr_tf.training.lesion_masks import LesionMasks
 from dr_tf.training.optimization import Optimization
 
 # Name in a config -> class or function. Its parameters are set by `name.parameter = value`.
@@ -38,6 +39,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "train": Experiment,
     "optimization": Optimization,
     "feature_bank": FeatureBank,
+    "lesion_masks": LesionMasks,
     "grid": Grid,
     "backbone": build_backbone,
     "classifier": classifier,

@@ -49,3 +49,11 @@ class Augmentation:
             if step:
                 image = step(image, rng)
         return self.policy.apply(image, rng) if self.policy else image
+
+    def augment_mask(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Warp a uint8 mask [height, width] as `augment` warps its image with an equal generator. The policy is left out."""
+        if not self.warp:
+            return mask
+        # The steps before the warp draw as many numbers for any image.
+        dataclasses.replace(self, warp=None, policy=None).augment(np.zeros((8, 8, 3), np.uint8), rng)
+        return self.warp(np.repeat(mask[..., None], 3, axis=-1), rng)[..., 0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from dr_tf.data.mask_targets import MaskTargets, Stream
 from dr_tf.data.prefetch import BatchPrefetcher, PendingBatch
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from dr_tf.data.sampling import Order
 
 Rows = Sequence[int] | np.ndarray
-ByOutput = np.ndarray | Mapping[str, np.ndarray]  # an array with an entry per example, or {output: such an array}
+# An array with an entry per example, or {output: such an array, or masks}.
+ByOutput = np.ndarray | Mapping[str, np.ndarray | MaskTargets]
 
 _ALIGNMENT = 64  # bytes: TensorFlow copies an array that does not begin at such an address
 
@@ -202,15 +204,24 @@ class Labels:
 
         return tuple(tf.nest.map_structure(spec, part) for part in self._parts)
 
-    def flat(self, rows: Rows) -> list[np.ndarray]:
-        """Return the arrays of these rows in the order of the flattened signature."""
-        return [values[rows] for part in self._parts for values in _in_key_order(part)]
+    def flat(self, rows: Rows, stream: Stream | None = None) -> list[np.ndarray]:
+        """Return the arrays of these rows in the order of the flattened signature.
+
+        Args:
+            rows: row numbers.
+            stream: the generators that augment the images of the batch; None for unchanged images.
+        """
+        return [
+            values.of_batch(rows, stream) if isinstance(values, MaskTargets) else values[rows]
+            for part in self._parts
+            for values in _in_key_order(part)
+        ]
 
 
 def _arrays(part, dtype=None):
     if isinstance(part, Mapping):
-        return {name: np.asarray(values, dtype) for name, values in part.items()}
-    return np.asarray(part, dtype)
+        return {name: _arrays(values, dtype) for name, values in part.items()}
+    return part if isinstance(part, MaskTargets) else np.asarray(part, dtype)
 
 
 def _in_key_order(part):
@@ -252,7 +263,8 @@ class _BatchBuilder:
 
         x = pixels | {name: values[rows] for name, values in self._images.patient.items()}
         flat = [x[name] for name in (sorted(x) if self._paired else x)]  # in the order TensorFlow flattens a dict
-        return [*flat, *self._labels.flat(rows)], fill, list(itertools.product(range(len(rows)), eyes))
+        labels = self._labels.flat(rows, stream if self._augmentation else None)
+        return [*flat, *labels], fill, list(itertools.product(range(len(rows)), eyes))
 
     def _augmented(self, row, eye, rng):
         image = self._images.read(row, eye)

@@ -99,6 +99,7 @@ def training_feature_batches(
     views: AugmentedViews,
     first_epoch: int = 0,
     epochs: int = 1,
+    seed: int = 0,
     weights: ByOutput | None = None,
     patient: Mapping[str, np.ndarray] | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -113,7 +114,8 @@ def training_feature_batches(
 
     def begin(step):
         epoch, drawn, repeats = sampler.of_step(step)
-        return builder.begin(drawn, views.view_numbers(epoch, drawn, repeats))
+        numbers = views.view_numbers(epoch, drawn, repeats)
+        return builder.begin(drawn, numbers, views.random_streams(seed, drawn, numbers))
 
     return dataset_of_steps(sampler.steps(first_epoch, epochs), begin, builder.signature(sampler.size), None)
 
@@ -157,8 +159,11 @@ class _FeatureBatchBuilder:
             }
         return (x, *self._labels.signature(size))
 
-    def begin(self, rows, numbers):
-        """A batch whose features are still empty, a function that fills in one view, and its list of arguments."""
+    def begin(self, rows, numbers, stream=None):
+        """A batch whose features are still empty, a function that fills in one view, and its list of arguments.
+
+        `stream` returns the generators that augmented the images of the views.
+        """
         numbers = np.broadcast_to(numbers, len(rows))
         arrays = {
             eye: [aligned((len(rows), *shape), np.float16) for shape in self._features.shapes]
@@ -171,4 +176,4 @@ class _FeatureBatchBuilder:
 
         by_name = arrays | {name: [values[rows]] for name, values in self._patient.items()}
         flat = [array for name in (sorted(by_name) if self._patient else by_name) for array in by_name[name]]
-        return [*flat, *self._labels.flat(rows)], fill, list(itertools.product(range(len(rows)), arrays))
+        return [*flat, *self._labels.flat(rows, stream)], fill, list(itertools.product(range(len(rows)), arrays))

@@ -17,6 +17,7 @@ CLASS: Literal["class"] = "class"
 SOURCE: Literal["source"] = "source"  # what can be balanced
 
 _SEED_KEY = 0x6F72646572  # keeps these random streams apart from others with the same seed
+_MORE = 0x6D6F7265  # keeps the stream of added examples apart from those of classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,24 @@ class Order:
         """Return the positions of an epoch's examples among the training examples, int [steps, batch_size]."""
         count = self.steps * self.batch_size
         return self._draw(number)[:count].reshape(self.steps, self.batch_size)
+
+
+def with_more(order: Order, count: int, *, first: int, examples: int, seed: int) -> Order:
+    """Add examples to each batch of an order, which take turns: all are used before one comes again.
+
+    Args:
+        order: the order.
+        count: number of examples to add to each batch.
+        first: position of the first of these examples; the others follow it.
+        examples: how many of them there are.
+        seed: seed of their order.
+    """
+
+    def draw(epoch):
+        added = _from_passes(np.arange(examples), epoch * order.steps * count, order.steps * count, seed, _MORE)
+        return np.hstack([order.epoch(epoch), first + added.reshape(order.steps, count)]).ravel()
+
+    return Order(order.steps, order.batch_size + count, order.prior, draw)
 
 
 @runtime_checkable

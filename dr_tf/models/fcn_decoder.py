@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import keras
-from keras import layers
+import tensorflow as tf
+from keras import layers, ops
 
 from dr_tf.console import UserError
 from dr_tf.models.attention import cbam as add_cbam
 from dr_tf.models.backbones.backbone import Backbone
 from dr_tf.models.classifier import with_heads
-from dr_tf.models.network import output_names
+from dr_tf.models.keras_private import output_in_graph
+from dr_tf.models.network import features_tensor, output_names
 from dr_tf.models.stages import EVIDENCE
 from dr_tf.parameters import Count, Fraction
 
@@ -85,8 +87,46 @@ def evidence_maps(model: keras.Model) -> keras.Model:
     outputs = output_names(model)
     if EVIDENCE not in names or any(type(model.get_layer(name)) is not layers.Dense for name in outputs):
         raise UserError(f"the model {model.name} has no evidence map: it was not made by @fcn_classifier")
-    features = model.get_layer(EVIDENCE).output
+    features = output_in_graph(model, model.get_layer(EVIDENCE))
     return keras.Model(model.input, {name: model.get_layer(name)(features) for name in outputs})
+
+
+def with_map_output(model: keras.Model, output: str, head: Head, name: str) -> keras.Model:
+    """Add to an `fcn_classifier` the map of "positive", for training on lesion masks.
+
+    It is what Grad-CAM and HiResCAM show of the layer `EVIDENCE` where it is above 0.
+
+    Args:
+        model: The model, or the part of it from a frozen backbone on.
+        output: Name of the output that the map explains.
+        head: The head of that output.
+        name: Name of the new output.
+
+    Returns:
+        A model with the same input and weights to {output: logits, name: map [n, h, w]}.
+
+    Raises:
+        UserError: As in `evidence_maps`.
+    """
+    maps = evidence_maps(model).output[output]
+    bias = model.get_layer(output)(ops.zeros_like(features_tensor(model)))
+    shown = _MapOfPositive(head, dtype="float32", name=name)(model.output[output], maps, bias)
+    return keras.Model(model.input, {**model.output, name: shown}, name=model.name)
+
+
+class _MapOfPositive(layers.Layer):
+    """The evidence of each place for each class, less the bias, weighted by the gradient of the log-odds of positive."""
+
+    def __init__(self, head, **options):
+        super().__init__(**options)
+        self._head = head
+
+    def call(self, logits, maps, bias):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            log_odds = self._head.evidence(logits)["positive"]
+        weights = tf.stop_gradient(tape.gradient(log_odds, logits))
+        return tf.reduce_sum(weights[:, None, None] * (maps - bias[:, None, None]), axis=-1)
 
 
 def _maps(backbone, coarsest):

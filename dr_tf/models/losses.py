@@ -154,6 +154,27 @@ class GradeError(keras.losses.Loss):
         return ops.mean(clipped * (ops.abs(error) - clipped / 2), axis=-1)
 
 
+class DiceLoss(keras.losses.Loss):
+    """Soft Dice loss of a map from logits (Milletari et al., 3DV 2016): 1 - 2 sum of p t / (sum of p + sum of t).
+
+    p is the sigmoid of the map, t the share of each place that is lesion.
+
+    Args:
+        **options: Options of `keras.losses.Loss`.
+    """
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Compute the loss of each example, [n].
+
+        Args:
+            y_true: Shares of lesion [n, h, w].
+            y_pred: Maps [n, h, w].
+        """
+        p = ops.sigmoid(y_pred)
+        both, either = ops.sum(p * y_true, axis=(1, 2)), ops.sum(p + y_true, axis=(1, 2))
+        return 1 - 2 * both / ops.maximum(either, keras.config.epsilon())
+
+
 class WithRanking(keras.losses.Loss):
     """The loss of a head plus a pairwise ranking loss: an example of a higher class has to get a higher score.
 

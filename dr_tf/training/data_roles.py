@@ -24,12 +24,15 @@ class Roles:
         select: examples that select the epoch to keep.
         calibrate: examples that calibrate probabilities and set thresholds.
         held_out: examples of the held-out fold or source, which training never uses; None if nothing is held out.
+        unlabelled: examples of the same part as `fit` without a label of the deciding output. They are trained on only
+            where they have lesion masks. The cross-site protocols have none.
     """
 
     fit: np.ndarray
     select: np.ndarray
     calibrate: np.ndarray
     held_out: np.ndarray | None = None
+    unlabelled: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def not_fitted(self) -> np.ndarray:
@@ -44,7 +47,7 @@ def split_roles(records: Records, head: Head) -> Roles:
     fit, select, calibrate = (
         _usable_in_split(records, split, usable) for split in ("train", "validation", "calibration")
     )
-    return Roles(fit, select, calibrate)
+    return Roles(fit, select, calibrate, unlabelled=_usable_in_split(records, "train", ~usable))
 
 
 def fold_roles(records: Records, head: Head, *, fold: int, folds: int, selects: bool) -> Roles:
@@ -62,13 +65,14 @@ def fold_roles(records: Records, head: Head, *, fold: int, folds: int, selects: 
     fold_of_row = check_folds(records, folds)
     usable = usable_rows(records, head)
     held_out = np.flatnonzero(usable & (fold_of_row == fold))
+    fitted = (fold_of_row >= 0) & (fold_of_row != fold)
     if not selects:
-        fit = np.flatnonzero(usable & (fold_of_row >= 0) & (fold_of_row != fold))
-        return Roles(fit, select=held_out, calibrate=held_out[:0], held_out=held_out)
+        fit, unlabelled = _usable_and_not(fitted, usable)
+        return Roles(fit, select=held_out, calibrate=held_out[:0], held_out=held_out, unlabelled=unlabelled)
     other = (fold + 1) % folds
-    fit = np.flatnonzero(usable & (fold_of_row >= 0) & (fold_of_row != fold) & (fold_of_row != other))
+    fit, unlabelled = _usable_and_not(fitted & (fold_of_row != other), usable)
     select, calibrate = _halves(records, head, np.flatnonzero(usable & (fold_of_row == other)))
-    return Roles(fit, select, calibrate, held_out)
+    return Roles(fit, select, calibrate, held_out, unlabelled)
 
 
 def source_roles(records: Records, head: Head, *, source: str, protocol: str) -> Roles:
@@ -109,8 +113,8 @@ def _halves(records, head, rows):
 
 def refit_roles(records: Records, head: Head) -> Roles:
     """Return the roles if everything but the test split is fitted: nothing is left to select or calibrate on."""
-    fit = np.flatnonzero(usable_rows(records, head) & (records.columns["fold"] >= 0))
-    return Roles(fit, select=fit[:0], calibrate=fit[:0])
+    fit, unlabelled = _usable_and_not(records.columns["fold"] >= 0, usable_rows(records, head))
+    return Roles(fit, select=fit[:0], calibrate=fit[:0], unlabelled=unlabelled)
 
 
 def usable_rows(records: Records, head: Head) -> np.ndarray:
@@ -196,6 +200,10 @@ def _by_class(setting: Any, members: np.ndarray) -> np.ndarray:
     if len(setting) != classes:
         raise UserError(f"train.class_weights has {len(setting)} numbers, not one for each of the {classes} classes")
     return np.asarray(setting, float)
+
+
+def _usable_and_not(part, usable):
+    return np.flatnonzero(part & usable), np.flatnonzero(part & ~usable)
 
 
 def _usable_in_split(records, split, usable):

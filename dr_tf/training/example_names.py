@@ -28,4 +28,5 @@ def fitted_example_names(run_dir: str | os.PathLike) -> np.ndarray:
     calibration = read_calibration(run_dir)
     if calibration is None or "fitted_names" not in calibration[1]:
         raise UserError(f"{run_dir} does not list the images it was trained on ({CALIBRATION}): train it again")
-    return calibration[1]["fitted_names"]
+    fitted = calibration[1]["fitted_names"]
+    return np.concatenate([fitted, calibration[1].get("mask_names", fitted[:0])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from dr_tf.console import UserError
@@ -18,15 +18,17 @@ from dr_tf.models.network import FEATURES, MEMBERS_PREFIX
 from dr_tf.models.stages import EVIDENCE
 from dr_tf.parameters import Count, Natural, NotNegative, Positive, PositiveShare, Share
 from dr_tf.training.feature_bank import FeatureBank
+from dr_tf.training.lesion_masks import LESION_MAP, LesionMasks
 from dr_tf.training.optimization import Optimization
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 def check_output(name: str) -> None:
     """Raise UserError if an output's name cannot be the name of a layer, a mode and a file."""
-    is_taken = name in (FEATURES, EVIDENCE, *MODES) or str(name).startswith(MEMBERS_PREFIX)
+    is_taken = name in (FEATURES, EVIDENCE, LESION_MAP, *MODES) or str(name).startswith(MEMBERS_PREFIX)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or is_taken:
         hint = "the name is taken" if is_taken else "use letters, digits and _, and begin with a letter"
         raise UserError(f"train.heads: an output cannot be called {name!r}: {hint}")
@@ -43,6 +45,7 @@ class Experiment:
             strategy, and again for every fold.
         decides: output that decides on referral; the first of `heads` by default.
         loss_weights: {output: weight of its loss}; 1 for outputs that are not named.
+        masks: training of a decoder's evidence map on lesion masks; None for weak supervision, by the labels alone.
         optimization: optimizer and learning-rate schedule.
         sampling: order and balance of the training examples.
         augmentation: augmentation of the training images; None for unchanged images.
@@ -81,6 +84,7 @@ class Experiment:
     model: Callable[..., keras.Model]
     decides: str | None = None
     loss_weights: dict[str, NotNegative] | None = None
+    masks: LesionMasks | None = None
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     sampling: Sampling = dataclasses.field(default_factory=Shuffled)
     augmentation: Augmentation | None = None
@@ -151,13 +155,17 @@ class Experiment:
     @property
     def metric_prefix(self) -> str:
         """Prefix of the deciding head's metrics in the history; empty if it is the only output."""
-        return f"{self.deciding_output}_" if len(self.heads) > 1 else ""
+        return f"{self.deciding_output}_" if self._has_several_outputs else ""
+
+    @property
+    def _has_several_outputs(self):
+        return len(self.heads) > 1 or self.masks is not None
 
     @property
     def validation_metrics(self) -> list[str]:
         """Names of the metrics of the validation split in the history."""
-        has_several = len(self.heads) > 1
-        names = ["val_loss"]
+        has_several = self._has_several_outputs
+        names = ["val_loss"] + ([f"val_{LESION_MAP}_loss"] if self.masks else [])
         for output, head in self.heads.items():
             prefix = f"val_{output}_" if has_several else "val_"
             names += ([f"{prefix}loss"] if has_several else []) + [prefix + metric.name for metric in head.metrics()]
@@ -179,5 +187,15 @@ class Experiment:
 
     @property
     def all_loss_weights(self) -> dict[str, float]:
-        """{output: weight of its loss} of every output."""
-        return {output: float((self.loss_weights or {}).get(output, 1.0)) for output in self.heads}
+        """{output: weight of its loss} of every output in training."""
+        weights = {output: float((self.loss_weights or {}).get(output, 1.0)) for output in self.heads}
+        return weights | ({LESION_MAP: self.masks.weight} if self.masks else {})
+
+    def losses(self, true_classes: Mapping[str, np.ndarray]) -> dict[str, keras.losses.Loss]:
+        """Return {output: loss} of every output in training.
+
+        Args:
+            true_classes: {output: classes of the training examples}, for losses that depend on them.
+        """
+        losses = {output: head.training_loss(true_classes.get(output)) for output, head in self.heads.items()}
+        return losses | ({LESION_MAP: self.masks.loss()} if self.masks else {})

@@ -163,11 +163,12 @@ class StoredFeatureData:
         return training_feature_batches(
             self._features,
             self._data.targets,
-            rows=self._roles.fit,
+            rows=self._data.rows,
             order=self.order,
             views=self._views,
             first_epoch=first_epoch,
             epochs=self._experiment.epochs,
+            seed=self._experiment.seed,
             weights=self._data.weights,
             patient=self._data.images.patient,
             shard=shard,
@@ -194,7 +195,7 @@ class StoredFeatureData:
 
     def _required_views(self):
         """(rows, view numbers): every view of the training examples, and the unchanged image of those that select."""
-        fit, select, views = self._roles.fit, self._roles.select, self._views.augmented + 1
+        fit, select, views = self._data.rows, self._roles.select, self._views.augmented + 1
         rows = np.concatenate([np.repeat(fit, views), select])
         numbers = np.concatenate([np.tile(np.arange(views), len(fit)), np.zeros(len(select), int)])
         return rows, numbers

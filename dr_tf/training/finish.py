@@ -95,7 +95,7 @@ class TrainedRun:
             UserError: the records have other training examples than the run was trained on.
         """
         path = self.directory.path
-        if not np.array_equal(example_names(self.data.images.records, self.roles.fit), fitted_example_names(path)):
+        if not np.array_equal(example_names(self.data.images.records, self.data.rows), fitted_example_names(path)):
             raise UserError(f"{path} was trained on other examples than these records have; use another --run_dir")
         logging.info(
             "%s is finished; only its decision rule is fitted anew, and earlier evaluations are of the rule before",
@@ -150,6 +150,7 @@ class TrainedRun:
             batch_prior=self.data.batch_prior,
             out_of_fold=self.out_of_fold() if self.out_of_fold else None,
             training_features=training_features,
+            mask_rows=self.data.rows[len(self.roles.fit) :],
             **options,
         )
 

@@ -173,6 +173,7 @@ def fit_decision(
     batch_prior: Sequence[float] | np.ndarray | None = None,
     out_of_fold: ScoredRows | None = None,
     training_features: TrainingFeatures | None = None,
+    mask_rows: np.ndarray | None = None,
     seed: int = 0,
     batch_size: int = 32,
 ) -> Rule:
@@ -190,6 +191,7 @@ def fit_decision(
             they take the place of `calibration_rows`.
         training_features: what `fit_training_features` returned, if it was called already; neighbours that are None are
             found if a mode votes.
+        mask_rows: row numbers of the examples of which only the lesion masks were trained on.
         seed: seed of random parts of the examples.
         batch_size: images per batch.
 
@@ -250,6 +252,7 @@ def fit_decision(
         names=columns["patient_id" if records.paired else "image_id"][rows],
         fitted=fit_rows,
         fitted_names=example_names(records, fit_rows),
+        mask_names=example_names(records, fit_rows[:0] if mask_rows is None else mask_rows),
     )
     preparation = Preparation.from_records_name(records.name, network.image_size)
     write_decision(folder, rule, preparation, feature_distribution, neighbours if requested.votes else None)

@@ -83,10 +83,18 @@ def train(
             _check_paired(model, records)
             roles = roles or split_roles(records, experiment.head)
             roles = with_share_of_patients(roles, records, experiment.training_share, experiment.seed)
-            inputs = list(model.input) if is_paired(model) else None
-            data = TrainingData(experiment, records, roles, image_size_of(model), inputs)
+            data = TrainingData(
+                experiment,
+                records,
+                roles,
+                image_size_of(model),
+                inputs=list(model.input) if is_paired(model) else None,
+                masks=_mask_targets(experiment, records, roles, model),
+            )
             _check_not_seen(init_from, records, roles)
             trained_part, batches = split_at_frozen_part(model, data, experiment=experiment, roles=roles)
+            if experiment.masks:
+                trained_part = experiment.masks.add_output(trained_part, experiment.deciding_output, experiment.head)
             metrics = {output: head.metrics() for output, head in experiment.heads.items()}
             compile_model(trained_part, experiment, batches, metrics, data.fitted_classes)
             run.keep_config(config())
@@ -131,6 +139,12 @@ def _build_model(experiment, init_from):
         raise UserError(f"--init_from: {error}") from None
 
 
+def _mask_targets(experiment, records, roles, model):
+    if experiment.masks is None:
+        return None
+    return experiment.masks.targets(records, roles, model=model, augmentation=experiment.augmentation)
+
+
 def _check_not_seen(init_from, records, roles):
     """Examples that select, calibrate or evaluate a run must not have been training examples of the run before it."""
     if init_from and np.isin(example_names(records, roles.not_fitted), fitted_example_names(init_from)).any():
@@ -164,9 +178,7 @@ def compile_model(
         optimizer=experiment.optimization.build(
             steps_per_epoch=batches.order.steps, epochs=experiment.epochs, rate_factors=rate_factors
         ),
-        loss={
-            output: head.training_loss((true_classes or {}).get(output)) for output, head in experiment.heads.items()
-        },
+        loss=experiment.losses(true_classes or {}),
         loss_weights=experiment.all_loss_weights,
         metrics=metrics,
         jit_compile=_jit(experiment),

@@ -11,9 +11,12 @@ from dr_tf.console import UserError
 from dr_tf.data.augmented_views import AugmentedViews
 from dr_tf.data.batches import ordered_batches, training_batches
 from dr_tf.data.images import ImageLoader
+from dr_tf.data.mask_targets import MaskTargets
 from dr_tf.data.records import Records
+from dr_tf.data.sampling import with_more
 from dr_tf.training.data_roles import Roles, check_classes, class_weights, weighted_prior
 from dr_tf.training.experiment import Experiment
+from dr_tf.training.lesion_masks import LESION_MAP
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,9 +31,11 @@ class TrainingData:
         roles: which examples are for training and which select the epoch.
         image_size: side of the model's images in pixels.
         inputs: names of the inputs of a model of both eyes; by default all that pairs have.
+        masks: lesion masks, if they are trained on.
 
     Attributes:
         images: images of the record set at the model's size.
+        rows: training examples, as row numbers: those of `roles.fit`, then those with lesion masks only.
         order: order of the training examples in every epoch.
         fitted_classes: {output: true classes of the training examples}.
         targets: {output: target of every example of the record set}.
@@ -49,6 +54,7 @@ class TrainingData:
         roles: Roles,
         image_size: int,
         inputs: Collection[str] | None = None,
+        masks: MaskTargets | None = None,
     ) -> None:
         self._experiment, self._records, self._roles = experiment, records, roles
         self.fitted_classes = {
@@ -59,11 +65,17 @@ class TrainingData:
         _check_other_outputs(experiment, records, roles)
         if experiment.monitored and not len(roles.select):
             raise UserError(f"{records.name} has no validation split to select an epoch by: set train.keep = 'last'")
-        self.targets = {output: head.targets(records.columns) for output, head in experiment.heads.items()}
+        self.targets: dict[str, np.ndarray | MaskTargets] = {
+            output: head.targets(records.columns) for output, head in experiment.heads.items()
+        }
         self.order = experiment.sampling.plan(
             true_classes, batch_size=experiment.batch_size, seed=experiment.seed, sources=records.sources[roles.fit]
         )
-        self.label_masks = _label_masks(experiment, records, np.concatenate([roles.fit, roles.select]))
+        self.rows = roles.fit
+        self.label_masks = _label_masks(experiment, records, np.concatenate([roles.fit, roles.select]), masks)
+        if masks:
+            self.targets[LESION_MAP] = masks
+            self._add_rows_with_masks_only(masks)
         self.weights, self.batch_prior = self._weights_and_prior(true_classes)
         self.images = ImageLoader(
             records,
@@ -87,7 +99,7 @@ class TrainingData:
         return training_batches(
             self.images,
             self.targets,
-            rows=self._roles.fit,
+            rows=self.rows,
             order=self.order,
             first_epoch=first_epoch,
             epochs=experiment.epochs,
@@ -110,9 +122,18 @@ class TrainingData:
 
     def batch_names(self, epoch: int, step: int) -> list[str]:
         """Return the image ids of a training batch; of pairs the patient ids."""
-        rows = self._roles.fit[self.order.epoch(epoch)[step]]
+        rows = self.rows[self.order.epoch(epoch)[step]]
         column = "patient_id" if self._records.paired else "image_id"
         return [str(name) for name in self._records.columns[column][rows]]
+
+    def _add_rows_with_masks_only(self, masks):
+        settings, fitted = self._experiment.masks, len(self.rows)
+        added = self._roles.unlabelled[masks.known[self._roles.unlabelled]]
+        if len(added) and settings.unlabelled:
+            self.rows = np.concatenate([self.rows, added])
+            self.order = with_more(
+                self.order, settings.unlabelled, first=fitted, examples=len(added), seed=self._experiment.seed
+            )
 
     def _weights_and_prior(self, true_classes):
         experiment = self._experiment
@@ -137,8 +158,12 @@ def _check_other_outputs(experiment, records, roles):
             )
 
 
-def _label_masks(experiment: Experiment, records: Records, rows: np.ndarray) -> Mapping[str, np.ndarray] | None:
+def _label_masks(
+    experiment: Experiment, records: Records, rows: np.ndarray, masks: MaskTargets | None
+) -> Mapping[str, np.ndarray] | None:
     has_label = {output: head.has_label(records.columns) for output, head in experiment.heads.items()}
-    if all(known[rows].all() for known in has_label.values()):
+    if masks:
+        has_label[LESION_MAP] = masks.known
+    elif all(known[rows].all() for known in has_label.values()):
         return None
     return {output: known.astype(np.float32) for output, known in has_label.items()}
