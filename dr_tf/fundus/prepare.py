@@ -99,7 +99,7 @@ def prepare_undamaged(data: bytes, frames: Sequence[int] = (), **options: Any) -
     if count == 1:
         return _prepare_undamaged(data, **options)
     best = None
-    problems: dict[int, str] = {}
+    problems: dict[str, int] = {}
     for number in frames or range(1, count + 1):
         try:
             crop = _prepare_undamaged(data, frame=number, **options)

@@ -151,7 +151,7 @@ class PairsTest(tf.test.TestCase):
 
     def test_both_eyes_and_their_presence(self):
         (x, y), rows = self._first(None)
-        self.assertEqual(sorted(x), ["left", "left_present", "right", "right_present"])
+        self.assertEqual(sorted(x), ["age", "left", "left_present", "right", "right_present", "sex"])
         self.assertAllEqual(y, self.records.columns["labels"][rows])
         for eye in ("left", "right"):
             self.assertAllEqual(x[f"{eye}_present"], self.records.columns[f"{eye}_present"][rows])
