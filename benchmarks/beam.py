@@ -43,7 +43,7 @@ def predict(*flags: object) -> tuple[str, float]:
     command = [sys.executable, "-m", "dr_tf", "predict", "--format", "csv", *map(str, flags)]
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or not done.stdout:  # 1 is also the status of a traceback
         sys.exit(done.stderr)
     return done.stdout, time.perf_counter() - start
 

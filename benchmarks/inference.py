@@ -1,19 +1,23 @@
 """Inference on the CPU: Keras, PyTorch, ONNX Runtime in float32 and int8, and the `predict` command end to end.
 
 For each network: processor milliseconds per image of `keras.Model.predict`, of PyTorch compiled (where torchvision is
-installed and has the network), and of ONNX Runtime in float32 and int8, image by image and in batches of 16. On a busy
-machine the processor time says more than the elapsed time, which is printed beside it. int8 is quantized on random
-images: only its speed means anything here.
+installed and has the network), and of ONNX Runtime in float32 and int8, image by image, on one core and on all. Keras and
+PyTorch also take batches. On a busy machine the processor time says more than the elapsed time, which is printed beside it.
+int8 is quantized on random images: of it, only speed, size and the cosine similarity of the features mean anything here.
+`benchmarks/vit_tokens.py` measures a vision transformer with fewer tokens.
 
 End to end, for the model that comes with dr_tf, in fresh processes: seconds to the first answer, photographs per second
 and peak memory of `dr_tf predict` on synthetic photographs, by ONNX Runtime and by TensorFlow.
 
-    python benchmarks/inference.py [--networks ready resnet50 resnet_v2 vit_b16] [--count 64] [--rounds 3]
+    python benchmarks/inference.py [--networks ready resnet50 resnet_v2 vit_b16] [--count 64] [--rounds 3] [--batch 16]
+
+With `--count 0` the command is not measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -25,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +39,6 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands of dr_tf set it
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-BATCH = 16
 Times = dict[str, tuple[float, float]]  # {what: (processor ms, elapsed ms) per image}
 
 
@@ -87,25 +90,48 @@ def _with_grade(image, features):
     return keras.Model(image, {"grade": keras.layers.Dense(5, name="grade")(features)})
 
 
-def measure_network(name: str, rounds: int) -> Times:
-    """Time one network in every runtime at hand."""
+def measure_network(name: str, rounds: int, batch: int) -> tuple[Times, dict[str, float]]:
+    """Time one network in every runtime at hand; also return MB of each file, and int8's least cosine similarity."""
     model = NETWORKS[name]()
     side = model.input.shape[1]
-    images = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
     times = {
-        "keras predict, batch 1": _time(lambda x: model.predict(x, verbose=0), images, 1, rounds),
-        f"keras predict, batch {BATCH}": _time(lambda x: model.predict(x, verbose=0), images, BATCH, rounds),
+        f"keras predict, batch {size}": _time(lambda x: model.predict(x, verbose=0), images, size, rounds)
+        for size in sorted({1, batch})
     }
-    times |= _pytorch(name, side, rounds)
+    times |= _pytorch(name, side, rounds, batch)
+    sizes, features = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, path in _onnx_files(model, images, pathlib.Path(folder)).items():
-            from dr_tf.inference.onnx_network import open_session
+            sizes[f"{kind}, MB"] = round(path.stat().st_size / 1e6, 2)
+            for cores in sorted({1, os.cpu_count() or 1}):
+                with _on_cores(cores):
+                    times[f"ONNX Runtime {kind}, {cores} cores"] = _time(_session(path), images, 1, rounds)
+            run = _session(path)
+            features[kind] = np.concatenate([run(image[None])[1] for image in images[:8]])
+    return times, sizes | {"cosine of int8": round(_least_cosine(*features.values()), 5)}
 
-            session = open_session(path)
-            times[f"ONNX Runtime {kind}"] = _time(
-                lambda x, session=session: session.run(["grade"], {"images": x}), images, 1, rounds
-            )
-    return times
+
+def _session(path):
+    from dr_tf.inference.onnx_network import open_session
+
+    session = open_session(path)
+    return lambda x: session.run(["grade", "features"], {"images": x})
+
+
+def _least_cosine(a, b):
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+@contextlib.contextmanager
+def _on_cores(count: int) -> Iterator[None]:
+    """Restrict this process to some cores; a session opened meanwhile has as many threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _onnx_files(model, images, folder):
@@ -119,7 +145,7 @@ def _onnx_files(model, images, folder):
     return {kind: folder / f"{kind}.onnx" for kind in ("float32", "int8")}
 
 
-def _pytorch(name: str, side: int, rounds: int) -> Times:
+def _pytorch(name: str, side: int, rounds: int, batch: int) -> Times:
     """ResNet50 and ViT-B/16 of torchvision, compiled; nothing where torchvision is not installed."""
     try:
         import torch
@@ -130,9 +156,9 @@ def _pytorch(name: str, side: int, rounds: int) -> Times:
     if name not in builders:
         return {}
     network = torch.compile(builders[name]().eval())
-    images = torch.rand(BATCH, 3, side, side)
+    images = torch.rand(batch, 3, side, side)
     with torch.inference_mode():
-        return {f"PyTorch compiled, batch {size}": _time(network, images, size, rounds) for size in (1, BATCH)}
+        return {f"PyTorch compiled, batch {n}": _time(network, images, n, rounds) for n in sorted({1, batch})}
 
 
 def _time(run: Callable[[Any], Any], images: Any, size: int, rounds: int) -> tuple[float, float]:
@@ -193,17 +219,22 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--count", type=int, default=64, help="photographs of the end-to-end measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="images in a batch, and images that are timed")
     args = parser.parse_args()
     # In this order: the peak memory of child processes is that of the largest so far.
-    commands = {runtime: measure_command(runtime, args.count, args.rounds) for runtime in ("fastest", "tensorflow")}
-    for name in next(iter(commands.values())):
+    runtimes = ("fastest", "tensorflow") if args.count else ()
+    commands = {runtime: measure_command(runtime, args.count, args.rounds) for runtime in runtimes}
+    for name in next(iter(commands.values()), ()):
         print(f"{name:35}" + "".join(f"{runtime:>12}{values[name]:9.2f}" for runtime, values in commands.items()))
     networks = {}
     for name in args.networks:
-        networks[name] = measure_network(name, args.rounds)
+        times, others = measure_network(name, args.rounds, args.batch)
+        networks[name] = {kind: [round(ms, 1) for ms in measured] for kind, measured in times.items()} | others
         print(f"\n{name:35}{'processor ms':>14}{'elapsed ms':>12}")
-        for kind, (used, elapsed) in networks[name].items():
+        for kind, (used, elapsed) in times.items():
             print(f"{kind:35}{used:14.1f}{elapsed:12.1f}")
+        for kind, value in others.items():
+            print(f"{kind:35}{value:14.5g}", flush=True)
     versions = {
         name: importlib.metadata.version(name)
         for name in ("tensorflow", "keras", "onnxruntime", "opencv-python-headless")

@@ -21,42 +21,15 @@ import evaluate
 import train
 from dr_tf import ensemble, predict
 from dr_tf.explain import __main__ as explain
-from tests import tiny
-
-CANARY = """
-import pathlib
-pathlib.Path({path!r}).write_text("the canary was run")
-
-def payload(*arguments, **named):
-    pathlib.Path({path!r}).write_text("the canary was called")
-"""
-GIN = {
-    "import": "import canary_payload\n",
-    "import from a package": "from canary_payload import payload\n",
-    "include": "include '{folder}/included.gin'\n",
-    "dynamic registration": "from __gin__ import dynamic_registration\nimport canary_payload\ncanary_payload.payload.x = 1\n",
-    "macro": "from __gin__ import dynamic_registration\nimport canary_payload\nM = @canary_payload.payload()\ntrain.epochs = %M\n",
-}
-
-
-class Pickled:
-    """Runs the canary when it is unpickled."""
-
-    def __reduce__(self):
-        return (exec, ("import canary_payload",))
+from tests import canary, tiny
+from tests.canary import GIN, Pickled
 
 
 class HostileRunTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.folder = pathlib.Path(tempfile.mkdtemp())
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.hit = cls.folder / "hit"
-        (cls.folder / "canary_payload.py").write_text(CANARY.format(path=str(cls.hit)))
-        (cls.folder / "included.gin").write_text("import canary_payload\n")
-        sys.path.insert(0, str(cls.folder))
-        cls.addClassCleanup(sys.path.remove, str(cls.folder))
+        cls.folder, cls.hit = canary.lay(cls)
         cls.run_dir = tiny.run_dir()
 
     def commands(self, run):
@@ -143,6 +116,16 @@ class HostileRunTest(tf.test.TestCase):
                 run = self.stranger()
                 self._poison(run / "model.keras", layer)
                 self.check(run, ("predict", "explain", "evaluate", "ensemble", "train --init_from"))
+
+    def test_paths_and_sizes_in_an_archive(self):
+        """A member outside of the folder, and one that unpacks to a thousand times its size."""
+        for member in ("../hit", str(self.hit), "assets/../../hit", "assets/zeros"):
+            for name in ("model.keras", "gate.npz"):
+                with self.subTest(member=member, file=name):
+                    run = self.stranger()
+                    with zipfile.ZipFile(run / name, "a", zipfile.ZIP_DEFLATED) as archive:
+                        archive.writestr(member, bytes(200_000_000 if "zeros" in member else 9))
+                    self.check(run, ("predict",))
 
     def _poison(self, path, layer):
         with zipfile.ZipFile(self.run_dir / "model.keras") as given, zipfile.ZipFile(path, "w") as poisoned:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.console import UserError, exit_on_user_error, is_installed, print_status, progress
+from dr_tf.fundus import subprocesses
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.patients import read_patient_table
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ex
 
 def run(flags: argparse.Namespace) -> Sequence[Entry | NearestEntry]:
     """Write the gallery as the flags ask, and return its entries."""
+    subprocesses.start_shared_worker()  # it imports numpy and OpenCV while this process does
     paths = list(find_images(flags.images))
     table = read_patient_table(flags.patient_table) if flags.patient_table else None
     _check_output(flags.output, flags.images)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dr_tf.console import exit_on_user_error, print_status, progress, use_utf8_in_files
+from dr_tf.fundus import subprocesses
 from dr_tf.inference.find_images import ACCEPTED, find_images
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.process import STATUSES
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.pr
 
 def run(flags: argparse.Namespace) -> dict[str, int]:
     """Print the decisions as the flags ask, and return the number of cases by action."""
+    if not flags.beam_runner:
+        subprocesses.start_shared_worker()  # it imports numpy and OpenCV while this process does
     from dr_tf.inference.formats import FORMATS
     from dr_tf.inference.patients import group_by_patient, patient_and_eye, read_patient_table
 

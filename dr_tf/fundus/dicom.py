@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dr_tf.fundus import dicom_frames
 from dr_tf.fundus.header import BadImageError, Header
 from dr_tf.fundus.header import read_header as read_image_header
 from dr_tf.image_files import DICOM_MAGIC, DICOM_MAGIC_AT
@@ -103,6 +102,9 @@ def read_frame(data: bytes, number: int = 1) -> tuple[Any, Header]:
     Raises:
         BadImageError: the file has no image, is damaged, or is stored in a way that is not read.
     """
+    # Imported here: numpy and OpenCV take a third of a second, and a command reads the headers of its files before it needs them.
+    from dr_tf.fundus import dicom_frames
+
     syntax = transfer_syntax(data)
     storage = _STORAGE.get(syntax)
     stream = Stream(io.BytesIO(data))
@@ -127,6 +129,8 @@ def read_frame(data: bytes, number: int = 1) -> tuple[Any, Header]:
 
 def _jpeg(coded: bytes, frame: Frame) -> tuple[bytes, Header]:
     """Return a frame as a JPEG file, and that file's header. An orientation in its EXIF is not DICOM's."""
+    from dr_tf.fundus import dicom_frames
+
     jpeg = dicom_frames.with_colour_transform(coded, str(frame.attributes.PhotometricInterpretation))
     header = dataclasses.replace(read_image_header(jpeg), orientation=1)
     dicom_frames.check_size((header.width, header.height), frame)

@@ -98,7 +98,7 @@ def prepare_undamaged(data: bytes, frames: Sequence[int] = (), **options: Any) -
     count = count_frames(data)
     if count == 1:
         return _prepare_undamaged(data, **options)
-    best = None
+    best: PreparedCrop | None = None
     problems: dict[str, int] = {}
     for number in frames or range(1, count + 1):
         try:

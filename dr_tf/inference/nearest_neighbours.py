@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dr_tf.archives import UNREADABLE, check_archive
 from dr_tf.console import UserError
 from dr_tf.files import atomic_write
 
@@ -205,9 +205,10 @@ def load_neighbours(path: str | os.PathLike) -> Neighbours:
     if not path.exists() and (former := path.with_name(_FORMER_NAME)).exists():
         raise UserError(f"{former} is called {path.name} since this version: rename it, or train the run again")
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             if int(file["version"]) != _VERSION:
                 raise UserError(f"{path} has version {int(file['version'])} of the neighbours; known: {_VERSION}")
             return Neighbours(file["stored"], file["ballots"], file["mean"], file["scale"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise UserError(f"{path} cannot be read as nearest neighbours: {error}") from error

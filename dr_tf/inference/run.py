@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from dr_tf import files
+from dr_tf.archives import UNREADABLE, check_archive
 from dr_tf.console import UserError
 from dr_tf.inference.export_file import EXPORT, check_heads
 from dr_tf.inference.gate import AnyFeatureDistribution, from_arrays, to_arrays
@@ -233,7 +233,8 @@ def _read_arrays(path: pathlib.Path, convert: Callable[[Any], T]) -> T | None:
     if not path.exists():
         return None
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             return convert(arrays)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError, IndexError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dr_tf.archives import UNREADABLE, check_archive
 from dr_tf.console import UserError
 from dr_tf.models.classifier import FEATURES
 from dr_tf.models.keras_private import output_in_graph
@@ -51,9 +52,11 @@ class KerasNetwork:
             UserError: The file cannot be loaded, or the model does not have named outputs and features.
         """
         try:
+            check_archive(path)
             return cls(keras.saving.load_model(path, compile=False, safe_mode=True))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
+        except UNREADABLE as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{path} cannot be loaded as a Keras model: {reason}") from None
 
     @property
     def image_size(self) -> int:

@@ -9,12 +9,12 @@ import os
 import pathlib
 import re
 import shutil
-import zipfile
 
 import keras
 import numpy as np
 
 from dr_tf import files
+from dr_tf.archives import UNREADABLE, check_archive
 from dr_tf.console import UserError
 from dr_tf.models.keras_private import moving_averages
 
@@ -129,9 +129,10 @@ def _variables(model):
 
 def _read_arrays(path):
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{path} cannot be read: {error}; delete its folder to resume from the checkpoint before"
         ) from None

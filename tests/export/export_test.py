@@ -62,16 +62,29 @@ class ExportTest(tf.test.TestCase):
         self.assertFalse([name for name in operators if name.startswith(("Flex", "CUSTOM"))], operators)
 
     @pytest.mark.slow
+    def test_litert_in_int8(self):
+        network = self._check_int8("litert", "LiteRT")
+        details = network._interpreter.get_tensor_details()
+        shares = [detail["dtype"] == np.int8 for detail in details if len(detail["shape"]) == 4]
+        self.assertGreater(np.mean(shares), 0.8)  # activations and weights of the convolutions
+        self.assertFalse([name for name in network.operators() if name.startswith(("Flex", "CUSTOM"))])
+
+    @pytest.mark.slow
     def test_int8_fits_the_rule_anew_on_the_quantized_networks_own_answers(self):
+        self._check_int8("onnx", "ONNX Runtime")
+
+    def _check_int8(self, format, runtime):
+        """Export in int8; the scores that the rule was fitted on are the network's own. Return the network."""
         flags = ["--quantize", "int8", "--records", tiny.records_root(), "--accept_difference"]
-        output, status, _, stderr = self._export("--format", "onnx", *flags, name="int8")
+        output, status, _, stderr = self._export("--format", format, *flags, name=f"{format}_int8")
         self.assertEqual(status, 0, stderr)
         network = load_run(output).network
-        self.assertIn("int8, in ONNX Runtime", network.description)
+        self.assertIn(f"int8, in {runtime}", network.description)
         scored, _ = read_calibration(output)
         images = ImageLoader(open_records(tiny.records_root(), tiny.DATASET), image_size=64, cache="none")
         pixels = np.stack([images.read(row) for row in scored.rows])
         self.assertAllClose(scored.scores["plain"], network(pixels)[0]["grade"], atol=1e-5)
+        return network
 
     @pytest.mark.slow
     def test_saved_model_has_signatures_for_pixels_and_for_jpeg_files(self):
