@@ -62,7 +62,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.explain"
     )  # fmt: skip
     parser.add_argument(
         "--patient_table", metavar="CSV",
-        help="for a model of both eyes: a file with the columns image, patient, eye, for images not named like 12_left",
+        help="for a model of both eyes: a file with the columns image, patient, eye and optionally age, sex, for images not "
+        "named like 12_left",
     )  # fmt: skip
     parser.add_argument(
         "--method",

@@ -75,7 +75,8 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.predict"
     )  # fmt: skip
     parser.add_argument(
         "--patient_table", metavar="CSV",
-        help="a file with the columns image, patient, eye, for images that are not named like 12_left; implies --patients",
+        help="a file with the columns image, patient, eye and optionally age, sex, for images that are not named like "
+        "12_left; implies --patients",
     )  # fmt: skip
     parser.add_argument(
         "--prevalence", type=float, metavar="P",
