@@ -29,6 +29,7 @@ class Entry:
         picture: File name of the picture: panels in a row, captions below.
         aspect: Width of a panel divided by its height.
         not_drawn: Why a case that was decided has no picture; empty where it has one.
+        by_target: Whether the map depends on the target.
     """
 
     decision: Decision
@@ -38,6 +39,7 @@ class Entry:
     picture: str | None = None
     aspect: float = 1.0
     not_drawn: str = ""
+    by_target: bool = True
 
     @property
     def problem(self) -> str:
@@ -99,6 +101,8 @@ def describe_probability(decision: Decision) -> str:
 def describe_map(entry: Entry, target: str) -> str:
     """Return one sentence on what the map shows."""
     value, name = (entry.evidence or {})[target], target_name(target, entry.decision.positive)
+    if not entry.by_target:
+        return "The map shows attention, which is the same for every target."
     if not entry.has_evidence:
         return f"The layer of the map has no evidence for {name}: the map is empty."
     if entry.peak is not None and entry.peak < _WEAK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -74,6 +75,9 @@ def write_gallery(
     tracked = _TrackedCases(cases)
     explained = zip(picture_names(cases), decide_and_explain(predictor, explainer, tracked, name), strict=True)
     jobs = ((*job, tracked.file_states.popleft()) for job in explained)
+    write = functools.partial(
+        _write_picture, folder, target=name, full_colour=full_colour, by_target=explainer.by_target
+    )
     entries: list[Entry] = []
     sheets: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -82,7 +86,7 @@ def write_gallery(
             if not some:
                 break
             sheet = ContactSheet()
-            for entry, image, overlaid in pool.map(lambda job: _write_picture(folder, job, name, full_colour), some):
+            for entry, image, overlaid in pool.map(write, some):
                 sheet.add(image, overlaid, tile_caption(entry))
                 entries.append(entry)
                 on_progress(entry)
@@ -130,7 +134,7 @@ def picture_names(cases: Sequence[Case]) -> Iterator[str]:
         yield f"{name}.explained.jpg"
 
 
-def _write_picture(folder, job, target, full_colour):
+def _write_picture(folder, job, *, target, full_colour, by_target):
     """Write the picture of a case; the eyes of a pair are stacked vertically.
 
     Returns:
@@ -143,7 +147,7 @@ def _write_picture(folder, job, target, full_colour):
     colours = {eye: maps[0] for eye, maps in scale_maps(batch, full_colour).items()}
     peak = None if full_colour is None else max(float(map.max()) for map in colours.values())
     has_evidence = any(bool(map.any()) for map in explanation.maps.values())
-    entry = Entry(decision, explanation.evidence, has_evidence, peak)
+    entry = Entry(decision, explanation.evidence, has_evidence, peak, by_target=by_target)
     try:
         rows = [
             _panels_of_eye(image, file_states, colours[eye]) for eye, image in decision.images.items() if image.geometry

@@ -154,7 +154,9 @@ def _parse_modes(fields, heads, decides):
 
 
 def _parse_definition(name, fields):
-    definition = ModeDefinition(fields["output"], fields["views"], fields["vote"], tuple(fields["mean"]))
+    definition = ModeDefinition(
+        fields["output"], fields["views"], fields["vote"], tuple(fields["mean"]), fields.get("eyes", "")
+    )
     known = [*MODES.values(), ModeDefinition(output=definition.output), ModeDefinition(mean=definition.mean)]
     if definition not in known:
         raise ValueError(f"the mode {name!r} has an unknown definition")

@@ -1,6 +1,8 @@
 """Predictions for each eye alone, their combinations, and what decisions and tables show of them."""
 
 import dataclasses
+import pathlib
+import tempfile
 import unittest
 
 import numpy as np
@@ -9,6 +11,8 @@ from dr_tf.console import UserError
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
 from dr_tf.inference.formats import as_dict
 from dr_tf.inference.modes import RequestedModes, score_batches, score_images
+from dr_tf.inference.preparation import Preparation
+from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.inference.single_eyes import COMBINATIONS, eye_probabilities
 from dr_tf.models.links import scores_to_probabilities
 from tests.inference import heads
@@ -111,6 +115,13 @@ class DecisionTest(unittest.TestCase):
             self.assertAlmostEqual(right.eyes["right"][letter], worse[2, i])
         (plain,) = self.rule.decide(self.scored.scores["plain"][:1], cases=["a"])
         self.assertEqual(plain, dataclasses.replace(both, eyes={}))
+
+    def test_a_rule_read_back_predicts_from_each_eye(self):
+        path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "decision.json"
+        write_rule(path, self.rule, Preparation("a/64-plain-q95-paired", 64, "plain", 95, 64))
+        again = read_rule(path, heads.HEADS)[0].requested_modes("worse_eye")
+        self.assertEqual(again.passes, 3)
+        self.assertEqual(again.modes, self.rule.requested_modes("worse_eye").modes)
 
     def test_formats(self):
         both, left, _ = self.decisions
