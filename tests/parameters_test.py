@@ -9,8 +9,8 @@ import unittest
 from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.sampling import Sampling
-from dr_tf.models.classifier import FUSIONS
 from dr_tf.models.heads.head import Head
+from dr_tf.models.paired import FUSIONS
 from dr_tf.parameters import Count, Share, annotations_of, describe
 from dr_tf.training.optimization import OPTIMIZERS
 

@@ -18,6 +18,7 @@ from dr_tf.cli import explain, predict
 from dr_tf.console import UserError
 from dr_tf.inference.case import Frames, pairs
 from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision
+from dr_tf.inference.patients import PatientRow
 from tests import commands
 from tests.explain.runs import write_run
 from tests.fundus import dicom_files as files
@@ -177,7 +178,7 @@ class PairsTest(InFolder):
         path = self.write("12_left", photograph(ImageLaterality=None))
         with self.assertRaisesRegex(UserError, "header does not state the eye.*; list it in a --patient_table"):
             pairs([path])
-        self.assertEqual(pairs([path], {"12_left": ("12", "left")})[0].name, "12")
+        self.assertEqual(pairs([path], {"12_left": PatientRow("12", "left")})[0].name, "12")
 
     def test_the_name_of_a_damaged_file_gives_no_eye(self):
         with self.assertRaisesRegex(UserError, "header does not state the eye"):
@@ -194,7 +195,7 @@ class PairsTest(InFolder):
     def test_a_table_that_contradicts_the_header_is_refused(self):
         path = self.write("IM1", photograph(ImageLaterality="R"))
         with self.assertRaisesRegex(UserError, "the patient table says left, its DICOM header right"):
-            pairs([path], {"IM1": ("12", "left")})
+            pairs([path], {"IM1": PatientRow("12", "left")})
 
 
 @files.needs_pydicom

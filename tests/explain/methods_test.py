@@ -22,7 +22,7 @@ from tests.explain.squares import SIZE, example, green_counter, green_counter_of
 
 BINARY = HEADS["binary"]()
 WITHOUT_LAYER = ("integrated_gradients", "occlusion")
-OF_CONVOLUTIONS = [name for name in METHODS if name != "attention_rollout"]
+OF_CONVOLUTIONS = [name for name in METHODS if name not in ("attention_rollout", "cross_attention")]
 
 
 def red(values):
