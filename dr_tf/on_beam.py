@@ -184,7 +184,8 @@ def _write_once(folder: pathlib.Path, settings: Settings, cases: Iterable[Case])
 
 def _case_line(case: Case) -> str:
     """A line of JSON. The paths are absolute, because workers start in another folder."""
-    return json.dumps([case.name, {eye: list(map(_as_json, images)) for eye, images in case.images.items()}])
+    images = {eye: list(map(_as_json, of_eye)) for eye, of_eye in case.images.items()}
+    return json.dumps([case.name, images, case.age, case.sex])
 
 
 def _as_json(image: Any) -> str | list:
@@ -200,6 +201,6 @@ def _read_cases(folder: pathlib.Path, number: int, shard_size: int) -> list[Case
     with open(folder / CASES, encoding="utf-8") as file:
         lines = list(itertools.islice(file, number * shard_size, (number + 1) * shard_size))
     return [
-        Case(name, {eye: tuple(map(_from_json, found)) for eye, found in images.items()})
-        for name, images in map(json.loads, lines)
+        Case(name, {eye: tuple(map(_from_json, found)) for eye, found in images.items()}, age, sex)
+        for name, images, age, sex in map(json.loads, lines)
     ]

@@ -19,10 +19,10 @@ BEAM = importlib.util.find_spec("apache_beam")
 
 @unittest.skipUnless(BEAM, "apache-beam is not installed")
 class CasesTest(unittest.TestCase):
-    def test_frames_are_written_and_read(self):
+    def test_cases_are_written_and_read(self):
         from dr_tf import on_beam
 
-        case = Case("a (left eye)", {"": (Frames("/a", (1, 3)),), "left": ("/b", "/c")})
+        case = Case("a (left eye)", {"": (Frames("/a", (1, 3)),), "left": ("/b", "/c")}, 61.0, "female")
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / on_beam.CASES
             path.write_text(on_beam._case_line(case) + "\n")

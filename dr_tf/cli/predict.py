@@ -139,14 +139,14 @@ def run(flags: argparse.Namespace) -> dict[str, int]:
     if not flags.beam_runner:
         subprocesses.start_shared_worker()  # it imports numpy and OpenCV while this process does
     from dr_tf.inference.formats import FORMATS
-    from dr_tf.inference.patients import group_by_patient, patient_and_eye, read_patient_table
+    from dr_tf.inference.patients import group_by_patient, patient_of_image, read_patient_table
 
     paths = list(find_images(flags.images))
     table = read_patient_table(flags.patient_table) if flags.patient_table else None
     by_patients = flags.patients or table is not None
     if by_patients:
         for path in paths:  # an image that the table lacks is reported before the work, not after it
-            patient_and_eye(str(path), table)
+            patient_of_image(str(path), table)
     if flags.beam_runner:
         from dr_tf.cli.predict_on_beam import run_on_beam
 

@@ -13,7 +13,7 @@ from dr_tf.console import UserError
 from dr_tf.fundus.dicom_header import path_info
 from dr_tf.grades import ABSENT, EYES, sex_number
 from dr_tf.image_files import is_dicom_file
-from dr_tf.inference.patients import PatientRow, age_and_sex, patient_and_eye
+from dr_tf.inference.patients import PatientRow, patient_of_image
 from dr_tf.safe_names import printable
 
 SINGLE = ""  # the eye key of a case of one image
@@ -111,23 +111,23 @@ def pairs(paths: Iterable[str | pathlib.Path], table: Mapping[str, PatientRow] |
         UserError: the eye of an image is unknown.
     """
     by_patient: dict = {}
-    names: dict[Hashable, str] = {}
-    ages_and_sexes: dict[Hashable, tuple[float | None, str]] = {}
+    rows: dict[Hashable, PatientRow] = {}
     images = ((path, image) for path in paths for image, _ in _images_of(path))
     for path, image in images:
-        key, patient, eye = patient_and_eye(str(path), table, image.numbers[0] if isinstance(image, Frames) else 0)
-        if not eye:
+        key, row = patient_of_image(str(path), table, image.numbers[0] if isinstance(image, Frames) else 0)
+        if not row.eye:
             raise UserError(
                 f"{printable(path)}: {_no_eye(path)}, and this model takes both eyes of a patient; "
                 f"{'' if is_dicom_file(path) else 'rename it to PATIENT_left or PATIENT_right, or '}list it in a "
                 "--patient_table"
             )
-        names.setdefault(key, patient)
-        ages_and_sexes.setdefault(key, age_and_sex(str(path), table))
-        by_patient.setdefault(key, {}).setdefault(eye, []).append(image)
+        rows.setdefault(key, row)
+        by_patient.setdefault(key, {}).setdefault(row.eye, []).append(image)
     return [
-        Case(names[key], {eye: tuple(by_eye[eye]) for eye in EYES if eye in by_eye}, *ages_and_sexes[key])
-        for key, by_eye in by_patient.items()
+        Case(
+            row.patient, {eye: tuple(by_patient[key][eye]) for eye in EYES if eye in by_patient[key]}, row.age, row.sex
+        )
+        for key, row in rows.items()
     ]
 
 

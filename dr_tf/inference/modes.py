@@ -1,10 +1,11 @@
 """Prediction modes: named methods to compute class probabilities from images.
 
 "plain" is the output that decides, "tta4" averages four test-time augmentations of it, "knn" and "knn_majority" let the
-nearest training images vote. Of a network of both eyes, "one_eye" is the left eye alone (the right one where it is absent),
-"mean_eye" the mean over its eyes, each alone, and "worse_eye" the higher probability of both. The name of another output with the same classes is a mode, too, and "plain+knn" is the
-mean of two modes. Each mode has its own link and calibration, because averages and votes are distributions that the
-head's link may not be able to represent. All modes of a run are calibrated for the same prior.
+nearest training images vote. Of a network of both eyes, "one_eye" is the left eye alone (the right one where it is
+absent), "mean_eye" the mean over the eyes, each alone, and "worse_eye" the higher probability of both. The name of another
+output with the same classes is a mode, too, and "plain+knn" is the mean of two modes. Each mode has its own link and
+calibration, because averages and votes are distributions that the head's link may not be able to represent. All modes of a
+run are calibrated for the same prior.
 """
 
 from __future__ import annotations

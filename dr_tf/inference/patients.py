@@ -115,20 +115,20 @@ def _sex(text):
     return _SEX[text]
 
 
-def age_and_sex(image: str, table: Mapping[str, PatientRow] | None = None) -> tuple[float | None, str]:
-    """Return the age and the sex of an image's patient, by the table or else by the DICOM header; (None, "") if unknown."""
-    if table is not None:
-        path = pathlib.PurePath(image)
-        row = next(table[name] for name in (image, path.name, path.stem) if name in table)
-        return row.age, row.sex
-    info = path_info(image)
-    return (None, "") if info is None else (None if info.age < 0 else float(info.age), info.sex)
+class ImagePatient(NamedTuple):
+    """Whose image it is.
+
+    Attributes:
+        key: what identifies the patient.
+        row: the patient's name, the eye, the age and the sex.
+    """
+
+    key: Hashable
+    row: PatientRow
 
 
-def patient_and_eye(
-    image: str, table: Mapping[str, PatientRow] | None = None, frame: int = 0
-) -> tuple[Hashable, str, str]:
-    """Return the patient and the eye of an image.
+def patient_of_image(image: str, table: Mapping[str, PatientRow] | None = None, frame: int = 0) -> ImagePatient:
+    """Return the patient of an image, and what is known about both.
 
     Args:
         image: the path of the image.
@@ -137,27 +137,25 @@ def patient_and_eye(
             one study, and is named by the path, so that nothing of the header is shown.
         frame: of a DICOM file with several, counted from 1. An eye that the table leaves empty is that of the header.
 
-    Returns:
-        (a key that identifies the patient, the patient's name, the eye or "").
-
     Raises:
         UserError: the table has no row for the image, or names another eye than its DICOM header.
     """
-    path = pathlib.PurePath(image)
+    path, info = pathlib.PurePath(image), path_info(image)
+    stated = info.eye_of(frame) if info else ""
     if table is None:
-        if is_dicom_file(image):
-            info = path_info(image)
-            return (info and info.patient_of_study) or path, image, info.eye_of(frame) if info else ""
+        if info is not None:
+            age = None if info.age < 0 else float(info.age)
+            return ImagePatient(info.patient_of_study or path, PatientRow(image, stated, age, info.sex))
+        if is_dicom_file(image):  # a damaged header
+            return ImagePatient(path, PatientRow(image, ""))
         patient, eye = parse_file_name(path)
-        return (path.parent, patient), patient, eye
+        return ImagePatient((path.parent, patient), PatientRow(patient, eye))
     for name in (image, path.name, path.stem):
         if name in table:
-            patient, eye, *_ = table[name]
-            info = path_info(image)
-            stated = info.eye_of(frame) if info else ""
-            if eye and stated not in ("", eye):
-                raise UserError(f"{printable(image)}: the patient table says {eye}, its DICOM header {stated}")
-            return patient, patient, eye or stated
+            row = table[name]
+            if row.eye and stated not in ("", row.eye):
+                raise UserError(f"{printable(image)}: the patient table says {row.eye}, its DICOM header {stated}")
+            return ImagePatient(row.patient, row._replace(eye=row.eye or stated))
     raise UserError(f"the patient table has no row for {printable(image)}")
 
 
@@ -168,14 +166,14 @@ def group_by_patient(
 
     Args:
         decisions: their cases are named by the paths of the images, unless they have their images.
-        table: as in `patient_and_eye`.
+        table: as in `patient_of_image`.
     """
     eyes: dict[Hashable, list[tuple[str, Decision]]] = {}
     names: dict[Hashable, str] = {}
     for decision in decisions:
         image = next(iter(decision.images.values()), None)
         path, frame = (image.photograph, image.frame) if image else (decision.case, 0)
-        key, patient, eye = patient_and_eye(path, table, frame)
-        names.setdefault(key, patient)
-        eyes.setdefault(key, []).append((eye, decision))
+        key, row = patient_of_image(path, table, frame)
+        names.setdefault(key, row.patient)
+        eyes.setdefault(key, []).append((row.eye, decision))
     return [PatientDecision(names[key], tuple(by_eye)) for key, by_eye in eyes.items()]

@@ -57,7 +57,8 @@ class Predictor:
         self, run: Run, *, mode: str = PLAIN, neighbours: Neighbours | None = None, readers: int | None = None
     ):
         self.run, self.mode, self.neighbours = run, mode, neighbours
-        self.requested_modes = run.rule.requested_modes(mode, *_modes_by_eye(run))
+        single_eyes = [name for name in (WORSE_EYE,) if name in run.rule.modes]
+        self.requested_modes = run.rule.requested_modes(mode, *single_eyes)
         self._readers = ImageReaders(run.preparation, readers)
 
     @classmethod
@@ -174,14 +175,9 @@ class Predictor:
             mode=self.mode,
             images=[{eye: image.info for eye, image in case.items()} for case in images],
             distances=None if distribution is None else distribution.distance(scored.features),
-            eye_probabilities=scored.eye_probabilities if WORSE_EYE in self.rule.modes else None,
+            eye_probabilities=scored.eye_probabilities,
         )
         return zip(decisions, scored.features, strict=True)
-
-
-def _modes_by_eye(run):
-    """The mode that predicts from each eye alone, if it was fitted."""
-    return (WORSE_EYE,) if run.network.paired and WORSE_EYE in run.rule.modes else ()
 
 
 def _has_usable_image(images):

@@ -236,27 +236,17 @@ class Rule:
             normalized_entropy(probabilities, exclusive=self.head.exclusive),
             [{}] * n if images is None else images,
             [None] * n if distances is None else np.asarray(distances),
-            self._by_eye(eye_probabilities or {}, n),
             strict=True,
         )
         thresholds = self.thresholds(mode)
-        return [
+        decisions = [
             self._decision(thresholds, {name: p[i] for name, p in other_probabilities.items()}, *row)
             for i, row in enumerate(rows)
         ]
+        return self._with_eyes(decisions, eye_probabilities) if eye_probabilities else decisions
 
     def _decision(
-        self,
-        thresholds,
-        other_probabilities,
-        case,
-        probabilities,
-        by_definition,
-        grade,
-        entropy,
-        images,
-        distance,
-        eyes,
+        self, thresholds, other_probabilities, case, probabilities, by_definition, grade, entropy, images, distance
     ):
         images = {eye: self._with_reason(image) for eye, image in images.items()}
         finite = all(np.isfinite(values).all() for values in (by_definition, *other_probabilities.values()))
@@ -281,18 +271,25 @@ class Rule:
             uncertainty=float(entropy) if finite else None,
             distance=None if distance is None or not np.isfinite(distance) else float(distance),
             images=images,
-            eyes={} if reason else eyes,
         )
 
-    def _by_eye(self, eye_probabilities, n):
-        """{eye: {class: calibrated probability}} of each case, without absent eyes."""
-        by_case: list[dict[str, dict[str, float]]] = [{} for _ in range(n)]
+    def _with_eyes(self, decisions, eye_probabilities):
+        """The decisions with the calibrated probabilities of each eye that is present, of gradable cases."""
+        if WORSE_EYE not in self.modes:
+            return decisions
+        link, calibrated = self.mode(WORSE_EYE).calibration.link, {}
         for eye, values in eye_probabilities.items():
-            scores = probabilities_to_scores(self.mode(WORSE_EYE).calibration.link, values, minimum=MIN_PROBABILITY)
-            calibrated = self.probabilities({WORSE_EYE: scores}, WORSE_EYE)
-            for i in np.flatnonzero(np.isfinite(calibrated).all(axis=1)):
-                by_case[i][eye] = _named(self.head, calibrated[i])
-        return by_case
+            scores = probabilities_to_scores(link, values, minimum=MIN_PROBABILITY)
+            calibrated[eye] = self.probabilities({WORSE_EYE: scores}, WORSE_EYE)
+        return [
+            dataclasses.replace(
+                decision,
+                eyes={eye: _named(self.head, p[i]) for eye, p in calibrated.items() if np.isfinite(p[i]).all()},
+            )
+            if decision.gradable
+            else decision
+            for i, decision in enumerate(decisions)
+        ]
 
     def _with_reason(self, image):
         """The image with a reason only if its gradability is too low for this rule."""

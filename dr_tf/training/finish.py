@@ -115,8 +115,12 @@ class TrainedRun:
         """Score the held-out fold, if there is one, and fit the decision rule."""
         experiment, images = self.experiment, self.data.images
         settings, training_features = DecisionSettings.from_experiment(experiment), None
-        options: dict[str, Any] = {"seed": experiment.seed, "batch_size": experiment.validation_batch_size}
-        if self.roles.held_out is not None or self.stored_features:
+        options: dict[str, Any] = {
+            "stored_features": self.stored_features,
+            "seed": experiment.seed,
+            "batch_size": experiment.validation_batch_size,
+        }
+        if self.roles.held_out is not None:
             requested = settings.requested_modes(network)
             training_features = fit_training_features(
                 network,
@@ -124,10 +128,8 @@ class TrainedRun:
                 self.roles.fit,
                 head=experiment.head,
                 needs_neighbours=bool(requested.votes),
-                stored_features=self.stored_features,
                 **options,
             )
-        if self.roles.held_out is not None and training_features is not None:
             feature_distribution, neighbours = training_features
             scored = score_rows(
                 network,

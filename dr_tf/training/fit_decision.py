@@ -173,6 +173,7 @@ def fit_decision(
     batch_prior: Sequence[float] | np.ndarray | None = None,
     out_of_fold: ScoredRows | None = None,
     training_features: TrainingFeatures | None = None,
+    stored_features: Callable[[np.ndarray], np.ndarray] | None = None,
     mask_rows: np.ndarray | None = None,
     seed: int = 0,
     batch_size: int = 32,
@@ -191,6 +192,7 @@ def fit_decision(
             they take the place of `calibration_rows`.
         training_features: what `fit_training_features` returned, if it was called already; neighbours that are None are
             found if a mode votes.
+        stored_features: as in `fit_training_features`.
         mask_rows: row numbers of the examples of which only the lesion masks were trained on.
         seed: seed of random parts of the examples.
         batch_size: images per batch.
@@ -212,6 +214,7 @@ def fit_decision(
             head=head,
             feature_distribution=feature_distribution,
             needs_neighbours=bool(requested.votes),
+            stored_features=stored_features,
             seed=seed,
             batch_size=batch_size,
         )

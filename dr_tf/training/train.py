@@ -16,6 +16,7 @@ from absl import logging
 
 from dr_tf.console import UserError
 from dr_tf.data.records import Records
+from dr_tf.inference.modes import MODES, PLAIN
 from dr_tf.inference.run import MODEL, ScoredRows
 from dr_tf.models.network import features_tensor, image_size_of, is_paired, output_names
 from dr_tf.models.stages import stage_by_variable
@@ -80,7 +81,7 @@ def train(
     with RunDirectory(run_dir, writes=strategies.is_chief(strategy)) as run:
         with strategy.scope():
             model, loaded = _build_model(experiment, init_from)
-            _check_paired(model, records)
+            _check_paired(model, records, experiment.modes)
             roles = roles or split_roles(records, experiment.head)
             roles = with_share_of_patients(roles, records, experiment.training_share, experiment.seed)
             data = TrainingData(
@@ -331,14 +332,16 @@ def _backbone_weights(model):
     return keras.Model(model.input, features_tensor(model)).weights
 
 
-def _check_paired(model, records):
+def _check_paired(model, records, modes):
+    of_single_eyes = [name for name in modes if MODES.get(name, MODES[PLAIN]).eyes]
+    if of_single_eyes and not is_paired(model):
+        raise UserError(f"train.modes names {of_single_eyes[0]!r}, which needs a model of both eyes of a patient")
     if is_paired(model) != records.paired:
         takes, holds = (
             ("both eyes of a patient", "single images") if is_paired(model) else ("one image", "pairs of images")
         )
         raise UserError(
             f"the model takes {takes}, {records.name} holds {holds}: train.model is @classifier for single images and "
-            ""
             "@paired_classifier or @cross_attention_classifier for records built with --paired"
         )
 

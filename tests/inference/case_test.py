@@ -57,7 +57,7 @@ class PairsTest(unittest.TestCase):
         with self.assertRaisesRegex(UserError, "does not contain the eye"):
             pairs(["x.jpg"], {"x.jpg": ("anna", "")})
         with self.assertRaisesRegex(UserError, "the patient table has no row for 1_left.jpg"):
-            pairs(["1_left.jpg"], {"x.jpg": ("anna", "left")})
+            pairs(["1_left.jpg"], {"x.jpg": PatientRow("anna", "left")})
 
 
 if __name__ == "__main__":

@@ -198,6 +198,7 @@ class TrainTest(tf.test.TestCase):
 
     def test_errors_are_one_line(self):
         self._refused("no records 'nothing/64'", "train.dataset = 'nothing/64'")
+        self._refused("names 'worse_eye', which needs a model of both eyes", "train.modes = ('tta2', 'worse_eye')")
         self._refused(
             "none of the 60 examples of tiny/64-plain-q95 has the labels",
             "train.heads = {'it': @binary()}",
