@@ -55,7 +55,7 @@ class PairsTest(unittest.TestCase):
         with self.assertRaisesRegex(UserError, r"^scan\.jpg: the file name does not contain the eye.*--patient_table$"):
             pairs(["1_left.jpg", "scan.jpg"])
         with self.assertRaisesRegex(UserError, "does not contain the eye"):
-            pairs(["x.jpg"], {"x.jpg": ("anna", "")})
+            pairs(["x.jpg"], {"x.jpg": PatientRow("anna", "")})
         with self.assertRaisesRegex(UserError, "the patient table has no row for 1_left.jpg"):
             pairs(["1_left.jpg"], {"x.jpg": PatientRow("anna", "left")})
 
