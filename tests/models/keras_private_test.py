@@ -12,10 +12,11 @@ from dr_tf.models import keras_private
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULE = pathlib.Path(keras_private.__file__)
 EXEMPT = ROOT / "dr_tf/explain"
-# Not of Keras: a documented function of os, an attribute of keras_cv (archived), the API of TFDS builders, and the names of
-# a LiteRT file's operators.
+# Not of Keras: documented names of os and of named tuples, an attribute of keras_cv (archived), the API of TFDS builders,
+# and the names of a LiteRT file's operators.
 ALLOWED = {
     ("os", "_exit"),
+    ("row", "_replace"),
     ("layer", "_random_generator"),
     ("super()", "_generate_splits"),
     ("self._interpreter", "_get_ops_details"),
