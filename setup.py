@@ -39,6 +39,7 @@ EXTRAS = {
     "litert": ["ai-edge-litert", "litert-quantizer"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit", "jinja2"],
+    "serve": ["fastapi", "uvicorn", "python-multipart", "prometheus-client"],
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
@@ -52,6 +53,9 @@ EXTRAS = {
         "pillow",
         "scikit-image",
         "openpyxl",
+        "httpx",
+        "playwright",  # drives Debian's chromium, which apt.txt names
+        "axe-playwright-python",
         "ruff",
         "mypy",
         "types-tqdm",
@@ -61,7 +65,7 @@ EXTRAS = {
 }
 
 EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
-EXTRAS["test"] += EXTRAS["dicom"] + EXTRAS["export"] + EXTRAS["litert"]
+EXTRAS["test"] += EXTRAS["dicom"] + EXTRAS["export"] + EXTRAS["litert"] + EXTRAS["app"] + EXTRAS["serve"]
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",
