@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dr_tf.config_files import shipped_folder
 from dr_tf.console import UserError
-from dr_tf.data import artifacts, augmentation, colour, rand_augment, sampling, warp
+from dr_tf.data import artifacts, augmentation, camera, colour, rand_augment, sampling, warp
 from dr_tf.data.records import Records, open_records
 from dr_tf.models.backbones import build_backbone
 from dr_tf.models.classifier import classifier
@@ -49,6 +49,9 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "augmentation": augmentation.Augmentation,
     "warp": warp.Warp,
     "colour": colour.Colour,
+    "field_of_view": camera.FieldOfView,
+    "tone_curve": camera.ToneCurve,
+    "resolution": camera.Resolution,
     "blur": artifacts.Blur,
     "halo": artifacts.Halo,
     "hole": artifacts.Hole,

@@ -164,7 +164,7 @@ def _write(
     from dr_tf.inference.gate import EnsembleFeatureDistribution
     from dr_tf.models.ensemble import build_ensemble
     from dr_tf.models.network import KerasNetwork
-    from dr_tf.training.fit_decision import fit_decision
+    from dr_tf.training.fit_decision import TrainingFeatures, fit_decision
     from dr_tf.training.map_scale import fit_map_scale
 
     # A member is no ensemble, so its feature distribution is a plain one.
@@ -179,7 +179,7 @@ def _write(
         fit_rows=roles.fit,
         calibration_rows=roles.calibrate,
         run_dir=path,
-        training_features=(EnsembleFeatureDistribution(distributions), None) if all(distributions) else None,
+        training_features=TrainingFeatures(EnsembleFeatureDistribution(distributions)) if all(distributions) else None,
     )
     if (explainer := default_explainer(model, rule)) is not None:
         fit_map_scale(path, explainer, images=images, fit_rows=roles.fit, calibration_rows=roles.calibrate)

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("dr_tf.cli.predict", "grade photographs: refer, clear or retake, with probabilities"),
     "explain": ("dr_tf.cli.explain", "draw class-activation maps on photographs"),
     "ensemble": ("dr_tf.cli.ensemble", "combine finished runs into one calibrated ensemble"),
+    "recalibrate": ("dr_tf.cli.recalibrate", "fit the decisions of a model on photographs of another clinic"),
     "export": ("dr_tf.cli.export", "write a run as ONNX, LiteRT or SavedModel, compared with the run"),
 }
 

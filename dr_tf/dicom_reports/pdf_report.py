@@ -67,6 +67,8 @@ def _rows(decision: Decision, sources: Sequence[Source], algorithm: Algorithm) -
         yield "photograph", f"{name[:70]} ({eye}{f', frame {source.frame}' if source.frame else ''})"
     if decision.reason:
         yield "not gradable", decision.reason[:90]
+    if decision.warning:
+        yield "warning", decision.warning[:90]
     if decision.grade is not None:
         yield "grade (ICDR)", f"{decision.grade}: {grade_name(decision.grade)}"
     for definition, label in decision.label_decisions.items():

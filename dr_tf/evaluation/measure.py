@@ -81,16 +81,17 @@ def _describe(p: Predictions, excluded: Mapping[str, int]) -> dict[str, Any]:
         "negatives": int((p.truth_positive == 0).sum()),
         "classes": dict(zip(p.classes, map(int, counts), strict=True)),
         "excluded": dict(excluded),
-        "retake_reasons": _retake_reasons(p),
+        "retake_reasons": _counts(p.reason),
+        "warnings": _counts(p.warning),
     }
 
 
-def _retake_reasons(p: Predictions) -> dict[str, int] | None:
-    """Return {reason: number of images} of the gate, most frequent first; None where the gate was not applied."""
-    if p.reason is None:
+def _counts(texts: np.ndarray | None) -> dict[str, int] | None:
+    """Return {reason or warning of the gate: number of images}, most frequent first; None where the gate was not applied."""
+    if texts is None:
         return None
-    reasons, counts = np.unique(p.reason[p.reason != ""], return_counts=True)
-    return dict(sorted(zip(reasons.tolist(), counts.tolist(), strict=True), key=lambda item: -item[1]))
+    names, counts = np.unique(texts[texts != ""], return_counts=True)
+    return dict(sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda item: -item[1]))
 
 
 def operating_point_metrics(

@@ -94,6 +94,7 @@ def predict(
         action=np.array([decision.action for decision in decisions]),
         gradable=np.array([decision.gradable for decision in decisions]),
         reason=np.array([decision.reason for decision in decisions]),
+        warning=np.array([decision.warning for decision in decisions]),
         distance=np.array([np.nan if decision.distance is None else decision.distance for decision in decisions]),
         uncalibrated=uncalibrated,
         p_positive_uncalibrated=None if uncalibrated is None else head.p_positive(uncalibrated),

@@ -16,7 +16,7 @@ _COLUMNS = {
     "ids": (str, 1), "patients": (str, 1), "patient_known": (bool, 1), "truth": (int, 0), "predicted": (int, 0),
     "probabilities": (float, 2), "truth_positive": (int, 1), "p_positive": (float, 1), "threshold": (float, 1),
     "refer": (bool, 1), "uncalibrated": (float, 2), "p_positive_uncalibrated": (float, 1),
-    "prediction_intervals": (int, 2), "action": (str, 1), "gradable": (bool, 1), "reason": (str, 1),
+    "prediction_intervals": (int, 2), "action": (str, 1), "gradable": (bool, 1), "reason": (str, 1), "warning": (str, 1),
     "distance": ("maybe", 1),
 }  # fmt: skip
 # Fields that are dictionaries of columns -> type.
@@ -53,6 +53,7 @@ class Predictions:
         action: [n], "clear", "refer" or "retake", as it is deployed with the gate; None where the gate was not applied.
         gradable: [n], whether the gate accepts the example; None as above.
         reason: [n], why it has to be retaken, or ""; None as above.
+        warning: [n], why the decision may be less reliable, or ""; None as above.
         distance: [n], out-of-distribution distance, NaN where unknown; None as above.
         uncertainty: {name of a score: [n]}, higher is more uncertain.
         subgroups: {property: [n] as text, "" where unknown}.
@@ -83,6 +84,7 @@ class Predictions:
     action: np.ndarray | None = None
     gradable: np.ndarray | None = None
     reason: np.ndarray | None = None
+    warning: np.ndarray | None = None
     distance: np.ndarray | None = None
     uncertainty: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     subgroups: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

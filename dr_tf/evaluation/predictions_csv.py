@@ -17,7 +17,7 @@ _CONSTANT = ("dataset", "split", "positive")  # the same in every row
 _SINGLE_COLUMNS = {
     "id": "ids", "patient": "patients", "patient_known": "patient_known", "truth_positive": "truth_positive",
     "p_positive": "p_positive", "p_positive_uncalibrated": "p_positive_uncalibrated", "threshold": "threshold",
-    "refer": "refer", "action": "action", "gradable": "gradable", "reason": "reason", "distance": "distance",
+    "refer": "refer", "action": "action", "gradable": "gradable", "reason": "reason", "warning": "warning", "distance": "distance",
 }  # fmt: skip
 _PER_CLASS = {"p": "probabilities", "uncalibrated": "uncalibrated"}  # one column per class: "p/mild NPDR"
 _NAMED = (

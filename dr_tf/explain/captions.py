@@ -95,7 +95,8 @@ def describe_probability(decision: Decision) -> str:
     positive = target_name("positive", decision.positive)
     probability = f"probability of {positive} {decision.p_positive:.3f} (threshold {decision.threshold:.3f})"
     grade = f"{grade_name(decision.grade)}, " if decision.grade is not None else ""
-    return f"{f'{decision.reason}; ' if decision.reason else ''}{grade}{probability}"
+    remarks = "".join(f"{remark}; " for remark in (decision.reason, decision.warning) if remark)
+    return f"{remarks}{grade}{probability}"
 
 
 def describe_map(entry: Entry, target: str) -> str:

@@ -28,14 +28,14 @@ def quantize_run(run: Run, folder: pathlib.Path, photographs: Photographs) -> No
     _quantize_file(path, export, photographs)
     network = load_run(folder).network
     if photographs.calibration_was_fitted:
-        distribution, neighbours = fit_training_features(
+        fitted = fit_training_features(
             network,
             photographs.images,
             photographs.fitted,
             head=run.rule.head,
             needs_neighbours=any(mode.definition.vote for mode in run.rule.modes.values()),
         )
-        write_decision(folder, run.rule, run.preparation, distribution, neighbours)
+        write_decision(folder, run.rule, run.preparation, fitted.distribution, fitted.neighbours)
         return
     (folder / CALIBRATION).unlink()  # scores of the network in float
     fit_decision(

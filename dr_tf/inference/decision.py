@@ -63,6 +63,8 @@ class Decision:
         action: one of ACTIONS.
         gradable: whether the case passed the gate.
         reason: why the case is not gradable; empty if it is.
+        warning: why the decision may be less reliable than on the photographs that the model was tested on; empty if no such
+            reason is known.
         grade: the predicted grade; None if there is none or the case is not gradable.
         label_decisions: {definition: LabelDecision}; empty if the network gave no finite output.
         probabilities: {class or label: calibrated probability} of the output that decides.
@@ -87,6 +89,7 @@ class Decision:
     distance: float | None = None
     images: dict[str, ImageInfo] = dataclasses.field(default_factory=dict)
     eyes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    warning: str = ""
 
     @property
     def p_positive(self) -> float | None:

@@ -104,6 +104,7 @@ def fit_rule(
     operating_points: Sequence[tuple[str, float | None]] = OPERATING_POINTS,
     operating_point: str = "sensitivity_0.9",
     distances: ArrayLike | None = None,
+    foreign_limit: float | None = None,
     outputs: Mapping[str, np.ndarray] | None = None,
     other_priors: Mapping[str, ArrayLike] | None = None,
     ensemble: bool = False,
@@ -124,6 +125,8 @@ def fit_rule(
         operating_points: (criterion, target) of each operating point to fit.
         operating_point: the name of the one that decides.
         distances: feature distances of the calibration images, which set the limit of the gate; None for no limit.
+        foreign_limit: limit of the distances of sources that a distribution was not fitted on. It becomes the limit of the
+            gate, and beyond that of the calibration images a case gets a warning. None for no warnings.
         outputs: {output: logits} of the outputs that do not decide.
         other_priors: {output: class prior of the training split} of these outputs.
         ensemble: whether the network is an ensemble.
@@ -149,6 +152,7 @@ def fit_rule(
             fitted[name] = fitter.fit_mean(link, definition, fitted, scores)
         else:
             fitted[name] = fitter.fit(link, definition, scores[name])
+    limit = None if distances is None else distance_limit(distances)
     return Rule(
         heads=heads,
         decides=decides,
@@ -160,7 +164,8 @@ def fit_rule(
             name: _fit_other(heads[name], np.asarray(logits), labels.other_classes[name], (other_priors or {})[name])
             for name, logits in (outputs or {}).items()
         },
-        distance_limit=None if distances is None else distance_limit(distances),
+        distance_limit=limit if limit is None or foreign_limit is None else max(limit, foreign_limit),
+        warning_limit=None if foreign_limit is None else limit,
         no_guarantee=no_guarantee,
     )
 

@@ -25,6 +25,7 @@ _COLUMNS = (
     "action",
     "gradable",
     "reason",
+    "warning",
     "grade",
     "positive",
     "p_positive",
@@ -173,7 +174,11 @@ def _name_and_remarks(decision, rule):
     if len(decision.eyes) > 1:
         by_eye = ", ".join(f"{eye} eye {_p_of_eye(decision, rule, eye):.3f}" for eye in decision.eyes)
         missing.append(f"p({rule.head.positive}) by the {by_eye}")
-    remarks = [part for part in (", ".join(positive_labels), decision.reason, frames_text(decision), *missing) if part]
+    remarks = [
+        part
+        for part in (", ".join(positive_labels), decision.reason, decision.warning, frames_text(decision), *missing)
+        if part
+    ]
     return ": ".join([printable(decision.case), "; ".join(remarks)]).removesuffix(": ")
 
 

@@ -5,6 +5,10 @@ distance to the nearest training images (Sun et al., ICML 2022) would need the f
 distribution is a thousand times smaller and goes with an export. With several sources, a single distribution would also
 cover the space between them. Therefore each source has its own distribution, and the distance is that of the nearest
 one.
+
+A photograph of another camera cannot be mended by a retake. With several sources the gate therefore has two limits: the
+distances of the known sources, beyond which a case gets a warning, and those of sources that were left out, beyond which it
+has to be retaken.
 """
 
 from __future__ import annotations
@@ -188,6 +192,46 @@ def fit_feature_distribution(
     groups = [features] if sources is None else _group_by_source(features, np.asarray(sources))
     distributions = tuple(_fit_one(group, axes) for group in groups)
     return distributions[0] if len(distributions) == 1 else PerSourceFeatureDistribution(distributions)
+
+
+def with_source(distribution: AnyFeatureDistribution, features: ArrayLike) -> AnyFeatureDistribution:
+    """Add a source to a distribution, without the features that it was fitted on.
+
+    Args:
+        distribution: of the other sources. That of an ensemble is returned as it is.
+        features: of the new source [n, width]. With fewer than MIN_SOURCE_SIZE nothing is added.
+    """
+    features = np.asarray(features, np.float64)
+    if isinstance(distribution, EnsembleFeatureDistribution) or len(features) < MIN_SOURCE_SIZE:
+        return distribution
+    parts = distribution.parts if isinstance(distribution, PerSourceFeatureDistribution) else (distribution,)
+    return PerSourceFeatureDistribution((*parts, _fit_one(features, MAX_AXES)))
+
+
+def foreign_limit(features: ArrayLike, sources: ArrayLike) -> float | None:
+    """Compute how far the photographs of a source lie from the distributions of the other sources.
+
+    Each source with MIN_SOURCE_SIZE images or more is left out in turn. The limit is that of the most distant one. It
+    tells another camera, whose photographs are decided with a warning, from what resembles no camera.
+
+    Args:
+        features: of the training images [n, features].
+        sources: the source of each image [n].
+
+    Returns:
+        The limit; None with fewer than two such sources.
+    """
+    features, sources = np.asarray(features, np.float64), np.asarray(sources)
+    names, counts = np.unique(sources, return_counts=True)
+    names = names[counts >= MIN_SOURCE_SIZE]
+    if len(names) < 2:
+        return None
+    limits = []
+    for name in names:
+        others = sources != name
+        distances = fit_feature_distribution(features[others], sources[others]).distance(features[~others])
+        limits.append(distance_limit(distances))
+    return max(limit for limit in limits if limit is not None)
 
 
 def _group_by_source(features, sources):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A name in PRIORS, a table {class: share}, or the prevalence of the head's definition of positive.
 PriorConfig = str | Mapping[str, float] | float
 
+_MAX_STEPS, _TOLERANCE, _MIN_SHARE = 1000, 1e-7, 1e-4  # of the estimate by expectation-maximization
+
 
 def class_prior(labels: ArrayLike, classes: int) -> np.ndarray:
     """Estimate the prior of each class, or of each label.
@@ -61,6 +63,29 @@ def shift_prior(
     if exclusive:
         return odds / odds.sum(axis=-1, keepdims=True)
     return odds / (odds + (1 - probabilities) * ((1 - target) / (1 - fitted)))
+
+
+def estimate_prior(probabilities: ArrayLike, prior: ArrayLike, *, exclusive: bool = True) -> np.ndarray:
+    """Estimate the prior of a population from the predictions on it, without labels.
+
+    This is the maximum-likelihood estimate by expectation-maximization (Saerens et al., Neural Computation 2002). It
+    assumes that only the frequency of the classes differs, not their appearance.
+
+    Args:
+        probabilities: [n, classes], calibrated for `prior`.
+        prior: the prior that the probabilities are calibrated for [classes].
+        exclusive: whether the classes exclude each other; if not, each label is estimated by itself.
+
+    Returns:
+        Shares [classes].
+    """
+    estimate = np.asarray(prior, np.float64)
+    for _ in range(_MAX_STEPS):
+        mean = shift_prior(probabilities, prior, estimate, exclusive=exclusive).mean(axis=0)
+        before, estimate = estimate, np.clip(mean, _MIN_SHARE, 1 - _MIN_SHARE)
+        if np.abs(estimate - before).max() < _TOLERANCE:
+            break
+    return estimate / estimate.sum() if exclusive else estimate
 
 
 def _uniform(*, fitted, train, exclusive):

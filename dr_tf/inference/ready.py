@@ -14,10 +14,21 @@ MEASURED = "measured.txt"
 
 
 def add_run_dir_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the flag --run_dir, with the pretrained model as default."""
+    """Add the flag --model, also called --run_dir, with the model that comes with dr_tf as default."""
     parser.add_argument(
-        "--run_dir", default=READY, type=pathlib.Path, help="a finished run (default: the model that comes with dr_tf)"
+        "--model",
+        "--run_dir",
+        dest="run_dir",
+        default=READY,
+        type=model_folder,
+        metavar="ready|RUN|EXPORT",
+        help="the folder of a finished run or an export (default: ready, the model that comes with dr_tf)",
     )
+
+
+def model_folder(name: str) -> pathlib.Path:
+    """Return the folder of a model: "ready" is the one that comes with dr_tf."""
+    return READY if name == "ready" else pathlib.Path(name)
 
 
 def print_measured(run_dir: str | os.PathLike) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dr_tf.models.heads.head import Head
 
 OUT_OF_DISTRIBUTION = "out of distribution: unlike the training photographs"
+UNFAMILIAR = "unfamiliar: unlike the training photographs, as of another camera"
 NOT_FINITE = "the network's output is not a finite number"
 
 
@@ -85,6 +86,7 @@ class Rule:
         other_outputs: {output: OtherOutput} of the outputs that do not decide.
         gradable_from: images with a lower gradability fail the gate.
         distance_limit: cases with a larger feature distance fail the gate; None for no limit.
+        warning_limit: gradable cases with a larger feature distance are decided with a warning; None for no warnings.
         no_guarantee: the reason why no operating point is guaranteed; empty if they may be.
     """
 
@@ -97,6 +99,7 @@ class Rule:
     other_outputs: Mapping[str, OtherOutput] = dataclasses.field(default_factory=dict)
     gradable_from: float = GRADABLE
     distance_limit: float | None = None
+    warning_limit: float | None = None
     no_guarantee: str = ""
 
     def __post_init__(self) -> None:
@@ -271,6 +274,7 @@ class Rule:
             uncertainty=float(entropy) if finite else None,
             distance=None if distance is None or not np.isfinite(distance) else float(distance),
             images=images,
+            warning=UNFAMILIAR if not reason and _is_beyond(self.warning_limit, distance) else "",
         )
 
     def _with_eyes(self, decisions, eye_probabilities):
@@ -307,10 +311,7 @@ class Rule:
             return "; ".join(reasons)
         if not finite:
             return NOT_FINITE
-        # Not "distance > limit", which is False for NaN.
-        if self.distance_limit is not None and distance is not None and not distance <= self.distance_limit:
-            return OUT_OF_DISTRIBUTION
-        return ""
+        return OUT_OF_DISTRIBUTION if _is_beyond(self.distance_limit, distance) else ""
 
     def at_prevalence(self, prevalence: float) -> Rule:
         """Return the rule for a population with another prevalence of `head.positive`.
@@ -347,6 +348,11 @@ class Rule:
 
         modes = {name: move_thresholds(mode) for name, mode in self.modes.items()}
         return dataclasses.replace(self, prior=tuple(new_prior.tolist()), prior_name=f"{prevalence:g}", modes=modes)
+
+
+def _is_beyond(limit, distance):
+    # Not "distance > limit", which is False for NaN.
+    return limit is not None and distance is not None and not distance <= limit
 
 
 def _named(head, probabilities):

@@ -48,7 +48,11 @@ def write_rule(path: str | os.PathLike, rule: Rule, preparation: Preparation) ->
             "operating_point": rule.operating_point_name,
             "no_guarantee": rule.no_guarantee,
             "preparation": dataclasses.asdict(preparation),
-            "gate": {"gradable_from": rule.gradable_from, "distance_limit": rule.distance_limit},
+            "gate": {
+                "gradable_from": rule.gradable_from,
+                "distance_limit": rule.distance_limit,
+                "warning_limit": rule.warning_limit,
+            },
             "modes": {name: dataclasses.asdict(mode) for name, mode in rule.modes.items()},
             "other_outputs": {name: dataclasses.asdict(other) for name, other in rule.other_outputs.items()},
         },
@@ -124,9 +128,14 @@ def _parse_rule(document: dict[str, Any], known: Mapping[str, Callable[..., Head
         modes=_parse_modes(document["modes"], heads, document["decides"]),
         other_outputs={name: _parse_other(other, heads[name]) for name, other in document["other_outputs"].items()},
         gradable_from=_number(gate["gradable_from"], 0, 1),
-        distance_limit=None if gate["distance_limit"] is None else _number(gate["distance_limit"], 0),
+        distance_limit=_limit(gate["distance_limit"]),
+        warning_limit=_limit(gate.get("warning_limit")),  # earlier versions had none
         no_guarantee=str(document["no_guarantee"]),
     )
+
+
+def _limit(value):
+    return None if value is None else _number(value, 0)
 
 
 def _parse_head(fields, known):

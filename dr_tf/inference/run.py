@@ -155,6 +155,15 @@ class ScoredRows:
     outputs: dict[str, np.ndarray]
     distances: np.ndarray
 
+    def take(self, places: np.ndarray) -> ScoredRows:
+        """Return the scores of some of the rows, by their places among them."""
+        return ScoredRows(
+            self.rows[places],
+            {name: values[places] for name, values in self.scores.items()},
+            {name: values[places] for name, values in self.outputs.items()},
+            self.distances[places],
+        )
+
     @classmethod
     def concatenate(cls, parts: Sequence[ScoredRows]) -> ScoredRows:
         """Concatenate the rows of several ScoredRows with the same modes and outputs."""

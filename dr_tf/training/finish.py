@@ -130,14 +130,13 @@ class TrainedRun:
                 needs_neighbours=bool(requested.votes),
                 **options,
             )
-            feature_distribution, neighbours = training_features
             scored = score_rows(
                 network,
                 images,
                 self.roles.held_out,
                 requested=requested,
-                feature_distribution=feature_distribution,
-                neighbours=neighbours,
+                feature_distribution=training_features.distribution,
+                neighbours=training_features.neighbours,
                 batch_size=experiment.validation_batch_size,
             )
             path = self.directory.path / HELD_OUT

@@ -19,7 +19,7 @@ from dr_tf.console import UserError
 from dr_tf.data.batches import image_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
-from dr_tf.inference.gate import AnyFeatureDistribution, fit_feature_distribution
+from dr_tf.inference.gate import AnyFeatureDistribution, fit_feature_distribution, foreign_limit
 from dr_tf.inference.modes import PLAIN, RequestedModes, score_batches
 from dr_tf.inference.nearest_neighbours import Neighbours, build_neighbours
 from dr_tf.inference.network import Network
@@ -33,10 +33,22 @@ from dr_tf.training.example_names import example_names
 if TYPE_CHECKING:
     from dr_tf.training.experiment import Experiment
 
-# (distribution of the training features, their nearest neighbours if a mode votes)
-TrainingFeatures = tuple[AnyFeatureDistribution, Neighbours | None]
-
 _MAX_FEATURES = 2000  # training images that the feature distribution is fitted on
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFeatures:
+    """What is fitted on the features of the training images.
+
+    Attributes:
+        distribution: their distribution.
+        neighbours: their nearest neighbours; None if no mode votes.
+        foreign_limit: as `dr_tf.inference.gate.foreign_limit` returns it.
+    """
+
+    distribution: AnyFeatureDistribution
+    neighbours: Neighbours | None = None
+    foreign_limit: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +157,7 @@ def fit_training_features(
         batch_size: images per batch.
 
     Returns:
-        (feature distribution, nearest neighbours or None).
+        The TrainingFeatures.
     """
     rows = rows if needs_neighbours else rows[_random_subset(len(rows), seed)]
     if stored_features and not needs_neighbours:
@@ -153,13 +165,14 @@ def fit_training_features(
     else:
         features = np.concatenate([network(x)[1] for x, _ in image_batches(images, rows=rows, batch_size=batch_size)])
     records = images.records
-    if feature_distribution is None:
-        subset = _random_subset(len(rows), seed)
-        feature_distribution = fit_feature_distribution(features[subset], records.sources[rows][subset])
-    if not needs_neighbours:
-        return feature_distribution, None
-    true_classes = head.true_classes(records.columns)[rows]
-    return feature_distribution, build_neighbours(features, true_classes, len(head.classes))
+    neighbours = None
+    if needs_neighbours:
+        neighbours = build_neighbours(features, head.true_classes(records.columns)[rows], len(head.classes))
+    if feature_distribution is not None:
+        return TrainingFeatures(feature_distribution, neighbours)
+    subset = _random_subset(len(rows), seed)
+    features, sources = features[subset], records.sources[rows][subset]
+    return TrainingFeatures(fit_feature_distribution(features, sources), neighbours, foreign_limit(features, sources))
 
 
 def fit_decision(
@@ -205,14 +218,14 @@ def fit_decision(
     rows = calibration_rows if out_of_fold is None else out_of_fold.rows
     modes = (PLAIN, *settings.modes) if len(rows) else (PLAIN,)
     requested = settings.requested_modes(network, modes)
-    feature_distribution, neighbours = training_features or (None, None)
-    if feature_distribution is None or (requested.votes and neighbours is None):
-        feature_distribution, neighbours = fit_training_features(
+    fitted = training_features
+    if fitted is None or (requested.votes and fitted.neighbours is None):
+        fitted = fit_training_features(
             network,
             images,
             fit_rows,
             head=head,
-            feature_distribution=feature_distribution,
+            feature_distribution=fitted.distribution if fitted else None,
             needs_neighbours=bool(requested.votes),
             stored_features=stored_features,
             seed=seed,
@@ -223,8 +236,8 @@ def fit_decision(
         images,
         rows,
         requested=requested,
-        feature_distribution=feature_distribution,
-        neighbours=neighbours,
+        feature_distribution=fitted.distribution,
+        neighbours=fitted.neighbours,
         batch_size=batch_size,
     )
     other_outputs = [output for output in heads if output != settings.decides]
@@ -243,6 +256,7 @@ def fit_decision(
         prior=settings.prior,
         operating_point=settings.operating_point,
         distances=scored.distances if len(rows) else None,
+        foreign_limit=fitted.foreign_limit,
         outputs={output: scored.outputs[output] for output in other_outputs},
         other_priors={output: train_priors[output] for output in other_outputs},
         ensemble=network.ensemble,
@@ -258,7 +272,7 @@ def fit_decision(
         mask_names=example_names(records, fit_rows[:0] if mask_rows is None else mask_rows),
     )
     preparation = Preparation.from_records_name(records.name, network.image_size)
-    write_decision(folder, rule, preparation, feature_distribution, neighbours if requested.votes else None)
+    write_decision(folder, rule, preparation, fitted.distribution, fitted.neighbours if requested.votes else None)
     _log_rule(rule)
     return rule
 

@@ -8,6 +8,7 @@ import numpy as np
 from dr_tf.console import UserError
 from dr_tf.data.artifacts import add_artifacts
 from dr_tf.data.augmentation import Augmentation, Blur, Colour, Halo, Hole, Spot, Warp
+from dr_tf.data.camera import FieldOfView, Resolution, ToneCurve
 from dr_tf.data.colour import adjust_colour
 from dr_tf.data.ranges import parse_range
 from dr_tf.data.warp import warp_image
@@ -23,6 +24,9 @@ EVERYTHING = Augmentation(
     halo=Halo(probability=0.5),
     hole=Hole(probability=0.5),
     spot=Spot(probability=0.5),
+    field=FieldOfView(probability=0.5),
+    tone=ToneCurve(probability=0.5),
+    resolution=Resolution(probability=0.5),
 )
 
 
@@ -99,6 +103,54 @@ class WarpTest(unittest.TestCase):
 
     def test_outside_the_image_is_black(self):
         self.assertEqual(Warp(zoom=(0.5, 0.5))(np.full((64, 64, 3), 200, np.uint8), rng(0))[:14].max(), 0)
+
+
+class CameraTest(unittest.TestCase):
+    def test_a_tone_curve_by_hand(self):
+        curve = ToneCurve(gain=(0.5, 0.5), gamma=(2, 2), channel_gain=(1, 1), channel_gamma=(1, 1), probability=1)
+        # 255 / 2 * (200 / 255)^2 = 78.4, 255 / 2 * (100 / 255)^2 = 19.6, and black stays black.
+        np.testing.assert_array_equal(curve(flat(200, 100, 0), rng(0))[0, 0], (78, 20, 0))
+
+    def test_a_tone_curve_saturates(self):
+        bright = ToneCurve(gain=(3, 3), gamma=(1, 1), channel_gain=(1, 1), channel_gamma=(1, 1), probability=1)
+        np.testing.assert_array_equal(bright(flat(200, 60, 10), rng(0))[0, 0], (255, 180, 30))
+
+    def test_channels_get_their_own_gain(self):
+        changed = ToneCurve(gain=0, gamma=0, channel_gain=0.3, channel_gamma=0, probability=1)(flat(90, 90, 90), rng(1))
+        self.assertEqual(len(set(changed[0, 0].tolist())), 3)
+
+    def test_resolution_removes_detail_and_keeps_the_mean(self):
+        fine = np.where((np.indices((64, 64)).sum(0) % 2)[..., None], np.uint8(160), np.uint8(80)).repeat(3, -1)
+        coarse = Resolution(scale=(0.5, 0.5), quality=(95, 95), probability=1)(fine, rng(0))
+        self.assertEqual(coarse.shape, fine.shape)
+        self.assertLess(coarse.std(), 2)
+        self.assertAlmostEqual(coarse.mean(), 120, delta=2)
+
+    def test_resolution_keeps_the_channels_in_order(self):
+        changed = Resolution(scale=(0.9, 0.9), quality=(90, 90), probability=1)(
+            flat(200, 100, 20).repeat(8, 0).repeat(8, 1), rng(0)
+        )
+        np.testing.assert_allclose(changed[16, 16], (200, 100, 20), atol=4)
+
+    def test_a_cut_field_of_view(self):
+        image = np.full((20, 20, 3), 9, np.uint8)
+        cut = FieldOfView(height=(0.6, 0.6), probability=1)(image, rng(0))
+        self.assertEqual(np.flatnonzero(cut[:, 0, 0]).tolist(), list(range(4, 16)))  # 0.6 of 10 pixels to either side
+        self.assertEqual(image.min(), 9)
+
+    def test_without_changes_the_input_is_returned(self):
+        for step in (ToneCurve(probability=0), Resolution(probability=0), FieldOfView(probability=0)):
+            self.assertIs(step(RETINA, rng(0)), RETINA)
+
+    def test_invalid_values_are_named(self):
+        for make, expected in {
+            lambda: ToneCurve(gain=2): "gain",
+            lambda: Resolution(scale=(0.0, 1.0)): "scale",
+            lambda: Resolution(quality=(0, 50)): "quality",
+            lambda: FieldOfView(height=(0.9, 0.5)): "height",
+        }.items():
+            with self.subTest(expected), self.assertRaisesRegex(UserError, expected):
+                make()
 
 
 class ColourTest(unittest.TestCase):

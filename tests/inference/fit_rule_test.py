@@ -84,7 +84,14 @@ class FitTest(unittest.TestCase):
 
     def test_the_limit_of_the_gate_comes_from_the_calibration_split(self):
         rule, _, _ = fit_example_rule(heads.Softmax(), patients=100, distances=np.arange(200))
-        self.assertEqual(rule.distance_limit, 198)  # rank ceil(0.99 * 201)
+        self.assertEqual((rule.distance_limit, rule.warning_limit), (198, None))  # rank ceil(0.99 * 201)
+
+    def test_beyond_the_calibration_split_but_within_other_sources_there_is_a_warning(self):
+        for foreign_limit, distance_limit in ((300.0, 300.0), (20.0, 198)):
+            rule, _, _ = fit_example_rule(
+                heads.Softmax(), patients=100, distances=np.arange(200), foreign_limit=foreign_limit
+            )
+            self.assertEqual((rule.distance_limit, rule.warning_limit), (distance_limit, 198))
 
     def test_unknown_names_and_targets_are_refused(self):
         for wanted, message in (

@@ -8,8 +8,10 @@ from dr_tf.inference.gate import (
     PerSourceFeatureDistribution,
     distance_limit,
     fit_feature_distribution,
+    foreign_limit,
     from_arrays,
     to_arrays,
+    with_source,
 )
 
 
@@ -29,6 +31,31 @@ class DistanceLimitTest(unittest.TestCase):
         rng = np.random.default_rng(0)
         kept = [(rng.exponential(size=50) <= distance_limit(rng.exponential(size=150))).mean() for _ in range(500)]
         self.assertGreater(np.mean(kept), 0.99 - 0.002)
+
+
+class SeveralSourcesTest(unittest.TestCase):
+    def setUp(self):
+        rng = np.random.default_rng(0)
+        centres = {"a": (0, 0), "b": (6, 0), "c": (0, 20)}
+        self.sources = np.repeat(list(centres), 200)
+        self.features = np.concatenate([rng.normal(size=(200, 2)) + centre for centre in centres.values()])
+
+    def test_the_foreign_limit_is_that_of_the_most_distant_source(self):
+        # c lies 20 deviations from a, the nearest other source, and 1 in 100 of it 2.3 further.
+        self.assertAlmostEqual(foreign_limit(self.features, self.sources), 22.3, delta=1)
+
+    def test_without_two_sources_there_is_none(self):
+        self.assertIsNone(foreign_limit(self.features[:200], self.sources[:200]))
+        few = np.where(np.arange(600) < 20, "d", "a")
+        self.assertIsNone(foreign_limit(self.features, few))
+
+    def test_with_another_source_its_photographs_are_near(self):
+        known = fit_feature_distribution(self.features[:400], self.sources[:400])
+        more = with_source(known, self.features[400:])
+        self.assertGreater(known.distance([[0, 20]])[0], 15)
+        self.assertLess(more.distance([[0, 20]])[0], 0.5)
+        np.testing.assert_allclose(more.distance([[6, 0]]), known.distance([[6, 0]]))
+        self.assertIs(with_source(known, self.features[:20]), known)
 
 
 class FeatureDistributionTest(unittest.TestCase):

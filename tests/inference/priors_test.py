@@ -5,11 +5,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_tf.console import UserError
-from dr_tf.inference.priors import class_prior, positive_classes, prior_at_prevalence, shift_prior, target_prior
+from dr_tf.inference.priors import (
+    class_prior,
+    estimate_prior,
+    positive_classes,
+    prior_at_prevalence,
+    shift_prior,
+    target_prior,
+)
 from dr_tf.models.links import scores_to_probabilities
 from tests.inference import heads
 
 SHARES = st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(lambda v: np.array(v) / np.sum(v))
+
+
+class EstimatePriorTest(unittest.TestCase):
+    def test_perfect_predictions_are_counted(self):
+        np.testing.assert_allclose(estimate_prior(np.eye(2)[[0, 0, 0, 1]], [0.5, 0.5]), [0.75, 0.25], atol=1e-3)
+
+    def test_an_estimate_without_labels_finds_the_prevalence(self):
+        rng, prior, n = np.random.default_rng(0), np.array([0.5, 0.5]), 20000
+        for prevalence in (0.1, 0.4, 0.8):
+            positive = rng.random(n) < prevalence
+            x = rng.normal(size=n) + positive * 1.5  # the posterior at equal shares is a logistic function of x
+            p = 1 / (1 + np.exp(-(1.5 * x - 1.5**2 / 2)))
+            with self.subTest(prevalence):
+                exclusive = estimate_prior(np.column_stack([1 - p, p]), prior)
+                np.testing.assert_allclose(exclusive, [1 - prevalence, prevalence], atol=0.02)
+                np.testing.assert_allclose(estimate_prior(p[:, None], [0.5], exclusive=False), [prevalence], atol=0.02)
 
 
 class ShiftPriorTest(unittest.TestCase):

@@ -13,7 +13,7 @@ from dr_tf.inference.decision import ImageInfo, LabelDecision
 from dr_tf.inference.fit_rule import fit_rule
 from dr_tf.inference.modes import ModeDefinition
 from dr_tf.inference.operating_points import OperatingPoint
-from dr_tf.inference.rule import NOT_FINITE, OUT_OF_DISTRIBUTION, Mode, OtherOutput, Rule
+from dr_tf.inference.rule import NOT_FINITE, OUT_OF_DISTRIBUTION, UNFAMILIAR, Mode, OtherOutput, Rule
 from tests.inference import heads
 from tests.inference.synthetic_patients import NATURAL, fit_example_rule, fit_label_rule, labels_of, sample_scores
 
@@ -100,6 +100,15 @@ class DecideTest(unittest.TestCase):
         self.assertEqual((result[4].distance, result[4].reason), (None, OUT_OF_DISTRIBUTION))
         # The prediction is reported all the same.
         self.assertGreater(result[0].p_positive, 0.5)
+
+    def test_an_unfamiliar_case_is_decided_with_a_warning(self):
+        rule = binary_rule(0.01, distance_limit=5.0, warning_limit=2.0)
+        dark = ImageInfo("a", 0.2, "too dark")
+        result = rule.decide(
+            [[3.0]] * 4, cases="abcd", distances=[2, 3, 6, 3], images=[{"": GOOD}, {"": GOOD}, {"": GOOD}, {"": dark}]
+        )
+        self.assertEqual([d.action for d in result], ["refer", "refer", "retake", "retake"])
+        self.assertEqual([d.warning for d in result], ["", UNFAMILIAR, "", ""])
 
     def test_the_rule_sets_the_limit_of_gradability(self):
         dark, blurred = ImageInfo("a", 0.2, "too dark"), ImageInfo("a", 0.6)

@@ -166,6 +166,7 @@ def _action(metrics: Metrics) -> dict[str, Any] | None:
             metrics["confusion"]["action"], ("negative", "positive"), ACTIONS, caption, outlines_diagonal=False
         ),
         "retake_reasons": metrics["retake_reasons"],
+        "warnings": metrics.get("warnings"),
     }
 
 
