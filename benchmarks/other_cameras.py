@@ -1,0 +1,211 @@
+"""Measure what a leave-one-source-out training decides on the source that it left out, gate and thresholds included.
+
+`evaluate --split sources` prints AUROC, kappa and accuracy of these runs. This script measures the decision around them:
+
+- sensitivity and specificity of the decision on the source that was left out, at the threshold that was set for a sensitivity
+  of 0.9 on the calibration splits of the others ("mean"), and at the lowest of the thresholds that each of them sets
+  ("worst");
+- the expected calibration error of the probability of positive;
+- the gate: the share of gradable photographs with a warning and with a retake by distance, the AUROC of the distance for the
+  left-out source against the calibration photographs, and for the errors of the decision; sensitivity with the gate;
+- recalibration on k photographs of the source, by the code of `dr_tf recalibrate`: the decision on its other photographs, as
+  means over draws of patients. A sensitivity of 0.9 is the target, and a calibration error of 0 the limit.
+
+    python benchmarks/other_cameras.py --run_dir runs/any_camera_sources --records records [--draws 50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import sys
+from typing import Any
+
+from machine import processor
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from dr_tf.api import audit_record_sets
+from dr_tf.data.cross_set_copies import leave_out_copies
+from dr_tf.data.records import Records, open_records
+from dr_tf.evaluation.metrics.compute import compute_metrics
+from dr_tf.evaluation.predict_records import predict
+from dr_tf.evaluation.predictions import Predictions
+from dr_tf.inference.calibration_error import expected_calibration_error
+from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
+from dr_tf.inference.gate import distance_limit
+from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.priors import class_prior, estimate_prior, positive_classes
+from dr_tf.inference.rule import OUT_OF_DISTRIBUTION, Rule
+from dr_tf.inference.rule_file import read_rule
+from dr_tf.inference.run import DECISION, HELD_OUT, ScoredRows, read_calibration, read_scored_rows
+from dr_tf.models.heads import HEADS
+
+METRICS = (
+    "auroc",
+    "quadratic_kappa",
+    "sensitivity",
+    "specificity",
+    "sensitivity_deployed",
+    "specificity_deployed",
+    "ece_positive",
+)
+PHOTOGRAPHS = (50, 100, 200)
+
+
+def of_positive(rule: Rule, records: Records, rows: np.ndarray) -> np.ndarray:
+    """Return 1 or 0 of the rule's definition of positive, -1 where unknown."""
+    labels = CalibrationLabels.from_records(rule.heads, rule.decides, records.columns, rows)
+    return labels.definition_labels[:, rule.head.definitions.index(rule.head.positive)]
+
+
+def gate_figures(p: Predictions, rule: Rule, calibration: ScoredRows, held_out: ScoredRows) -> dict[str, float]:
+    """Measure the gate on the source that was left out."""
+    known = np.concatenate([np.zeros(len(calibration.rows)), np.ones(len(held_out.rows))])
+    distances = np.concatenate([calibration.distances, held_out.distances])
+    wrong = (p.refer != (p.truth_positive == 1))[p.truth_positive >= 0]
+    by_distance = p.reason == OUT_OF_DISTRIBUTION
+    gradable = by_distance | (p.reason == "")  # by the photograph itself
+    return {
+        "not_gradable": float(1 - gradable.mean()),
+        "retake_by_distance": float(by_distance[gradable].mean()),
+        "warned": float((p.warning != "")[gradable].mean()),
+        "beyond_known": float((held_out.distances > distance_limit(calibration.distances))[gradable].mean()),
+        "auroc_foreign": float(roc_auc_score(known, distances)),
+        "auroc_errors": float(roc_auc_score(wrong, held_out.distances[p.truth_positive >= 0])),
+    }
+
+
+def decide(p: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
+    """Return the sensitivity, the specificity and the expected calibration error of probabilities."""
+    refer = p >= threshold
+    return {
+        "sensitivity": float(refer[truth == 1].mean()),
+        "specificity": float((~refer)[truth == 0].mean()),
+        "ece": expected_calibration_error(p, truth) or 0.0,
+    }
+
+
+def worst_source_threshold(rule: Rule, records: Records, calibration: ScoredRows) -> float:
+    """Return the lowest of the thresholds that each calibration source sets, by the calibration of all."""
+    sources = records.sources[calibration.rows]
+    p = rule.head.p_positive(rule.probabilities(calibration.scores))
+    truth = of_positive(rule, records, calibration.rows)
+    # The 0.1 quantile of the positive photographs; the rule's own is a bound on it, by patients.
+    return min(float(np.quantile(p[(sources == s) & (truth == 1)], 0.1)) for s in np.unique(sources))
+
+
+def refitted(rule: Rule, records: Records, scored: ScoredRows, places: np.ndarray) -> Rule:
+    """Fit the rule on some of the photographs, as recalibration does."""
+    part = scored.take(places)
+    head = rule.head
+    return fit_rule(
+        {rule.decides: head},
+        rule.decides,
+        {PLAIN: part.scores[PLAIN]},
+        CalibrationLabels.from_records({rule.decides: head}, rule.decides, records.columns, part.rows),
+        modes=(PLAIN,),
+        train_prior=class_prior(head.true_classes(records.columns)[part.rows], len(head.classes)),
+        operating_point=rule.operating_point_name,
+    )
+
+
+def recalibration_curve(rule: Rule, records: Records, scored: ScoredRows, draws: int) -> dict[str, dict[str, float]]:
+    """Return the means over draws of the decision on the photographs that were not drawn, by number of those drawn."""
+    truth = of_positive(rule, records, scored.rows)
+    patients = np.asarray(records.columns["patient_id"])[scored.rows]
+    results: dict[str, list[dict[str, float]]] = {}
+    for draw in range(draws):
+        names = np.random.default_rng(draw).permutation(np.unique(patients))
+        for count in PHOTOGRAPHS:
+            in_order = np.concatenate([np.flatnonzero(patients == name) for name in names[:count]])
+            places = in_order[:count]
+            rest = np.setdiff1d(np.flatnonzero(truth >= 0), np.flatnonzero(np.isin(patients, patients[places])))
+            p_rest = rule.head.p_positive(rule.probabilities(scored.take(rest).scores))
+            results.setdefault(f"{count}: as it was", []).append(
+                decide(p_rest, truth[rest], rule.operating_point().threshold)
+            )
+            probabilities = rule.probabilities(scored.take(places).scores)
+            estimate = estimate_prior(probabilities, rule.prior)[positive_classes(rule.head)].sum()
+            moved = rule.at_prevalence(float(np.clip(estimate, 0.001, 0.999)))
+            p_moved = rule.head.p_positive(moved.probabilities(scored.take(rest).scores))
+            results.setdefault(f"{count}: without labels", []).append(
+                decide(p_moved, truth[rest], moved.operating_point().threshold)
+            )
+            if min((truth[places] == 1).sum(), (truth[places] == 0).sum()) < 5:
+                continue
+            again = refitted(rule, records, scored, places)
+            p = again.head.p_positive(again.probabilities(scored.take(rest).scores))
+            results.setdefault(f"{count}: with labels", []).append(
+                decide(p, truth[rest], again.operating_point().threshold)
+            )
+    return {
+        name: {key: float(np.mean([one[key] for one in found])) for key in found[0]} | {"draws": len(found)}
+        for name, found in results.items()
+    }
+
+
+def measure_source(folder: pathlib.Path, records: Records, draws: int) -> dict[str, Any]:
+    """Measure the run that left a source out."""
+    rule, _ = read_rule(folder / DECISION, HEADS)
+    held_out, calibration = read_scored_rows(folder / HELD_OUT), read_calibration(folder)
+    assert held_out is not None and calibration is not None
+    p = predict(rule, records, held_out[0], split="held_out")
+    metrics = compute_metrics(p)
+    labelled = p.truth_positive >= 0
+    worst = decide(
+        p.p_positive[labelled], p.truth_positive[labelled], worst_source_threshold(rule, records, calibration[0])
+    )
+    return {
+        "n": len(p),
+        "positive": int((p.truth_positive == 1).sum()),
+        "metrics": {
+            name: [metrics[name][key] for key in ("value", "low", "high")] for name in METRICS if name in metrics
+        },
+        "threshold": rule.operating_point().threshold,
+        "worst_source_threshold": worst,
+        "gate": gate_figures(p, rule, calibration[0], held_out[0]),
+        "recalibrated": recalibration_curve(rule, records, held_out[0], draws),
+    }
+
+
+def main() -> None:
+    """Measure all sources and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run_dir", required=True, type=pathlib.Path)
+    parser.add_argument("--records", required=True)
+    parser.add_argument("--draws", type=int, default=50)
+    args = parser.parse_args()
+    folders = sorted(path for path in args.run_dir.glob("source-*") if (path / HELD_OUT).exists())
+    _, preparation = read_rule(folders[0] / DECISION, HEADS)
+    records, _ = leave_out_copies(open_records(args.records, preparation.records), audit_record_sets)
+    results = {}
+    for folder in folders:
+        results[folder.name] = result = measure_source(folder, records, args.draws)
+        print(f"\n{folder.name}: n {result['n']}, positive {result['positive']}")
+        for name, (value, low, high) in result["metrics"].items():
+            print(f"  {name:28}{value:7.3f} ({low:.3f} to {high:.3f})")
+        for name in ("worst_source_threshold", "gate"):
+            print(f"  {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in result[name].items()))
+        for name, row in result["recalibrated"].items():
+            print(f"  {name:24}" + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    print(
+        json.dumps(
+            {
+                "machine": f"{processor()}, {os.cpu_count()} cores",
+                "python": platform.python_version(),
+                "sources": results,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
