@@ -130,7 +130,16 @@ setup(
     ],
     package_dir={"dr_tf.configs": "configs"},
     package_data={
-        "dr_tf": ["py.typed", "ready/*", "ready/onnx/*", "templates/*", "app/messages/*.json", "app/samples/*", "app/viewer/*"],
+        "dr_tf": [
+            "py.typed",
+            "ready/*",
+            "ready/onnx/*",
+            "templates/*",
+            "app/messages/*.json",
+            "app/icon.png",
+            "app/samples/*",
+            "app/viewer/*",
+        ],
         "dr_tf.configs": ["*.gin", "*/*.gin"],
         "tfrecords_builder": ["py.typed"],
     },

@@ -12,6 +12,8 @@ from dr_tf.app.wording import Wording
 from dr_tf.inference.decision import ACTIONS
 from dr_tf.safe_names import printable
 
+_ROW, _MOST_ROWS = 56, 12  # pixels, rows of the table before it scrolls
+
 
 def show_batch(answers: Sequence[PatientAnswer], engine: Engine, wording: Wording) -> int | None:
     """Show the table of a batch.
@@ -20,12 +22,20 @@ def show_batch(answers: Sequence[PatientAnswer], engine: Engine, wording: Wordin
         The number of the patient to open; None for none.
     """
     t = wording.messages
-    st.subheader(t("batch.title", count=len(answers)), anchor=False)
     words = {action: t(f"action.{action}") for action in reversed(ACTIONS)}
-    shown = st.pills(t("batch.filter"), list(words), format_func=words.get, selection_mode="multi", key="filter")
     rows = table_rows(answers, wording)
+    st.subheader(_title(rows, words, wording), anchor=False)
+    shown = st.pills(t("batch.filter"), list(words), format_func=words.get, selection_mode="multi", key="filter")
     kept = [row for row in rows if not shown or row["action"] in [words[action] for action in shown]]
-    st.dataframe(kept, hide_index=True, row_height=56, column_config=_columns(wording), key="table")
+    st.dataframe(
+        kept,
+        hide_index=True,
+        height=min(len(kept), _MOST_ROWS) * _ROW + 40,
+        row_height=_ROW,
+        column_config=_columns(wording),
+        placeholder="–",
+        key="table",
+    )
     with st.container(horizontal=True):
         rule = engine.predictor.rule
         st.download_button(
@@ -38,9 +48,16 @@ def show_batch(answers: Sequence[PatientAnswer], engine: Engine, wording: Wordin
         t("batch.open"),
         range(len(answers)),
         index=None,
+        placeholder=t("batch.choose"),
         format_func=lambda number: _label(answers[number], rows[number]),
         key="open",
     )
+
+
+def _title(rows, words, wording):
+    counts = {word: sum(row["action"] == word for row in rows) for word in words.values()}
+    parts = ", ".join(f"{word}: {count}" for word, count in counts.items() if count)
+    return f"{wording.messages('batch.title', count=len(rows))}: {parts}"
 
 
 def _label(answer, row):

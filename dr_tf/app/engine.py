@@ -163,7 +163,7 @@ class Engine:
     def _explained(self, case: Case, explainer: Explainer | ExportExplainer, target: str) -> Answer:
         decision, explanation = decide_and_explain_one(self.predictor, explainer, case, target)
         pictures = _pictures(case, decision)
-        if explanation is None:
+        if explanation is None or not decision.gradable:  # a map of it would mislead
             return Answer(decision, pictures)
         full = full_colour_value(self._scale, explainer, target)
         maps = scale_maps({eye: values[None] for eye, values in explanation.maps.items()}, full)
@@ -203,5 +203,3 @@ def _pictures(case: Case, decision: Decision) -> dict[str, bytes]:
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         pictures[eye] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
     return pictures
-
-

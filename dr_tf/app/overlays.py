@@ -27,7 +27,7 @@ def map_png(values: np.ndarray, geometry: Geometry, photograph: bytes) -> bytes:
     picture = np.zeros((height, width, 4), np.uint8)
     rows, columns = placed.shape
     picture[:rows, :columns, :3] = _COLOURS[np.round(255 * placed).astype(np.uint8)]
-    picture[:rows, :columns, 3] = np.round(255 * np.where(placed > _FAINT, np.sqrt(placed), 0))
+    picture[:rows, :columns, 3] = np.round(255 * np.where(placed > _FAINT, placed, 0))
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
@@ -51,7 +51,7 @@ def reduced(photograph: bytes, side: int) -> bytes:
 def scale_colours(steps: int = 9) -> list[str]:
     """Return the colours from no evidence to strong evidence, for a CSS gradient."""
     positions = np.linspace(0, 1, steps)
-    shades = [(_COLOURS[round(255 * p)][::-1], p**0.5 if p > _FAINT else 0.0) for p in positions]
+    shades = [(_COLOURS[round(255 * p)][::-1], p if p > _FAINT else 0.0) for p in positions]
     return [f"rgba({r}, {g}, {b}, {alpha:.2f})" for (r, g, b), alpha in shades]
 
 

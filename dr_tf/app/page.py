@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
+import pathlib
 from collections.abc import Hashable, Sequence
 
 import streamlit as st
@@ -27,6 +27,7 @@ SAMPLES = {
     "not_gradable": {"not_gradable.jpg": "not_gradable.jpg"},
     "both_eyes": {"sample_left.jpg": "moderate.jpg", "sample_right.jpg": "no_retinopathy.jpg"},
 }
+_FOLDER = pathlib.Path(__file__).parent
 _STATE = "upload"
 _LANGUAGE = "lang"  # in the address of the page
 
@@ -45,7 +46,7 @@ def show_page() -> None:
     """Draw the page. Streamlit calls it anew at each click of a visitor."""
     settings = current_settings()
     messages = Messages(_language())
-    st.set_page_config(messages("page.title"), page_icon=":material/visibility:", layout="wide", menu_items={})
+    st.set_page_config(messages("page.title"), page_icon=str(_FOLDER / "icon.png"), layout="wide", menu_items={})
     engine = open_engine(settings.run_dir)
     _show_head(messages)
     photographs, key = _ask_for_photographs(settings.limits, messages)
@@ -70,26 +71,20 @@ def _show_head(messages: Messages) -> None:
 
 def _ask_for_photographs(limits: Limits, messages: Messages) -> tuple[list[Photograph], Hashable]:
     """The files of the visitor, else the chosen sample, and what tells this upload from another."""
-    left, right = st.columns([3, 2], gap="medium", vertical_alignment="top")
-    with right:
-        kind = st.segmented_control(
-            messages("upload.kind"),
-            ("files", "folder"),
-            default="files",
-            format_func=lambda one: messages(f"upload.{one}"),
-            key="kind",
-        )
-        sample = st.pills(
-            messages("upload.samples"), list(SAMPLES), format_func=lambda one: messages(f"sample.{one}"), key="sample"
-        )
-    with left:
-        files = st.file_uploader(
-            messages("upload.label"),
-            accept_multiple_files="directory" if kind == "folder" else True,
-            max_upload_size=limits.file_mb,
-            key=f"photographs_{kind or 'files'}",
-        )
-        st.caption(messages("upload.hint"))
+    whole_folder = st.session_state.get("folder", False)
+    files = st.file_uploader(
+        messages("upload.label"),
+        accept_multiple_files="directory" if whole_folder else True,
+        max_upload_size=limits.file_mb,
+        help=limits.announcement(messages),
+        key=f"photographs_{'folder' if whole_folder else 'files'}",
+    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.caption(messages("upload.hint"), width="stretch")
+        st.toggle(messages("upload.folder"), key="folder")
+    sample = st.pills(
+        messages("upload.samples"), list(SAMPLES), format_func=lambda one: messages(f"sample.{one}"), key="sample"
+    )
     if not files:
         return _sample(sample), ("sample", sample)
     if problem := limits.problem([file.size for file in files], messages):
@@ -99,8 +94,10 @@ def _ask_for_photographs(limits: Limits, messages: Messages) -> tuple[list[Photo
 
 
 def _sample(name: str | None) -> list[Photograph]:
-    folder = importlib.resources.files("dr_tf.app") / "samples"
-    return [Photograph(shown, (folder / file).read_bytes()) for shown, file in SAMPLES.get(name or "", {}).items()]
+    return [
+        Photograph(shown, (_FOLDER / "samples" / file).read_bytes())
+        for shown, file in SAMPLES.get(name or "", {}).items()
+    ]
 
 
 def _answered(

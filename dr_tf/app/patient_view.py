@@ -36,16 +36,14 @@ def show_patient(cases: PatientCases, answer: PatientAnswer, engine: Engine, wor
         st.error(t("remark.unused", names=", ".join(map(short_name, answer.unused))))
         return
     st.html(render("app_part.html", summary=wording.patient(answer)))
-    if len(answer.answers) > 1:
-        st.caption(t("patient.worse_eye"))
-    elif engine.paired:
-        st.caption(t("patient.both_eyes"))
     if any(one.maps for _, one in answer.answers):
         answer = _explained_anew(cases, answer, engine, t, key)
-    columns = st.columns(len(answer.answers), gap="large") if len(answer.answers) > 1 else [st.container()]
-    for number, (column, (eye, one)) in enumerate(zip(columns, answer.answers, strict=True)):
-        with column:
-            _show_photograph(one, eye, engine, wording, key=f"{key}/{number}", is_one_of_several=len(columns) > 1)
+    several = len(answer.answers) > 1
+    for first in range(0, len(answer.answers), 2):
+        places = st.columns(2, gap="large") if several else [st.container()]
+        for number, (place, (eye, one)) in enumerate(zip(places, answer.answers[first:], strict=False), first):
+            with place:
+                _show_photograph(one, eye, engine, wording, key=f"{key}/{number}", is_one_of_several=several)
     _show_downloads(answer, engine, wording)
 
 

@@ -1,11 +1,11 @@
-"""The report on one patient as a PDF of one page and the pages it needs, drawn by matplotlib."""
+"""The report on one patient as a PDF, drawn by matplotlib."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _A4 = (8.27, 11.69)  # inches
-_LEFT, _WIDTH, _TOP = 0.08, 0.84, 0.95
+_LEFT, _TOP, _BOTTOM = 0.08, 0.95, 0.05
+_PICTURE = 0.41  # width of a picture
 _LINE = 0.0175  # of the page
 _COLUMNS = 100  # letters in a line of size 9
 _TONES = {"refer": "#b3261e", "clear": "#1b6e4a", "retake": "#8a5300"}
@@ -29,72 +30,89 @@ def pdf_report(report: Report) -> bytes:
 
     stream = io.BytesIO()
     metadata = {"Title": f"{report.texts['title']}: {report.summary.title}", "CreationDate": None}
-    with matplotlib.rc_context({"pdf.fonttype": 42}), PdfPages(stream, metadata=metadata) as pages:
-        first = _Page()
-        _draw_head(first, report)
-        for eye in report.eyes:
-            page = first if eye is report.eyes[0] else _Page()
-            _draw_eye(page, eye, report)
-            if eye is report.eyes[-1]:
-                _draw_model(page, report)
-            pages.savefig(page.figure)
+    with matplotlib.rc_context({"pdf.fonttype": 42}), PdfPages(stream, metadata=metadata) as file:
+        for page in _draw(report).figures:
+            file.savefig(page)
     return stream.getvalue()
 
 
-class _Page:
-    """A page that is filled from the top."""
+def _draw(report: Report) -> _Pages:
+    pages = _Pages()
+    _draw_head(pages, report)
+    for eye in report.eyes:
+        if eye is not report.eyes[0]:
+            pages.start()
+        _draw_eye(pages, eye, report)
+    _draw_model(pages, report)
+    return pages
+
+
+class _Pages:
+    """Pages that are filled from the top; what does not fit goes on the next."""
 
     def __init__(self) -> None:
+        self.figures: list[Figure] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start a page."""
         from matplotlib.backends.backend_pdf import FigureCanvasPdf
         from matplotlib.figure import Figure
 
-        self.figure: Figure = Figure(figsize=_A4)
-        FigureCanvasPdf(self.figure)
+        self.figures.append(Figure(figsize=_A4))
+        FigureCanvasPdf(self.figures[-1])
         self.y = _TOP
 
-    def text(self, text: str, *, size: float = 9, x: float = _LEFT, **style: object) -> None:
+    def take(self, height: float) -> float:
+        """Return the lower edge of the next part of this height."""
+        if self.y - height < _BOTTOM:
+            self.start()
+        self.y -= height
+        return self.y
+
+    def text(self, text: str, *, size: float = 9, x: float = _LEFT, **style: Any) -> None:
         """Write lines below what is there."""
         for line in textwrap.wrap(text, max(10, round(_COLUMNS * 9 / size * (1 - x + _LEFT)))):
-            self.y -= _LINE * size / 9
-            self.figure.text(x, self.y, line, size=size, parse_math=False, **style)
+            y = self.take(_LINE * size / 9)
+            self.figures[-1].text(x, y, line, size=size, parse_math=False, **style)
 
     def gap(self, lines: float = 0.6) -> None:
         """Leave space."""
         self.y -= lines * _LINE
 
 
-def _draw_head(page: _Page, report: Report) -> None:
+def _draw_head(pages: _Pages, report: Report) -> None:
     summary = report.summary
-    page.text(report.texts["title"], color="0.35")
-    page.text(summary.title, size=16, weight="bold")
-    page.text(f"{report.texts['files']}: {', '.join(report.files)}. {report.texts['made']}", color="0.35")
-    page.gap()
-    page.text(report.texts["caution"], weight="bold")
-    page.gap(2)
-    page.text(summary.word, size=30, weight="bold", color=_TONES[summary.action])
-    page.gap(0.3)
-    page.text(summary.sentence, size=12, weight="bold")
+    pages.text(report.texts["title"], color="0.35")
+    pages.text(summary.title, size=16, weight="bold")
+    pages.text(f"{report.texts['files']}: {', '.join(report.files)}. {report.texts['made']}", color="0.35")
+    pages.gap()
+    pages.text(report.texts["caution"], weight="bold")
+    pages.gap(2)
+    pages.text(summary.word, size=30, weight="bold", color=_TONES[summary.action])
+    pages.gap(0.3)
+    pages.text(summary.sentence, size=12, weight="bold")
     for line in (*summary.advice, f"{summary.probability} {summary.expectation}", _grade_line(report)):
-        page.text(line)
+        pages.text(line)
 
 
 def _grade_line(report):
-    return " · ".join(filter(None, (report.summary.grade, report.summary.quality)))
+    return " · ".join(filter(None, (report.summary.grade, report.summary.quality, report.summary.basis)))
 
 
-def _draw_eye(page: _Page, eye: EyeReport, report: Report) -> None:
-    page.gap(1.2)
+def _draw_eye(pages: _Pages, eye: EyeReport, report: Report) -> None:
+    pages.gap(1.2)
     if len(report.eyes) > 1:
-        page.text(f"{eye.summary.title}: {eye.summary.word}", size=12, weight="bold")
+        pages.text(f"{eye.summary.title}: {eye.summary.word}", size=12, weight="bold")
         for line in (*eye.summary.advice, f"{eye.summary.probability} {eye.summary.grade}"):
-            page.text(line)
+            pages.text(line)
     for left, right in _pairs(eye.pictures):
-        _draw_pictures(page, [picture for picture in (left, right) if picture is not None])
+        _draw_pictures(pages, [picture for picture in (left, right) if picture is not None])
     for chart in eye.summary.charts:
-        page.gap()
-        page.text(f"{chart.title} {chart.remark}".strip(), weight="bold")
+        pages.gap()
+        pages.text(f"{chart.title} {chart.remark}".strip(), weight="bold")
         for bar in chart.bars:
-            page.text(f"{bar.name}: {bar.text}", weight="bold" if bar.is_chosen else "normal", x=_LEFT + 0.02)
+            pages.text(f"{bar.name}: {bar.text}", weight="bold" if bar.is_chosen else "normal", x=_LEFT + 0.02)
 
 
 def _pairs(pictures: tuple[Picture, ...]) -> Iterator[tuple[Picture, Picture | None]]:
@@ -102,25 +120,23 @@ def _pairs(pictures: tuple[Picture, ...]) -> Iterator[tuple[Picture, Picture | N
         yield pictures[number], pictures[number + 1] if number + 1 < len(pictures) else None
 
 
-def _draw_pictures(page: _Page, pictures: list[Picture]) -> None:
-    page.gap()
-    height = 0.0
-    for number, picture in enumerate(pictures):
-        image = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-        width = 0.41
-        tall = min(0.3, width * _A4[0] / _A4[1] * image.shape[0] / image.shape[1])
-        axes = page.figure.add_axes((_LEFT + 0.43 * number, page.y - tall, width, tall))
+def _draw_pictures(pages: _Pages, pictures: list[Picture]) -> None:
+    pages.gap()
+    images = [cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for one in pictures]
+    height = max(min(0.3, _PICTURE * _A4[0] / _A4[1] * image.shape[0] / image.shape[1]) for image in images)
+    y = pages.take(height + 1.5 * _LINE) + 1.5 * _LINE
+    for number, (picture, image) in enumerate(zip(pictures, images, strict=True)):
+        x = _LEFT + (_PICTURE + 0.02) * number
+        axes = pages.figures[-1].add_axes((x, y, _PICTURE, height))
         axes.imshow(image)
         axes.set_axis_off()
-        page.figure.text(_LEFT + 0.43 * number, page.y - tall - _LINE, picture.title, size=8, color="0.35", parse_math=False)
-        height = max(height, tall)
-    page.y -= height + 1.5 * _LINE
+        pages.figures[-1].text(x, y - _LINE, picture.title, size=8, color="0.35", parse_math=False)
 
 
-def _draw_model(page: _Page, report: Report) -> None:
-    page.gap(1.2)
-    page.text(report.legend, size=8, color="0.35")
-    page.gap()
-    page.text(report.texts["model"], weight="bold")
+def _draw_model(pages: _Pages, report: Report) -> None:
+    pages.gap(1.2)
+    pages.text(report.legend, size=8, color="0.35")
+    pages.gap()
+    pages.text(report.texts["model"], weight="bold")
     for name, text in report.model:
-        page.text(f"{name}: {text}", size=8)
+        pages.text(f"{name}: {text}", size=8)

@@ -36,6 +36,7 @@ def server_options(address: str, port: int, limits: Limits) -> dict[str, Any]:
         "client_toolbarMode": "minimal",
         "client_disableDataExport": True,
         "logger_level": "warning",
+        "logger_hideWelcomeMessage": True,
     }
 
 

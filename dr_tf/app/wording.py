@@ -13,6 +13,7 @@ from dr_tf.app.engine import PatientAnswer
 from dr_tf.app.messages import Messages
 from dr_tf.grades import GRADES
 from dr_tf.inference import priors
+from dr_tf.inference.case import SINGLE
 from dr_tf.inference.decision import Decision, ImageInfo, PatientDecision
 from dr_tf.inference.rule import NOT_FINITE, OUT_OF_DISTRIBUTION, Rule
 from dr_tf.safe_names import printable
@@ -63,6 +64,7 @@ class Summary:
         expectation: what it means for 100 photographs like this; empty if it cannot be graded.
         grade: the grade; empty without one.
         quality: the image quality; empty if it is unknown.
+        basis: which photographs decide; empty if there is one.
         advice: what to do about photographs that cannot be graded, and which eyes are missing.
         charts: the probabilities of each output.
     """
@@ -75,6 +77,7 @@ class Summary:
     expectation: str = ""
     grade: str = ""
     quality: str = ""
+    basis: str = ""
     advice: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
 
@@ -119,10 +122,12 @@ class Wording:
             sentence = t("sentence.clear_patient", definition=self._definition)
             changes = {"sentence": sentence} if decision.action == "clear" else {}
             advice = (*self._remarks(decision.missing, decision.ungradable_eyes), *unused)
-            return dataclasses.replace(worse, advice=advice or worse.advice, **changes)
-        title = self._title(answer.patient) if decision.missing or len(decision.images) > 1 else answer.patient
+            return dataclasses.replace(worse, advice=advice or worse.advice, basis=t("patient.worse_eye"), **changes)
+        is_pair = SINGLE not in decision.images
+        title = self._title(answer.patient) if is_pair else short_name(decision.case)
         summary = self.decision(decision, title)
-        return dataclasses.replace(summary, advice=(*summary.advice, *self._remarks(decision.missing, ()), *unused))
+        advice = (*summary.advice, *self._remarks(decision.missing, ()), *unused)
+        return dataclasses.replace(summary, advice=advice, basis=t("patient.both_eyes") if is_pair else "")
 
     def decision(self, decision: Decision, title: str) -> Summary:
         """Put the decision on one case into words."""
@@ -141,7 +146,7 @@ class Wording:
             probability=t(
                 "probability", probability=t.percent(decision.p_positive), threshold=t.percent(decision.threshold)
             ),
-            expectation=t("expectation", count=round(100 * self.probability_here(decision))),
+            expectation=t("expectation", count=self._of_hundred(self.probability_here(decision))),
             grade=self._grade(decision),
             charts=tuple(self._charts(decision)),
         )
@@ -159,8 +164,13 @@ class Wording:
         words = self.messages.name("class", name)
         return words if words != name.replace("_", " ") else self.messages.name("definition", name)
 
+    def _of_hundred(self, share):
+        if share < 0.01:
+            return self.messages("count.below_one")
+        return self.messages("count.above_99") if share > 0.99 else str(round(100 * share))
+
     def _title(self, patient):
-        return self.messages("patient.title", patient=patient)
+        return self.messages("patient.title", patient=short_name(patient))
 
     def _grade(self, decision):
         if decision.grade is None:
@@ -176,7 +186,9 @@ class Wording:
         return [self.messages(f"remark.missing_{eye}") for eye in missing] + retake
 
     def _advice(self, decision: Decision) -> Iterator[str]:
-        images = [image for image in decision.images.values() if image.reason] or [ImageInfo("", reason=decision.reason)]
+        images = [image for image in decision.images.values() if image.reason] or [
+            ImageInfo("", reason=decision.reason)
+        ]
         for image in dict.fromkeys(self._advice_on(image) for image in images):
             yield image
 
