@@ -25,7 +25,9 @@ def show_batch(answers: Sequence[PatientAnswer], engine: Engine, wording: Wordin
     words = {action: t(f"action.{action}") for action in reversed(ACTIONS)}
     rows = table_rows(answers, wording)
     st.subheader(_title(rows, words, wording), anchor=False)
-    shown = st.pills(t("batch.filter"), list(words), format_func=words.get, selection_mode="multi", key="filter")
+    shown = st.pills(
+        t("batch.filter"), list(words), format_func=lambda one: words[one], selection_mode="multi", key="filter"
+    )
     kept = [row for row in rows if not shown or row["action"] in [words[action] for action in shown]]
     st.dataframe(
         kept,

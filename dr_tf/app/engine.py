@@ -185,9 +185,13 @@ class Engine:
         return make_explainer(self.run_dir, self.predictor.run.network, self.predictor.rule, method=method)
 
 
-@functools.cache
 def open_engine(run_dir: str | os.PathLike) -> Engine:
     """Return the engine of a run, which is loaded once in the process."""
+    return _open(os.fspath(run_dir))
+
+
+@functools.cache
+def _open(run_dir: str) -> Engine:
     return Engine(run_dir)
 
 

@@ -34,7 +34,8 @@ def map_png(values: np.ndarray, geometry: Geometry, photograph: bytes) -> bytes:
 def overlaid(values: np.ndarray, geometry: Geometry, photograph: bytes, opacity: float = 0.6) -> bytes:
     """Draw a map on the photograph, as a JPEG for a report."""
     image = _decoded(photograph)
-    layer = cv2.imdecode(np.frombuffer(map_png(values, geometry, photograph), np.uint8), cv2.IMREAD_UNCHANGED)
+    png = np.frombuffer(map_png(values, geometry, photograph), np.uint8)
+    layer = np.asarray(cv2.imdecode(png, cv2.IMREAD_UNCHANGED))
     alpha = opacity * layer[..., 3:].astype(np.float32) / 255
     mixed = image * (1 - alpha) + layer[..., :3] * alpha
     return cv2.imencode(".jpg", mixed.astype(np.uint8))[1].tobytes()

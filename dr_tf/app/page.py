@@ -166,7 +166,7 @@ def _show_foot(engine: Engine, limits: Limits, messages: Messages) -> None:
         messages("page.language"),
         list(known),
         index=list(known).index(messages.language),
-        format_func=known.get,
+        format_func=lambda one: known[one],
         key="language",
         width=200,
     )

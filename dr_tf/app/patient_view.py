@@ -54,7 +54,7 @@ def _explained_anew(
     st.subheader(messages("map.title"), anchor=False)
     left, right, _ = st.columns([2, 2, 3])
     names = {target: _target(target, engine, messages) for target in engine.targets}
-    target = left.selectbox(messages("map.target"), engine.targets, format_func=names.get, key="target")
+    target = left.selectbox(messages("map.target"), engine.targets, format_func=lambda one: names[one], key="target")
     method = right.selectbox(
         messages("map.method"), engine.methods, format_func=lambda name: messages.name("method", name), key="method"
     )

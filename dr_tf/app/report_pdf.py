@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
 
 from dr_tf.app.report import EyeReport, Picture, Report
+from dr_tf.app.wording import Chart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
+
 _A4 = (8.27, 11.69)  # inches
-_LEFT, _TOP, _BOTTOM = 0.08, 0.95, 0.05
+_LEFT, _TOP, _BOTTOM = 0.08, 0.96, 0.04
 _PICTURE = 0.41  # width of a picture
-_LINE = 0.0175  # of the page
-_COLUMNS = 100  # letters in a line of size 9
+_LINE = 0.0165  # of the page
+_COLUMNS = 106  # letters in a line of size 9
 _TONES = {"refer": "#b3261e", "clear": "#1b6e4a", "retake": "#8a5300"}
 
 
@@ -70,11 +73,15 @@ class _Pages:
         self.y -= height
         return self.y
 
-    def text(self, text: str, *, size: float = 9, x: float = _LEFT, **style: Any) -> None:
+    def text(self, text: str, *, size: float = 9, **style: Any) -> None:
         """Write lines below what is there."""
-        for line in textwrap.wrap(text, max(10, round(_COLUMNS * 9 / size * (1 - x + _LEFT)))):
-            y = self.take(_LINE * size / 9)
-            self.figures[-1].text(x, y, line, size=size, parse_math=False, **style)
+        letters = _COLUMNS * 9 / size * (0.85 if style.get("weight") == "bold" else 1)
+        for line in textwrap.wrap(text, round(letters)):
+            self.line(line, _LEFT, self.take(_LINE * size / 9), size=size, **style)
+
+    def line(self, text: str, x: float, y: float, *, size: float = 9, **style: Any) -> None:
+        """Write one line at a place of the current page."""
+        self.figures[-1].text(x, y, text, size=size, parse_math=False, **style)
 
     def gap(self, lines: float = 0.6) -> None:
         """Leave space."""
@@ -88,7 +95,7 @@ def _draw_head(pages: _Pages, report: Report) -> None:
     pages.text(f"{report.texts['files']}: {', '.join(report.files)}. {report.texts['made']}", color="0.35")
     pages.gap()
     pages.text(report.texts["caution"], weight="bold")
-    pages.gap(2)
+    pages.gap(1)
     pages.text(summary.word, size=30, weight="bold", color=_TONES[summary.action])
     pages.gap(0.3)
     pages.text(summary.sentence, size=12, weight="bold")
@@ -106,23 +113,32 @@ def _draw_eye(pages: _Pages, eye: EyeReport, report: Report) -> None:
         pages.text(f"{eye.summary.title}: {eye.summary.word}", size=12, weight="bold")
         for line in (*eye.summary.advice, f"{eye.summary.probability} {eye.summary.grade}"):
             pages.text(line)
-    for left, right in _pairs(eye.pictures):
-        _draw_pictures(pages, [picture for picture in (left, right) if picture is not None])
-    for chart in eye.summary.charts:
+    for pictures in _pairs(eye.pictures):
+        _draw_pictures(pages, pictures)
+    for row in _pairs(eye.summary.charts):
         pages.gap()
-        pages.text(f"{chart.title} {chart.remark}".strip(), weight="bold")
-        for bar in chart.bars:
-            pages.text(f"{bar.name}: {bar.text}", weight="bold" if bar.is_chosen else "normal", x=_LEFT + 0.02)
+        height = (3 + max(len(chart.bars) for chart in row)) * _LINE
+        top = pages.take(height) + height
+        for number, chart in enumerate(row):
+            _draw_chart(pages, chart, _LEFT + (_PICTURE + 0.02) * number, top)
 
 
-def _pairs(pictures: tuple[Picture, ...]) -> Iterator[tuple[Picture, Picture | None]]:
-    for number in range(0, len(pictures), 2):
-        yield pictures[number], pictures[number + 1] if number + 1 < len(pictures) else None
+def _draw_chart(pages: _Pages, chart: Chart, x: float, y: float) -> None:
+    pages.line(chart.title, x, y - _LINE, weight="bold")
+    pages.line(chart.remark, x, y - 2 * _LINE, color="0.35")
+    for number, bar in enumerate(chart.bars):
+        at, weight = y - (number + 3) * _LINE, "bold" if bar.is_chosen else "normal"
+        pages.line(bar.name, x, at, weight=weight)
+        pages.line(bar.text, x + 0.26, at, weight=weight)
 
 
-def _draw_pictures(pages: _Pages, pictures: list[Picture]) -> None:
+def _pairs(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[first : first + 2] for first in range(0, len(items), 2)]
+
+
+def _draw_pictures(pages: _Pages, pictures: Sequence[Picture]) -> None:
     pages.gap()
-    images = [cv2.imdecode(np.frombuffer(one.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for one in pictures]
+    images = [np.asarray(cv2.imdecode(np.frombuffer(p.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)) for p in pictures]
     height = max(min(0.3, _PICTURE * _A4[0] / _A4[1] * image.shape[0] / image.shape[1]) for image in images)
     y = pages.take(height + 1.5 * _LINE) + 1.5 * _LINE
     for number, (picture, image) in enumerate(zip(pictures, images, strict=True)):
@@ -130,7 +146,7 @@ def _draw_pictures(pages: _Pages, pictures: list[Picture]) -> None:
         axes = pages.figures[-1].add_axes((x, y, _PICTURE, height))
         axes.imshow(image)
         axes.set_axis_off()
-        pages.figures[-1].text(x, y - _LINE, picture.title, size=8, color="0.35", parse_math=False)
+        pages.line(picture.title, x, y - _LINE, size=8, color="0.35")
 
 
 def _draw_model(pages: _Pages, report: Report) -> None:

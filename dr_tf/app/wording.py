@@ -114,15 +114,16 @@ class Wording:
         """Put the decision on a patient into words."""
         decision = answer.decision
         assert decision is not None
-        t, unused = self.messages, ()
+        t = self.messages
+        unused: tuple[str, ...] = ()
         if answer.unused:
             unused = (t("remark.unused", names=", ".join(map(short_name, answer.unused))),)
         if isinstance(decision, PatientDecision):
             worse = self.decision(decision.worse_decision, self._title(answer.patient))
-            sentence = t("sentence.clear_patient", definition=self._definition)
-            changes = {"sentence": sentence} if decision.action == "clear" else {}
-            advice = (*self._remarks(decision.missing, decision.ungradable_eyes), *unused)
-            return dataclasses.replace(worse, advice=advice or worse.advice, basis=t("patient.worse_eye"), **changes)
+            is_clear = decision.action == "clear"
+            sentence = t("sentence.clear_patient", definition=self._definition) if is_clear else worse.sentence
+            advice = (*self._remarks(decision.missing, decision.ungradable_eyes), *unused) or worse.advice
+            return dataclasses.replace(worse, advice=advice, sentence=sentence, basis=t("patient.worse_eye"))
         is_pair = SINGLE not in decision.images
         title = self._title(answer.patient) if is_pair else short_name(decision.case)
         summary = self.decision(decision, title)
@@ -189,8 +190,7 @@ class Wording:
         images = [image for image in decision.images.values() if image.reason] or [
             ImageInfo("", reason=decision.reason)
         ]
-        for image in dict.fromkeys(self._advice_on(image) for image in images):
-            yield image
+        yield from dict.fromkeys(self._advice_on(image) for image in images)
 
     def _advice_on(self, image):
         for part, key in _ADVICE.items():

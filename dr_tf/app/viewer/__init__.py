@@ -23,20 +23,20 @@ def show_viewer(answer: Answer, eye: str, messages: Messages, *, key: str) -> No
         messages: the words of the page.
         key: of the component on the page.
     """
-    parts = {kind: (_FOLDER / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
-    component = st.components.v2.component("dr_tf_viewer", **parts)
+    html, css, js = ((_FOLDER / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    component = st.components.v2.component("dr_tf_viewer", html=html, css=css, js=js)
     component(key=key, data=viewer_data(answer, eye, messages), height="content")
 
 
 def viewer_data(answer: Answer, eye: str, messages: Messages) -> dict[str, Any]:
     """Return what the component draws: two pictures, the colours of the scale, and the words."""
     photograph, geometry = answer.pictures[eye], answer.decision.images[eye].geometry
-    values, has_map = answer.maps.get(eye), eye in answer.maps and geometry is not None
-    picture = map_png(values, geometry, photograph) if has_map else None
+    values = answer.maps.get(eye) if geometry is not None else None
+    picture = None if values is None or geometry is None else map_png(values, geometry, photograph)
     names = ("opacity", "none", "full", "photograph", "overlay", "keys")
     texts = {name: messages(f"map.{name}") for name in names}
     texts |= {"in": messages("map.zoom_in"), "out": messages("map.zoom_out"), "reset": messages("map.reset")}
-    texts |= {"map": messages("map.title"), "legend": _legend(answer, values if has_map else None, messages)}
+    texts |= {"map": messages("map.title"), "legend": _legend(answer, values, messages)}
     return {
         "photograph": data_uri(photograph),
         "map": data_uri(picture) if picture else None,
