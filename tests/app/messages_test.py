@@ -37,7 +37,7 @@ class MessagesTest(unittest.TestCase):
     def test_every_word_that_the_code_asks_for_exists_and_every_word_is_used(self):
         source = "".join(path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py"))
         english = texts("en")
-        asked = set(re.findall(r'(?:messages|\bt)\(\s*"([\w.]+)"', source))
+        asked = set(re.findall(r"""(?:messages|\bt)\(\s*["']([\w.]+)["']""", source))
         self.assertLessEqual(asked, english.keys())
         kinds = {kind for kind in re.findall(r'f"(\w+)\.\{', source)} | {
             "class",
