@@ -28,9 +28,8 @@ def model_facts(engine: Engine, messages: Messages) -> list[tuple[str, str]]:
         sensitivity=shares[0],
         specificity=shares[1],
     )
-    validated = _validated(pathlib.Path(engine.run_dir), t) or [t("about.not_validated")]
     return [
-        (t("about.validated"), " ".join(validated)),
+        (t("about.validated"), validated(engine, t)),
         (t("about.decides"), t.name("definition", rule.head.positive)),
         (t("about.point"), value),
         (t("about.guaranteed"), point.note),
@@ -42,12 +41,13 @@ def model_facts(engine: Engine, messages: Messages) -> list[tuple[str, str]]:
     ]
 
 
-def _validated(run_dir: pathlib.Path, messages: Messages) -> list[str]:
-    """The line that comes with the model, or one line of each evaluation of the run."""
+def validated(engine: Engine, messages: Messages) -> str:
+    """Return on whom the model was validated: the line that comes with it, or one of each evaluation of the run."""
+    run_dir = pathlib.Path(engine.run_dir)
     measured = run_dir / MEASURED
     if measured.exists():
-        return [printable(measured.read_text(encoding="utf-8", errors="replace").strip())]
-    return list(_evaluations(run_dir, messages))
+        return printable(measured.read_text(encoding="utf-8", errors="replace").strip())
+    return " ".join(_evaluations(run_dir, messages)) or messages("about.not_validated")
 
 
 def _evaluations(run_dir: pathlib.Path, messages: Messages) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dr_tf.app.batch_view import show_batch
 from dr_tf.app.engine import Engine, PatientAnswer, open_engine
 from dr_tf.app.limits import Limits
 from dr_tf.app.messages import DEFAULT_LANGUAGE, Messages, languages
-from dr_tf.app.model_facts import model_facts
+from dr_tf.app.model_facts import model_facts, validated
 from dr_tf.app.patient_view import show_patient
 from dr_tf.app.settings import Settings, current_settings
 from dr_tf.app.uploads import PatientCases, Photograph, group_by_patient
@@ -48,7 +48,7 @@ def show_page() -> None:
     messages = Messages(_language())
     st.set_page_config(messages("page.title"), page_icon=str(_FOLDER / "icon.png"), layout="wide", menu_items={})
     engine = open_engine(settings.run_dir)
-    _show_head(messages)
+    _show_head(engine, messages)
     photographs, key = _ask_for_photographs(settings.limits, messages)
     if photographs:
         upload = _answered(photographs, key, engine, settings.limits, messages)
@@ -64,9 +64,11 @@ def _language() -> str:
     return chosen if chosen in languages() else DEFAULT_LANGUAGE
 
 
-def _show_head(messages: Messages) -> None:
+def _show_head(engine: Engine, messages: Messages) -> None:
     st.title(messages("page.title"), anchor=False)
-    st.html(render("app_part.html", style=True, caution=messages("page.caution")))
+    st.html(
+        render("app_part.html", style=True, caution=messages("page.caution"), validated=validated(engine, messages))
+    )
 
 
 def _ask_for_photographs(limits: Limits, messages: Messages) -> tuple[list[Photograph], Hashable]:

@@ -8,6 +8,7 @@ from typing import Any
 from dr_tf.app.limits import Limits
 
 SCRIPT = pathlib.Path(__file__).with_name("script.py")
+_LOOPBACK = ["localhost", "127.0.0.1", "::1"]
 _THEME = {
     "theme_base": "light",
     "theme_primaryColor": "#14597f",
@@ -21,6 +22,8 @@ def server_options(address: str, port: int, limits: Limits) -> dict[str, Any]:
     return _THEME | {
         "server_address": address,
         "server_port": port,
+        # A page of another site could otherwise reach this one under a name of its own (DNS rebinding).
+        "server_allowedHosts": _LOOPBACK if address in _LOOPBACK else [],
         "server_headless": True,
         "server_fileWatcherType": "none",
         "server_runOnSave": False,

@@ -39,7 +39,7 @@ class MessagesTest(unittest.TestCase):
         english = texts("en")
         asked = set(re.findall(r"""(?:messages|\bt)\(\s*["']([\w.]+)["']""", source))
         self.assertLessEqual(asked, english.keys())
-        kinds = {kind for kind in re.findall(r'f"(\w+)\.\{', source)} | {
+        kinds = set(re.findall(r'f"(\w+)\.\{', source)) | {
             "class",
             "definition",
             "method",

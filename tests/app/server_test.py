@@ -49,6 +49,8 @@ class OptionsTest(unittest.TestCase):
         options = server_options("127.0.0.1", 8501, Limits(file_mb=7))
         self.assertEqual(options["server_address"], "127.0.0.1")
         self.assertEqual(options["server_maxUploadSize"], 7)
+        self.assertIn("127.0.0.1", options["server_allowedHosts"])
+        self.assertEqual(server_options("0.0.0.0", 8501, Limits())["server_allowedHosts"], [])
         self.assertTrue(options["server_enableXsrfProtection"] and options["server_enableCORS"])
         self.assertFalse(options["browser_gatherUsageStats"] or options["server_enableStaticServing"])
         self.assertEqual(options["client_showErrorDetails"], "none")
