@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import full_colour_value, read_scale, scale_maps
 from dr_tf.explain.decide_and_explain import decide_and_explain_one
 from dr_tf.explain.explanation import POSITIVE
@@ -178,7 +179,16 @@ class Engine:
         from dr_tf.explain.methods import METHODS
 
         default = make_explainer(self.run_dir, network, self.predictor.rule).method
-        return (default, *(name for name in METHODS if name != default))
+        others = [name for name in METHODS if name != default and (METHODS[name].by_target or self._has(name))]
+        return (default, *others)
+
+    def _has(self, method: str) -> bool:
+        """Whether the network has the attention that a method draws."""
+        try:
+            self._explainer(method)
+        except UserError:
+            return False
+        return True
 
     @functools.cache  # noqa: B019  an engine lives as long as its process
     def _explainer(self, method: str) -> Explainer | ExportExplainer:

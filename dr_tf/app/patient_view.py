@@ -37,7 +37,7 @@ def show_patient(cases: PatientCases, answer: PatientAnswer, engine: Engine, wor
         return
     st.html(render("app_part.html", summary=wording.patient(answer)))
     if any(one.maps for _, one in answer.answers):
-        answer = _explained_anew(cases, answer, engine, t, key)
+        answer = _explained_anew(cases, answer, engine, wording, key)
     several = len(answer.answers) > 1
     for first in range(0, len(answer.answers), 2):
         places = st.columns(2, gap="large") if several else [st.container()]
@@ -48,12 +48,13 @@ def show_patient(cases: PatientCases, answer: PatientAnswer, engine: Engine, wor
 
 
 def _explained_anew(
-    cases: PatientCases, answer: PatientAnswer, engine: Engine, messages: Messages, key: str
+    cases: PatientCases, answer: PatientAnswer, engine: Engine, wording: Wording, key: str
 ) -> PatientAnswer:
     """The answer with maps of the target and method that the visitor chooses."""
+    messages = wording.messages
     st.subheader(messages("map.title"), anchor=False)
     left, right, _ = st.columns([2, 2, 3])
-    names = {target: _target(target, engine, messages) for target in engine.targets}
+    names = {target: _target(target, engine, wording) for target in engine.targets}
     target = left.selectbox(messages("map.target"), engine.targets, format_func=lambda one: names[one], key="target")
     method = right.selectbox(
         messages("map.method"), engine.methods, format_func=lambda name: messages.name("method", name), key="method"
@@ -72,10 +73,10 @@ def _explained_anew(
     return st.session_state[_EXPLAINED][1]
 
 
-def _target(target: str, engine: Engine, messages: Messages) -> str:
+def _target(target: str, engine: Engine, wording: Wording) -> str:
     if target == POSITIVE:
-        return messages("target.positive")
-    words = messages.name("class", target)
+        return wording.messages("target.positive")
+    words = wording.class_name(target)
     return words if words != target else target_name(target, engine.predictor.rule.head.positive)
 
 

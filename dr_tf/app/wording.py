@@ -161,9 +161,12 @@ class Wording:
         return float(head.p_positive(priors.shift_prior(values, fitted, target, exclusive=head.exclusive))[0])
 
     def class_name(self, name: str) -> str:
-        """Return a class or a definition in words."""
-        words = self.messages.name("class", name)
-        return words if words != name.replace("_", " ") else self.messages.name("definition", name)
+        """Return a class, a label of ODIR or a definition in words."""
+        for kind, known in (("class", name), ("definition", name), ("definition", f"odir_{name}")):
+            words = self.messages.name(kind, known)
+            if words != known.replace("_", " "):
+                return words
+        return name
 
     def _of_hundred(self, share):
         if share < 0.01:
@@ -186,11 +189,12 @@ class Wording:
         retake = [self.messages(f"remark.retake_{eye}") for eye in ungradable]
         return [self.messages(f"remark.missing_{eye}") for eye in missing] + retake
 
-    def _advice(self, decision: Decision) -> Iterator[str]:
-        images = [image for image in decision.images.values() if image.reason] or [
-            ImageInfo("", reason=decision.reason)
-        ]
-        yield from dict.fromkeys(self._advice_on(image) for image in images)
+    def _advice(self, decision: Decision) -> list[str]:
+        images = [(eye, image) for eye, image in decision.images.items() if image.reason]
+        if not images:
+            return [self._advice_on(ImageInfo("", reason=decision.reason))]
+        prefix = {eye: f"{self.messages(f'eye.{eye}')}: " if eye else "" for eye, _ in images}
+        return [prefix[eye] + self._advice_on(image) for eye, image in images]
 
     def _advice_on(self, image):
         for part, key in _ADVICE.items():

@@ -8,6 +8,7 @@ import re
 import unittest
 
 import numpy as np
+import pytest
 
 import dr_tf
 from dr_tf.app.engine import Answer, PatientAnswer, open_engine
@@ -18,7 +19,12 @@ from dr_tf.app.report_pdf import pdf_report
 from dr_tf.app.tables import csv_file, json_file, table_rows
 from dr_tf.app.uploads import Photograph, group_by_patient
 from dr_tf.app.wording import Wording, own_prevalence, short_name
+from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.decision import ImageInfo
+from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.ready import READY
+from dr_tf.inference.rule import Mode, Rule
+from dr_tf.models.heads import HEADS
 from tests.app.photographs import bomb, sample
 from tests.inference.example_decisions import decided, retake
 
@@ -91,8 +97,6 @@ class WordingTest(unittest.TestCase):
         english = Messages()
         for part, key in {"too dark": "dark", "only 40 % of the field is visible": "field", "hazy: low contrast": "hazy",
                           "no retina found: nothing on it is round": "no_retina"}.items():  # fmt: skip
-            from dr_tf.inference.decision import ImageInfo
-
             decision = retake("a.jpg", images={"": ImageInfo("a.jpg", 0.2, part)}, reason=part)
             self.assertEqual(wording().decision(decision, "").advice, (english(f"advice.{key}"),))
         unlike = retake("a.jpg", images={}, reason="out of distribution: unlike the training photographs")
@@ -119,6 +123,44 @@ class WordingTest(unittest.TestCase):
     def test_long_and_wild_names_are_shortened_and_escaped(self):
         self.assertEqual(short_name("../folder/a\nb.jpg"), "a\\x0ab.jpg")
         self.assertLessEqual(len(short_name("x" * 300)), 60)
+
+    def test_every_label_of_a_multi_label_model_is_a_finding(self):
+        head = HEADS["multi_label"]()
+        prior = tuple([0.2] * len(head.classes))
+        point = OperatingPoint(0.5, False, "")
+        mode = Mode(Calibration(head.link), prior, {name: {"half": point} for name in head.definitions})
+        rule = Rule({"labels": head}, "labels", prior, "uniform", "half", {"plain": mode})
+        [decision] = rule.decide(np.full((1, 8), 1.0), cases=["12"], images=[{"left": ImageInfo("l.jpg", 0.9)}])
+        words = Wording(Messages(), rule, 0.1)
+        summary = words.patient(of_decision(("", decision)))
+        [chart] = summary.charts
+        self.assertEqual([bar.name for bar in chart.bars][:3], ["Normal fundus", "Diabetic retinopathy", "Glaucoma"])
+        self.assertTrue(all(bar.is_chosen for bar in chart.bars))
+        self.assertIn("There is no photograph of the right eye.", summary.advice)
+        self.assertIn("both eyes", summary.basis)
+        self.assertEqual(words.class_name("G"), "Glaucoma")
+
+    def test_the_eye_of_a_pair_that_cannot_be_graded_is_named(self):
+        images = {"left": ImageInfo("l.jpg", 0.9), "right": ImageInfo("r.jpg", 0.1, "too dark")}
+        advice = wording().patient(of_decision(("", retake("12", images=images, reason="right eye: too dark")))).advice
+        self.assertTrue(advice[0].startswith("Right eye: It is too dark"))
+
+
+class PairsTest(unittest.TestCase):
+    @pytest.mark.slow
+    def test_a_model_of_both_eyes_decides_on_the_pair(self):
+        from tests import tiny_pairs
+
+        both = open_engine(tiny_pairs.run_dir())
+        self.assertTrue(both.paired)
+        self.assertNotIn("attention_rollout", both.methods)
+        files = ("12_left.jpg", "moderate"), ("12_right.jpg", "no_retinopathy"), ("x.jpg", "moderate")
+        photographs = [Photograph(name, sample(data)) for name, data in files]
+        pair, alone = both.answers(group_by_patient(photographs, paired=True), seconds=SECONDS)
+        self.assertEqual((list(pair.decision.images), alone.decision), (["left", "right"], None))
+        report = make_report(pair, both, Wording(Messages(), both.predictor.rule, 0.1))
+        self.assertIn("Left eye", report.eyes[0].pictures[0].title)
+        self.assertTrue(pdf_report(report).startswith(b"%PDF"))
 
 
 class ReportTest(unittest.TestCase):
