@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Hashable, Sequence
@@ -57,6 +58,14 @@ def show_page() -> None:
     else:
         st.session_state.pop(_STATE, None)
     _show_foot(engine, settings.limits, messages)
+
+
+def warm_up() -> None:
+    """Decide on a sample, so that the first visitor need not wait for what is done once."""
+    engine = open_engine(current_settings().run_dir)
+    [cases] = group_by_patient(_sample("both_eyes"), paired=engine.paired)
+    with contextlib.suppress(TimeoutError):
+        engine.answer(cases, seconds=60)
 
 
 def _language() -> str:
@@ -120,13 +129,11 @@ def _answered(
 def _answer(upload: _Upload, engine: Engine, limits: Limits, messages: Messages) -> None:
     count = len(upload.cases)
     bar = st.progress(0.0, messages("upload.working"))
-    try:
+    with contextlib.suppress(TimeoutError):  # what was answered is shown
         for answer in engine.answers(upload.cases, seconds=limits.seconds):
             upload.answers.append(answer)
             done = len(upload.answers)
             bar.progress(done / count, messages("upload.progress", done=done, count=count))
-    except TimeoutError:
-        pass  # what was answered is shown
     upload.is_complete = True
     bar.empty()
 

@@ -33,7 +33,8 @@ def show_patient(cases: PatientCases, answer: PatientAnswer, engine: Engine, wor
     """
     t = wording.messages
     if answer.decision is None:
-        st.error(t("remark.unused", names=", ".join(map(short_name, answer.unused))))
+        alert = t("remark.unused", names=", ".join(map(short_name, answer.unused)))
+        st.html(render("app_part.html", alert=alert))  # not st.error: a name is no Markdown
         return
     st.html(render("app_part.html", summary=wording.patient(answer)))
     if any(one.maps for _, one in answer.answers):
@@ -87,7 +88,8 @@ def _show_photograph(
     summary = wording.decision(answer.decision, t(f"eye.{eye}"))
     if is_one_of_several:
         st.subheader(f"{summary.title}: {summary.word}", anchor=False)
-        st.write(" ".join(filter(None, (summary.probability, summary.grade, *summary.advice))))
+        lines = filter(None, (summary.probability, summary.grade, *summary.advice))
+        st.html(render("app_part.html", text=" ".join(lines)))
     pictures = list(answer.pictures)
     for column, of_eye in zip(st.columns(max(1, len(pictures)), gap="large"), pictures, strict=False):
         with column:

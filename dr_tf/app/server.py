@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 from typing import Any
 
 from dr_tf.app.limits import Limits
@@ -47,8 +48,9 @@ def serve(address: str, port: int, limits: Limits) -> None:
     """Serve the page until the process is stopped."""
     from streamlit.web import bootstrap
 
-    import dr_tf.app.page  # noqa: F401  imported before the first visit, not at it
+    from dr_tf.app.page import warm_up  # imported before the first visit, not at it
 
     options = server_options(address, port, limits)
     bootstrap.load_config_options(options)
+    threading.Thread(target=warm_up, daemon=True).start()
     bootstrap.run(str(SCRIPT), False, [], options)

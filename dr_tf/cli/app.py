@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from dr_tf.console import UserError, exit_on_user_error, is_installed, print_status
 from dr_tf.inference.ready import READY, print_measured
-from dr_tf.process import STATUSES
 from dr_tf.runtime import starting_tensorflow
 
 _EXAMPLES = """examples:
@@ -18,7 +17,7 @@ _EXAMPLES = """examples:
   {prog} --address 0.0.0.0                      for all machines of this network; put a proxy with TLS in front
 
 The page is for this machine alone unless --address says otherwise. Photographs stay in memory while a page is open.
-exit status: 2 for wrong flags and for errors that are printed as one line beginning with "error:"; {statuses}.
+exit status: 0 after Ctrl-C or SIGTERM; 2 for wrong flags and for errors that are printed as one line beginning with "error:".
 """
 
 
@@ -32,7 +31,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.app") ->
     parser = argparse.ArgumentParser(
         prog,
         description="Open a page in the browser that grades fundus photographs and shows the evidence.",
-        epilog=_EXAMPLES.format(prog=prog, statuses=STATUSES),
+        epilog=_EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

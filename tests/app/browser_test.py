@@ -30,12 +30,12 @@ class BrowserCase(unittest.TestCase):
     def setUpClass(cls):
         from playwright.sync_api import sync_playwright
 
-        cls.server = Server(*cls.flags)
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.server = Server(cls.folder, *cls.flags)
         cls.addClassCleanup(cls.server.stop)
         playwright = cls.enterClassContext(sync_playwright())
         cls.browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         cls.addClassCleanup(cls.browser.close)
-        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
 
     def visit(self, size=DESKTOP, address=""):
         context = self.browser.new_context(viewport=size, accept_downloads=True)
@@ -175,6 +175,13 @@ class BrowserTest(BrowserCase):
         self.word(page, "Refer")
         self.assertTrue(asked)
         self.assertEqual([one for one in asked if not one.startswith((self.server.url, "data:", "blob:"))], [])
+
+    def test_photographs_are_neither_written_nor_logged(self):
+        page = self.visit()
+        self.upload(page, ("secret_left.jpg", sample("moderate")), ("secret_right.png", bomb()))
+        self.word(page, "Refer")
+        self.assertEqual(list((self.folder / "temporary").iterdir()), [])
+        self.assertNotIn("secret", self.server.log())
 
     def test_memory_stays_bounded(self):
         self.assertLess(self.growth(warm=2, uploads=5), 60)

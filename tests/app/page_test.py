@@ -64,6 +64,13 @@ class PageTest(unittest.TestCase):
         self.page.selectbox(key="open").set_value(0).run()
         self.assertIn(">Refer<", self.html())
 
+    def test_a_name_is_no_markdown_and_no_markup(self):
+        name = "![x](http://example.org/x.png)<img src=x>_left.jpg"
+        self.files((name, sample("moderate")), (name.replace("left", "right"), b"hello"))
+        shown = [one.value for kind in ("markdown", "caption", "error", "subheader") for one in self.page.get(kind)]
+        self.assertFalse([one for one in shown if "example.org" in one])
+        self.assertNotIn("<img src=x>", self.html())
+
     def test_too_many_files_are_refused_in_one_sentence(self):
         self.files(*((f"{i}.jpg", b"x") for i in range(4)))
         self.assertEqual([one.value for one in self.page.error], ["These are 4 files. Upload at most 3 at a time."])
