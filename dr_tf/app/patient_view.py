@@ -70,6 +70,9 @@ def _explained_anew(
         except UserError as error:
             st.warning(str(error))
             return answer
+        except TimeoutError:
+            st.warning(messages("limits.time", count=1))
+            return answer
         st.session_state[_EXPLAINED] = wanted, anew
     return st.session_state[_EXPLAINED][1]
 

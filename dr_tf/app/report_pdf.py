@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cv2
 import numpy as np
 
+from dr_tf.app.overlays import reduced
 from dr_tf.app.report import EyeReport, Picture, Report
 from dr_tf.app.wording import Chart
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 _A4 = (8.27, 11.69)  # inches
 _LEFT, _TOP, _BOTTOM = 0.08, 0.96, 0.04
-_PICTURE = 0.41  # width of a picture
+_PICTURE, _PIXELS = 0.41, 700  # width of a picture, of the page and in pixels
 _LINE = 0.0165  # of the page
 _COLUMNS = 106  # letters in a line of size 9
 _TONES = {"refer": "#b3261e", "clear": "#1b6e4a", "retake": "#8a5300"}
@@ -138,7 +139,8 @@ def _pairs(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _draw_pictures(pages: _Pages, pictures: Sequence[Picture]) -> None:
     pages.gap()
-    images = [np.asarray(cv2.imdecode(np.frombuffer(p.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)) for p in pictures]
+    small = [np.frombuffer(reduced(one.jpeg, _PIXELS), np.uint8) for one in pictures]
+    images = [np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)) for jpeg in small]
     height = max(min(0.3, _PICTURE * _A4[0] / _A4[1] * image.shape[0] / image.shape[1]) for image in images)
     y = pages.take(height + 1.5 * _LINE) + 1.5 * _LINE
     for number, (picture, image) in enumerate(zip(pictures, images, strict=True)):
