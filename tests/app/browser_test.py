@@ -15,6 +15,7 @@ from tests.app.servers import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
+TALL = {"width": 1280, "height": 1600}
 
 
 @unittest.skipUnless(
@@ -96,7 +97,7 @@ class BrowserTest(BrowserCase):
         self.assertEqual(started.value.suggested_filename, "dr_tf_12.pdf")
 
     def test_a_batch_with_broken_files(self):
-        page = self.visit()
+        page = self.visit(TALL)  # a list that opens while the page scrolls closes again
         self.upload(
             page, ("12_left.jpg", sample("moderate")), ("13.jpg", sample("no_retinopathy")), ("bomb.png", bomb()),
             ("=1+1.jpg", sample("moderate")[:9000]), ("<b>x.jpg", b"hello"),
