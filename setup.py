@@ -38,7 +38,7 @@ EXTRAS = {
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
     "litert": ["ai-edge-litert", "litert-quantizer"],
     "export": ["tf2onnx", "onnx"],
-    "app": ["streamlit", "jinja2", "matplotlib"],
+    "app": ["streamlit>=1.67", "jinja2", "matplotlib"],
     "serve": ["fastapi", "uvicorn", "python-multipart", "prometheus-client"],
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
