@@ -20,6 +20,7 @@ quickstart: $(INSTALLED)  ## synthetic photographs -> records -> trained model -
 	  $$(ls quickstart/photographs/images/* | tail -8)
 	@echo "Look at quickstart/sheet.png (the photographs), quickstart/run/curves.png (the training),"
 	@echo "quickstart/run/evaluation/*/report.html (its metrics) and quickstart/reasons/explanations.html (its class-activation maps)"
+	@echo "The page of a clinic, with samples: $(BIN)/dr_tf app, or with this network: $(BIN)/dr_tf app --model quickstart/run"
 
 test: $(INSTALLED)  ## run the whole suite, except slow tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)

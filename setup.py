@@ -38,7 +38,7 @@ EXTRAS = {
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers
     "litert": ["ai-edge-litert", "litert-quantizer"],
     "export": ["tf2onnx", "onnx"],
-    "app": ["streamlit", "jinja2"],
+    "app": ["streamlit>=1.67", "jinja2", "matplotlib"],
     "serve": ["fastapi", "uvicorn", "python-multipart", "prometheus-client"],
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
@@ -130,7 +130,16 @@ setup(
     ],
     package_dir={"dr_tf.configs": "configs"},
     package_data={
-        "dr_tf": ["py.typed", "ready/*", "ready/onnx/*", "templates/*"],
+        "dr_tf": [
+            "py.typed",
+            "ready/*",
+            "ready/onnx/*",
+            "templates/*",
+            "app/messages/*.json",
+            "app/icon.png",
+            "app/samples/*",
+            "app/viewer/*",
+        ],
         "dr_tf.configs": ["*.gin", "*/*.gin"],
         "tfrecords_builder": ["py.typed"],
     },

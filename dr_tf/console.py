@@ -37,6 +37,7 @@ EXTRA_OF = {
     "pydicom": "dicom",
     "scipy": "train",
     "sklearn": "train",
+    "streamlit": "app",
     "tensorboard": "train",
     "tensorflow": "train",
     "tensorflow_datasets": "train",

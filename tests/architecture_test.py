@@ -38,7 +38,19 @@ ONLY = {
         "dr_tf.safe_names",
         "dr_tf.image_files",
     },
-    "dr_tf.app": {"dr_tf.app", "dr_tf.explain", "dr_tf.inference", "dr_tf.console", "dr_tf.rendering"},
+    "dr_tf.app": {
+        "dr_tf.app",
+        "dr_tf.explain",
+        "dr_tf.inference",
+        "dr_tf.fundus",
+        "dr_tf.grades",
+        "dr_tf.console",
+        "dr_tf.rendering",
+        "dr_tf.safe_names",
+        "dr_tf.__version__",
+        "dr_tf.cli",  # of `python -m dr_tf.app`
+        "dr_tf.process",
+    },
 }
 MAY_IMPORT_THE_BUILDER = ("tfrecords_builder", "dr_tf.api", "dr_tf.cli")
 # Rooms that need only these packages, besides the standard library.

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": ("dr_tf.cli.evaluate", "compute metrics with confidence intervals and write a report"),
     "predict": ("dr_tf.cli.predict", "grade photographs: refer, clear or retake, with probabilities"),
     "explain": ("dr_tf.cli.explain", "draw class-activation maps on photographs"),
+    "app": ("dr_tf.cli.app", "open a page in the browser that grades photographs and prints reports"),
     "ensemble": ("dr_tf.cli.ensemble", "combine finished runs into one calibrated ensemble"),
     "recalibrate": ("dr_tf.cli.recalibrate", "fit the decisions of a model on photographs of another clinic"),
     "export": ("dr_tf.cli.export", "write a run as ONNX, LiteRT or SavedModel, compared with the run"),

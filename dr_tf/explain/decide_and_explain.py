@@ -28,10 +28,12 @@ class CaseExplanation:
         evidence: {target: log-odds or logit}.
         maps: {eye: class-activation map [h, w] of the requested target}, as in `Explanation`. `colour_scale.scale_maps`
             converts maps to colours.
+        features: The features [width] that the heads take.
     """
 
     evidence: dict[str, float]
     maps: dict[str, np.ndarray]
+    features: np.ndarray
 
 
 class ExplainingNetwork:
@@ -67,7 +69,9 @@ class ExplainingNetwork:
         maps = batch.maps if isinstance(batch.maps, dict) else {SINGLE: batch.maps}
         for i in range(len(batch.features)):
             evidence = {name: float(values[i]) for name, values in batch.evidence.items()}
-            self.explanations.append(CaseExplanation(evidence, {eye: values[i] for eye, values in maps.items()}))
+            self.explanations.append(
+                CaseExplanation(evidence, {eye: values[i] for eye, values in maps.items()}, batch.features[i])
+            )
         # For a network in half precision, or with unsafe gradients, the explainer runs a copy, whose outputs differ in
         # the last digits.
         return (batch.outputs, batch.features) if self._explainer.outputs_are_exact else self._network(images)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from dr_tf.fundus.dicom import (
     MAX_FRAMES,
@@ -93,9 +94,21 @@ def read_info(path: str | os.PathLike[str]) -> DicomInfo:
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        transfer_syntax(file.read(4096))
-        file.seek(0)
-        dataset = read_dataset(Stream(file), _TAGS)
+        return _read(file)
+
+
+def bytes_info(data: bytes) -> DicomInfo | None:
+    """Return the header of the bytes of a DICOM file; None if it is damaged."""
+    try:
+        return _read(io.BytesIO(data))
+    except BadImageError:
+        return None
+
+
+def _read(file: BinaryIO) -> DicomInfo:
+    transfer_syntax(file.read(4096))
+    file.seek(0)
+    dataset = read_dataset(Stream(file), _TAGS)
     with named_errors():
         return DicomInfo(
             object_kind_of(dataset),
