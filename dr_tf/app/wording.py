@@ -149,6 +149,7 @@ class Wording:
             ),
             expectation=t("expectation", count=self._of_hundred(self.probability_here(decision))),
             grade=self._grade(decision),
+            advice=(t("warning.unfamiliar"),) if decision.warning else (),
             charts=tuple(self._charts(decision)),
         )
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import socket
 from collections.abc import Sequence
 
 from dr_tf.console import UserError, exit_on_user_error, is_installed, print_status
-from dr_tf.inference.ready import READY, print_measured
+from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.runtime import starting_tensorflow
 
 _EXAMPLES = """examples:
@@ -34,9 +33,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.app") ->
         epilog=_EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model", default="ready", metavar="ready|RUN|EXPORT", help="a finished run or an export (default: ready)"
-    )
+    add_run_dir_argument(parser)
     parser.add_argument("--address", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8501, help="(default: 8501)")
     parser.add_argument(
@@ -71,11 +68,10 @@ def run(flags: argparse.Namespace) -> None:
         from dr_tf.app.server import serve
         from dr_tf.app.settings import Settings, use_settings
 
-        run_dir = READY if flags.model == "ready" else pathlib.Path(flags.model)
-        open_engine(run_dir)
-    print_measured(run_dir)
+        open_engine(flags.run_dir)
+    print_measured(flags.run_dir)
     limits = Limits(file_mb=flags.max_file_mb, files=flags.max_files)
-    use_settings(Settings(run_dir, limits, flags.prevalence))
+    use_settings(Settings(flags.run_dir, limits, flags.prevalence))
     shown = f"[{flags.address}]" if ":" in flags.address else flags.address
     print_status(f"open http://{shown}:{flags.port}")
     serve(flags.address, flags.port, limits)

@@ -202,9 +202,10 @@ class PatientDecision:
 
     @property
     def remark(self) -> str:
-        """Which eyes are missing and which need a new photograph, as text."""
+        """Which eyes are missing, which need a new photograph, and warnings, as text."""
         parts = [f"no photograph of the {eye} eye" for eye in self.missing]
-        return "; ".join(parts + [f"retake the photograph of the {eye} eye" for eye in self.ungradable_eyes])
+        parts += [f"retake the photograph of the {eye} eye" for eye in self.ungradable_eyes]
+        return "; ".join(parts + list(dict.fromkeys(decision.warning for _, decision in self.eyes if decision.warning)))
 
 
 def grade_name(grade: int | None) -> str:
