@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": ("dr_tf.cli.explain", "draw class-activation maps on photographs"),
     "ensemble": ("dr_tf.cli.ensemble", "combine finished runs into one calibrated ensemble"),
     "export": ("dr_tf.cli.export", "write a run as ONNX, LiteRT or SavedModel, compared with the run"),
+    "serve": ("dr_tf.cli.serve", "answer over HTTP what predict answers"),
 }
 
 

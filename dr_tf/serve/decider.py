@@ -1,0 +1,83 @@
+"""`Decider`: answers a form with decisions. Worker processes read the photographs, one thread runs the network."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from dr_tf.console import UserError
+from dr_tf.fundus import subprocesses
+from dr_tf.inference.case import Case
+from dr_tf.inference.decision import Decision
+from dr_tf.inference.formats import as_json
+from dr_tf.inference.predictor import Predictor
+from dr_tf.inference.prepare_images import PreparedImage, prepare_case
+from dr_tf.serve.batcher import Batcher
+from dr_tf.serve.cases import question_of
+from dr_tf.serve.form import Form
+from dr_tf.serve.limits import Limits
+from dr_tf.serve.metrics import Metrics
+from dr_tf.serve.problems import Problem
+
+Prepared = tuple[Case, dict[str, PreparedImage]]
+
+
+class Decider:
+    """Answers forms.
+
+    Args:
+        predictor: decides; its operating point and prevalence are those of forms that name none.
+        limits: of the service.
+        metrics: counts batches and decisions.
+    """
+
+    def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics):
+        self._predictor, self._metrics = predictor, metrics
+        self._pool = subprocesses.shared_pool()
+        self._readers = concurrent.futures.ThreadPoolExecutor(self._pool.max_workers, "readers")
+        self._network: Batcher[Prepared, Decision] = Batcher(self._decide_batch, limits.batch, metrics.batch)
+
+    async def answer(self, form: Form) -> dict[str, Any]:
+        """Return the decisions on the photographs of a form, as `dr_tf predict --format json` prints them.
+
+        Raises:
+            Problem: 422 for a wrong setting, or a photograph that does not fit the model.
+        """
+        rule = form.point, form.prevalence
+        self._with_rule(rule)  # a wrong setting is named before any work
+        question = await self._in_reader(question_of, form, paired=self._predictor.run.network.paired)
+        decisions = await asyncio.gather(*(self._decide(rule, case) for case in question.cases))
+        for decision in decisions:
+            self._metrics.decision(decision.action)
+        patient = question.patient_decision(decisions)
+        return {
+            "decisions": [as_json(decision) for decision in decisions],
+            "patient": None if patient is None else as_json(patient),
+        }
+
+    def close(self) -> None:
+        """End the threads."""
+        self._network.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _decide(self, rule: Hashable, case: Case) -> Decision:
+        images = await self._in_reader(prepare_case, self._predictor.run.preparation, case, self._pool)
+        return await self._network.submit(rule, (case, images))
+
+    async def _in_reader(self, function, *args, **kwargs):
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+
+    def _decide_batch(self, rule: Any, batch: Sequence[Prepared]) -> list[Decision]:
+        return [decided.decision for decided in self._with_rule(rule).decide_prepared(batch)]
+
+    def _with_rule(self, rule):
+        point, prevalence = rule
+        if point is None and prevalence is None:
+            return self._predictor
+        try:
+            return self._predictor.with_rule(point=point, prevalence=prevalence)
+        except UserError as error:
+            raise Problem(422, str(error)) from None
