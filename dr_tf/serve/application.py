@@ -24,7 +24,7 @@ from dr_tf.serve.form import read_form
 from dr_tf.serve.limits import Admission, Limits
 from dr_tf.serve.metrics import CONTENT_TYPE, Metrics
 from dr_tf.serve.model_description import describe
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 _CLIENT_GONE = 499  # as nginx calls it; nobody receives it, but it is counted
 _log = logging.getLogger("dr_tf.serve")
@@ -118,7 +118,7 @@ class _Service:
         started = time.perf_counter()
         try:
             response = JSONResponse(await self._answer(request))
-        except Problem as problem:
+        except RequestError as problem:
             response = JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
         except ClientDisconnect:
             response = JSONResponse({"detail": "the client is gone"}, _CLIENT_GONE)
@@ -152,7 +152,7 @@ def _within(deadline, status):
     except TimeoutError:
         if asyncio.get_running_loop().time() < deadline:
             raise  # another one than the deadline's
-        raise Problem(status, openapi.PROBLEMS[status]) from None
+        raise RequestError(status, openapi.PROBLEMS[status]) from None
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

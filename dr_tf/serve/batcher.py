@@ -8,7 +8,7 @@ import concurrent.futures
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,7 +75,7 @@ class Batcher(Generic[Item, Result]):
             except Exception as error:
                 _fail(batch, error)
             except asyncio.CancelledError:
-                _fail(batch, Problem(503, "the service is stopping"))
+                _fail(batch, RequestError(503, "the service is stopping"))
                 raise
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:

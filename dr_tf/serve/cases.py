@@ -13,7 +13,7 @@ from dr_tf.inference.decision import Decision, PatientDecision
 from dr_tf.inference.patients import parse_file_name
 from dr_tf.safe_names import printable
 from dr_tf.serve.form import IMAGE, Form, UploadedFile
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def question_of(form: Form, *, paired: bool) -> Question:
         paired: whether the model takes both eyes of a patient.
 
     Raises:
-        Problem: 422 if the eye of a photograph is unknown to a model of both eyes, or a header states the other eye.
+        RequestError: 422 if the eye of a photograph is unknown to a model of both eyes, or a header states the other eye.
     """
     photographs = [photograph for file in form.files for photograph in _photographs(file)]
     if paired:
@@ -82,7 +82,7 @@ def _photographs(file: UploadedFile) -> Iterator[_Photograph]:
 def _check_eye(file, by_eye):
     for stated in by_eye:
         if stated not in ("", file.field):
-            raise Problem(422, f"{printable(file.name)}: the field says {file.field}, its DICOM header {stated}")
+            raise RequestError(422, f"{printable(file.name)}: the field says {file.field}, its DICOM header {stated}")
 
 
 def _patient(photographs: Sequence[_Photograph]) -> str:
@@ -94,7 +94,7 @@ def _patient(photographs: Sequence[_Photograph]) -> str:
 def _pair(form: Form, photographs: Sequence[_Photograph]) -> Case:
     for one in photographs:
         if not one.eye:
-            raise Problem(
+            raise RequestError(
                 422,
                 f"{printable(one.image.name)}: its eye is not known, and this model takes both eyes of a patient; "
                 "send the photographs as left and right",

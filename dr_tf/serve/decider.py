@@ -19,7 +19,7 @@ from dr_tf.serve.cases import question_of
 from dr_tf.serve.form import Form
 from dr_tf.serve.limits import Limits
 from dr_tf.serve.metrics import Metrics
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 Prepared = tuple[Case, dict[str, PreparedImage]]
 
@@ -43,7 +43,7 @@ class Decider:
         """Return the decisions on the photographs of a form, as `dr_tf predict --format json` prints them.
 
         Raises:
-            Problem: 422 for a wrong setting, or a photograph that does not fit the model.
+            RequestError: 422 for a wrong setting, or a photograph that does not fit the model.
         """
         rule = form.point, form.prevalence
         self._with_rule(rule)  # a wrong setting is named before any work
@@ -80,4 +80,4 @@ class Decider:
         try:
             return self._predictor.with_rule(point=point, prevalence=prevalence)
         except UserError as error:
-            raise Problem(422, str(error)) from None
+            raise RequestError(422, str(error)) from None

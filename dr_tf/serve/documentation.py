@@ -26,7 +26,9 @@ def page(schema: Mapping[str, Any]) -> str:
         for method, operation in methods.items():
             parts += _operation(path, method, operation)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{"".join(parts)}</body></html>'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{"".join(parts)}</body></html>'
+    )
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:

@@ -14,11 +14,12 @@ from dr_tf.grades import EYES
 from dr_tf.inference.patients import parse_age, parse_sex
 from dr_tf.safe_names import printable
 from dr_tf.serve.limits import Limits, too_large
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 IMAGE = "image"
 FILES = (IMAGE, *EYES)
 VALUES = ("prevalence", "point", "age", "sex")
+_MOST = len(FILES) + len(VALUES)
 _LONGEST_NAME = 255
 _LONGEST_VALUE = 1000  # bytes
 
@@ -61,6 +62,10 @@ class _InMemory(MultiPartParser):
     """A parser that writes no photograph to a temporary file: `_limited` keeps its input small enough for the memory."""
 
     spool_max_size = sys.maxsize
+    is_complete = False
+
+    def on_end(self) -> None:
+        self.is_complete = True
 
 
 async def read_form(headers: Headers, stream: AsyncIterator[bytes], limits: Limits) -> Form:
@@ -72,18 +77,20 @@ async def read_form(headers: Headers, stream: AsyncIterator[bytes], limits: Limi
         limits: of the service.
 
     Raises:
-        Problem: 413 for too many bytes, 415 for another content type, 422 for a form with wrong fields.
+        RequestError: 413 for too many bytes, 415 for another content type, 422 for a form with wrong fields.
     """
     if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Problem(415, "send the photograph as multipart/form-data, with curl: -F image=@FILE")
+        raise RequestError(415, "send the photograph as multipart/form-data, with curl: -F image=@FILE")
     parser = _InMemory(
-        headers, _limited(stream, limits), max_files=len(FILES), max_fields=len(VALUES), max_part_size=_LONGEST_VALUE
+        headers, _limited(stream, limits), max_files=_MOST, max_fields=_MOST, max_part_size=_LONGEST_VALUE
     )
     try:
         items = (await parser.parse()).multi_items()
+        if not parser.is_complete:
+            raise MultiPartException("its end is missing")
     except (MultiPartException, UnicodeError, ValueError) as error:
         detail = getattr(error, "message", "") or "it is not multipart/form-data as its header says"
-        raise Problem(422, f"the form cannot be read: {printable(detail.rstrip('.'))}") from None
+        raise RequestError(422, f"the form cannot be read: {printable(detail.rstrip('.'))}") from None
     return await _as_form(items)
 
 
@@ -100,14 +107,16 @@ async def _as_form(items: Sequence[tuple[str, UploadFile | str]]) -> Form:
     files: dict[str, UploadedFile] = {}
     values: dict[str, str] = {}
     for field, value in items:
+        if not (value if isinstance(value, str) else value.filename or value.size):
+            continue  # a browser sends all fields of a page, also those that are left empty
         _check_field(field, value, {*files, *values})
         if isinstance(value, str):
             values[field] = value.strip()
-        elif value.filename or value.size:  # a browser sends an empty file for a field without one
+        else:
             files[field] = UploadedFile(field, _name(value.filename), await value.read())
             await value.close()
-    if IMAGE in files and len(files) > 1 or not files:
-        raise Problem(422, "send one photograph as image, or one or two as left and right")
+    if (IMAGE in files and len(files) > 1) or not files:
+        raise RequestError(422, "send one photograph as image, or one or two as left and right")
     return Form(
         tuple(files[field] for field in FILES if field in files),
         values.get("point") or None,
@@ -119,12 +128,12 @@ async def _as_form(items: Sequence[tuple[str, UploadFile | str]]) -> Form:
 
 def _check_field(field: str, value: UploadFile | str, before: set[str]) -> None:
     if field in before:
-        raise Problem(422, f"the field {field} is there twice")
+        raise RequestError(422, f"the field {field} is there twice")
     if field in FILES and isinstance(value, str):
-        raise Problem(422, f"the field {field} has to be a file, with curl: -F {field}=@FILE")
+        raise RequestError(422, f"the field {field} has to be a file, with curl: -F {field}=@FILE")
     if field not in FILES and (field not in VALUES or not isinstance(value, str)):
         known = f"files: {', '.join(FILES)}; values: {', '.join(VALUES)}"
-        raise Problem(422, f"the field {printable(field)} is not known ({known})")
+        raise RequestError(422, f"the field {printable(field)} is not known ({known})")
 
 
 def _name(name: str | None) -> str:
@@ -138,11 +147,11 @@ def _prevalence(text: str | None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise Problem(422, f"the prevalence is a number between 0 and 1, not {printable(text)}") from None
+        raise RequestError(422, f"the prevalence is a number between 0 and 1, not {printable(text)}") from None
 
 
 def _parsed(parse, text):
     try:
         return parse(text)
     except ValueError as error:
-        raise Problem(422, str(error)) from None
+        raise RequestError(422, str(error)) from None

@@ -9,10 +9,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-from dr_tf.serve.problems import Problem
+from dr_tf.serve.request_error import RequestError
 
 _REMEMBERED = 64  # finished requests, for the rate
-_LONGEST_WAIT = 60  # seconds that a client is asked to wait at most
+_LONGEST_WAIT = 10  # seconds that a client is asked to wait at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Admission:
             size: bytes of the request; None if it does not state them, which counts as the most that it may have.
 
         Raises:
-            Problem: 413 for a request that is too large, 429 without room for it.
+            RequestError: 413 for a request that is too large, 429 without room for it.
         """
         size = self._limits.request_bytes if size is None else size
         if size > self._limits.request_bytes:
             raise too_large(self._limits)
         if not self.has_room or (self.requests and self.bytes + size > self._limits.total_bytes):
             seconds = self.retry_after()
-            raise Problem(429, f"too many requests: try again in {seconds} s", {"Retry-After": str(seconds)})
+            raise RequestError(429, f"too many requests: try again in {seconds} s", {"Retry-After": str(seconds)})
         self.requests, self.bytes = self.requests + 1, self.bytes + size
         try:
             yield
@@ -82,6 +82,6 @@ class Admission:
         return min(_LONGEST_WAIT, max(1, math.ceil(self.requests / rate / 2))) if rate else 1
 
 
-def too_large(limits: Limits) -> Problem:
-    """Return the Problem of a request with too many bytes."""
-    return Problem(413, f"the request is over {limits.request_bytes / 1e6:g} MB")
+def too_large(limits: Limits) -> RequestError:
+    """Return the RequestError of a request with too many bytes."""
+    return RequestError(413, f"the request is over {limits.request_bytes / 1e6:g} MB")

@@ -85,7 +85,7 @@ def decide_extra() -> dict[str, Any]:
 def decide_responses() -> dict[int | str, dict[str, Any]]:
     """Return the responses to a request for a decision, by status."""
     answer = {"description": "the decisions", "content": {"application/json": {"schema": ANSWER}}}
-    problems = {
+    problems: dict[int | str, dict[str, Any]] = {
         status: {"description": text, "content": {"application/json": {"schema": _DETAIL}}}
         for status, text in PROBLEMS.items()
     }

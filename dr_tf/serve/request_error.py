@@ -1,11 +1,11 @@
-"""`Problem`: why a request is not answered, as an HTTP status and one sentence."""
+"""`RequestError`: why a request is not answered, as an HTTP status and one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 
-class Problem(Exception):
+class RequestError(Exception):
     """A request that is not answered.
 
     Args:

@@ -1,0 +1,312 @@
+"""Compare `dr_tf serve` under simultaneous clients with `dr_tf predict` on a folder of the same photographs.
+
+--clients clients send one photograph after the other over loopback for --seconds. A client that is refused (429) waits as
+long as Retry-After says and sends the same photograph again. Each answer must be the line of `predict` for its file (numbers up to a
+relative 1e-9), and none may be lost. `predict` runs before and after the service; its rate is counted from its first decision on, so its start is not
+counted. The limit is 0.8 of its photographs a second. The clients run on the same cores: their processor time is in the table.
+
+Photographs: a folder, or synthetic ones of 1,000 to 2,000 pixels.
+  python benchmarks/serve.py [--folder DIR] [--clients 200] [--seconds 120] [--queue 160] [--count 600]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import pathlib
+import platform
+import re
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from machine import processor  # noqa: E402
+
+from dr_tf.fundus.synthesis import render_patient  # noqa: E402
+from dr_tf.inference.find_images import find_images  # noqa: E402
+
+LIMIT = 0.8
+ROUNDING = 1e-9  # relative
+BATCH = 16  # decisions that `predict` prints at a time
+_ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
+_BOUNDARY = b"----dr_tf"
+
+
+@dataclasses.dataclass
+class Tally:
+    """What the clients saw.
+
+    Attributes:
+        answered: requests with a decision.
+        in_time: of these, those within the time of the measurement.
+        wrong: how the answers differ that are not those of `predict`.
+        refused: responses with the status 429.
+        lost: requests without an answer, by reason.
+        seconds: from the first byte of a request to its answer, its refusals included.
+    """
+
+    answered: int = 0
+    in_time: int = 0
+    refused: int = 0
+    wrong: list[str] = dataclasses.field(default_factory=list)
+    lost: list[str] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+
+def draw(folder: pathlib.Path, patients: int) -> None:
+    """Write two synthetic photographs of each patient, of 1,000 to 2,000 pixels on a side."""
+    for seed in range(patients):
+        for eye, side in zip(
+            render_patient(seed, side=1000 + 1000 * seed // max(1, patients - 1)).eyes, "lr", strict=True
+        ):
+            (folder / f"{seed:03d}_{side}.jpg").write_bytes(eye.encode())
+
+
+def repeat(folder: pathlib.Path, paths: Sequence[pathlib.Path], count: int) -> None:
+    """Fill a folder with `count` links to the photographs."""
+    for number, path in zip(range(count), itertools.cycle(paths)):
+        (folder / f"{number:06d}{path.suffix}").symlink_to(path)
+
+
+def predict(folder: pathlib.Path, *flags: str) -> tuple[list[dict], float, float]:
+    """Run `dr_tf predict` on a folder.
+
+    Returns:
+        (its decisions, photographs a second after the first ones, processor seconds of the whole command).
+    """
+    before, times, lines = _children(), [], []
+    command = [sys.executable, "-m", "dr_tf", "predict", "--format", "json", *flags, "."]
+    with subprocess.Popen(
+        command, cwd=folder, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            times.append(time.perf_counter())
+            lines.append(json.loads(line))
+    first = min(BATCH, len(times)) - 1
+    rate = (len(times) - 1 - first) / (times[-1] - times[first]) if len(times) > first + 1 else 0.0
+    return lines, rate, _children() - before
+
+
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextlib.contextmanager
+def serving(*flags: str) -> Iterator[tuple[int, int]]:
+    """Start `dr_tf serve` on a free port; yield (port, process id); stop it by SIGTERM."""
+    command = [sys.executable, "-m", "dr_tf", "serve", "--port", "0", *flags]
+    with subprocess.Popen(command, env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if match := re.search(r"serves on \S+:(\d+);", line):
+                break
+        else:
+            raise RuntimeError("the service did not start")
+        try:
+            yield int(match[1]), process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(120)
+
+
+async def drive(
+    port: int, photographs: Mapping[str, bytes], expected: Mapping[str, dict], *, clients: int, seconds: float
+) -> Tally:
+    """Let clients send photographs for some time; each then finishes the one that it has begun.
+
+    Args:
+        port: of the service on loopback.
+        photographs: {name: bytes of the file}.
+        expected: {name: the decision of `predict`}.
+        clients: how many send at a time.
+        seconds: how long they begin new requests.
+    """
+    tally, names = Tally(), itertools.cycle(photographs)
+    bodies = {name: _body(name, data) for name, data in photographs.items()}
+    end = time.monotonic() + seconds
+
+    async def client() -> None:
+        while time.monotonic() < end:
+            name, start = next(names), time.monotonic()
+            try:
+                answer = await _until_answered(port, bodies[name], tally)
+            except (OSError, EOFError, ValueError, RuntimeError) as error:
+                tally.lost.append(f"{name}: {error!r}")
+                continue
+            tally.answered += 1
+            if not is_same(answer["decisions"], [expected[name]]):
+                tally.wrong.append(f"{name}: {_difference(answer['decisions'][0], expected[name])}")
+            tally.in_time += time.monotonic() < end
+            tally.seconds.append(time.monotonic() - start)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return tally
+
+
+def is_same(answer: object, expected: object) -> bool:
+    """Return whether two pieces of JSON are the same; numbers may differ by rounding, which depends on the batch."""
+    if isinstance(answer, dict) and isinstance(expected, dict):
+        return answer.keys() == expected.keys() and all(is_same(answer[key], expected[key]) for key in expected)
+    if isinstance(answer, list) and isinstance(expected, list):
+        return len(answer) == len(expected) and all(map(is_same, answer, expected))
+    if isinstance(answer, float) and isinstance(expected, float):
+        return math.isclose(answer, expected, rel_tol=ROUNDING)
+    return answer == expected
+
+
+def _difference(answer: Mapping, expected: Mapping) -> str:
+    return "; ".join(
+        f"{key} {answer.get(key)} != {value}" for key, value in expected.items() if answer.get(key) != value
+    )
+
+
+def _body(name: str, data: bytes) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode()
+    return b"--" + _BOUNDARY + b"\r\n" + disposition + data + b"\r\n--" + _BOUNDARY + b"--\r\n"
+
+
+async def _until_answered(port: int, body: bytes, tally: Tally) -> dict:
+    while True:
+        status, headers, content = await _post(port, body)
+        if status == 200:
+            return json.loads(content)
+        if status != 429:
+            raise RuntimeError(f"status {status}: {content[:200]!r}")
+        tally.refused += 1
+        await asyncio.sleep(float(headers["retry-after"]))
+
+
+async def _post(port: int, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send a request. The body is sent only once the service asks for it, as curl does with large ones."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = (
+            "POST /v1/decide HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+            f"Content-Type: multipart/form-data; boundary={_BOUNDARY.decode()}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode())
+        status, headers = await _head(reader)
+        if status == 100:
+            writer.write(body)
+            status, headers = await _head(reader)
+        return status, headers, await reader.readexactly(int(headers["content-length"]))
+    finally:
+        writer.close()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().splitlines()
+    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in (v.partition(":") for v in lines)}
+
+
+def tree_seconds(pid: int) -> float:
+    """Return the processor seconds of a process and its children."""
+    ticks = 0
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if pid in (int(stat.parent.name), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(
+    paths: Sequence[pathlib.Path], args: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, float], Tally]:
+    """Run `predict`, the service under load, and `predict` again; return the figures of both and the tally."""
+    with tempfile.TemporaryDirectory() as root:
+        distinct, many = pathlib.Path(root, "distinct"), pathlib.Path(root, "many")
+        distinct.mkdir(), many.mkdir()
+        for path in paths:
+            (distinct / path.name).symlink_to(path.resolve())
+        repeat(many, [path.resolve() for path in paths], args.count)
+        expected = {decision["case"]: decision for decision in predict(distinct)[0]}
+        runs = [predict(many)]
+        photographs = {path.name: path.read_bytes() for path in paths}
+        with serving("--queue", str(args.queue), "--timeout", "120") as (port, pid):
+            before, own = tree_seconds(pid), time.process_time()
+            tally = asyncio.run(drive(port, photographs, expected, clients=args.clients, seconds=args.seconds))
+            used, clients_used = tree_seconds(pid) - before, time.process_time() - own
+        runs.append(predict(many))
+    n = max(1, tally.answered)
+    of_predict = {
+        "photographs_a_second": statistics.mean(run[1] for run in runs),
+        "processor_ms": 1e3 * statistics.mean(run[2] for run in runs) / args.count,
+    }
+    of_service = {
+        "photographs_a_second": tally.in_time / args.seconds,
+        "processor_ms": 1e3 * used / n,
+        "processor_ms_of_clients": 1e3 * clients_used / n,
+    }
+    return of_predict, of_service, tally
+
+
+def main() -> None:
+    """Run the benchmark and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=pathlib.Path, help="of photographs (default: synthetic ones)")
+    parser.add_argument("--patients", type=int, default=20, help="synthetic patients (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--queue", type=int, default=160, help="of the service (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=600, help="photographs for predict (default: %(default)s)")
+    args = parser.parse_args()
+    drawn = pathlib.Path(tempfile.mkdtemp())
+    try:
+        if args.folder is None:
+            draw(drawn, args.patients)
+        report(args, *measure(list(find_images([args.folder or drawn])), args))
+    finally:
+        shutil.rmtree(drawn)
+
+
+def report(args: argparse.Namespace, of_predict: dict, of_service: dict, tally: Tally) -> None:
+    """Print the table and the line of JSON."""
+    ratio = of_service["photographs_a_second"] / of_predict["photographs_a_second"]
+    print(f"{'':12} {'photographs/s':>14} {'processor ms each':>18}")
+    for name, row in (("predict", of_predict), ("serve", of_service)):
+        print(f"{name:12} {row['photographs_a_second']:14.1f} {row['processor_ms']:18.0f}")
+    print(f"{'the clients':12} {'':14} {of_service['processor_ms_of_clients']:18.0f}")
+    print(f"ratio of photographs/s: {ratio:.2f} (limit: {LIMIT})")
+    print(f"answered {tally.answered}, wrong {len(tally.wrong)}, lost {len(tally.lost)}, refused {tally.refused}")
+    latency = statistics.quantiles(tally.seconds, n=20) if len(tally.seconds) > 1 else [0.0] * 19
+    figures = {
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "onnxruntime")},
+        "load": os.getloadavg(),
+        "clients": args.clients,
+        "predict": of_predict,
+        "serve": of_service,
+        "answered": tally.answered,
+        "wrong": tally.wrong[:5],
+        "lost": tally.lost[:5],
+        "refused": tally.refused,
+        "seconds_median": latency[9],
+        "seconds_95_percent": latency[18],
+        "ratio": ratio,
+    }
+    print(json.dumps(figures))
+    sys.exit(bool(tally.wrong or tally.lost or ratio < LIMIT))
+
+
+if __name__ == "__main__":
+    main()
