@@ -166,3 +166,4 @@ async def _unless_gone(request: Request, answering: Coroutine[Any, Any, dict[str
     finally:
         answer.cancel()
         gone.cancel()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio may log what it says

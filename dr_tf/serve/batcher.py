@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from dr_tf.serve.request_error import RequestError
 
@@ -14,7 +16,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Waiting(NamedTuple, Generic[Item, Result]):
+@dataclasses.dataclass(eq=False)  # each is itself: arrays cannot be compared
+class _Waiting(Generic[Item, Result]):
     key: Hashable
     item: Item
     result: asyncio.Future[Result]
@@ -54,10 +57,16 @@ class Batcher(Generic[Item, Result]):
             Exception: whatever `compute` raises for the batch.
         """
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(key, item, result))
+        waiting = _Waiting(key, item, result)
+        self._waiting.append(waiting)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
-        return await result
+        try:
+            return await result
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):  # it is in a batch
+                self._waiting.remove(waiting)  # and its photograph leaves the memory
+            raise
 
     def close(self) -> None:
         """End the thread. What is waiting is not computed."""

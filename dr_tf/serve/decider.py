@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class Decider:
     def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics):
         self._predictor, self._metrics = predictor, metrics
         self._pool = subprocesses.shared_pool()
+        self._free_readers = asyncio.Semaphore(self._pool.max_workers)
         self._readers = concurrent.futures.ThreadPoolExecutor(self._pool.max_workers, "readers")
         self._network: Batcher[Prepared, Decision] = Batcher(self._decide_batch, limits.batch, metrics.batch)
 
@@ -67,8 +69,12 @@ class Decider:
         return await self._network.submit(rule, (case, images))
 
     async def _in_reader(self, function, *args, **kwargs):
+        """Call a function in a thread. Who waits for one does so here, so that a cancelled request leaves no work behind."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+        await self._free_readers.acquire()
+        work = self._readers.submit(function, *args, **kwargs)
+        work.add_done_callback(lambda _: _release(loop, self._free_readers))  # not before the thread is free again
+        return await asyncio.wrap_future(work)
 
     def _decide_batch(self, rule: Any, batch: Sequence[Prepared]) -> list[Decision]:
         return [decided.decision for decided in self._with_rule(rule).decide_prepared(batch)]
@@ -81,3 +87,8 @@ class Decider:
             return self._predictor.with_rule(point=point, prevalence=prevalence)
         except UserError as error:
             raise RequestError(422, str(error)) from None
+
+
+def _release(loop: asyncio.AbstractEventLoop, semaphore: asyncio.Semaphore) -> None:
+    with contextlib.suppress(RuntimeError):  # the service has ended meanwhile
+        loop.call_soon_threadsafe(semaphore.release)

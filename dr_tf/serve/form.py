@@ -107,9 +107,11 @@ async def _as_form(items: Sequence[tuple[str, UploadFile | str]]) -> Form:
     files: dict[str, UploadedFile] = {}
     values: dict[str, str] = {}
     for field, value in items:
+        _check_field(field, value)
         if not (value if isinstance(value, str) else value.filename or value.size):
             continue  # a browser sends all fields of a page, also those that are left empty
-        _check_field(field, value, {*files, *values})
+        if field in files or field in values:
+            raise RequestError(422, f"the field {field} is there twice")
         if isinstance(value, str):
             values[field] = value.strip()
         else:
@@ -126,10 +128,8 @@ async def _as_form(items: Sequence[tuple[str, UploadFile | str]]) -> Form:
     )
 
 
-def _check_field(field: str, value: UploadFile | str, before: set[str]) -> None:
-    if field in before:
-        raise RequestError(422, f"the field {field} is there twice")
-    if field in FILES and isinstance(value, str):
+def _check_field(field: str, value: UploadFile | str) -> None:
+    if field in FILES and isinstance(value, str) and value:
         raise RequestError(422, f"the field {field} has to be a file, with curl: -F {field}=@FILE")
     if field not in FILES and (field not in VALUES or not isinstance(value, str)):
         known = f"files: {', '.join(FILES)}; values: {', '.join(VALUES)}"

@@ -81,7 +81,7 @@ def _port(errors, process):
 
 def _half_a_request(port):
     """Send the head and half of the body; return the connection and the other half."""
-    body = services.benchmark()._body("secret.jpg", services.photographs()["0_left.jpg"])
+    body = services.http_clients.form_of("secret.jpg", services.photographs()["0_left.jpg"])
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     head = f"POST /v1/decide HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     connection.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=----dr_tf\r\n\r\n" + body[:2000])

@@ -70,6 +70,7 @@ class FormTest(unittest.IsolatedAsyncioTestCase):
             422, r"photo is not known \(files: image, left, right; values: ", files={"photo": EYE}
         )
         await self.assert_problem(422, "grade is not known", files={"image": EYE}, data={"grade": "2"})
+        await self.assert_problem(422, "grade is not known", files={"image": EYE}, data={"grade": ""})
         await self.assert_problem(
             422, "image has to be a file, .*-F image=@FILE", files={"left": EYE}, data={"image": "x"}
         )

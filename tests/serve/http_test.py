@@ -43,7 +43,7 @@ class HttpTest(unittest.TestCase):
         return response.json()
 
     def assert_same(self, answer, expected):
-        self.assertTrue(services.benchmark().is_same(answer, expected), f"{answer}\n{expected}")
+        self.assertTrue(services.http_clients.is_same(answer, expected), f"{answer}\n{expected}")
 
 
 class AnswerTest(HttpTest):
@@ -293,7 +293,7 @@ class PairsTest(unittest.TestCase):
                 pathlib.Path(name).write_bytes(data)
             (expected,) = self.predictor.decisions(pairs([name for name, _ in files.values()]))
         expected = json.loads(json.dumps({"decisions": [as_json(expected)], "patient": None}))
-        self.assertTrue(services.benchmark().is_same(answer, expected), f"{answer}\n{expected}")
+        self.assertTrue(services.http_clients.is_same(answer, expected), f"{answer}\n{expected}")
 
     def test_an_eye_may_be_missing_and_may_be_in_the_file_name(self):
         photograph = self.photographs["0_left.jpg"]

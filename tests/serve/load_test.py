@@ -10,8 +10,7 @@ import pytest
 
 from dr_tf.fundus.synthesis import render_patient
 from tests.serve import services
-
-benchmark = services.benchmark()
+from tests.serve.services import benchmark, http_clients
 
 
 def expected_of(photographs):
@@ -36,7 +35,7 @@ class LoadTest(unittest.TestCase):
         photographs = services.photographs()
         expected = expected_of(photographs)
         with benchmark.serving("--queue", "12") as (port, _):
-            drive = benchmark.drive(port, photographs, expected, clients=20, seconds=2)
+            drive = http_clients.drive(port, photographs, expected, clients=20, seconds=2)
             tally = asyncio.run(drive)
         self.assert_nothing_wrong(tally, at_least=20)
         self.assertGreater(tally.refused, 0)
@@ -59,7 +58,7 @@ class LoadTest(unittest.TestCase):
         with benchmark.serving() as (port, pid):
             sizes, answered = [], 0
             while answered < 500:
-                tally = asyncio.run(benchmark.drive(port, photographs, expected, clients=20, seconds=10))
+                tally = asyncio.run(http_clients.drive(port, photographs, expected, clients=20, seconds=10))
                 self.assert_nothing_wrong(tally, at_least=1)
                 answered += tally.answered
                 if answered >= 100:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import pathlib
 import sys
 import threading
@@ -27,6 +27,8 @@ from dr_tf.serve.limits import Limits
 from dr_tf.serve.server import listen, make_server, url_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+benchmark, http_clients = importlib.import_module("serve"), importlib.import_module("http_clients")
 
 
 @functools.cache
@@ -61,17 +63,6 @@ def serving(predictor=None, limits=None):
     finally:
         server.should_exit = True
         thread.join()
-
-
-@functools.cache
-def benchmark():
-    """The module benchmarks/serve.py."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("benchmark_of_serve", ROOT / "benchmarks/serve.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
 
 
 class TinyNetwork:
