@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 ROUNDING = 1e-9  # relative
 _BOUNDARY = b"----dr_tf"
@@ -33,6 +33,15 @@ class Tally:
     wrong: list[str] = dataclasses.field(default_factory=list)
     lost: list[str] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def sum(cls, tallies: Iterable[Tally]) -> Tally:
+        """Return what the clients of several loads saw together."""
+        total = cls()
+        for tally in tallies:
+            for field in dataclasses.fields(cls):
+                setattr(total, field.name, getattr(total, field.name) + getattr(tally, field.name))
+        return total
 
 
 async def drive(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -32,7 +32,7 @@ class Batcher(Generic[Item, Result]):
     Args:
         compute: function of (key, items) that returns a result for each item.
         max_batch: the most items in a batch.
-        on_batch: called with the size of each batch.
+        on_batch: called with the size of each batch, in the thread.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class Batcher(Generic[Item, Result]):
     ):
         self._compute, self._max_batch, self._on_batch = compute, max_batch, on_batch
         self._waiting: collections.deque[_Waiting[Item, Result]] = collections.deque()
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "network")
-        self._running: asyncio.Task[None] | None = None
+        self._changed, self._closed = threading.Condition(), False
+        # It takes its batches itself: after each it would otherwise wait for an event loop that is busy with uploads.
+        threading.Thread(target=self._run, name="network", daemon=True).start()
 
     async def submit(self, key: Hashable, item: Item) -> Result:
         """Return the result of an item. A caller that is cancelled before its batch starts costs nothing.
@@ -54,53 +55,57 @@ class Batcher(Generic[Item, Result]):
             item: what to compute.
 
         Raises:
+            RequestError: 503 after `close`.
             Exception: whatever `compute` raises for the batch.
         """
-        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(key, item, result)
-        self._waiting.append(waiting)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
+        waiting: _Waiting[Item, Result] = _Waiting(key, item, asyncio.get_running_loop().create_future())
+        with self._changed:
+            if self._closed:
+                raise RequestError(503, "the service is stopping")
+            self._waiting.append(waiting)
+            self._changed.notify()
         try:
-            return await result
+            return await waiting.result
         except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):  # it is in a batch
+            with self._changed, contextlib.suppress(ValueError):  # it is in a batch
                 self._waiting.remove(waiting)  # and its photograph leaves the memory
             raise
 
     def close(self) -> None:
-        """End the thread. What is waiting is not computed."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """End the thread after its batch. What is waiting is not computed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
-    async def _run(self) -> None:
+    def _run(self) -> None:
         while batch := self._next_batch():
             self._on_batch(len(batch))
+            results: Sequence[Result | Exception]
             try:
-                items = [waiting.item for waiting in batch]
-                call = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch[0].key, items)
-                for waiting, result in zip(batch, await call, strict=True):
-                    if not waiting.result.done():  # its caller may have been cancelled meanwhile
-                        waiting.result.set_result(result)
+                results = self._compute(batch[0].key, [waiting.item for waiting in batch])
             except Exception as error:
-                _fail(batch, error)
-            except asyncio.CancelledError:
-                _fail(batch, RequestError(503, "the service is stopping"))
-                raise
+                results = [error] * len(batch)
+            with contextlib.suppress(RuntimeError):  # the event loop has ended meanwhile
+                batch[0].result.get_loop().call_soon_threadsafe(_deliver, batch, results)
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Take the oldest item and the items with its key; those with other keys keep their places."""
-        batch: list[_Waiting[Item, Result]] = []
-        others: list[_Waiting[Item, Result]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            waiting = self._waiting.popleft()
-            if waiting.result.done():  # cancelled
-                continue
-            (batch if not batch or waiting.key == batch[0].key else others).append(waiting)
-        self._waiting.extendleft(reversed(others))
-        return batch
+        """Wait for items; take the oldest and those with its key; the others keep their places. Empty after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return []
+            key = self._waiting[0].key
+            batch = [waiting for waiting in self._waiting if waiting.key == key][: self._max_batch]
+            for waiting in batch:
+                self._waiting.remove(waiting)
+            return batch
 
 
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
-    for waiting in batch:
-        if not waiting.result.done():
-            waiting.result.set_exception(error)
+def _deliver(batch: Sequence[_Waiting], results: Sequence[object]) -> None:
+    for waiting, result in zip(batch, results, strict=True):
+        if waiting.result.done():  # its caller was cancelled meanwhile
+            continue
+        if isinstance(result, Exception):
+            waiting.result.set_exception(result)
+        else:
+            waiting.result.set_result(result)

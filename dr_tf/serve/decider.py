@@ -37,7 +37,7 @@ class Decider:
     def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics):
         self._predictor, self._metrics = predictor, metrics
         self._pool = subprocesses.shared_pool()
-        self._free_readers = asyncio.Semaphore(self._pool.max_workers)
+        self._free_readers = asyncio.Semaphore(2 * self._pool.max_workers)  # each finds its next photograph waiting
         self._readers = concurrent.futures.ThreadPoolExecutor(self._pool.max_workers, "readers")
         self._network: Batcher[Prepared, Decision] = Batcher(self._decide_batch, limits.batch, metrics.batch)
 
@@ -69,7 +69,7 @@ class Decider:
         return await self._network.submit(rule, (case, images))
 
     async def _in_reader(self, function, *args, **kwargs):
-        """Call a function in a thread. Who waits for one does so here, so that a cancelled request leaves no work behind."""
+        """Call a function in a thread. Most requests wait here for one: if they are cancelled, no photograph is left behind."""
         loop = asyncio.get_running_loop()
         await self._free_readers.acquire()
         work = self._readers.submit(function, *args, **kwargs)

@@ -3,6 +3,7 @@ import threading
 import unittest
 
 from dr_tf.serve.batcher import Batcher
+from dr_tf.serve.request_error import RequestError
 
 
 class Gate:
@@ -79,6 +80,12 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
             await task
         self.gate.open.set()
         self.assertEqual(await batcher.submit("k", 1), "k1")
+
+    async def test_after_its_end_it_refuses(self):
+        batcher = self.batcher()
+        batcher.close()
+        with self.assertRaisesRegex(RequestError, "the service is stopping"):
+            await batcher.submit("k", 0)
 
     async def test_a_caller_may_stop_waiting(self):
         batcher = self.batcher()
