@@ -20,7 +20,7 @@ class Tally:
 
     Attributes:
         answered: requests with a decision.
-        in_time: of these, those within the time of the measurement.
+        times: when those of these came that came while clients began new requests.
         wrong: how the answers differ that are not those of `predict`.
         refused: responses with the status 429.
         lost: requests without an answer, by reason.
@@ -28,8 +28,8 @@ class Tally:
     """
 
     answered: int = 0
-    in_time: int = 0
     refused: int = 0
+    times: list[float] = dataclasses.field(default_factory=list)
     wrong: list[str] = dataclasses.field(default_factory=list)
     lost: list[str] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -71,7 +71,8 @@ async def drive(
             tally.answered += 1
             if not is_same(answer["decisions"], [expected[name]]):
                 tally.wrong.append(f"{name}: {_difference(answer['decisions'][0], expected[name])}")
-            tally.in_time += time.monotonic() < end
+            if time.monotonic() < end:
+                tally.times.append(time.monotonic())
             tally.seconds.append(time.monotonic() - start)
 
     await asyncio.gather(*(client() for _ in range(clients)))

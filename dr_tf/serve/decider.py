@@ -37,6 +37,8 @@ class Decider:
     def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics):
         self._predictor, self._metrics = predictor, metrics
         self._pool = subprocesses.shared_pool()
+        # One batch in the network and one that is read, as in `predict`: what came first is finished first.
+        self._in_work = asyncio.Semaphore(2 * limits.batch)
         self._free_readers = asyncio.Semaphore(2 * self._pool.max_workers)  # each finds its next photograph waiting
         self._readers = concurrent.futures.ThreadPoolExecutor(self._pool.max_workers, "readers")
         self._network: Batcher[Prepared, Decision] = Batcher(self._decide_batch, limits.batch, metrics.batch)
@@ -65,8 +67,9 @@ class Decider:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def _decide(self, rule: Hashable, case: Case) -> Decision:
-        images = await self._in_reader(prepare_case, self._predictor.run.preparation, case, self._pool)
-        return await self._network.submit(rule, (case, images))
+        async with self._in_work:
+            images = await self._in_reader(prepare_case, self._predictor.run.preparation, case, self._pool)
+            return await self._network.submit(rule, (case, images))
 
     async def _in_reader(self, function, *args, **kwargs):
         """Call a function in a thread. Most requests wait here for one: if they are cancelled, no photograph is left behind."""
