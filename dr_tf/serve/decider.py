@@ -10,13 +10,14 @@ from typing import Any
 
 from dr_tf.console import UserError
 from dr_tf.fundus import subprocesses
+from dr_tf.fundus.dicom import is_dicom
 from dr_tf.inference.case import Case
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.formats import as_json
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.prepare_images import PreparedImage, prepare_case
 from dr_tf.serve.batcher import Batcher
-from dr_tf.serve.cases import question_of
+from dr_tf.serve.cases import Question, question_of
 from dr_tf.serve.form import Form
 from dr_tf.serve.limits import Limits
 from dr_tf.serve.metrics import Metrics
@@ -51,7 +52,7 @@ class Decider:
         """
         rule = form.point, form.prevalence
         self._with_rule(rule)  # a wrong setting is named before any work
-        question = await self._in_reader(question_of, form, paired=self._predictor.run.network.paired)
+        question = await self._question(form)
         decisions = await asyncio.gather(*(self._decide(rule, case) for case in question.cases))
         for decision in decisions:
             self._metrics.decision(decision.action)
@@ -65,6 +66,12 @@ class Decider:
         """End the threads."""
         self._network.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _question(self, form: Form) -> Question:
+        paired = self._predictor.run.network.paired
+        if any(is_dicom(file.data) for file in form.files):  # their headers are read
+            return await self._in_reader(question_of, form, paired=paired)
+        return question_of(form, paired=paired)
 
     async def _decide(self, rule: Hashable, case: Case) -> Decision:
         async with self._in_work:
