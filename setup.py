@@ -39,7 +39,7 @@ EXTRAS = {
     "litert": ["ai-edge-litert", "litert-quantizer"],
     "export": ["tf2onnx", "onnx"],
     "app": ["streamlit>=1.67", "jinja2", "matplotlib"],
-    "serve": ["fastapi", "uvicorn", "python-multipart", "prometheus-client"],
+    "serve": ["fastapi", "starlette", "uvicorn", "python-multipart", "prometheus-client"],
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],

@@ -16,7 +16,7 @@ import numpy as np
 
 from dr_tf.console import UserError, print_status
 from dr_tf.fundus.prepare import PreparedCrop, prepare_undamaged
-from dr_tf.inference.case import Case, ImageSource, as_cases, pairs, single_cases
+from dr_tf.inference.case import Case, ImageSource, NamedBytes, as_cases, pairs, single_cases
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.find_images import find_images
 from dr_tf.inference.operating_points import OperatingPoint
@@ -222,7 +222,7 @@ class Model:
 
 def _as_items(images: Images) -> list[ImageSource | Case]:
     """Return a list also of a single image."""
-    if isinstance(images, str | os.PathLike | bytes | Case):
+    if isinstance(images, str | os.PathLike | bytes | NamedBytes | Case):
         return [images]
     if isinstance(images, np.ndarray):
         return [images] if images.ndim == 3 else list(images)

@@ -21,6 +21,7 @@ EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 EXTRA_OF = {
     "ai_edge_litert": "litert",
     "apache_beam": "beam",
+    "fastapi": "serve",
     "gin": "train",
     "h5py": "train",
     "highdicom": "dicom",
@@ -33,16 +34,20 @@ EXTRA_OF = {
     "onnx": "export",
     "openpyxl": "excel",
     "psutil": "train",
+    "prometheus_client": "serve",
     "pydantic": "train",
     "pydicom": "dicom",
+    "python_multipart": "serve",
     "scipy": "train",
     "sklearn": "train",
+    "starlette": "serve",
     "streamlit": "app",
     "tensorboard": "train",
     "tensorflow": "train",
     "tensorflow_datasets": "train",
     "tf2onnx": "export",
     "threadpoolctl": "train",
+    "uvicorn": "serve",
 }
 
 _stopped_line = "stopped"  # what is printed when a signal ends the command

@@ -21,6 +21,7 @@ COMMANDS = {
     "ensemble": ("dr_tf.cli.ensemble", "combine finished runs into one calibrated ensemble"),
     "recalibrate": ("dr_tf.cli.recalibrate", "fit the decisions of a model on photographs of another clinic"),
     "export": ("dr_tf.cli.export", "write a run as ONNX, LiteRT or SavedModel, compared with the run"),
+    "serve": ("dr_tf.cli.serve", "answer over HTTP what predict answers"),
 }
 
 

@@ -7,10 +7,12 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
+from dr_tf.fundus import subprocesses
 from dr_tf.fundus.dicom import (
     MAX_FRAMES,
     Stream,
     has_image,
+    is_dicom,
     named_errors,
     number_of,
     object_kind_of,
@@ -94,18 +96,10 @@ def read_info(path: str | os.PathLike[str]) -> DicomInfo:
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        return _read(file)
+        return _read_info(file)
 
 
-def bytes_info(data: bytes) -> DicomInfo | None:
-    """Return the header of the bytes of a DICOM file; None if it is damaged."""
-    try:
-        return _read(io.BytesIO(data))
-    except BadImageError:
-        return None
-
-
-def _read(file: BinaryIO) -> DicomInfo:
+def _read_info(file: BinaryIO) -> DicomInfo:
     transfer_syntax(file.read(4096))
     file.seek(0)
     dataset = read_dataset(Stream(file), _TAGS)
@@ -130,6 +124,15 @@ def path_info(path: str | os.PathLike[str]) -> DicomInfo | None:
     try:
         return read_info(path) if is_dicom_file(path) else None
     except (BadImageError, OSError):
+        return None
+
+
+@subprocesses.run_in_worker
+def bytes_info(data: bytes) -> DicomInfo | None:
+    """Return the `DicomInfo` of the bytes of a file, read in a worker process; None as `path_info`."""
+    try:
+        return _read_info(io.BytesIO(data)) if is_dicom(data) else None
+    except BadImageError:
         return None
 
 

@@ -38,8 +38,26 @@ class Frames(os.PathLike):
         return self.path
 
 
-# An image as a path, the bytes of a file, or uint8 RGB pixels [height, width, 3].
-ImageSource = str | os.PathLike | bytes | np.ndarray
+@dataclasses.dataclass(frozen=True)
+class NamedBytes:
+    """The bytes of an image file that is not on a disk, such as an upload.
+
+    Attributes:
+        name: under which the image is reported. It is never opened.
+        data: the bytes.
+        numbers: of a DICOM file with several frames those that show one eye, counted from 1; by default all.
+    """
+
+    name: str
+    data: bytes = dataclasses.field(repr=False)
+    numbers: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# An image as a path, the bytes of a file with or without a name, or uint8 RGB pixels [height, width, 3].
+ImageSource = str | os.PathLike | bytes | NamedBytes | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,7 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, PatientRow]:
                 f"{path}, line {number}: needs an image, a patient, and an eye ({', '.join(_EYE)} or empty)"
             )
         try:
-            found = PatientRow(patient, _EYE.get(eye.lower(), ""), _age(row.get("age")), _sex(row.get("sex")))
+            found = PatientRow(patient, _EYE.get(eye.lower(), ""), parse_age(row.get("age")), parse_sex(row.get("sex")))
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
         if table.setdefault(image, found) != found:
@@ -98,8 +98,8 @@ def read_patient_table(path: str | os.PathLike) -> dict[str, PatientRow]:
     return table
 
 
-def _age(text):
-    """Years, or None; raises ValueError if it is not an age."""
+def parse_age(text: str | None) -> float | None:
+    """Return the years of an age; None for an empty text. Raises ValueError if it is not an age."""
     if not (text := (text or "").strip()):
         return None
     if not text.replace(".", "", 1).isdecimal() or not 0 <= float(text) <= _OLDEST:
@@ -107,7 +107,8 @@ def _age(text):
     return float(text)
 
 
-def _sex(text):
+def parse_sex(text: str | None) -> str:
+    """Return "female", "male" or "" of female, male, F, M or an empty text. Raises ValueError for any other."""
     if not (text := (text or "").strip().lower()):
         return ""
     if text not in _SEX:

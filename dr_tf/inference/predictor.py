@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -98,6 +99,12 @@ class Predictor:
         rule = rule if prevalence is None else rule.at_prevalence(prevalence)
         self.run = dataclasses.replace(self.run, rule=rule)
 
+    def with_rule(self, *, point: str | None = None, prevalence: float | None = None) -> Predictor:
+        """Return a Predictor by the same network with another rule; arguments and errors are those of `change_rule`."""
+        other = copy.copy(self)
+        other.change_rule(point=point, prevalence=prevalence)
+        return other
+
     def decisions(self, cases: Iterable[Case | ImageSource], *, batch_size: int = _BATCH) -> Iterator[Decision]:
         """Yield the Decision of each case in order, each batch as soon as it is done.
 
@@ -120,7 +127,7 @@ class Predictor:
         cases, to_read = itertools.tee(self._checked(cases))
         prepared = zip(cases, self._readers.prepare_ahead(to_read, 3 * batch_size), strict=True)
         while batch := list(itertools.islice(prepared, batch_size)):
-            yield from self._decide_batch(batch)
+            yield from self.decide_prepared(batch)
 
     def decide(self, case: Case | ImageSource) -> Decision:
         """Return the Decision on one case. May be called from any thread."""
@@ -129,7 +136,7 @@ class Predictor:
     def decide_with_images(self, case: Case | ImageSource) -> CaseDecision:
         """Return the CaseDecision of one case. May be called from any thread."""
         (checked,) = self._checked([case])
-        return next(self._decide_batch([(checked, prepare_case(self.run.preparation, checked))]))
+        return next(self.decide_prepared([(checked, prepare_case(self.run.preparation, checked))]))
 
     def _checked(self, cases):
         paired = self.run.network.paired
@@ -148,7 +155,8 @@ class Predictor:
                 )
             yield case
 
-    def _decide_batch(self, batch):
+    def decide_prepared(self, batch: Sequence[tuple[Case, dict[str, PreparedImage]]]) -> Iterator[CaseDecision]:
+        """Yield the CaseDecision of each case of a batch, whose images `prepare_case` has prepared, in order."""
         usable = [(case, images) for case, images in batch if _has_usable_image(images)]
         decided = iter(self._predict(*zip(*usable, strict=True)) if usable else ())
         for case, images in batch:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dr_tf.fundus import memory, subprocesses
 from dr_tf.fundus.header import BadImageError
-from dr_tf.inference.case import Case, Frames, ImageSource
+from dr_tf.inference.case import Case, Frames, ImageSource, NamedBytes
 from dr_tf.inference.decision import ImageInfo
 from dr_tf.inference.preparation import Preparation
 
@@ -63,12 +63,14 @@ def prepare_image(
 
     Args:
         preparation: the steps to the network's input.
-        image: a path, frames of a file, the bytes of a file, or uint8 RGB pixels.
-        name: of an image that is not a path.
+        image: a path, frames of a file, the bytes of a file with or without a name, or uint8 RGB pixels.
+        name: of an image that has none.
         pool: of worker processes; by default the shared one.
     """
-    frames = image.numbers if isinstance(image, Frames) else ()
-    if isinstance(image, (str, os.PathLike)):
+    frames = image.numbers if isinstance(image, (Frames, NamedBytes)) else ()
+    if isinstance(image, NamedBytes):
+        name, image = image.name, image.data
+    elif isinstance(image, (str, os.PathLike)):
         name, image = str(image), os.path.abspath(image)  # a worker may have started in another working directory
     try:
         arguments = preparation, image, name, frames
@@ -107,8 +109,8 @@ def file_bytes(image: ImageSource) -> bytes:
     """Return the bytes of an image file. Pixels are encoded as PNG."""
     if isinstance(image, np.ndarray):
         return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    if isinstance(image, bytes):
-        return image
+    if isinstance(image, (bytes, NamedBytes)):
+        return image if isinstance(image, bytes) else image.data
     return pathlib.Path(image).read_bytes()
 
 
