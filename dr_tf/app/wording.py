@@ -180,7 +180,9 @@ class Wording:
     def _grade(self, decision):
         if decision.grade is None:
             return ""
-        return self.messages("grade.value", grade=decision.grade, name=self.class_name(GRADES[decision.grade]))
+        words = self.messages("grade.value", grade=decision.grade, name=self.class_name(GRADES[decision.grade]))
+        low, high = decision.grade_range or (decision.grade, decision.grade)
+        return words if low == high else f"{words} {self.messages('grade.range', low=low, high=high)}"
 
     def _quality(self, decision):
         scores = [image.gradability for image in decision.images.values() if image.gradability is not None]

@@ -71,6 +71,8 @@ def _rows(decision: Decision, sources: Sequence[Source], algorithm: Algorithm) -
         yield "warning", decision.warning[:90]
     if decision.grade is not None:
         yield "grade (ICDR)", f"{decision.grade}: {grade_name(decision.grade)}"
+    if decision.grade_range is not None:
+        yield "range of grades", "{} to {}".format(*decision.grade_range)
     for definition, label in decision.label_decisions.items():
         answer = "yes" if label.yes else "no"
         yield (

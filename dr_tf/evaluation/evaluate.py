@@ -23,7 +23,6 @@ from dr_tf.evaluation.metrics.selective_prediction import ensemble_disagreement,
 from dr_tf.evaluation.predict_records import (
     add_prediction_intervals,
     calibration_predictions,
-    fit_prediction_intervals,
     predict,
 )
 from dr_tf.evaluation.predictions import Predictions
@@ -108,7 +107,7 @@ def evaluate(
         return _evaluate_maps(run_dir, explainers, evaluated, mode)
     options = {"prevalence": prevalence, "bootstrap_samples": bootstrap_samples}
     calibration, training_rows = calibration_predictions(run_dir, rule, mode, evaluated.training_records)
-    predictions, metrics = _measure(rule, predict_rows, evaluated, calibration, label_shift, options)
+    predictions, metrics = _measure(rule, mode, predict_rows, evaluated, calibration, label_shift, options)
     if evaluated.external:
         metrics["external"] = external_validation(
             predictions,
@@ -156,13 +155,14 @@ def _evaluate_maps(
 
 def _measure(
     rule: Rule,
+    mode: str,
     predict_rows: Predict,
     evaluated: EvaluationSet,
     calibration: Predictions | None,
     label_shift: str | None,
     options: dict[str, Any],
 ) -> tuple[Predictions, dict[str, Any]]:
-    conformal = fit_prediction_intervals(rule.head, calibration, rule.no_guarantee)
+    conformal = rule.mode(mode).conformal
     predictions = predict_rows(evaluated.records, evaluated.rows, evaluated.split)
     predictions = add_prediction_intervals(predictions, conformal)
     shifted = None

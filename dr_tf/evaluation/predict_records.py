@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +14,13 @@ from dr_tf.data.records import Records
 from dr_tf.evaluation.metrics.subgroups import subgroup_columns
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.recorded_cases import case_names, image_infos
-from dr_tf.evaluation.statistics.conformal import Conformal, fit_conformal
+from dr_tf.inference.conformal import Conformal
 from dr_tf.inference.decision import Decision
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import ScoredRows, read_calibration
 from dr_tf.models.heads.head import positive_labels
 from dr_tf.models.links import scores_to_probabilities
-
-if TYPE_CHECKING:
-    from dr_tf.models.heads.head import Head
-
-ALPHA = 0.1  # the tolerated error of prediction intervals
 
 
 def decide(
@@ -172,21 +168,22 @@ def calibration_predictions(
     return predict(rule, records, scored, split="calibration", mode=mode, gated=False), arrays["fitted"]
 
 
-def fit_prediction_intervals(head: Head, calibration: Predictions | None, no_guarantee: str) -> Conformal | None:
-    """Fit conformal prediction intervals on calibration predictions.
+def summarize_folds(conformals: Sequence[Conformal | None]) -> dict[str, Any] | None:
+    """Summarize the conformal predictors of folds as `Conformal.to_dict` does one.
 
-    Args:
-        head: the head that decides.
-        calibration: predictions on calibration images.
-        no_guarantee: the reason why nothing fitted on them is guaranteed, or "".
-
-    Returns:
-        The predictor; None where classes are not ordinal or there are no labelled calibration images.
+    It holds the thresholds of all folds, the fewest calibration patients of any fold, and the longest of the reasons
+    why nothing is guaranteed. None where a fold has no predictor.
     """
-    if calibration is None or len(head.classes) < 3 or not head.exclusive or not calibration.labelled.any():
+    fitted = [conformal for conformal in conformals if conformal is not None]
+    if len(fitted) < len(conformals):
         return None
-    known = calibration.take(calibration.labelled)
-    return fit_conformal(known.probabilities, known.truth, known.patients, alpha=ALPHA, no_guarantee=no_guarantee)
+    fewest = tuple(min(counts) for counts in zip(*(each.calibration_patients for each in fitted), strict=True))
+    thresholds = tuple(threshold for conformal in fitted for threshold in conformal.thresholds)
+    no_guarantee = max((conformal.no_guarantee for conformal in fitted), key=len)
+    summary = dataclasses.replace(
+        fitted[0], thresholds=thresholds, calibration_patients=fewest, no_guarantee=no_guarantee
+    )
+    return summary.to_dict()
 
 
 def add_prediction_intervals(predictions: Predictions, conformal: Conformal | None) -> Predictions:

@@ -12,6 +12,7 @@ from dr_tf.console import UserError
 from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration, fit_calibration
 from dr_tf.inference.calibration_error import expected_calibration_error
+from dr_tf.inference.conformal import Conformal, fit_conformal
 from dr_tf.inference.cross_fitting import cross_fit, patient_folds
 from dr_tf.inference.gate import distance_limit
 from dr_tf.inference.grade_thresholds import apply_grade_thresholds, fit_grade_thresholds, quadratic_kappa
@@ -262,6 +263,7 @@ class _ModeFitter:
             definition=definition,
             grade_thresholds=grade_thresholds,
             averaging_prior=averaging_prior,
+            conformal=self._fit_conformal(probabilities),
             report=report,
         )
 
@@ -290,6 +292,15 @@ class _ModeFitter:
             **{name: int(rows.sum()) for name, rows in counts.items()},
         }
         return operating_points, report
+
+    def _fit_conformal(self, probabilities: np.ndarray) -> Conformal | None:
+        """Of ordered classes, the predictor of ranges of classes."""
+        labels, known = self.labels, self.labels.known
+        if self.classes < 3 or not self.head.exclusive or not known.any():
+            return None
+        return fit_conformal(
+            probabilities[known], labels.true_classes[known], labels.patients[known], no_guarantee=self.no_guarantee
+        )
 
     def _cross_fitted_probabilities(self, link, scores):
         """Probabilities by a calibration fitted on other patients; uncalibrated ones for examples of unknown class."""

@@ -27,6 +27,7 @@ _COLUMNS = (
     "reason",
     "warning",
     "grade",
+    "grade_range",
     "positive",
     "p_positive",
     "threshold",
@@ -114,6 +115,8 @@ def _csv_row(decision, rule):
         fields["photographs"] = " ".join(d["photograph"] for d in fields["photographs"])
         return {name: fields[name] for name in _PATIENT_COLUMNS} | other_classes
     fields["frame"] = " ".join(f"{eye} {number}".strip() for eye, number in decision.frames.items())
+    if decision.grade_range is not None:  # spreadsheets would take "1-2" for a date
+        fields["grade_range"] = "{} to {}".format(*decision.grade_range)
     row = {name: fields[name] for name in _COLUMNS}
     row |= {f"p({name})": decision.probabilities.get(name) for name in rule.head.classes}
     if len(rule.head.definitions) > 1:

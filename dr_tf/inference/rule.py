@@ -17,6 +17,7 @@ from dr_tf.console import UserError
 from dr_tf.fundus.gradability import GRADABLE
 from dr_tf.inference import priors
 from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.conformal import Conformal
 from dr_tf.inference.decision import Decision, ImageInfo, LabelDecision, normalized_entropy
 from dr_tf.inference.grade_thresholds import apply_grade_thresholds
 from dr_tf.inference.modes import MODES, PLAIN, ModeDefinition, RequestedModes, with_parts
@@ -43,6 +44,7 @@ class Mode:
         definition: how the mode computes class probabilities.
         grade_thresholds: thresholds on the expected grade; None if the head's own grade is used.
         averaging_prior: of a mean of modes, the class prior under which its parts are averaged.
+        conformal: of ordered classes, the predictor of ranges of classes; None for others, or without labels.
         report: sample sizes and metrics of the fit.
     """
 
@@ -52,6 +54,7 @@ class Mode:
     definition: ModeDefinition = MODES[PLAIN]
     grade_thresholds: tuple[float, ...] | None = None
     averaging_prior: tuple[float, ...] | None = None
+    conformal: Conformal | None = None
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -197,6 +200,13 @@ class Rule:
         candidates += [self.heads[output].grade(p) for output, p in other_probabilities.items()]
         return next((grades for grades in candidates if grades is not None), None)
 
+    def grade_ranges(self, probabilities: np.ndarray, mode: str = PLAIN) -> list[tuple[int, int] | None]:
+        """Return the conformal range (lowest, highest) of the grade of each case; None if the output has no grades."""
+        conformal = self.mode(mode).conformal
+        if conformal is None or self.head.grade(probabilities) is None:
+            return [None] * len(probabilities)
+        return [(int(low), int(high)) for low, high in conformal.intervals(probabilities)]
+
     def decide(
         self,
         scores: Mapping[str, ArrayLike] | ArrayLike,
@@ -234,6 +244,7 @@ class Rule:
         rows: Iterator[Any] = zip(
             cases,
             probabilities,
+            self.grade_ranges(probabilities, mode),
             self.head.definition_probabilities(probabilities),
             [None] * n if grades is None else grades,
             normalized_entropy(probabilities, exclusive=self.head.exclusive),
@@ -249,7 +260,17 @@ class Rule:
         return self._with_eyes(decisions, eye_probabilities) if eye_probabilities else decisions
 
     def _decision(
-        self, thresholds, other_probabilities, case, probabilities, by_definition, grade, entropy, images, distance
+        self,
+        thresholds,
+        other_probabilities,
+        case,
+        probabilities,
+        grade_range,
+        by_definition,
+        grade,
+        entropy,
+        images,
+        distance,
     ):
         images = {eye: self._with_reason(image) for eye, image in images.items()}
         finite = all(np.isfinite(values).all() for values in (by_definition, *other_probabilities.values()))
@@ -266,6 +287,7 @@ class Rule:
             gradable=not reason,
             reason=reason,
             grade=None if reason or grade is None else int(grade),
+            grade_range=None if reason else grade_range,
             label_decisions=label_decisions if finite else {},
             probabilities=_named(self.head, probabilities) if finite else {},
             other_outputs={}

@@ -19,6 +19,7 @@ from dr_tf.console import UserError
 from dr_tf.files import write_json
 from dr_tf.fundus.enhance import ENHANCEMENTS
 from dr_tf.inference.calibration import Calibration
+from dr_tf.inference.conformal import Conformal
 from dr_tf.inference.modes import MODES, ModeDefinition, mode_link
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.preparation import Preparation
@@ -190,8 +191,24 @@ def _parse_mode(mode, head, definition):
         definition=definition,
         grade_thresholds=None if thresholds is None else _numbers(thresholds),
         averaging_prior=None if mode["averaging_prior"] is None else _shares(mode["averaging_prior"], head),
+        conformal=_parse_conformal(mode.get("conformal"), head),  # earlier versions had none
         report=dict(mode["report"]),
     )
+
+
+def _parse_conformal(fields, head):
+    if fields is None:
+        return None
+    conformal = Conformal(
+        _number(fields["alpha"], 0, 1),
+        bool(fields["per_class"]),
+        _numbers(fields["thresholds"]),
+        _numbers(fields["calibration_patients"]),
+        str(fields["no_guarantee"]),
+    )
+    if len(conformal.thresholds) != (len(head.classes) if conformal.per_class else 1):
+        raise ValueError("its conformal predictor has another number of thresholds than classes")
+    return conformal
 
 
 def _parse_other(other, head):

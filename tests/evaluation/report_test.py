@@ -20,7 +20,7 @@ from dr_tf.evaluation.predictions_csv import read_predictions
 from dr_tf.evaluation.report.mistakes import mistake_gallery, worst_mistakes
 from dr_tf.evaluation.report.model_card import ModelCard
 from dr_tf.evaluation.report.page import report
-from dr_tf.evaluation.statistics.conformal import fit_conformal
+from dr_tf.inference.conformal import fit_conformal
 from tests.evaluation.synthetic_predictions import SHARES, make_graded, make_labelled
 
 VOID = {"meta", "img", "br"}

@@ -82,6 +82,15 @@ class FitTest(unittest.TestCase):
             rule, _, _ = fit_example_rule(heads.Coral(), patients=patients)
             self.assertFalse(rule.operating_point().guaranteed)
 
+    def test_the_range_of_grades_contains_the_grade_of_nine_in_ten_new_patients(self):
+        rule, _, _ = fit_example_rule(heads.Softmax(), patients=300)
+        _, logits, true_classes = fit_example_rule(heads.Softmax(), patients=300, seed=1)
+        decisions = rule.decide(logits, cases=range(len(true_classes)))
+        low, high = np.array([decision.grade_range for decision in decisions]).T
+        self.assertGreater(((low <= true_classes) & (true_classes <= high)).mean(), 0.86)
+        binary, _, _ = fit_example_rule(heads.Binary(), patients=60)
+        self.assertIsNone(binary.mode("plain").conformal)
+
     def test_the_limit_of_the_gate_comes_from_the_calibration_split(self):
         rule, _, _ = fit_example_rule(heads.Softmax(), patients=100, distances=np.arange(200))
         self.assertEqual((rule.distance_limit, rule.warning_limit), (198, None))  # rank ceil(0.99 * 201)

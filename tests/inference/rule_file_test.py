@@ -74,6 +74,8 @@ class FileTest(unittest.TestCase):
         self.assertEqual((again.other_outputs, again.no_guarantee), (rule.other_outputs, "nobody knows the patients"))
         self.assertEqual((again.distance_limit, again.prior_name), (rule.distance_limit, "uniform"))
         self.assertEqual(again.warning_limit, rule.warning_limit)
+        self.assertEqual([again.modes[m].conformal for m in MODES], [rule.modes[m].conformal for m in MODES])
+        self.assertIsNotNone(rule.modes["plain"].conformal)
 
     def test_a_rule_at_another_prevalence_round_trips(self):
         for rule, logits, _ in (fit_example_rule(heads.Softmax(), patients=30), fit_label_rule(patients=60)):

@@ -29,15 +29,14 @@ from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES
 from dr_tf.evaluation.metrics.cross_site import metrics_by_source
 from dr_tf.evaluation.predict_records import (
     add_prediction_intervals,
-    calibration_predictions,
-    fit_prediction_intervals,
     predict,
+    summarize_folds,
 )
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.protocol.out_of_fold import Fold, check_scored, fold_metrics, read_fold
 from dr_tf.evaluation.recorded_cases import encoded_images
 from dr_tf.evaluation.report.model_card import ModelCard
-from dr_tf.evaluation.statistics.conformal import Conformal, summarize_folds
+from dr_tf.inference.conformal import Conformal
 from dr_tf.inference.modes import PLAIN
 from dr_tf.inference.run import DECISION, HELD_OUT, MODEL
 
@@ -175,8 +174,9 @@ def _may_be_held_out(run: SourceRun, records: Records, protocol: str) -> np.ndar
 def _predict(run: SourceRun, records: Records, protocol: str, mode: str) -> tuple[Predictions, Conformal | None]:
     """Return the predictions on the held-out images of a run, and the conformal predictor of its calibration split."""
     rule = run.held_out.rule
-    calibration, _ = calibration_predictions(run.path, rule, mode, records)
-    conformal = fit_prediction_intervals(rule.head, calibration, OTHER_SOURCE)
+    conformal = rule.mode(mode).conformal
+    if conformal is not None:
+        conformal = dataclasses.replace(conformal, no_guarantee=OTHER_SOURCE)
     predictions = predict(rule, records, run.held_out.scored, split=SOURCES, mode=mode)
     predictions = add_prediction_intervals(predictions, conformal)
     return (_with_trained_on(predictions, run.source) if protocol == TRAIN_ON_ONE else predictions), conformal

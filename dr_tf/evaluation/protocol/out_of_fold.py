@@ -21,12 +21,12 @@ from dr_tf.data.records import NO_FOLD, Records, open_records
 from dr_tf.evaluation.evaluation_folder import evaluation_folder, write_evaluation
 from dr_tf.evaluation.measure import measure
 from dr_tf.evaluation.metrics.compute import BOOTSTRAP_SAMPLES, compute_metrics
-from dr_tf.evaluation.predict_records import add_prediction_intervals, fit_prediction_intervals, predict
+from dr_tf.evaluation.predict_records import add_prediction_intervals, predict, summarize_folds
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.evaluation.recorded_cases import encoded_images
 from dr_tf.evaluation.report.display_names import OF_FOLDS
 from dr_tf.evaluation.report.model_card import ModelCard
-from dr_tf.evaluation.statistics.conformal import Conformal, summarize_folds
+from dr_tf.inference.conformal import Conformal
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
 from dr_tf.inference.modes import PLAIN, mode_definition
 from dr_tf.inference.operating_points import OperatingPoint
@@ -191,7 +191,7 @@ def check_scored(run_dir: str | os.PathLike, folds: Sequence[Fold], mode: str) -
         raise UserError(f"{run_dir} was not scored in mode {mode!r} (train.modes); it was in {', '.join(scores)}")
 
 
-FitRule = Callable[[Fold, Sequence[Fold], Fold, Records, str], tuple[Rule, Predictions | None]]
+FitRule = Callable[[Fold, Sequence[Fold], Records, str], Rule]
 
 
 def _evaluate_fold(
@@ -199,22 +199,17 @@ def _evaluate_fold(
 ) -> tuple[Predictions, Rule, Conformal | None]:
     """Return the predictions on fold i, the rule and the conformal predictor, both independent of that fold."""
     fold, others = folds[i], [*folds[:i], *folds[i + 1 :]]
-    rule, calibration = fit(fold, others, folds[i - 1], records, mode)
-    other_rows = np.concatenate([other.rows for other in others])
-    no_guarantee = reason_for_no_guarantee(records.columns, other_rows, other_networks=True)
-    conformal = fit_prediction_intervals(rule.head, calibration, no_guarantee)
+    rule = fit(fold, others, records, mode)
+    conformal = rule.mode(mode).conformal
     predictions = predict(rule, records, fold.scored, split=FOLDS, mode=mode)
     return add_prediction_intervals(predictions, conformal), rule, conformal
 
 
-def _crossed_rule(
-    fold: Fold, others: Sequence[Fold], previous: Fold, records: Records, mode: str
-) -> tuple[Rule, Predictions | None]:
+def _crossed_rule(fold: Fold, others: Sequence[Fold], records: Records, mode: str) -> Rule:
     """Fit a rule on the scores of the other folds' networks, so that nothing is guaranteed for this fold's network."""
-    del previous
     rule, columns = fold.rule, records.columns
     scored = ScoredRows.concatenate([other.scored for other in others])
-    fitted = fit_rule(
+    return fit_rule(
         rule.heads,
         rule.decides,
         scored.scores,
@@ -227,19 +222,12 @@ def _crossed_rule(
         other_priors={output: other.prior for output, other in rule.other_outputs.items()},
         no_guarantee=reason_for_no_guarantee(columns, scored.rows, other_networks=True),
     )
-    return fitted, predict(fitted, records, scored, split=FOLDS, mode=mode, gated=False)
 
 
-def _own_rule(
-    fold: Fold, others: Sequence[Fold], previous: Fold, records: Records, mode: str
-) -> tuple[Rule, Predictions | None]:
-    """Return the fold's own rule, and the predictions on the other folds.
-
-    The previous fold is left out: its rule was calibrated on this fold.
-    """
-    independent = [other for other in others if other is not previous]
-    parts = [predict(other.rule, records, other.scored, split=FOLDS, mode=mode, gated=False) for other in independent]
-    return fold.rule, Predictions.concatenate(parts) if parts else None
+def _own_rule(fold: Fold, others: Sequence[Fold], records: Records, mode: str) -> Rule:
+    """Return the fold's own rule, which was calibrated on patients of another fold."""
+    del others, records, mode
+    return fold.rule
 
 
 RULES: dict[str, FitRule] = {"crossed": _crossed_rule, "own": _own_rule}

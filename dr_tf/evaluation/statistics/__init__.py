@@ -1,1 +1,1 @@
-"""Statistical methods: bootstrap, confidence intervals, conformal prediction and correction for label shift."""
+"""Statistical methods: bootstrap, confidence intervals and correction for label shift."""

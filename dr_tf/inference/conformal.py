@@ -10,11 +10,11 @@ same network; without these the same threshold is used, and nothing is guarantee
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+ALPHA = 0.1  # the tolerated probability that a range of grades misses the true grade
 ALL_CLASSES = 2.0  # a threshold above any probability includes every class; unlike infinity it can be written to JSON
 
 
@@ -83,30 +83,12 @@ class Conformal:
         return dataclasses.asdict(self) | {"guaranteed": list(self.guaranteed)}
 
 
-def summarize_folds(conformals: Sequence[Conformal | None]) -> dict[str, Any] | None:
-    """Summarize the conformal predictors of folds as `Conformal.to_dict` does one.
-
-    It holds the thresholds of all folds, the fewest calibration patients of any fold, and the longest of the reasons
-    why nothing is guaranteed. None where a fold has no predictor.
-    """
-    fitted = [conformal for conformal in conformals if conformal is not None]
-    if len(fitted) < len(conformals):
-        return None
-    fewest = tuple(min(counts) for counts in zip(*(each.calibration_patients for each in fitted), strict=True))
-    thresholds = tuple(threshold for conformal in fitted for threshold in conformal.thresholds)
-    no_guarantee = max((conformal.no_guarantee for conformal in fitted), key=len)
-    summary = dataclasses.replace(
-        fitted[0], thresholds=thresholds, calibration_patients=fewest, no_guarantee=no_guarantee
-    )
-    return summary.to_dict()
-
-
 def fit_conformal(
     probabilities: np.ndarray,
     truth: np.ndarray,
     patients: np.ndarray,
     *,
-    alpha: float = 0.1,
+    alpha: float = ALPHA,
     per_class: bool = False,
     no_guarantee: str = "",
     seed: int = 0,

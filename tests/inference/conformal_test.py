@@ -6,12 +6,12 @@ import unittest
 
 import numpy as np
 
-from dr_tf.evaluation.statistics.conformal import (
+from dr_tf.evaluation.predict_records import summarize_folds
+from dr_tf.inference.conformal import (
     ALL_CLASSES,
     Conformal,
     conformity_scores,
     fit_conformal,
-    summarize_folds,
 )
 from tests.evaluation.synthetic_predictions import make_graded
 
