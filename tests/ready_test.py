@@ -4,6 +4,8 @@ import csv
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -42,6 +44,20 @@ class ReadyTest(tf.test.TestCase):
         _, output, errors = commands.run(explain.main, "--output", self.folder / "explanations", self.image)
         self.assertIn("explanations.html", output)
         self.assertIn((READY / MEASURED).read_text().strip(), errors)
+
+    def test_onnx_runtime_keeps_and_sends_no_usage_data(self):
+        home, temporary = self.folder / "home", self.folder / "temporary"
+        home.mkdir()
+        temporary.mkdir()
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ORT_"))}
+        code = "from dr_tf.inference.predictor import Predictor; from dr_tf.inference.ready import READY; "
+        code += "print(Predictor.from_run(READY).run.network.runtime)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+            env=environment | {"HOME": str(home), "TMPDIR": str(temporary)},
+        )  # fmt: skip
+        self.assertEqual(done.stdout.strip(), "ONNX Runtime")
+        self.assertEmpty([*home.rglob("*"), *temporary.rglob("*")])
 
     def test_its_metrics_are_those_of_the_model_card_and_of_the_results(self):
         metrics = re.findall(r"\d\.\d{3} \(\d\.\d{3}-\d\.\d{3}\)", (READY / MEASURED).read_text())

@@ -1,1 +1,7 @@
 """Inference: from images to calibrated decisions, without TensorFlow or Keras."""
+
+import os
+
+# ONNX Runtime (seen in 1.31) sends usage data to its maker and keeps an identifier of the device in the home folder, unless
+# this variable is set when it is imported. Whoever sets it to another value decides for themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
