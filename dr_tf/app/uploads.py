@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dr_tf.fundus.dicom import is_dicom
 from dr_tf.fundus.dicom_header import DicomInfo, bytes_info
 from dr_tf.grades import EYES
-from dr_tf.inference.case import SINGLE, Case
+from dr_tf.inference.case import SINGLE, Case, NamedBytes
 from dr_tf.inference.patients import parse_file_name
 
 
@@ -20,10 +20,17 @@ class Photograph:
     Attributes:
         name: as the visitor's browser gave it, perhaps with folders.
         data: its content.
+        frames: of a DICOM file whose frames show both eyes, those of one eye, counted from 1; else empty.
     """
 
     name: str
     data: bytes
+    frames: tuple[int, ...] = ()
+
+    @property
+    def image(self) -> bytes | NamedBytes:
+        """What a case takes."""
+        return NamedBytes(self.name, self.data, self.frames) if self.frames else self.data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +65,24 @@ def group_by_patient(photographs: Iterable[Photograph], *, paired: bool) -> list
     """
     by_patient: dict[tuple, list[tuple[_Owner, Photograph]]] = {}
     for photograph in photographs:
-        owner = _owner(photograph)
-        by_patient.setdefault(owner.key, []).append((owner, photograph))
+        for owner, of_eye in _owners(photograph):
+            by_patient.setdefault(owner.key, []).append((owner, of_eye))
     build = _pair if paired else _single
     return [build(owned[0][0].patient, sorted(owned, key=_left_first)) for owned in by_patient.values()]
 
 
-def _owner(photograph: Photograph) -> _Owner:
+def _owners(photograph: Photograph) -> Iterator[tuple[_Owner, Photograph]]:
+    """Yield the photograph with its owner; of a DICOM file whose frames show both eyes, that of each eye."""
     path = pathlib.PurePosixPath(photograph.name)
     info = bytes_info(photograph.data) if is_dicom(photograph.data) else None
-    if info is not None:
-        return _Owner(info.patient_of_study or (photograph.name,), path.name, info.eye, info)
-    patient, eye = parse_file_name(path)
-    return _Owner((str(path.parent), patient), patient, eye, None)
+    if info is None:
+        patient, eye = parse_file_name(path)
+        yield _Owner((str(path.parent), patient), patient, eye, None), photograph
+        return
+    for eye, numbers in info.frames_by_eye.items():
+        frames = numbers if len(info.frames_by_eye) > 1 else ()
+        owner = _Owner(info.patient_of_study or (photograph.name,), path.name, eye, info)
+        yield owner, dataclasses.replace(photograph, frames=frames)
 
 
 def _left_first(owned):
@@ -79,16 +91,16 @@ def _left_first(owned):
 
 
 def _single(patient, owned):
-    cases = tuple((owner.eye, Case.from_image(photo.data, photo.name)) for owner, photo in owned)
+    cases = tuple((owner.eye, Case(photo.name, {SINGLE: (photo.image,)})) for owner, photo in owned)
     return PatientCases(patient, cases)
 
 
 def _pair(patient, owned):
-    images: dict[str, tuple[bytes, ...]] = {}
+    images: dict[str, tuple[bytes | NamedBytes, ...]] = {}
     unused = []
     for owner, photo in owned:
         if owner.eye and owner.eye not in images:
-            images[owner.eye] = (photo.data,)
+            images[owner.eye] = (photo.image,)
         else:
             unused.append(photo.name)
     info = next((owner.info for owner, _ in owned if owner.info is not None), None)

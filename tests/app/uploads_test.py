@@ -56,6 +56,19 @@ class GroupTest(unittest.TestCase):
         )
         self.assertNotIn("SECRET", repr(patient.patient))
 
+    @unittest.skipUnless(is_installed("pydicom"), "pydicom is not installed")
+    def test_a_dicom_file_with_frames_of_both_eyes_is_two_photographs(self):
+        from tests.fundus import dicom_files
+
+        frames = np.zeros((2, 8, 8, 3), np.uint8)
+        groups = dicom_files.frame_groups("R", "L")
+        data = dicom_files.native(frames, ImageLaterality=None, PerFrameFunctionalGroupsSequence=groups)
+        [patient] = group_by_patient([Photograph("a.dcm", data)], paired=False)
+        shown = [(eye, case.images[""][0].numbers) for eye, case in patient.cases]
+        self.assertEqual(shown, [("left", (2,)), ("right", (1,))])
+        [patient] = group_by_patient([Photograph("a.dcm", data)], paired=True)
+        self.assertEqual({eye: image.numbers for eye, [image] in patient.cases[0][1].images.items()}, dict(shown))
+
     def test_a_file_of_the_server_is_not_opened_by_its_name(self):
         with mock.patch("builtins.open", side_effect=AssertionError):
             [patient] = grouped("/etc/passwd")
