@@ -5,6 +5,7 @@ import threading
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
@@ -60,6 +61,7 @@ class StateRecorder:
 
 
 class NestedLayersTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_layers_inside_layers(self):
         model = nested()
         for name in ("first", "second", "third", "fourth", "holder/inner/fourth", "inner", "holder"):
@@ -102,6 +104,7 @@ class UnchangedTest(tf.test.TestCase):
             for state in [*recorder.states, state_of(model)]:
                 self.assertEqual(state, before)
 
+    @pytest.mark.slow
     def test_threads_with_one_network(self):
         model = nested()
         x = nets.images(np.random.default_rng(0).uniform(0, 5, (4, 2, 2, 2)))

@@ -81,6 +81,7 @@ class DrawnTest(unittest.TestCase):
                 np.testing.assert_allclose(border.rectangle, rectangle, atol=atol)
                 self.assertEqual(not_fundus_reason(image, border), "")
 
+    @pytest.mark.slow
     def test_random_mixtures_of_conditions(self):
         """One in twenty may be missed: some leave too little of the border."""
         missed = [seed for seed in range(40) if not _is_found(_random_condition(seed))]

@@ -130,6 +130,7 @@ class AllRunsTest(CoralRunTest):
 
 
 class EnsembleTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_probabilities_are_the_mean_of_the_members(self):
         """For a regression: the predicted grade is."""
         images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)

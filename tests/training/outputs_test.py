@@ -146,6 +146,7 @@ class EdemaTest(tf.test.TestCase):
         self.assertIn("Joint accuracy", (evaluation / "report.html").read_text())
         return metrics
 
+    @pytest.mark.slow
     def test_init_from_a_run_with_other_outputs(self):
         stored, other = (keras.saving.load_model(self.fold / "model.keras") for _ in range(2))
         features = other.get_layer(FEATURES).output

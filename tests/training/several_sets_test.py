@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -85,6 +86,7 @@ class SeveralSetsTest(tf.test.TestCase):
         decision = Predictor.from_run(self.folder / "run").decide(tiny.photographs()[0])
         self.assertAllClose(sum(decision.probabilities.values()), 1)
 
+    @pytest.mark.slow
     def test_without_audit_it_is_another_run(self):
         self._refused("is a run with another config .*left out = not looked for", "--audit", "off")
 
@@ -106,6 +108,7 @@ class SeveralSetsTest(tf.test.TestCase):
         fitted = twin.columns["image_id"][twin.columns["split"] != "test"]
         self.assertEqual(shared, dict.fromkeys(fitted, REASONS["exact"]))  # what its test split shows was left out
 
+    @pytest.mark.slow
     def test_several_sets_beside_a_run_of_one(self):
         both = open_records(self.records, BOTH)
         shared = shared_images(self.folder / "one", both.parts[0], both, audit_record_sets)
