@@ -21,7 +21,7 @@ from dr_tf.inference.decision import Decision
 from dr_tf.inference.find_images import find_images
 from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.prepare_images import file_bytes
-from dr_tf.inference.ready import READY
+from dr_tf.inference.ready import model_folder
 
 if TYPE_CHECKING:
     from dr_tf.data.records import Records
@@ -81,7 +81,7 @@ class Model:
     def __init__(self, run_dir: StrPath = _READY) -> None:
         from dr_tf.inference.predictor import Predictor
 
-        self.run_dir = READY if run_dir == _READY else pathlib.Path(run_dir)
+        self.run_dir = model_folder(run_dir)
         first = Predictor.from_run(self.run_dir)
         self._predictors = {first.mode: first}
         self._run = first.run

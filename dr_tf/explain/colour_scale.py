@@ -75,6 +75,14 @@ def write_scale(run_dir: str | os.PathLike, scale: MapScale) -> None:
     files.write_json(pathlib.Path(run_dir) / MAP_SCALE, scale)
 
 
+def add_scale(run_dir: str | os.PathLike, scale: MapScale) -> None:
+    """Add a scale of another method or layer to that of a run. Values of the same method and layer are replaced."""
+    earlier = read_scale(run_dir) or {"version": _VERSION, "scales": []}
+    replaced = {(entry["method"], entry["layer"]) for entry in scale["scales"]}
+    kept = [entry for entry in earlier["scales"] if (entry["method"], entry["layer"]) not in replaced]
+    write_scale(run_dir, {"version": _VERSION, "scales": kept + scale["scales"]})
+
+
 def read_scale(run_dir: str | os.PathLike) -> MapScale | None:
     """Read the scale of a run, or None if it has no scale.
 

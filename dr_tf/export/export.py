@@ -20,6 +20,7 @@ from dr_tf.inference.run import CALIBRATION, DECISION, GATE, NEIGHBOURS, Run, lo
 if TYPE_CHECKING:
     from dr_tf.export.graph import ExportedGraph
     from dr_tf.export.photographs import Photographs
+    from dr_tf.inference.exported_network import ExportedNetwork
     from dr_tf.models.network import KerasNetwork
 
 INT8 = "int8"
@@ -54,7 +55,8 @@ def export(
         format: a name in `dr_tf.inference.export_file.FORMATS`.
         output: the folder to write. None puts an ONNX network beside the run's own, in RUN/onnx, where the commands use
             it for the run.
-        photographs: of the run's records; quantization needs them. None: the comparison is on synthetic retinas.
+        photographs: of the run's records; quantization and the colour scale of the export's maps need them. None: the
+            comparison is on synthetic retinas, and each map is scaled to its own maximum.
         quantize: "int8", or None for float32.
         half: whether large weights are stored as float16 (ONNX only).
         accept_difference: whether a larger difference is accepted. It is stored in `export.json` all the same.
@@ -86,6 +88,8 @@ def export(
         comparison = _compare(run, unfinished, photographs, tolerance, accept_difference)
         description = dataclasses.replace(description, comparison=comparison)
         write_export(unfinished, description)
+        if photographs and description.map_layer:
+            _add_map_scale(pathlib.Path(run_dir) if output is None else unfinished, load_run(unfinished), photographs)
         if output is None:
             _keep_network_only(unfinished)
         elif not (unfinished / CARD).exists():
@@ -220,6 +224,15 @@ def _compare(
             f"the export differs from the run, and was not written: {comparison['problem']}; --accept_difference writes it"
         )
     return comparison
+
+
+def _add_map_scale(folder: pathlib.Path, exported: Run, photographs: Photographs) -> None:
+    """Fit the colour scale of the export's own maps, so that colours compare between photographs."""
+    from dr_tf.explain.colour_scale import add_scale, fit_scale
+    from dr_tf.explain.export_explainer import ExportExplainer
+
+    network = cast("ExportedNetwork", exported.network)
+    add_scale(folder, fit_scale(ExportExplainer(network, exported.rule.head), photographs.to_scale()))
 
 
 def _keep_network_only(folder):

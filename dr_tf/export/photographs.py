@@ -14,7 +14,7 @@ from dr_tf.data.records import Records, open_records
 from dr_tf.inference.network import ImageBatch
 from dr_tf.inference.run import read_calibration
 
-_COMPARED, _QUANTIZED = 128, 100  # photographs, at most
+_COMPARED, _QUANTIZED, _SCALED = 128, 100, 256  # photographs, at most
 _BATCH = 16
 
 
@@ -57,6 +57,10 @@ class Photographs:
     def to_compare(self) -> Iterator[ImageBatch]:
         """Yield batches of photographs of the validation split or, where there is none, of the calibration rows."""
         return (x for x, _ in image_batches(self.images, rows=self._compared()[1], batch_size=_BATCH))
+
+    def to_scale(self) -> Iterator[ImageBatch]:
+        """Yield batches of photographs of the calibration rows, for the colour scale of maps."""
+        return (x for x, _ in image_batches(self.images, rows=_some(self.calibration, _SCALED), batch_size=_BATCH))
 
     def to_quantize(self, inputs: Collection[str]) -> list[Mapping[str, np.ndarray]]:
         """Return batches of one case of the calibration rows, {name of an input: array}, with these inputs."""

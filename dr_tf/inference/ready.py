@@ -26,9 +26,9 @@ def add_run_dir_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_folder(name: str) -> pathlib.Path:
+def model_folder(model: str | os.PathLike) -> pathlib.Path:
     """Return the folder of a model: "ready" is the one that comes with dr_tf."""
-    return READY if name == "ready" else pathlib.Path(name)
+    return READY if model == "ready" else pathlib.Path(model)
 
 
 def print_measured(run_dir: str | os.PathLike) -> None:

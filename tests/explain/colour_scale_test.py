@@ -11,6 +11,7 @@ import tensorflow as tf
 from dr_tf.console import UserError
 from dr_tf.explain.colour_scale import (
     MAP_SCALE,
+    add_scale,
     fit_scale,
     full_colour_value,
     method_of_run,
@@ -115,6 +116,17 @@ class FileTest(tf.test.TestCase):
             self.assertIsNone(read_scale(folder))
             write_scale(folder, fitted)
             self.assertEqual(read_scale(folder), fitted)
+
+    def test_another_method_is_added_and_the_same_one_replaced(self):
+        def scale(method, value):
+            entry = {"method": method, "layer": "stride_32", "target": "positive", "value": value, "photographs": 12}
+            return {"version": 1, "scales": [entry]}
+
+        with tempfile.TemporaryDirectory() as folder:
+            for method, value in (("hires_cam", 1.0), ("cam", 2.0), ("cam", 3.0)):
+                add_scale(folder, scale(method, value))
+            found = {entry["method"]: entry["value"] for entry in read_scale(folder)["scales"]}
+        self.assertEqual(found, {"hires_cam": 1.0, "cam": 3.0})
 
     def test_mistakes_in_one_line(self):
         one = {"method": "a", "layer": "b", "target": "c", "value": 2.5, "photographs": 12}
