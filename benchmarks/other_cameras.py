@@ -1,6 +1,7 @@
-"""Measure what a leave-one-source-out training decides on the source that it left out, gate and thresholds included.
+"""Measure what is decided on photographs of cameras that a network did not learn from, gate and thresholds included.
 
-`evaluate --split sources` prints AUROC, kappa and accuracy of these runs. This script measures the decision around them:
+With a leave-one-source-out training each run is measured on the source that it left out; with --datasets a single run is
+measured on other record sets. `evaluate` prints AUROC, kappa and accuracy; this script measures the decision around them:
 
 - sensitivity and specificity of the decision on the source that was left out, at the threshold that was set for a sensitivity
   of 0.9 on the calibration splits of the others ("mean"), and at the lowest of the thresholds that each of them sets
@@ -12,6 +13,7 @@
   means over draws of patients. A sensitivity of 0.9 is the target, and a calibration error of 0 the limit.
 
     python benchmarks/other_cameras.py --run_dir runs/any_camera_sources --records records [--draws 50]
+    python benchmarks/other_cameras.py --run_dir dr_tf/ready --records records --datasets eyepacs odir
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from machine import processor
@@ -33,7 +36,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from dr_tf.api import audit_record_sets
+from dr_tf.data.batches import image_batches
 from dr_tf.data.cross_set_copies import leave_out_copies
+from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records, open_records
 from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predict_records import predict
@@ -41,11 +46,11 @@ from dr_tf.evaluation.predictions import Predictions
 from dr_tf.inference.calibration_error import expected_calibration_error
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
 from dr_tf.inference.gate import distance_limit
-from dr_tf.inference.modes import PLAIN
+from dr_tf.inference.modes import PLAIN, score_batches
 from dr_tf.inference.priors import class_prior, estimate_prior, positive_classes
 from dr_tf.inference.rule import OUT_OF_DISTRIBUTION, Rule
 from dr_tf.inference.rule_file import read_rule
-from dr_tf.inference.run import DECISION, HELD_OUT, ScoredRows, read_calibration, read_scored_rows
+from dr_tf.inference.run import DECISION, HELD_OUT, ScoredRows, load_run, read_calibration, read_scored_rows
 from dr_tf.models.heads import HEADS
 
 METRICS = (
@@ -152,17 +157,17 @@ def recalibration_curve(rule: Rule, records: Records, scored: ScoredRows, draws:
     }
 
 
-def measure_source(folder: pathlib.Path, records: Records, draws: int) -> dict[str, Any]:
-    """Measure the run that left a source out."""
-    rule, _ = read_rule(folder / DECISION, HEADS)
-    held_out, calibration = read_scored_rows(folder / HELD_OUT), read_calibration(folder)
-    assert held_out is not None and calibration is not None
-    p = predict(rule, records, held_out[0], split="held_out")
+def measure_source(
+    rule: Rule,
+    records: Records,
+    scored: ScoredRows,
+    calibration: ScoredRows,
+    worst: dict[str, float] | None,
+    draws: int,
+) -> dict[str, Any]:
+    """Measure a rule on photographs of a source that its network did not learn from."""
+    p = predict(rule, records, scored, split="held_out")
     metrics = compute_metrics(p)
-    labelled = p.truth_positive >= 0
-    worst = decide(
-        p.p_positive[labelled], p.truth_positive[labelled], worst_source_threshold(rule, records, calibration[0])
-    )
     return {
         "n": len(p),
         "positive": int((p.truth_positive == 1).sum()),
@@ -171,9 +176,42 @@ def measure_source(folder: pathlib.Path, records: Records, draws: int) -> dict[s
         },
         "threshold": rule.operating_point().threshold,
         "worst_source_threshold": worst,
-        "gate": gate_figures(p, rule, calibration[0], held_out[0]),
-        "recalibrated": recalibration_curve(rule, records, held_out[0], draws),
+        "gate": gate_figures(p, rule, calibration, scored),
+        "recalibrated": recalibration_curve(rule, records, scored, draws),
     }
+
+
+def of_source_runs(run_dir: pathlib.Path, root: str, draws: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (source, measurements) of each run of a leave-one-source-out training."""
+    folders = sorted(path for path in run_dir.glob("source-*") if (path / HELD_OUT).exists())
+    _, preparation = read_rule(folders[0] / DECISION, HEADS)
+    records, _ = leave_out_copies(open_records(root, preparation.records), audit_record_sets)
+    for folder in folders:
+        rule, _ = read_rule(folder / DECISION, HEADS)
+        held_out, calibration = read_scored_rows(folder / HELD_OUT), read_calibration(folder)
+        assert held_out is not None and calibration is not None
+        p = predict(rule, records, held_out[0], split="held_out")
+        known = p.truth_positive >= 0
+        threshold = worst_source_threshold(rule, records, calibration[0])
+        worst = decide(p.p_positive[known], p.truth_positive[known], threshold)
+        yield folder.name, measure_source(rule, records, held_out[0], calibration[0], worst, draws)
+
+
+def of_one_run(
+    run_dir: pathlib.Path, root: str, datasets: Sequence[str], draws: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (record set, measurements) of a run on other record sets, without their test splits."""
+    run, calibration = load_run(run_dir), read_calibration(run_dir)
+    assert calibration is not None and run.feature_distribution is not None
+    for name in datasets:
+        records = open_records(root, name)
+        usable = run.rule.head.has_label(records.columns) & (records.columns["split"] != "test")
+        rows = np.flatnonzero(usable)
+        images = ImageLoader(records, image_size=run.network.image_size, cache="none")
+        batches = image_batches(images, rows=rows, batch_size=32)
+        scores = score_batches(run.network, run.rule.requested_modes(PLAIN), batches)
+        scored = ScoredRows(rows, scores.scores, scores.outputs, run.feature_distribution.distance(scores.features))
+        yield name, measure_source(run.rule, records, scored, calibration[0], None, draws)
 
 
 def main() -> None:
@@ -181,30 +219,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run_dir", required=True, type=pathlib.Path)
     parser.add_argument("--records", required=True)
+    parser.add_argument("--datasets", nargs="*", metavar="NAME", help="record sets for a single run, such as odir")
     parser.add_argument("--draws", type=int, default=50)
     args = parser.parse_args()
-    folders = sorted(path for path in args.run_dir.glob("source-*") if (path / HELD_OUT).exists())
-    _, preparation = read_rule(folders[0] / DECISION, HEADS)
-    records, _ = leave_out_copies(open_records(args.records, preparation.records), audit_record_sets)
+    if args.datasets:
+        measured = of_one_run(args.run_dir, args.records, args.datasets, args.draws)
+    else:
+        measured = of_source_runs(args.run_dir, args.records, args.draws)
     results = {}
-    for folder in folders:
-        results[folder.name] = result = measure_source(folder, records, args.draws)
-        print(f"\n{folder.name}: n {result['n']}, positive {result['positive']}")
+    for source, result in measured:
+        results[source] = result
+        print(f"\n{source}: n {result['n']}, positive {result['positive']}")
         for name, (value, low, high) in result["metrics"].items():
             print(f"  {name:28}{value:7.3f} ({low:.3f} to {high:.3f})")
         for name in ("worst_source_threshold", "gate"):
-            print(f"  {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in result[name].items()))
+            print(f"  {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in (result[name] or {}).items()))
         for name, row in result["recalibrated"].items():
-            print(f"  {name:24}" + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
-    print(
-        json.dumps(
-            {
-                "machine": f"{processor()}, {os.cpu_count()} cores",
-                "python": platform.python_version(),
-                "sources": results,
-            }
-        )
-    )
+            print(f"  {name:24}" + ", ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
+    machine = f"{processor()}, {os.cpu_count()} cores"
+    print(json.dumps({"machine": machine, "python": platform.python_version(), "sources": results}))
 
 
 if __name__ == "__main__":

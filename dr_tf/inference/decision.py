@@ -63,11 +63,7 @@ class Decision:
         action: one of ACTIONS.
         gradable: whether the case passed the gate.
         reason: why the case is not gradable; empty if it is.
-        warning: why the decision may be less reliable than on the photographs that the model was tested on; empty if no such
-            reason is known.
         grade: the predicted grade; None if there is none or the case is not gradable.
-        grade_range: (lowest, highest): a conformal range that contains the true grade in 9 of 10 cases like those of the
-            calibration split; None as for `grade`, or if no range was fitted.
         label_decisions: {definition: LabelDecision}; empty if the network gave no finite output.
         probabilities: {class or label: calibrated probability} of the output that decides.
         other_outputs: {output: {class: calibrated probability}} of the outputs that do not decide.
@@ -76,6 +72,10 @@ class Decision:
         images: {eye: ImageInfo}.
         eyes: {eye: {class or label: calibrated probability from that eye alone}}, of a network of both eyes whose run has the
             mode "worse_eye"; empty for any other, or if the case is not gradable.
+        warning: why the decision may be less reliable than on the photographs that the model was tested on; empty if no such
+            reason is known.
+        grade_range: (lowest, highest): a conformal range that contains the true grade in 9 of 10 cases like those of the
+            calibration split; None as for `grade`, or if no range was fitted.
     """
 
     case: str
@@ -84,7 +84,6 @@ class Decision:
     gradable: bool
     reason: str = ""
     grade: int | None = None
-    grade_range: tuple[int, int] | None = None
     label_decisions: dict[str, LabelDecision] = dataclasses.field(default_factory=dict)
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
     other_outputs: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
@@ -93,6 +92,7 @@ class Decision:
     images: dict[str, ImageInfo] = dataclasses.field(default_factory=dict)
     eyes: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     warning: str = ""
+    grade_range: tuple[int, int] | None = None
 
     @property
     def p_positive(self) -> float | None:

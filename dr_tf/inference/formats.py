@@ -25,15 +25,15 @@ _COLUMNS = (
     "action",
     "gradable",
     "reason",
-    "warning",
     "grade",
-    "grade_range",
     "positive",
     "p_positive",
     "threshold",
     "uncertainty",
     "distance",
     "frame",
+    "warning",
+    "grade_range",
 )
 _PATIENT_COLUMNS = ("patient", "action", "grade", "positive", "p_positive", "threshold", "remark", "photographs")
 

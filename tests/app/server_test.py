@@ -11,6 +11,7 @@ from unittest import mock
 from dr_tf.app.limits import Limits
 from dr_tf.app.server import server_options
 from dr_tf.cli import app
+from dr_tf.inference.ready import READY
 from tests import commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 class FlagsTest(unittest.TestCase):
     def test_the_page_is_for_this_machine_unless_told(self):
         flags = app.parse([])
-        self.assertEqual((flags.address, flags.port, flags.model), ("127.0.0.1", 8501, "ready"))
+        self.assertEqual((flags.address, flags.port, flags.run_dir), ("127.0.0.1", 8501, READY))
 
     def test_wrong_values_are_refused(self):
         for wrong in (["--prevalence", "0"], ["--max_files", "0"], ["--port", "99999"], ["--max_file_mb", "0"]):
