@@ -9,6 +9,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -90,6 +91,7 @@ class FoldsTest(tf.test.TestCase):
         self.assertLen(predictions.thresholds, 2)
         self._assert_nothing_is_guaranteed(folder)
 
+    @pytest.mark.slow
     def test_another_mode(self):
         said, folder = self._run("--split", "folds", "--mode", "plain", "tta4", "plain+tta4")
         self.assertRegex(said, r"mode +balanced_accuracy .*\nplain +0\.\d{3} .*\ntta4 +0\.\d{3} .*\nplain\+tta4 +0")

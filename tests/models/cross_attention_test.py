@@ -5,6 +5,7 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dr_tf.console import UserError
@@ -151,6 +152,7 @@ class MapsTest(tf.test.TestCase):
         cls.left, cls.right = np.random.default_rng(0).integers(0, 256, (2, 3, SIDE, SIDE, 3)).astype(np.uint8)
         cls.model = build()
 
+    @pytest.mark.slow
     def test_maps_lie_on_the_given_images(self):
         """Exchanging the mirrored eyes exchanges their maps, mirrored: the map of the right eye is mirrored back."""
         one, other = patients(self.left, self.right), patients(mirror(self.right), mirror(self.left))
@@ -177,6 +179,7 @@ class MapsTest(tf.test.TestCase):
         self.assertAllEqual(received_attention([scores]), [[[0, 0], [1, 0]]])
         self.assertAllEqual(received_attention([scores, 0 * scores], mirrored=True), [[[0, 0], [0, 0.5]]])
 
+    @pytest.mark.slow
     def test_ensembles_and_other_networks(self):
         ensemble = build_ensemble([self.model, build()], HEADS)
         self.assertEqual(mirrored_eyes(ensemble), ("right",))

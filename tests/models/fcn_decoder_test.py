@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import layers
 
@@ -55,6 +56,7 @@ class EvidenceTest(tf.test.TestCase):
         with self.assertRaisesRegex(UserError, "has no evidence map"):
             evidence_maps(classifier(backbone(), GRADES))
 
+    @pytest.mark.slow
     def test_explanations_are_the_map(self):
         """The gradient is the same at all places: both methods give the positive part of the map, less the bias."""
         model, x, numbers = network(), images(n=5), range(5)

@@ -125,6 +125,7 @@ class TrainTest(tf.test.TestCase):
         self._train("train.epochs = 9", "train.patience = 1", "optimization.learning_rate = 0.0")
         self.assertLess(len(self._history()), 9)
 
+    @pytest.mark.slow
     def test_tensorboard_images(self):
         self._train()
         pictures = EventAccumulator(str(self.run_dir / "tensorboard" / "pictures")).Reload().Tags()["tensors"]
