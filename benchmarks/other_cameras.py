@@ -73,8 +73,7 @@ def of_positive(rule: Rule, records: Records, rows: np.ndarray) -> np.ndarray:
 
 def gate_figures(p: Predictions, rule: Rule, calibration: ScoredRows, held_out: ScoredRows) -> dict[str, float]:
     """Measure the gate on the source that was left out."""
-    known = np.concatenate([np.zeros(len(calibration.rows)), np.ones(len(held_out.rows))])
-    distances = np.concatenate([calibration.distances, held_out.distances])
+    own = calibration.distances[np.isfinite(calibration.distances)]  # a run of an earlier version has none
     wrong = (p.refer != (p.truth_positive == 1))[p.truth_positive >= 0]
     by_distance = p.reason == OUT_OF_DISTRIBUTION
     gradable = by_distance | (p.reason == "")  # by the photograph itself
@@ -82,9 +81,18 @@ def gate_figures(p: Predictions, rule: Rule, calibration: ScoredRows, held_out: 
         "not_gradable": float(1 - gradable.mean()),
         "retake_by_distance": float(by_distance[gradable].mean()),
         "warned": float((p.warning != "")[gradable].mean()),
-        "beyond_known": float((held_out.distances > distance_limit(calibration.distances))[gradable].mean()),
-        "auroc_foreign": float(roc_auc_score(known, distances)),
+        **(foreign_figures(own, held_out.distances, gradable) if len(own) else {}),
         "auroc_errors": float(roc_auc_score(wrong, held_out.distances[p.truth_positive >= 0])),
+    }
+
+
+def foreign_figures(own: np.ndarray, foreign: np.ndarray, gradable: np.ndarray) -> dict[str, float]:
+    """Measure how well the distance tells the source that was left out from the calibration photographs."""
+    limit = distance_limit(own)
+    is_foreign = np.repeat([0, 1], [len(own), len(foreign)])
+    return {
+        "beyond_known": float((foreign > limit)[gradable].mean()),
+        "auroc_foreign": float(roc_auc_score(is_foreign, np.concatenate([own, foreign]))),
     }
 
 
