@@ -16,6 +16,7 @@ from tests.app.servers import Server
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
 TALL = {"width": 1280, "height": 1600}
+_IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 @unittest.skipUnless(
@@ -125,13 +126,19 @@ class BrowserTest(BrowserCase):
 
     def test_by_keyboard_alone(self):
         page = self.visit()
+        page.get_by_text("No retinopathy").wait_for()
+        page.locator(_IDLE).wait_for()
         for _ in range(20):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.innerText") == "No retinopathy":
                 break
         page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.activeElement.innerText == 'Moderate'", timeout=5000)
         page.keyboard.press("Space")
         page.locator(".verdict").wait_for()
+        page.get_by_text("Report (PDF)").wait_for()
+        page.locator(".viewer img").first.wait_for()
+        page.locator(_IDLE).wait_for()
         reached = set()
         for _ in range(40):
             page.keyboard.press("Tab")
