@@ -2,10 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-RECORDS ?= records
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test base resolve slow lint docs bench ready clean
+.PHONY: quickstart test base resolve slow lint docs bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> trained model -> report and class-activation maps
 	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
@@ -51,11 +50,6 @@ docs: $(INSTALLED)  ## build the documentation site into build/site
 bench: $(INSTALLED)  ## run every benchmark, one after the other
 	@if [ -f benchmarks/requirements.txt ]; then $(BIN)/pip install -q -r benchmarks/requirements.txt; fi
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
-
-ready: $(INSTALLED)  ## train the model that comes with dr_tf again, from the record sets of any_camera.gin in RECORDS, into build/ready
-	$(BIN)/dr_tf train --gin_file any_camera --records $(RECORDS) --run_dir build/any_camera
-	$(BIN)/python -m dr_tf.export.half --run_dir build/any_camera --output build/ready
-	$(BIN)/dr_tf export --run_dir build/ready --format onnx --half --records $(RECORDS)
 
 clean:
 	rm -rf .venv .venv-base quickstart build *.egg-info
