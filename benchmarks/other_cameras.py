@@ -44,14 +44,14 @@ from dr_tf.evaluation.metrics.compute import compute_metrics
 from dr_tf.evaluation.predict_records import predict
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.inference.calibration_error import expected_calibration_error
-from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule
+from dr_tf.inference.fit_rule import CalibrationLabels
 from dr_tf.inference.gate import distance_limit
 from dr_tf.inference.modes import PLAIN, score_batches
-from dr_tf.inference.priors import class_prior, estimate_prior, positive_classes
 from dr_tf.inference.rule import OUT_OF_DISTRIBUTION, Rule
 from dr_tf.inference.rule_file import read_rule
 from dr_tf.inference.run import DECISION, HELD_OUT, ScoredRows, load_run, read_calibration, read_scored_rows
 from dr_tf.models.heads import HEADS
+from dr_tf.training.recalibrate import MIN_PATIENTS, at_estimated_prevalence, fit_on_labels
 
 METRICS = (
     "auroc",
@@ -115,21 +115,6 @@ def worst_source_threshold(rule: Rule, records: Records, calibration: ScoredRows
     return min(float(np.quantile(p[(sources == s) & (truth == 1)], 0.1)) for s in np.unique(sources))
 
 
-def refitted(rule: Rule, records: Records, scored: ScoredRows, places: np.ndarray) -> Rule:
-    """Fit the rule on some of the photographs, as recalibration does."""
-    part = scored.take(places)
-    head = rule.head
-    return fit_rule(
-        {rule.decides: head},
-        rule.decides,
-        {PLAIN: part.scores[PLAIN]},
-        CalibrationLabels.from_records({rule.decides: head}, rule.decides, records.columns, part.rows),
-        modes=(PLAIN,),
-        train_prior=class_prior(head.true_classes(records.columns)[part.rows], len(head.classes)),
-        operating_point=rule.operating_point_name,
-    )
-
-
 def recalibration_curve(rule: Rule, records: Records, scored: ScoredRows, draws: int) -> dict[str, dict[str, float]]:
     """Return the means over draws of the decision on the photographs that were not drawn, by number of those drawn."""
     truth = of_positive(rule, records, scored.rows)
@@ -145,16 +130,14 @@ def recalibration_curve(rule: Rule, records: Records, scored: ScoredRows, draws:
             results.setdefault(f"{count}: as it was", []).append(
                 decide(p_rest, truth[rest], rule.operating_point().threshold)
             )
-            probabilities = rule.probabilities(scored.take(places).scores)
-            estimate = estimate_prior(probabilities, rule.prior)[positive_classes(rule.head)].sum()
-            moved = rule.at_prevalence(float(np.clip(estimate, 0.001, 0.999)))
+            moved = at_estimated_prevalence(rule, scored.take(places))
             p_moved = rule.head.p_positive(moved.probabilities(scored.take(rest).scores))
             results.setdefault(f"{count}: without labels", []).append(
                 decide(p_moved, truth[rest], moved.operating_point().threshold)
             )
-            if min((truth[places] == 1).sum(), (truth[places] == 0).sum()) < 5:
+            if min((truth[places] == 1).sum(), (truth[places] == 0).sum()) < MIN_PATIENTS:
                 continue
-            again = refitted(rule, records, scored, places)
+            again = fit_on_labels(rule, records, scored.take(places))
             p = again.head.p_positive(again.probabilities(scored.take(rest).scores))
             results.setdefault(f"{count}: with labels", []).append(
                 decide(p, truth[rest], again.operating_point().threshold)

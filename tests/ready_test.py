@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from dr_tf.cli import explain, predict
+from dr_tf.cli import explain, predict, recalibrate
 from dr_tf.inference.predictor import Predictor
 from dr_tf.inference.ready import MEASURED, READY
-from tests import commands
-from tests.tfrecords_builder.trees import jpeg, photograph
+from tests import commands, tiny
+from tests.tfrecords_builder.trees import jpeg, photograph, run_builder, write_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 IDRID = pathlib.Path(os.environ.get("DR_TF_SHARED", ROOT.parent / "shared")) / "data/idrid/B. Disease Grading"
@@ -44,6 +44,19 @@ class ReadyTest(tf.test.TestCase):
         _, output, errors = commands.run(explain.main, "--output", self.folder / "explanations", self.image)
         self.assertIn("explanations.html", output)
         self.assertIn((READY / MEASURED).read_text().strip(), errors)
+
+    def test_it_is_recalibrated_on_photographs_of_another_clinic(self):
+        write_folder(self.folder / "photographs", splits=("train",), each=4)
+        flags = ["--image_size", 512, "--audit", "off", "--workers", 1, "--name", "clinic", "--classes", tiny.CLASSES]
+        folders = ["--source", self.folder / "photographs", "--records", self.folder / "records"]
+        status, _, errors = run_builder("folder", *folders, *flags)
+        self.assertEqual(status, 0, errors)
+        flags = ["--records", self.folder / "records", "--dataset", "clinic", "--output", self.folder / "run"]
+        status, _, errors = commands.run(recalibrate.main, *flags)
+        self.assertEqual(status, 0, errors)
+        self.assertRegex(errors, r"fitted on \d+ photographs\n")
+        _, output, _ = commands.run(predict.main, "--model", self.folder / "run", self.image)
+        self.assertRegex(output, r"(refer|clear|retake)")
 
     def test_onnx_runtime_keeps_and_sends_no_usage_data(self):
         home, temporary = self.folder / "home", self.folder / "temporary"

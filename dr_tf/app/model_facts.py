@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dr_tf import __version__
 from dr_tf.app.engine import Engine
 from dr_tf.app.messages import Messages
-from dr_tf.app.wording import own_prevalence
 from dr_tf.inference.ready import MEASURED
 from dr_tf.safe_names import printable
 
@@ -33,7 +32,7 @@ def model_facts(engine: Engine, messages: Messages) -> list[tuple[str, str]]:
         (t("about.decides"), t.name("definition", rule.head.positive)),
         (t("about.point"), value),
         (t("about.guaranteed"), point.note),
-        (t("about.prior"), t.percent(own_prevalence(rule))),
+        (t("about.prior"), t.percent(rule.prevalence)),
         (t("about.trained"), predictor.run.preparation.records),
         (t("about.network"), f"{network.description}, {network.image_size} px"),
         (t("about.runtime"), network.runtime),

@@ -17,7 +17,7 @@ from dr_tf.app.model_facts import model_facts, validated
 from dr_tf.app.patient_view import show_patient
 from dr_tf.app.settings import Settings, current_settings
 from dr_tf.app.uploads import PatientCases, Photograph, group_by_patient
-from dr_tf.app.wording import Wording, own_prevalence
+from dr_tf.app.wording import Wording
 from dr_tf.rendering import render
 
 # Sample -> {the name it is uploaded under: its file in dr_tf/app/samples}. All are drawn by dr_tf.fundus.synthesis.
@@ -158,7 +158,7 @@ def _ask_for_prevalence(engine: Engine, settings: Settings, messages: Messages) 
         value=100 * settings.prevalence,
         step=1.0,
         format="%.1f",
-        help=messages("prevalence.help", definition=definition, prevalence=messages.percent(own_prevalence(rule))),
+        help=messages("prevalence.help", definition=definition, prevalence=messages.percent(rule.prevalence)),
         key="prevalence",
         width=320,
     )

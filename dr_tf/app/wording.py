@@ -88,14 +88,6 @@ def short_name(name: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
-def own_prevalence(rule: Rule) -> float:
-    """Return the prevalence of positives for which a rule's probabilities are calibrated."""
-    prior = np.asarray(rule.prior)
-    if rule.head.exclusive:
-        return float(prior[priors.positive_classes(rule.head)].sum())
-    return float(np.asarray(rule.head.p_positive(prior[None]))[0])
-
-
 class Wording:
     """Puts decisions into words.
 

@@ -6,7 +6,7 @@ import argparse
 import socket
 from collections.abc import Sequence
 
-from dr_tf.console import UserError, exit_on_user_error, is_installed, print_status
+from dr_tf.console import UserError, exit_on_user_error, print_status, require_packages
 from dr_tf.inference.ready import add_run_dir_argument, print_measured
 from dr_tf.runtime import starting_tensorflow
 
@@ -54,13 +54,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m dr_tf.ap
     """Parse the command line and serve the page until the process is stopped. Arguments as those of `parse`."""
     flags = parse(arguments, prog)
     with exit_on_user_error():
-        if not all(map(is_installed, ("streamlit", "jinja2", "matplotlib"))):
-            raise UserError("the page needs Streamlit: pip install 'dr_tf[app]'")
         run(flags)
 
 
 def run(flags: argparse.Namespace) -> None:
     """Load the model and serve the page."""
+    require_packages("streamlit", "jinja2", "matplotlib")
     _check_free(flags.address, flags.port)
     with starting_tensorflow(without=("sklearn",)):
         from dr_tf.app.engine import open_engine

@@ -75,15 +75,12 @@ def run(flags: argparse.Namespace) -> Recalibration:
 
 def describe(result: Recalibration) -> list[str]:
     """Return what changed, in a few lines."""
-    from dr_tf.inference.priors import positive_classes
-
-    positive = positive_classes(result.before.head)
     lines = [f"fitted on {result.photographs} photographs"]
     for name, rule in (("before", result.before), ("now", result.after)):
         point = rule.operating_point()
-        prevalence = sum(share for share, is_positive in zip(rule.prior, positive, strict=True) if is_positive)
         lines.append(
-            f"{name}: refers at p({rule.head.positive}) >= {point.threshold:.3f}, at a prevalence of {prevalence:.3f}; {point.note}"
+            f"{name}: refers at p({rule.head.positive}) >= {point.threshold:.3f}, at a prevalence of {rule.prevalence:.3f}; "
+            f"{point.note}"
         )
     before, now = result.beyond_gate
     return [*lines, f"beyond the limit of the gate: {before:.1%} of the photographs before, {now:.1%} now"]

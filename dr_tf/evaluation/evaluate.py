@@ -36,7 +36,6 @@ from dr_tf.explain.colour_scale import read_scale
 from dr_tf.inference.exported_network import ExportedNetwork
 from dr_tf.inference.modes import PLAIN, ModeScores, score_batches
 from dr_tf.inference.network import Network, load_network
-from dr_tf.inference.priors import positive_classes
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.run import MODEL, Run, ScoredRows, load_run, read_neighbours
 
@@ -114,7 +113,7 @@ def evaluate(
             dataset=preparation.records,
             shared=evaluated.shared,
             own_test=own_test,
-            prior_prevalence=_prior_prevalence(rule),
+            prior_prevalence=rule.prevalence if rule.head.exclusive else None,
         )
     metrics["test_evaluations"] = log_test_evaluation(run_dir, evaluated.records.name, split)
     overlap = 0 if evaluated.external else len(np.intersect1d(evaluated.rows, training_rows))
@@ -240,13 +239,6 @@ def _without_test_copies(
         return None
     remaining = predictions.take(~copies)
     return {"left_out": int(copies.sum()), "n": len(remaining), **compute_metrics(remaining, **options)}
-
-
-def _prior_prevalence(rule: Rule) -> float | None:
-    """Return the prevalence of positives in the rule's class prior; None for several labels."""
-    if not rule.head.exclusive:
-        return None
-    return float(np.asarray(rule.prior)[positive_classes(rule.head)].sum())
 
 
 def _network_to_explain(run_dir: str | os.PathLike, network: Network) -> Network:

@@ -208,33 +208,34 @@ def with_source(distribution: AnyFeatureDistribution, features: ArrayLike) -> An
     return PerSourceFeatureDistribution((*parts, _fit_one(features, MAX_AXES)))
 
 
-def foreign_limit(features: ArrayLike, sources: ArrayLike) -> float | None:
+def foreign_limit(
+    distribution: FeatureDistribution | PerSourceFeatureDistribution, features: ArrayLike, sources: ArrayLike
+) -> float | None:
     """Compute how far the photographs of a source lie from the distributions of the other sources.
 
-    Each source with MIN_SOURCE_SIZE images or more is left out in turn. The limit is that of the most distant one. It
-    tells another camera, whose photographs are decided with a warning, from what resembles no camera.
+    Each source is left out in turn. The limit is that of the most distant one. It tells another camera, whose photographs
+    are decided with a warning, from what resembles no camera.
 
     Args:
+        distribution: what `fit_feature_distribution` returned for these features and sources.
         features: of the training images [n, features].
         sources: the source of each image [n].
 
     Returns:
-        The limit; None with fewer than two such sources.
+        The limit; None with fewer than two sources.
     """
-    features, sources = np.asarray(features, np.float64), np.asarray(sources)
-    names, counts = np.unique(sources, return_counts=True)
-    names = names[counts >= MIN_SOURCE_SIZE]
-    if len(names) < 2:
+    if not isinstance(distribution, PerSourceFeatureDistribution):
         return None
+    groups = _group_by_source(np.asarray(features, np.float64), np.asarray(sources))
     limits = []
-    for name in names:
-        others = sources != name
-        distances = fit_feature_distribution(features[others], sources[others]).distance(features[~others])
-        limits.append(distance_limit(distances))
+    for i, group in enumerate(groups):
+        others = PerSourceFeatureDistribution(distribution.parts[:i] + distribution.parts[i + 1 :])
+        limits.append(distance_limit(others.distance(group)))
     return max(limit for limit in limits if limit is not None)
 
 
 def _group_by_source(features, sources):
+    """The features of each source, in the order of their names; those of small sources together come last."""
     _, codes, counts = np.unique(sources, return_inverse=True, return_counts=True)
     large = np.flatnonzero(counts >= MIN_SOURCE_SIZE)
     remaining = features[~np.isin(codes, large)]

@@ -118,6 +118,11 @@ class Rule:
         """The head that decides."""
         return self.heads[self.decides]
 
+    @property
+    def prevalence(self) -> float:
+        """The prevalence of positives for which the probabilities are calibrated."""
+        return float(self.head.p_positive(np.asarray([self.prior]))[0])
+
     def mode(self, name: str) -> Mode:
         """Return the Mode of a name.
 

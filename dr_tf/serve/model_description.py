@@ -45,7 +45,11 @@ def describe(predictor: Predictor, model: str | os.PathLike) -> dict[str, Any]:
         "prior": {"name": rule.prior_name, "shares": dict(zip(head.classes, rule.prior, strict=True))},
         "operating_point": rule.operating_point_name,
         "operating_points": _operating_points(predictor),
-        "gate": {"gradable_from": rule.gradable_from, "distance_limit": rule.distance_limit},
+        "gate": {
+            "gradable_from": rule.gradable_from,
+            "distance_limit": rule.distance_limit,
+            "warning_limit": rule.warning_limit,
+        },
         "tested_on": measured.read_text(encoding="utf-8", errors="replace").strip()
         if measured.exists()
         else NOT_MEASURED,

@@ -33,7 +33,16 @@ _DECISION = {
         "action": {"type": "string", "enum": list(ACTIONS)},
         "gradable": {"type": "boolean"},
         "reason": {"type": "string", "description": "why the photograph has to be retaken; empty if it need not"},
+        "warning": {
+            "type": "string",
+            "description": "why the decision may be less reliable, such as another camera; or empty",
+        },
         "grade": {"type": ["integer", "null"], "description": "the ICDR grade, 0 to 4"},
+        "grade_range": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "the lowest and the highest grade of a range that contains the true one in 9 of 10 cases",
+        },
         "positive": {"type": "string", "description": "the definition of positive"},
         "p_positive": _PROBABILITY | {"description": "the calibrated probability of positive"},
         "threshold": _PROBABILITY | {"description": "refer from this probability on"},

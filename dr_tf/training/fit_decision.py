@@ -172,7 +172,8 @@ def fit_training_features(
         return TrainingFeatures(feature_distribution, neighbours)
     subset = _random_subset(len(rows), seed)
     features, sources = features[subset], records.sources[rows][subset]
-    return TrainingFeatures(fit_feature_distribution(features, sources), neighbours, foreign_limit(features, sources))
+    distribution = fit_feature_distribution(features, sources)
+    return TrainingFeatures(distribution, neighbours, foreign_limit(distribution, features, sources))
 
 
 def fit_decision(

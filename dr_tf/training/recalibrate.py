@@ -14,10 +14,11 @@ import shutil
 import numpy as np
 
 from dr_tf import files
-from dr_tf.console import UserError
+from dr_tf.console import UserError, progress
 from dr_tf.data.batches import image_batches
 from dr_tf.data.images import ImageLoader
 from dr_tf.data.records import Records
+from dr_tf.explain.colour_scale import MAP_SCALE
 from dr_tf.inference.cross_fitting import cross_fit, patient_folds
 from dr_tf.inference.export_file import EXPORT, FORMATS, MEMBERS
 from dr_tf.inference.fit_rule import CalibrationLabels, fit_rule, reason_for_no_guarantee
@@ -41,7 +42,7 @@ from dr_tf.training.example_names import example_names, fitted_example_names
 from dr_tf.training.fit_decision import DecisionSettings
 
 MIN_PATIENTS = 5  # positive and negative ones, from which on thresholds are fitted
-_COPIED = (MODEL, TWIN, EXPORT, MEMBERS, *FORMATS.values(), NEIGHBOURS, "map_scale.json", "config.gin")
+_COPIED = (MODEL, TWIN, EXPORT, MEMBERS, *FORMATS.values(), NEIGHBOURS, MAP_SCALE, "config.gin")
 _BATCH = 32
 
 
@@ -91,7 +92,10 @@ def recalibrate(
     patients = np.asarray(records.columns["patient_id"])[rows]
     distribution, distances = _fit_gate(run.feature_distribution, features, patients)
     scored = dataclasses.replace(scored, distances=distances)
-    rule = _fitted_on_labels(run, records, scored) if labelled else _at_estimated_prevalence(run, scored)
+    if labelled:
+        rule = fit_on_labels(run.rule, records, scored, ensemble=run.network.ensemble)
+    else:
+        rule = at_estimated_prevalence(run.rule, scored)
     rule = _with_limits(rule, run.rule, distance_limit(distances) if distribution is not None else None)
     with files.atomic_write(folder) as unfinished:
         _copy_network(pathlib.Path(run_dir), unfinished)
@@ -149,9 +153,16 @@ def _score(run_dir: str | os.PathLike, run: Run, records: Records, rows: np.ndar
     requested = run.rule.requested_modes(*run.rule.modes)
     neighbours = read_neighbours(run_dir, requested, run.network)
     images = ImageLoader(records, image_size=run.network.image_size, cache="none")
-    batches = image_batches(images, rows=rows, batch_size=_BATCH)
-    scored = score_batches(run.network, requested, batches, neighbours=neighbours)
+    with progress(len(rows), "scoring", "photographs") as bar:
+        batches = _counted(image_batches(images, rows=rows, batch_size=_BATCH), bar)
+        scored = score_batches(run.network, requested, batches, neighbours=neighbours)
     return ScoredRows(rows, scored.scores, scored.outputs, np.zeros(len(rows))), scored.features
+
+
+def _counted(batches, bar):
+    for batch in batches:
+        yield batch
+        bar.update(len(batch[1]))
 
 
 def _fit_gate(
@@ -169,8 +180,16 @@ def _fit_gate(
     return with_source(distribution, features), distances
 
 
-def _fitted_on_labels(run: Run, records: Records, scored: ScoredRows) -> Rule:
-    rule, columns = run.rule, records.columns
+def fit_on_labels(rule: Rule, records: Records, scored: ScoredRows, *, ensemble: bool = False) -> Rule:
+    """Fit the calibrations, the prior and the thresholds of a rule on labelled photographs.
+
+    Args:
+        rule: the rule, for its outputs, modes and operating point.
+        records: the record set of the photographs.
+        scored: the scores of the photographs in all modes of the rule.
+        ensemble: whether the network is an ensemble.
+    """
+    columns = records.columns
     settings = DecisionSettings.from_rule(rule)
     classes = {output: head.true_classes(columns)[scored.rows] for output, head in rule.heads.items()}
     priors = {output: class_prior(classes[output], len(head.classes)) for output, head in rule.heads.items()}
@@ -185,7 +204,7 @@ def _fitted_on_labels(run: Run, records: Records, scored: ScoredRows) -> Rule:
         operating_point=rule.operating_point_name,
         outputs={output: scored.outputs[output] for output in known},
         other_priors={output: priors[output] for output in known},
-        ensemble=run.network.ensemble,
+        ensemble=ensemble,
         no_guarantee=reason_for_no_guarantee(columns, scored.rows, False),
     )
     # An output without labels here keeps its calibration.
@@ -193,8 +212,8 @@ def _fitted_on_labels(run: Run, records: Records, scored: ScoredRows) -> Rule:
     return dataclasses.replace(fitted, other_outputs=others, gradable_from=rule.gradable_from)
 
 
-def _at_estimated_prevalence(run: Run, scored: ScoredRows) -> Rule:
-    rule = run.rule
+def at_estimated_prevalence(rule: Rule, scored: ScoredRows) -> Rule:
+    """Return the rule at the prevalence that its predictions on photographs without labels suggest."""
     probabilities = rule.probabilities(scored.scores)
     estimate = estimate_prior(probabilities, rule.prior, exclusive=rule.head.exclusive)
     positive = positive_classes(rule.head)

@@ -28,9 +28,10 @@ class FlagsTest(unittest.TestCase):
                 app.parse(wrong)
 
     def test_a_missing_extra_is_named_in_one_line(self):
-        with mock.patch.object(app, "is_installed", return_value=False):
+        with mock.patch("importlib.util.find_spec", return_value=None):
             status, _, errors = commands.run(app.main)
-        self.assertEqual((status, errors.strip()), (2, "error: the page needs Streamlit: pip install 'dr_tf[app]'"))
+        line = "error: this needs streamlit, which is not installed: pip install 'dr_tf[app]'"
+        self.assertEqual((status, errors.strip()), (2, line))
 
     def test_a_port_in_use_and_an_absent_model_are_named_in_one_line(self):
         with socket.socket() as other:

@@ -42,12 +42,14 @@ class SeveralSourcesTest(unittest.TestCase):
 
     def test_the_foreign_limit_is_that_of_the_most_distant_source(self):
         # c lies 20 deviations from a, the nearest other source, and 1 in 100 of it 2.3 further.
-        self.assertAlmostEqual(foreign_limit(self.features, self.sources), 22.3, delta=1)
+        self.assertAlmostEqual(self._limit(self.features, self.sources), 22.3, delta=1)
 
     def test_without_two_sources_there_is_none(self):
-        self.assertIsNone(foreign_limit(self.features[:200], self.sources[:200]))
-        few = np.where(np.arange(600) < 20, "d", "a")
-        self.assertIsNone(foreign_limit(self.features, few))
+        self.assertIsNone(self._limit(self.features[:200], self.sources[:200]))
+        self.assertIsNone(self._limit(self.features, np.where(np.arange(600) < 5, "d", "a")))
+
+    def _limit(self, features, sources):
+        return foreign_limit(fit_feature_distribution(features, sources), features, sources)
 
     def test_with_another_source_its_photographs_are_near(self):
         known = fit_feature_distribution(self.features[:400], self.sources[:400])

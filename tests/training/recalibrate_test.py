@@ -20,7 +20,7 @@ CLINIC = "clinic/64-plain-q95"
 
 @functools.cache
 def clinic():
-    """Records of 75 photographs with known patients, a fifth of them in the test split."""
+    """Records of 80 photographs, 20 of them in the test split."""
     folder = tiny.temporary_folder()
     write_folder(folder / "photographs", splits=("train", "valid", "calibration", "test"), each=4)
     return tiny.build_records(
