@@ -18,7 +18,7 @@ from dr_tf.app.report import html_report, make_report
 from dr_tf.app.report_pdf import pdf_report
 from dr_tf.app.tables import csv_file, json_file, table_rows
 from dr_tf.app.uploads import Photograph, group_by_patient
-from dr_tf.app.wording import Wording, own_prevalence, short_name
+from dr_tf.app.wording import Wording, short_name
 from dr_tf.inference.calibration import Calibration
 from dr_tf.inference.decision import ImageInfo
 from dr_tf.inference.operating_points import OperatingPoint
@@ -104,7 +104,7 @@ class WordingTest(unittest.TestCase):
 
     def test_the_prevalence_changes_the_expectation_and_not_the_action(self):
         decision = answers(("a.jpg", sample("no_retinopathy")))[0].decision
-        own = own_prevalence(engine().predictor.rule)
+        own = engine().predictor.rule.prevalence
         self.assertAlmostEqual(wording(prevalence=own).probability_here(decision), decision.p_positive, places=6)
         shares = [wording(prevalence=p).probability_here(decision) for p in (0.01, 0.1, 0.5)]
         self.assertEqual(shares, sorted(shares))
