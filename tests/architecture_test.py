@@ -214,7 +214,7 @@ class StartTest(unittest.TestCase):
             "print(sorted(set(sys.modules) & {'numpy', 'cv2', 'tensorflow', 'keras', 'absl'}))"
         )
         self.assertEqual(_run(code).splitlines()[-1], "[]")
-        self.assertLess(min(_cpu_seconds(["-m", "dr_tf", "--help"]) for _ in range(3)), 0.3)
+        self.assertTrue(any(_cpu_seconds(["-m", "dr_tf", "--help"]) < 0.3 for _ in range(3)))
 
     def test_help_is_fast(self):
         rooms = [["-m", f"dr_tf.{path.parent.name}"] for path in ROOT.glob("dr_tf/*/__main__.py")]
@@ -222,7 +222,7 @@ class StartTest(unittest.TestCase):
         subcommands = [["-m", "dr_tf", name] for name in COMMANDS]
         for command in (["train.py"], ["evaluate.py"], *modules, *rooms, *subcommands):
             with self.subTest(command=command):
-                self.assertLess(min(_cpu_seconds([*command, "--help"]) for _ in range(3)), 1)
+                self.assertTrue(any(_cpu_seconds([*command, "--help"]) < 1 for _ in range(3)))
 
 
 def _cpu_seconds(command):

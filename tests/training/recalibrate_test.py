@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import dr_tf
@@ -55,6 +56,7 @@ class RecalibrateTest(tf.test.TestCase):
         self.assertEqual(list(after.modes), list(before.modes))
         self.assertEqual(after.modes["plain"].report["images"], 60)
 
+    @pytest.mark.slow
     def test_the_result_is_evaluated_on_the_clinics_test_split(self):
         self._recalibrate()
         status, _, errors = commands.run(evaluate, "--run_dir", self.output, "--records", clinic())

@@ -121,6 +121,7 @@ class TrainTest(tf.test.TestCase):
         self._train("train.epochs = 1", *policy)
         self.assertLen(self._history(), 1)
 
+    @pytest.mark.slow
     def test_early_stopping(self):
         self._train("train.epochs = 9", "train.patience = 1", "optimization.learning_rate = 0.0")
         self.assertLess(len(self._history()), 9)
