@@ -4,7 +4,7 @@ BIN := .venv/bin
 TESTS ?= tests
 INSTALLED := .venv/installed
 
-.PHONY: quickstart test base resolve slow lint docs bench clean
+.PHONY: quickstart test base resolve slow sign audit lint docs bench clean
 
 quickstart: $(INSTALLED)  ## synthetic photographs -> records -> trained model -> report and class-activation maps
 	@echo "1 of 4: drawing 250 patients, then cropping their 500 photographs into records"
@@ -38,6 +38,22 @@ resolve: $(INSTALLED)  ## check that all extras install together, at the version
 slow: $(INSTALLED)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
+sign:  ## sign the model that comes with dr_tf: make sign KEY=private.pem (openssl genpkey -algorithm ed25519)
+	@cd dr_tf/ready && find * -type f ! -name 'SHA256SUMS*' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
+	@openssl pkeyutl -sign -rawin -inkey $(KEY) -in dr_tf/ready/SHA256SUMS -out dr_tf/ready/SHA256SUMS.sig
+	@echo "PUBLIC_KEY in dr_tf/inference/ready.py: $$(openssl pkey -in $(KEY) -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d ' \n')"
+
+audit:  ## check licences and known vulnerabilities, and write a software bill of materials to build/sbom.json
+	@test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip install --quiet --disable-pip-version-check reuse==6.2.0 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@mkdir -p build && rm -f build/audit.json
+	@.venv-audit/bin/reuse lint --quiet && echo "every file has a licence (REUSE.toml)"
+	@.venv-audit/bin/cyclonedx-py requirements requirements.txt --output-reproducible -o build/sbom.json
+	@echo "software bill of materials: build/sbom.json"
+	@.venv-audit/bin/pip-audit --require-hashes --disable-pip -r requirements.txt -f json -o build/audit.json 2> build/audit.log; \
+	  status=$$?; if grep -qs '"vulns"' build/audit.json; then tail -1 build/audit.log; exit $$status; \
+	  else echo "known vulnerabilities were not checked: their list cannot be reached"; fi
+
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,11 +68,12 @@ bench: $(INSTALLED)  ## run every benchmark, one after the other
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:
-	rm -rf .venv .venv-base quickstart build *.egg-info
+	rm -rf .venv .venv-base .venv-audit quickstart build *.egg-info
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): setup.py requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	@echo "Installing TensorFlow and the rest into .venv (about 3 GB, two to four minutes; only the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -6,13 +6,14 @@ a few kilobytes that unpack to more than the memory.
 
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 
-# What reading a damaged or hostile archive raises, beside a KeyError or an IndexError of whoever reads its content.
+# What reading a damaged or hostile archive raises. NumPy parses the headers of arrays as Python literals.
 UNREADABLE = (
-    OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, NotImplementedError,
+    RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 # Weights and scores hardly compress; zeros compress a thousandfold.
 _MAX_RATIO, _SMALL = 100, 1 << 24

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import pathlib
 import re
 import sys
@@ -25,6 +26,11 @@ def _setup(name):
 def _distribution(requirement):
     """Return the name in a requirement: `opencv-python-headless>=4.11` -> `opencv-python-headless`."""
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def _lines(name):
+    """Return the lines of a file that are no comments."""
+    return [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
 
 
 BASE = {_distribution(requirement) for requirement in _setup("BASE")}
@@ -68,9 +74,34 @@ class PackagingTest(unittest.TestCase):
             self.assertTrue(_distributions(name) & EXTRAS[extra], f"the extra {extra} does not install {name}")
 
     def test_every_requirement_is_pinned_in_the_constraints(self):
-        lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        pinned = {_distribution(line) for line in lines if not line.startswith("#")}
+        pinned = {_distribution(line) for line in _lines("constraints.txt")}
         self.assertLessEqual(BASE.union(*EXTRAS.values()), pinned)
+
+    def test_what_the_tests_install_has_the_versions_of_the_constraints_and_hashes(self):
+        pinned = dict(line.split("==") for line in _lines("constraints.txt") if "==" in line)
+        locked = re.split(r"\n(?=\S)", "\n".join(_lines("requirements.txt")))
+        for package in locked:
+            name, version = re.match(r"(\S+)==(\S+)", package).groups()
+            self.assertEqual(pinned.get(name, version), version, name)  # others are of other systems
+            self.assertIn(" --hash=sha256:", package, name)
+        names = {re.match(r"[^=\s]+", package)[0] for package in locked}
+        self.assertLessEqual(BASE | EXTRAS["train"] | EXTRAS["test"] | {"setuptools"}, names)
+
+
+class LicencesTest(unittest.TestCase):
+    def setUp(self):
+        spec = importlib.util.spec_from_file_location("licences", ROOT / "docs" / "licences.py")
+        self.licences = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.licences)
+
+    def test_no_package_asks_for_the_source_of_what_uses_it(self):
+        for name, _, licence, _ in self.licences.rows():
+            self.assertNotIn("GPL", licence, name)
+
+    @unittest.skipUnless(sys.version_info[:2] == (3, 11), "other versions of Python need other packages")
+    def test_the_list_is_up_to_date(self):
+        page = self.licences.PAGE.read_text(encoding="utf-8")
+        self.assertEqual(page, self.licences.page(), "make it anew: .venv/bin/python docs/licences.py")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.fundus.synthetic_images import draw_fundus, jpeg
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = ("dr_tf", "tfrecords_builder", "configs", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE",
-           "CHANGELOG.md", "CITATION.cff", "Containerfile", "compose.yaml", "Makefile", "apt.txt", "constraints.txt", "train.py", "evaluate.py")  # fmt: skip
+           "CHANGELOG.md", "CITATION.cff", "Containerfile", "compose.yaml", "Makefile", "apt.txt", "constraints.txt", "requirements.txt", "train.py", "evaluate.py")  # fmt: skip
 
 
 def _copy_sources(folder):

@@ -11,7 +11,7 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.evaluation.predictions import Predictions
-from dr_tf.safe_names import csv_cell, from_csv_cell
+from dr_tf.safe_names import csv_cell, from_csv_cell, printable
 
 _CONSTANT = ("dataset", "split", "positive")  # the same in every row
 _SINGLE_COLUMNS = {
@@ -83,13 +83,13 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     if any(name.split("/")[0] in _EARLIER for name in columns):
         raise UserError(f"{path} was written by an earlier version; evaluate the run again")
     classes = tuple(name.removeprefix("p/") for name in columns if name.startswith("p/"))
-    missing = {"id", "patient", "threshold", "refer", *_CONSTANT} - set(columns)
+    missing = {"id", "patient", "patient_known", "threshold", "refer", *_CONSTANT} - set(columns)
     if missing or not classes:
         raise UserError(f"{path} is not a predictions.csv of dr_tf; missing: {', '.join(sorted(missing)) or 'p/…'}")
     try:
         return Predictions(**_fields(columns, classes))
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {printable(str(error))}") from error
 
 
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from typing import Any
 from dr_tf.console import UserError
 from dr_tf.files import write_json
 from dr_tf.grades import PATIENT_FIELDS
+from dr_tf.safe_names import printable
 
 EXPORT = "export.json"
 MEMBERS = "members.onnx"  # of an ensemble: features -> the logits of each member
@@ -98,7 +99,7 @@ def read_export(folder: str | os.PathLike) -> Export | None:
         export = Export(**fields)
         _check(export)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be used: {error}") from None
+        raise UserError(f"{path} cannot be used: {printable(str(error))}") from None
     return export
 
 

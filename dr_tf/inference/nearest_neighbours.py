@@ -210,5 +210,5 @@ def load_neighbours(path: str | os.PathLike) -> Neighbours:
             if int(file["version"]) != _VERSION:
                 raise UserError(f"{path} has version {int(file['version'])} of the neighbours; known: {_VERSION}")
             return Neighbours(file["stored"], file["ballots"], file["mean"], file["scale"])
-    except (*UNREADABLE, KeyError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as nearest neighbours: {error}") from error

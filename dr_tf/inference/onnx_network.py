@@ -14,6 +14,7 @@ from dr_tf.grades import PATIENT_FIELDS
 from dr_tf.inference.export_file import Export
 from dr_tf.inference.exported_network import ExportedNetwork, check_shapes
 from dr_tf.inference.onnx_safety import read_safe_onnx
+from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,7 +36,12 @@ def open_session(path: str | os.PathLike) -> onnxruntime.InferenceSession:
     # Threads that wait actively for the next layer take the processor from those that read the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(read_safe_onnx(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            read_safe_onnx(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=False,  # it prints to standard output, and tries the same provider again
+        )
     except UserError:
         raise
     except Exception as error:  # ONNX Runtime has no common class of its exceptions
@@ -48,7 +54,7 @@ def available_cores() -> int:
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return printable(str(error).strip().splitlines()[0][:200]) if str(error).strip() else type(error).__name__
 
 
 class OnnxNetwork(ExportedNetwork):

@@ -8,9 +8,11 @@ import pathlib
 import sys
 
 from dr_tf.safe_names import printable
+from dr_tf.signed_files import check_signed
 
-READY = pathlib.Path(__file__).parent.parent / "ready"
+READY = pathlib.Path(__file__).absolute().parent.parent / "ready"
 MEASURED = "measured.txt"
+PUBLIC_KEY = bytes.fromhex("dab686cf693d951a51b438d6c2275d5241d98fc867ad55253d818488ca5b88af")  # of make sign
 
 
 def add_run_dir_argument(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,16 @@ def add_run_dir_argument(parser: argparse.ArgumentParser) -> None:
 def model_folder(model: str | os.PathLike) -> pathlib.Path:
     """Return the folder of a model: "ready" is the one that comes with dr_tf."""
     return READY if model == "ready" else pathlib.Path(model)
+
+
+def check_released(run_dir: str | os.PathLike) -> None:
+    """Check that the model that comes with dr_tf is the one that was released, if `run_dir` is that model.
+
+    Raises:
+        UserError: a file of it is missing or was changed.
+    """
+    if pathlib.Path(run_dir).absolute() == READY:
+        check_signed(READY, PUBLIC_KEY)
 
 
 def print_measured(run_dir: str | os.PathLike) -> None:

@@ -25,6 +25,7 @@ from dr_tf.inference.operating_points import OperatingPoint
 from dr_tf.inference.preparation import Preparation
 from dr_tf.inference.rule import Mode, OtherOutput, Rule
 from dr_tf.models.links import score_count
+from dr_tf.safe_names import printable
 
 if TYPE_CHECKING:
     from dr_tf.models.heads.head import Head
@@ -80,7 +81,7 @@ def read_rule(path: str | os.PathLike, heads: Mapping[str, Callable[..., Head]])
         return _parse_rule(document, heads), _parse_preparation(document["preparation"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, UserError) as error:
         problem = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{path} cannot be used: {problem}") from error
+        raise UserError(f"{path} cannot be used: {printable(str(problem))}") from error
 
 
 def _read_document(path):

@@ -23,6 +23,7 @@ from dr_tf.inference.modes import RequestedModes
 from dr_tf.inference.nearest_neighbours import Neighbours, load_neighbours
 from dr_tf.inference.network import MODEL, TWIN, Network, find_export, load_network
 from dr_tf.inference.preparation import Preparation
+from dr_tf.inference.ready import check_released
 from dr_tf.inference.rule import Rule
 from dr_tf.inference.rule_file import read_rule, write_rule
 from dr_tf.models.heads import HEADS
@@ -63,9 +64,11 @@ def load_run(run_dir: str | os.PathLike, *, keras: bool = False) -> Run:
         keras: as in `load_network`.
 
     Raises:
-        UserError: a file is missing or unreadable, or two files are not of the same network.
+        UserError: a file is missing or unreadable, or two files are not of the same network; or the folder is the model
+            that comes with dr_tf, and is not as it was released.
     """
     folder = pathlib.Path(run_dir)
+    check_released(folder)
     check_finished(folder)
     rule, preparation = read_rule(folder / DECISION, HEADS)
     if not keras and (at_hand := find_export(folder)) is not None:
@@ -245,5 +248,5 @@ def _read_arrays(path: pathlib.Path, convert: Callable[[Any], T]) -> T | None:
         check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             return convert(arrays)
-    except (*UNREADABLE, KeyError, IndexError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read: {error}") from None
