@@ -38,8 +38,8 @@ def check_signed(folder: str | os.PathLike, public_key: bytes) -> None:
         raise _changed(pathlib.Path(error.filename), "it is missing") from None
     if not verify(public_key, listed, signature):
         raise _changed(folder / SUMS, "its signature is not by the key of dr_tf")
-    sums = dict(reversed(line.split("  ", 1)) for line in listed.decode().splitlines())
-    for name, digest in sums.items():
+    for line in listed.decode().splitlines():
+        digest, name = line.split("  ", 1)
         if not (folder / name).is_file():
             raise _changed(folder / name, "it is missing")
         if sha256(folder / name) != digest:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dr_tf.console import UserError, progress
+from dr_tf.safe_names import printable
 
 REQUIRED = ("image", "image_id", "patient_id", "grade", "dme", "any_dr", "labels")
 
@@ -61,7 +62,7 @@ def read_index(folder: str | os.PathLike, split_order: Sequence[str]) -> RecordI
     splits = sorted(
         info.splits, key=lambda split: (split_order.index(split) if split in split_order else len(split_order), split)
     )
-    files = [(split, *file) for split in splits for file in _files(info.splits[split])]
+    files = [(split, *file) for split in splits for file in _files(info.splits[split], folder)]
     paths, lengths = [path for _, path, _ in files], [length for *_, length in files]
     columns, places, checksums = _read(paths, lengths, info.features)
     columns["split"] = np.repeat([split for split, *_ in files], lengths)
@@ -103,9 +104,14 @@ def _has(features, name):
     return True
 
 
-def _files(split):
+def _files(split, folder):
     lengths = [length for length in split.shard_lengths if length]
-    return list(zip((str(path) for path in split.filepaths), lengths, strict=True))
+    paths = [str(path) for path in split.filepaths]
+    if len(paths) != len(lengths):
+        raise UserError(
+            f"{folder}: the split {printable(split.name)} has {len(paths)} files and {len(lengths)} lengths"
+        )
+    return list(zip(paths, lengths, strict=True))
 
 
 def _read(paths, lengths, features):

@@ -86,7 +86,7 @@ def damaged_json(draw: st.DrawFn, value: Any) -> bytes:
                 json.dumps(draw(st.sampled_from(list(other.values() if isinstance(other, dict) else other))))
             )
         else:
-            branch[key] = draw(_JUNK)
+            branch[key] = json.loads(json.dumps(draw(_JUNK)))  # a copy, as later changes may go into it
     return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
