@@ -115,13 +115,8 @@ def evaluate(
             own_test=own_test,
             prior_prevalence=rule.prevalence if rule.head.exclusive else None,
         )
-    metrics["test_evaluations"] = log_test_evaluation(run_dir, evaluated.records.name, split)
     overlap = 0 if evaluated.external else len(np.intersect1d(evaluated.rows, training_rows))
-    metrics["caveats"] += [
-        *evaluated.caveats,
-        *repeated_test_caveat(split, metrics["test_evaluations"]),
-        *training_overlap_caveat(overlap, len(predictions)),
-    ]
+    metrics["caveats"] += [*evaluated.caveats, *training_overlap_caveat(overlap, len(predictions))]
     metrics["mode"] = mode
     metrics["other_outputs"] = {output: list(rule.heads[output].classes) for output in predictions.other_truth}
     report_options = {
@@ -130,7 +125,10 @@ def evaluate(
         **_image_options(evaluated, predictions, explained, rule, read_scale(run_dir)),
     }
     folder = evaluation_folder(run_dir, evaluated.records.name, split, mode)
-    return write_evaluation(folder, predictions, metrics, **report_options), metrics
+    with log_test_evaluation(run_dir, evaluated.records.name, split) as count:
+        metrics["test_evaluations"] = count
+        metrics["caveats"] += repeated_test_caveat(split, count)
+        return write_evaluation(folder, predictions, metrics, **report_options), metrics
 
 
 def _score_explanations(explainers: Mapping[str, Explainer], evaluated: EvaluationSet) -> dict[str, Any]:
@@ -145,11 +143,11 @@ def _evaluate_maps(
     """Score maps where no label is known, and write explanations.json and report.html."""
     scorecard = _score_explanations(explainers, evaluated)
     name, split = evaluated.records.name, evaluated.split
-    count = log_test_evaluation(run_dir, name, split)
-    caveats = [*evaluated.caveats, *repeated_test_caveat(split, count)]
-    caveats += [f"Left out: {n} that are {reason}." for reason, n in evaluated.excluded.items()]
+    caveats = [*evaluated.caveats, *(f"Left out: {n} that are {reason}." for reason, n in evaluated.excluded.items())]
     folder = evaluation_folder(run_dir, name, split, mode)
-    return write_scorecard(folder, scorecard, run=pathlib.Path(run_dir).name, caveats=caveats), {}
+    with log_test_evaluation(run_dir, name, split) as count:
+        caveats += repeated_test_caveat(split, count)
+        return write_scorecard(folder, scorecard, run=pathlib.Path(run_dir).name, caveats=caveats), {}
 
 
 def _measure(

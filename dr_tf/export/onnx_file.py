@@ -33,6 +33,7 @@ def to_onnx(function: Any, signature: dict[str, tf.TensorSpec]) -> Any:
     _name_batch_axis(model)
     for entry in [entry for entry in model.opset_import if entry.domain not in ("", "ai.onnx")]:
         model.opset_import.remove(entry)  # no node is of that domain
+    _name_by_place(model.graph)
     return model
 
 
@@ -94,6 +95,44 @@ def _name_batch_axis(model):
         for dimension in dimensions[1:]:
             if dimension.dim_param.startswith("unk__"):
                 dimension.ClearField("dim_param")
+
+
+def _name_by_place(graph):
+    """Sort and name nodes and weights by their place before the outputs: tf2onnx's own order and names differ by chance."""
+    names = {entry.name: entry.name for entry in [*graph.input, *graph.output]}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes, used = list(_sorted_nodes(graph)), {}
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+        for place, name in enumerate(node.input):
+            if name in weights:
+                used[name] = weights[name]
+                names.setdefault(name, f"{node.name}_input_{place}")
+        for place, name in enumerate(node.output):
+            names.setdefault(name, f"{node.name}_{place}" if place else node.name)
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for name, tensor in used.items():
+        tensor.name = names[name]
+    for field, values in (("node", nodes), ("initializer", used.values()), ("value_info", ())):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        graph.ClearField(field)
+        getattr(graph, field).extend(copies)
+
+
+def _sorted_nodes(graph):
+    """Yield the nodes that the outputs need, each after those that it needs, in an order that only the graph determines."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    taken = set()
+    waiting = [(output.name, False) for output in reversed(graph.output)]
+    while waiting:  # not a recursion: networks are deep
+        name, is_next = waiting.pop()
+        node = made_by.get(name)
+        if is_next:
+            yield node
+        elif node is not None and node.output[0] not in taken:
+            taken.add(node.output[0])
+            waiting += [(name, True), *((needed, False) for needed in reversed(node.input))]
 
 
 def halve_weights(model: Any) -> None:

@@ -77,18 +77,32 @@ class EvaluateTest(tf.test.TestCase):
         self.assertIn("no finished run", str(caught.exception))
 
 
+def count(run, dataset, split):
+    """Log a finished evaluation; return its number."""
+    with log_test_evaluation(run, dataset, split) as number:
+        return number
+
+
 class TestLogTest(tf.test.TestCase):
     def test_each_split_of_each_set_is_counted_by_itself(self):
         run = self.create_tempdir().full_path
         evaluations = [("a/b", "test"), ("a/b", "validation"), ("a/b", "test"), ("c/d", "test")]
-        self.assertEqual([log_test_evaluation(run, *evaluation) for evaluation in evaluations], [1, 1, 2, 1])
+        self.assertEqual([count(run, *evaluation) for evaluation in evaluations], [1, 1, 2, 1])
+
+    def test_an_evaluation_that_was_stopped_is_not_counted(self):
+        run = self.create_tempdir().full_path
+        for expected in (1, 1):
+            with self.assertRaises(KeyboardInterrupt), log_test_evaluation(run, "a/b", "test") as number:
+                self.assertEqual(number, expected)
+                raise KeyboardInterrupt
+        self.assertEqual([count(run, "a/b", "test"), count(run, "c/d", "test"), count(run, "a/b", "test")], [1, 1, 2])
 
     def test_a_log_of_the_former_name_is_renamed_and_counted_on(self):
         run = pathlib.Path(self.create_tempdir().full_path)
         for _ in range(2):
-            log_test_evaluation(run, "a/b", "test")
+            count(run, "a/b", "test")
         (run / "test_evaluations.jsonl").rename(run / "looks.jsonl")
-        self.assertEqual([log_test_evaluation(run, "a/b", "test") for _ in range(2)], [3, 4])
+        self.assertEqual([count(run, "a/b", "test") for _ in range(2)], [3, 4])
         self.assertFalse((run / "looks.jsonl").exists())
         self.assertLen((run / "test_evaluations.jsonl").read_text().splitlines(), 4)
 
