@@ -15,7 +15,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from dr_tf.buckets.urls import is_url
 from dr_tf.console import UserError
+from dr_tf.data.bucket_records import copy_record_set, has_record_set, version_order
 from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
 from dr_tf.fundus.geometry import Geometry
@@ -143,7 +145,7 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     """Open a record set, or several as one.
 
     Args:
-        root: folder of all record sets.
+        root: folder of all record sets; or its URL, such as `s3://BUCKET/FOLDER`, from which the sets are copied first.
         dataset: NAME/CONFIG, or NAME if it has one CONFIG; several in a list or with "+" between them. The examples of
             one set follow those of the other.
 
@@ -156,7 +158,7 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
-    parts = [open_folder(_newest_version(_config_folder(pathlib.Path(root), name))) for name in names]
+    parts = [open_folder(_version_folder(root, name)) for name in names]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -201,6 +203,17 @@ def _joined(parts):
     )
 
 
+def has_records(root: str | os.PathLike, dataset: str) -> bool:
+    """Return whether there is a record set NAME/CONFIG below a folder or a URL."""
+    return has_record_set(root, dataset) if is_url(root) else (pathlib.Path(root) / dataset).is_dir()
+
+
+def _version_folder(root, dataset):
+    if is_url(root):
+        return copy_record_set(root, dataset)
+    return _newest_version(_config_folder(pathlib.Path(root), dataset))
+
+
 def _config_folder(root, dataset):
     if not root.is_dir():
         raise UserError(f"there is no folder of records {root}")
@@ -222,7 +235,7 @@ def _versions(folder):
 
 
 def _newest_version(folder):
-    return max(_versions(folder), key=lambda path: [(part.isdigit(), part.zfill(9)) for part in path.name.split(".")])
+    return max(_versions(folder), key=lambda path: version_order(path.name))
 
 
 def _read_folds(folder, columns):

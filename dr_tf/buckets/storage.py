@@ -1,0 +1,175 @@
+"""A folder in a bucket: list, read, write and remove its objects. Faults that pass are tried again, others are one line."""
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dr_tf.buckets import urls
+from dr_tf.console import UserError, require_packages
+from dr_tf.safe_names import printable
+
+ATTEMPTS = 5  # at an operation
+FIRST_WAIT = 1.0  # seconds between the first two attempts; each further wait is twice as long
+TIMEOUT = 30.0  # seconds without a byte, after which an attempt ends
+SLOWEST = 1e5  # bytes per second: an attempt that is slower ends, too
+
+_LARGEST_TEXT = 1 << 26  # bytes that are read at once: no table of checksums is larger
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+_PERMANENT = (
+    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError, TypeError,
+)  # fmt: skip
+
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An object in a bucket.
+
+    Attributes:
+        size: its bytes.
+        tag: text that changes whenever the object does, such as its ETag; "" if the store has none.
+    """
+
+    size: int
+    tag: str
+
+
+class Bucket:
+    """A folder in a bucket.
+
+    Args:
+        url: its URL.
+
+    Raises:
+        UserError: fsspec knows no such store.
+        ModuleNotFoundError: the packages of the extra `bucket` are not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._filesystem, self._root = _open(self.url)
+
+    def below(self, *names: str) -> "Bucket":
+        """Return a folder below this one, on the same connections."""
+        folder = copy.copy(self)
+        folder.url, folder._root = urls.join(self.url, *names), "/".join((self._root, *names))
+        return folder
+
+    def files(self, folder: str = "", *, depth: int | None = None) -> dict[str, Entry]:
+        """Return all objects below a folder, by their names below it.
+
+        Args:
+            folder: a folder below this one; "" for this one.
+            depth: how many levels are searched; None for all.
+        """
+        root = f"{self._root}/{folder}".rstrip("/")
+
+        def find() -> dict[str, Any]:
+            self._filesystem.invalidate_cache()
+            return self._filesystem.find(root, maxdepth=depth, detail=True)
+
+        found = self._attempt("listed", folder, find)
+        return {
+            name.removeprefix(f"{root}/"): Entry(int(info.get("size") or 0), _tag(info))
+            for name, info in found.items()
+            if name.startswith(f"{root}/") and not name.endswith("/") and info.get("type") != "directory"
+        }
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """Return some bytes of an object. Fewer than `end - start` are an error."""
+
+        def read() -> bytes:
+            data = self._filesystem.cat_file(self._path(name), start=start, end=end, **self._deadline(end - start))
+            if len(data) != end - start:
+                raise EOFError(f"{len(data)} bytes came where {end - start} were asked for")
+            return data
+
+        return self._attempt("read", name, read)
+
+    def read_whole(self, name: str) -> bytes:
+        """Return the content of a small object, such as a JSON file."""
+
+        def read() -> bytes:
+            return self._filesystem.cat_file(self._path(name), start=0, end=_LARGEST_TEXT + 1)
+
+        data = self._attempt("read", name, read)
+        if len(data) > _LARGEST_TEXT:
+            raise UserError(f"{self._shown(name)} is too large for a file of its kind")
+        return data
+
+    def put(self, path: str | os.PathLike[str], name: str) -> None:
+        """Write a local file to an object."""
+        deadline = self._deadline(os.path.getsize(path))
+        self._attempt("written", name, lambda: self._filesystem.put_file(os.fspath(path), self._path(name), **deadline))
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        self._attempt("removed", name, lambda: self._filesystem.rm_file(self._path(name)))
+
+    def _deadline(self, size: int) -> dict[str, float]:
+        """Return the argument by which fsspec gives up: a connection that takes no more bytes would never time out."""
+        return {"timeout": TIMEOUT + size / SLOWEST} if self._filesystem.async_impl else {}
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _shown(self, name: str) -> str:
+        return printable(urls.join(self.url, name) if name else self.url)
+
+    def _attempt(self, done: str, name: str, operation: Callable[[], _Result]) -> _Result:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return operation()
+            except Exception as error:  # each store raises exceptions of its own
+                if attempt == ATTEMPTS or _is_permanent(error):
+                    raise UserError(f"{self._shown(name)} cannot be {done}: {_reason(error)}") from error
+                time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return (fsspec's file system of a URL, the path in it)."""
+    scheme = url.split("://")[0].lower()
+    require_packages(*(["fsspec", _PACKAGES[scheme]] if scheme in _PACKAGES else ["fsspec"]))
+    import fsspec
+
+    try:
+        # A private instance: retries are counted here, and other users of fsspec keep their own settings.
+        filesystem, root = fsspec.url_to_fs(url, skip_instance_cache=True, **_options(scheme))
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{url} cannot be opened: {error}") from error
+    if scheme in ("s3", "s3a"):
+        filesystem.retries = 1
+    return filesystem, root.rstrip("/")
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Return fsspec's options of a store: an attempt ends where no byte comes for `TIMEOUT` seconds."""
+    if scheme in ("s3", "s3a"):
+        timeouts = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"max_attempts": 0}}
+        return {"config_kwargs": timeouts, "max_concurrency": 4}
+    if scheme in ("gs", "gcs"):
+        import aiohttp
+
+        return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)}
+    return {"auto_mkdir": True} if scheme in ("file", "local") else {}
+
+
+def _tag(info: dict[str, Any]) -> str:
+    names = ("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    return next((str(info[name]) for name in names if info.get(name)), "")
+
+
+def _is_permanent(error: Exception) -> bool:
+    return isinstance(error, _PERMANENT) or "Credential" in type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    if not text:
+        return "it took too long" if isinstance(error, TimeoutError) else type(error).__name__
+    return printable(text.splitlines()[0])
