@@ -11,9 +11,11 @@ import fcntl
 import functools
 import json
 import os
+import pathlib
 import shutil
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from dr_tf.console import UserError, cleaned_up_if_stopped, progress
 from dr_tf.files import exchange
@@ -28,7 +30,7 @@ from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.crops import Crop, CropStore, crop_sample, reject_crashed
 from tfrecords_builder.eye_pairs import choose_image_per_eye
 from tfrecords_builder.fingerprint import differences, fingerprint
-from tfrecords_builder.manifest import verify_shards, write_manifest
+from tfrecords_builder.manifest import verify_files, write_manifest
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.splits import assign_folds, assign_splits
@@ -73,8 +75,8 @@ def build(plan: Plan, listing: Listing) -> BuildReport | None:
         _recover(plan)
         new_fingerprint = fingerprint(plan, listing)
         if plan.target.exists() and not plan.overwrite:
-            _check_same_fingerprint(plan, new_fingerprint)
-            verify_shards(plan.target)
+            check_same_fingerprint(plan.address, read_metadata(plan.target), new_fingerprint)
+            verify_files(plan.target)
             return None
         try:
             with cleaned_up_if_stopped(functools.partial(_recover, plan)):
@@ -208,7 +210,7 @@ def _exclusive_lock(plan):
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
                 raise BlockingIOError
         except BlockingIOError:
-            raise UserError(f"another build of {plan.target} is running") from None
+            raise UserError(f"another build of {plan.address} is running") from None
         unlock = functools.partial(path.unlink, missing_ok=True)
         try:
             with cleaned_up_if_stopped(unlock):
@@ -217,15 +219,32 @@ def _exclusive_lock(plan):
             unlock()
 
 
-def _check_same_fingerprint(plan, new_fingerprint):
+def read_metadata(folder: pathlib.Path) -> bytes:
+    """Return the content of the metadata.json of a record set; nothing if it cannot be read."""
     try:
-        old_fingerprint = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
-        changes = differences(old_fingerprint, new_fingerprint)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{plan.target} was not written by this builder; --overwrite replaces it") from None
+        return (folder / "metadata.json").read_bytes()
+    except OSError:
+        return b""
+
+
+def check_same_fingerprint(address: str, metadata: bytes, new_fingerprint: dict[str, Any]) -> None:
+    """Check that a record set was made from the same options and images.
+
+    Args:
+        address: Where the record set is, for the message.
+        metadata: The content of its metadata.json.
+        new_fingerprint: The fingerprint of the options and images.
+
+    Raises:
+        UserError: It was made from others.
+    """
+    try:
+        changes = differences(json.loads(metadata)["fingerprint"], new_fingerprint)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{address} was not written by this builder; --overwrite replaces it") from None
     if changes:
         lines = "".join(f"\n  {line}" for line in changes)
-        raise UserError(f"{plan.target} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
+        raise UserError(f"{address} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
 
 
 def _main_reasons(rejections):
