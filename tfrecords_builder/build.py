@@ -37,6 +37,8 @@ from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.workers import map_in_order
 
+METADATA = "metadata.json"  # TFDS writes it
+
 
 @dataclasses.dataclass(frozen=True)
 class BuildReport:
@@ -222,7 +224,7 @@ def _exclusive_lock(plan):
 def read_metadata(folder: pathlib.Path) -> bytes:
     """Return the content of the metadata.json of a record set; nothing if it cannot be read."""
     try:
-        return (folder / "metadata.json").read_bytes()
+        return (folder / METADATA).read_bytes()
     except OSError:
         return b""
 

@@ -7,13 +7,13 @@ completes or replaces it.
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dr_tf.buckets.cache import locked
-from dr_tf.buckets.storage import Bucket
+from dr_tf.buckets.storage import Bucket, Entry
 from dr_tf.console import UserError, progress
 from dr_tf.data.bucket_records import CHECKSUMS, MARKER, check_sizes, parse_checksums, read_checksums
-from tfrecords_builder.build import BuildReport, build, check_same_fingerprint, read_metadata
+from tfrecords_builder.build import METADATA, BuildReport, build, check_same_fingerprint, read_metadata
 from tfrecords_builder.fingerprint import fingerprint
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing
@@ -45,7 +45,7 @@ def _is_up_to_date(plan: Plan, listing: Listing, bucket: Bucket) -> bool:
     files = bucket.files(depth=1)
     if MARKER not in files:
         return False
-    metadata = bucket.read_whole("metadata.json") if "metadata.json" in files else b""
+    metadata = bucket.read_whole(METADATA, files[METADATA].size) if METADATA in files else b""
     check_same_fingerprint(bucket.url, metadata, fingerprint(plan, listing))
     check_sizes(bucket.url, files, read_checksums(bucket, files)[1], _REBUILDS)
     return True
@@ -73,7 +73,7 @@ def upload(plan: Plan, bucket: Bucket) -> None:
     stated = parse_checksums(checksums)
     del stated[MARKER]
     there = bucket.files(depth=1)
-    if MARKER in there or CHECKSUMS not in there or bucket.read_whole(CHECKSUMS) != checksums:
+    if MARKER in there or CHECKSUMS not in there or bucket.read_whole(CHECKSUMS, there[CHECKSUMS].size) != checksums:
         _remove(bucket, there, stated)
         bucket.put(plan.target / CHECKSUMS, CHECKSUMS)
         there = {}
@@ -87,13 +87,12 @@ def upload(plan: Plan, bucket: Bucket) -> None:
     bucket.put(plan.target / MARKER, MARKER)
 
 
-def _remove(bucket: Bucket, there: Iterable[str], new: Iterable[str]) -> None:
+def _remove(bucket: Bucket, there: Mapping[str, Entry], new: Iterable[str]) -> None:
     """Remove the files of another set, the marker first: a file of it could be taken for one that was uploaded now."""
-    there = set(there)
     old: Iterable[str] = ()
     if CHECKSUMS in there:
         with contextlib.suppress(ValueError):  # whatever it was a table of stays
-            old = parse_checksums(bucket.read_whole(CHECKSUMS))
-    names = there & {*old, *new, MARKER, CHECKSUMS}
+            old = parse_checksums(bucket.read_whole(CHECKSUMS, there[CHECKSUMS].size))
+    names = there.keys() & {*old, *new, MARKER, CHECKSUMS}
     for name in sorted(names, key=lambda name: (name != MARKER, name)):
         bucket.remove(name)

@@ -114,7 +114,7 @@ def read_checksums(bucket: Bucket, files: Mapping[str, Entry]) -> tuple[bytes, d
     """
     if CHECKSUMS not in files:
         raise UserError(f"{bucket.url} has no {CHECKSUMS}, so it cannot be checked; {_AGAIN} with --overwrite")
-    content = bucket.read_whole(CHECKSUMS)
+    content = bucket.read_whole(CHECKSUMS, files[CHECKSUMS].size)
     try:
         return content, parse_checksums(content)
     except ValueError as error:
