@@ -96,7 +96,7 @@ def _parts(body, fault):
 def _refuse(environ, start_response, fault):
     if fault.status is None:
         time.sleep(30)
-        return []
+        fault.status = 500
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     body = f"<Error><Code>{fault.code}</Code><Message>{fault.code} here</Message></Error>".encode()
     start_response(f"{fault.status} Error", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])

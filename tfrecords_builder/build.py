@@ -9,13 +9,10 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import json
 import os
-import pathlib
 import shutil
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from dr_tf.console import UserError, cleaned_up_if_stopped, progress
 from dr_tf.files import exchange
@@ -29,15 +26,13 @@ from tfrecords_builder.audit import (
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.crops import Crop, CropStore, crop_sample, reject_crashed
 from tfrecords_builder.eye_pairs import choose_image_per_eye
-from tfrecords_builder.fingerprint import differences, fingerprint
+from tfrecords_builder.fingerprint import check_same_fingerprint, fingerprint, read_metadata
 from tfrecords_builder.manifest import verify_files, write_manifest
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.splits import assign_folds, assign_splits
 from tfrecords_builder.tables import write_csv
 from tfrecords_builder.workers import map_in_order
-
-METADATA = "metadata.json"  # TFDS writes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,34 +214,6 @@ def _exclusive_lock(plan):
                 yield
         finally:
             unlock()
-
-
-def read_metadata(folder: pathlib.Path) -> bytes:
-    """Return the content of the metadata.json of a record set; nothing if it cannot be read."""
-    try:
-        return (folder / METADATA).read_bytes()
-    except OSError:
-        return b""
-
-
-def check_same_fingerprint(address: str, metadata: bytes, new_fingerprint: dict[str, Any]) -> None:
-    """Check that a record set was made from the same options and images.
-
-    Args:
-        address: Where the record set is, for the message.
-        metadata: The content of its metadata.json.
-        new_fingerprint: The fingerprint of the options and images.
-
-    Raises:
-        UserError: It was made from others.
-    """
-    try:
-        changes = differences(json.loads(metadata)["fingerprint"], new_fingerprint)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{address} was not written by this builder; --overwrite replaces it") from None
-    if changes:
-        lines = "".join(f"\n  {line}" for line in changes)
-        raise UserError(f"{address} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
 
 
 def _main_reasons(rejections):

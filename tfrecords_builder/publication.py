@@ -13,8 +13,8 @@ from dr_tf.buckets.cache import locked
 from dr_tf.buckets.storage import Bucket, Entry
 from dr_tf.console import UserError, progress
 from dr_tf.data.bucket_records import CHECKSUMS, MARKER, check_sizes, parse_checksums, read_checksums
-from tfrecords_builder.build import METADATA, BuildReport, build, check_same_fingerprint, read_metadata
-from tfrecords_builder.fingerprint import fingerprint
+from tfrecords_builder.build import BuildReport, build
+from tfrecords_builder.fingerprint import METADATA, check_same_fingerprint, fingerprint, read_metadata
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing
 

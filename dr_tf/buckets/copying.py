@@ -13,7 +13,7 @@ from dr_tf.files import atomic_write
 from dr_tf.safe_names import printable
 
 _THREADS = 8
-_BLOCK = 1 << 23  # bytes: the threads together hold 64 MB
+_BLOCK = 1 << 23  # bytes of a request: all threads together take 150 MB of memory
 
 
 def copy_files(

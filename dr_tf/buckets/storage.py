@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,8 +17,10 @@ FIRST_WAIT = 1.0  # seconds between the first two attempts; each further wait is
 TIMEOUT = 30.0  # seconds without a byte, after which an attempt ends
 SLOWEST = 1e5  # bytes per second: an attempt that is slower ends, too
 
+_PART = 1 << 23  # bytes that are uploaded at once: by default they are 50 MB, several at a time
 _LARGEST_TEXT = 1 << 26  # bytes that are read at once: no table of checksums is larger
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+_AMAZON, _GOOGLE, _LOCAL = ("s3", "s3a"), ("gs", "gcs"), ("file", "local")
+_PACKAGES = dict.fromkeys(_AMAZON, "s3fs") | dict.fromkeys(_GOOGLE, "gcsfs")
 _PERMANENT = (
     FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError, TypeError,
 )  # fmt: skip
@@ -98,8 +101,10 @@ class Bucket:
 
     def put(self, path: str | os.PathLike[str], name: str) -> None:
         """Write a local file to an object."""
-        deadline = self._deadline(os.path.getsize(path))
-        self._attempt("written", name, lambda: self._filesystem.put_file(os.fspath(path), self._path(name), **deadline))
+        options: dict[str, Any] = self._deadline(os.path.getsize(path))
+        if _scheme(self.url) in _PACKAGES:
+            options["chunksize"] = _PART
+        self._attempt("written", name, lambda: self._filesystem.put_file(os.fspath(path), self._path(name), **options))
 
     def remove(self, name: str) -> None:
         """Remove an object."""
@@ -116,11 +121,12 @@ class Bucket:
         return printable(urls.join(self.url, name) if name else self.url)
 
     def _attempt(self, done: str, name: str, operation: Callable[[], _Result]) -> _Result:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = 1 if _scheme(self.url) in _GOOGLE else ATTEMPTS  # gcsfs itself tries six times
+        for attempt in range(1, attempts + 1):
             try:
                 return operation()
             except Exception as error:  # each store raises exceptions of its own
-                if attempt == ATTEMPTS or _is_permanent(error):
+                if attempt == attempts or _is_permanent(error):
                     raise UserError(f"{self._shown(name)} cannot be {done}: {_reason(error)}") from error
                 time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
@@ -128,7 +134,7 @@ class Bucket:
 
 def _open(url: str) -> tuple[Any, str]:
     """Return (fsspec's file system of a URL, the path in it)."""
-    scheme = url.split("://")[0].lower()
+    scheme = _scheme(url)
     require_packages(*(["fsspec", _PACKAGES[scheme]] if scheme in _PACKAGES else ["fsspec"]))
     import fsspec
 
@@ -136,21 +142,29 @@ def _open(url: str) -> tuple[Any, str]:
         filesystem, root = fsspec.url_to_fs(url, **_options(scheme))
     except (ImportError, ValueError) as error:
         raise UserError(f"{url} cannot be opened: {error}") from error
-    if scheme in ("s3", "s3a"):
-        filesystem.retries = 1  # they are counted here
+    if scheme in _AMAZON:
+        filesystem.retries = 1  # attempts are counted here
+    if scheme in _GOOGLE:
+        logging.getLogger("gcsfs").setLevel(
+            logging.CRITICAL
+        )  # it prints tracebacks of errors that end as one line here
     return filesystem, root.rstrip("/")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
 
 
 def _options(scheme: str) -> dict[str, Any]:
     """Return fsspec's options of a store: an attempt ends where no byte comes for `TIMEOUT` seconds."""
-    if scheme in ("s3", "s3a"):
+    if scheme in _AMAZON:
         timeouts = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"max_attempts": 0}}
         return {"config_kwargs": timeouts, "max_concurrency": 4}
-    if scheme in ("gs", "gcs"):
+    if scheme in _GOOGLE:
         import aiohttp
 
         return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)}
-    return {"auto_mkdir": True} if scheme in ("file", "local") else {}
+    return {"auto_mkdir": True} if scheme in _LOCAL else {}
 
 
 def _tag(info: dict[str, Any]) -> str:

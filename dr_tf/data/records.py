@@ -15,9 +15,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dr_tf.buckets.urls import is_url
 from dr_tf.console import UserError
-from dr_tf.data.bucket_records import copy_record_set, has_record_set, version_order
+from dr_tf.data.find_records import version_folder
 from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
 from dr_tf.fundus.geometry import Geometry
@@ -158,7 +157,7 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
-    parts = [open_folder(_version_folder(root, name)) for name in names]
+    parts = [open_folder(version_folder(root, name)) for name in names]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -201,41 +200,6 @@ def _joined(parts):
         places={eye: np.concatenate([place[eye] for place in places]) for eye in parts[0].eyes},
         _parts=tuple(parts),
     )
-
-
-def has_records(root: str | os.PathLike, dataset: str) -> bool:
-    """Return whether there is a record set NAME/CONFIG below a folder or a URL."""
-    return has_record_set(root, dataset) if is_url(root) else (pathlib.Path(root) / dataset).is_dir()
-
-
-def _version_folder(root, dataset):
-    if is_url(root):
-        return copy_record_set(root, dataset)
-    return _newest_version(_config_folder(pathlib.Path(root), dataset))
-
-
-def _config_folder(root, dataset):
-    if not root.is_dir():
-        raise UserError(f"there is no folder of records {root}")
-    folder = root / dataset
-    if not dataset or not folder.is_dir():
-        known = sorted("/".join(p.parts[-4:-2]) for p in root.glob("*/*/*/dataset_info.json"))
-        raise UserError(f"no records {dataset!r} in {root}; there are: {', '.join(dict.fromkeys(known)) or 'none'}")
-    if _versions(folder):
-        return folder
-    configs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _versions(path)]
-    if len(configs) != 1:
-        names = ", ".join(f"{dataset}/{path.name}" for path in configs)
-        raise UserError(f"{folder} holds {'several record sets; name one of: ' + names if configs else 'no records'}")
-    return configs[0]
-
-
-def _versions(folder):
-    return [path.parent for path in folder.glob("*/dataset_info.json")]
-
-
-def _newest_version(folder):
-    return max(_versions(folder), key=lambda path: version_order(path.name))
 
 
 def _read_folds(folder, columns):

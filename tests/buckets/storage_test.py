@@ -121,12 +121,20 @@ class StorageTest(BucketTest):
             self.assertEqual(self.store.read("a.jpg", 0, 1000), bytes(1000))
         self.assertEqual(self.server.count("GET", "a.jpg"), 1)
 
+    def test_a_large_file_is_uploaded_in_parts(self):
+        content = bytes(range(256)) * 70_000
+        with tempfile.NamedTemporaryFile() as file, mock.patch.object(storage, "TIMEOUT", 30):
+            pathlib.Path(file.name).write_bytes(content)
+            Bucket("s3://clinic/photographs").put(file.name, "big")
+        self.assertEqual(self.server.count("PUT", "big"), 3)
+        self.assertEqual(self.get("photographs/big"), content)
+
     def test_an_upload_that_stalls_ends(self):
         """The server takes no bytes: no timeout of a read ends that."""
         self.server.faults.append(Fault("PUT", "big"))
         start = time.monotonic()
         with tempfile.NamedTemporaryFile() as file:
-            file.truncate(20_000_000)
+            file.truncate(12_000_000)
             with (
                 mock.patch.multiple(storage, ATTEMPTS=1, SLOWEST=1e8),
                 self.assertRaisesRegex(UserError, "^s3://clinic/photographs/big cannot be written: it took too long"),

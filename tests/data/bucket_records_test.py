@@ -14,7 +14,8 @@ import numpy as np
 
 from dr_tf.console import UserError
 from dr_tf.data.bucket_records import copy_version, parse_checksums
-from dr_tf.data.records import has_records, open_records
+from dr_tf.data.find_records import has_records
+from dr_tf.data.records import open_records
 from tests.data import sets
 from tests.s3_server import BucketTest, Fault, needs_s3_server
 from tests.tfrecords_builder.trees import digests

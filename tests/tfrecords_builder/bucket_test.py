@@ -219,12 +219,13 @@ class FlagsTest(unittest.TestCase):
 @needs_s3_server
 class RunTest(BucketTest):
     @pytest.mark.slow
-    def test_a_run_trained_and_evaluated_from_a_bucket_equals_a_local_one(self):
+    def test_records_and_run_of_a_bucket_equal_local_ones(self):
         import evaluate
         from tests import tiny
 
         local = tiny.run_dir()
-        self.put_folder(tiny.records_root(), "records")
+        self.put_folder(local.parent / "photographs", "photographs")
+        tiny.build_records("folder", "s3://clinic/photographs", ROOT, "--name", "tiny", "--classes", tiny.CLASSES)
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         remote = tiny.train_run(folder, tiny.CONFIG, ROOT)
         for run_dir, records in ((local, tiny.records_root()), (remote, ROOT)):

@@ -13,8 +13,9 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.cross_set_copies import read_audit
+from dr_tf.data.find_records import has_records
 from dr_tf.data.joined_records import joined_name
-from dr_tf.data.records import JOIN, Records, has_records, open_records
+from dr_tf.data.records import JOIN, Records, open_records
 from dr_tf.evaluation.evaluation_folder import METRICS, evaluation_folder, read_json
 from dr_tf.evaluation.predictions import Predictions
 from dr_tf.inference.modes import PLAIN
