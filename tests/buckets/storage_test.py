@@ -57,7 +57,11 @@ def _absent(package):
     import importlib.util
 
     find_spec = importlib.util.find_spec
-    return lambda name, *arguments: None if name == package else find_spec(name, *arguments)
+
+    def found(name, *arguments):
+        return name != package or None if name in ("fsspec", "s3fs", "gcsfs") else find_spec(name, *arguments)
+
+    return found
 
 
 @needs_s3_server
