@@ -33,7 +33,7 @@ base:  ## test a base install, without any extra, in a virtual environment of it
 
 resolve: $(INSTALLED)  ## check that all extras install together, at the versions in constraints.txt
 	@$(BIN)/pip install --dry-run --quiet --disable-pip-version-check -c constraints.txt \
-	  '.[train,keras_cv,litert,export,app,serve,dicom,excel,beam,docs,test]'
+	  '.[train,keras_cv,litert,export,app,serve,dicom,excel,beam,bucket,docs,test]'
 
 slow: $(INSTALLED)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow $(TESTS)

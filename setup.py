@@ -43,6 +43,7 @@ EXTRAS = {
     "dicom": ["pydicom", "python-gdcm", "highdicom", "matplotlib"],  # GDCM has the codecs; matplotlib draws the PDF
     "excel": ["openpyxl"],
     "beam": ["apache-beam"],
+    "bucket": ["fsspec", "s3fs", "gcsfs", "aiohttp"],
     "docs": ["mkdocs-material", "mkdocstrings[python]", "nbclient", "ipykernel"],
     "cuda": ["tensorflow[and-cuda]"],
     "test": [
@@ -56,6 +57,7 @@ EXTRAS = {
         "httpx",
         "playwright",  # drives Debian's chromium, which apt.txt names
         "axe-playwright-python",
+        "moto[server]",
         "ruff",
         "mypy",
         "types-tqdm",
@@ -65,7 +67,9 @@ EXTRAS = {
 }
 
 EXTRAS["test"] += EXTRAS["docs"]  # the suite builds the documentation and runs the notebook
-EXTRAS["test"] += EXTRAS["dicom"] + EXTRAS["export"] + EXTRAS["litert"] + EXTRAS["app"] + EXTRAS["serve"]
+EXTRAS["test"] += (
+    EXTRAS["bucket"] + EXTRAS["dicom"] + EXTRAS["export"] + EXTRAS["litert"] + EXTRAS["app"] + EXTRAS["serve"]
+)
 
 CLASSIFIERS = [
     "Development Status :: 4 - Beta",

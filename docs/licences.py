@@ -15,7 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 PAGE = pathlib.Path(__file__).parent / "third_party_licences.md"
-EXTRAS = ("", "train", "export", "litert", "app", "serve", "dicom", "excel")
+EXTRAS = ("", "train", "export", "litert", "app", "serve", "dicom", "excel", "bucket")
 # Classifiers and free texts, where a package has no SPDX expression -> SPDX expression.
 SPDX = {
     "Apache Software License": "Apache-2.0", "Apache 2.0": "Apache-2.0", "Apache License 2.0": "Apache-2.0",

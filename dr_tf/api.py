@@ -336,7 +336,7 @@ def read_records(root: StrPath, dataset: str | Sequence[str]) -> Records:
     """Open a record set that `dr_tf records` wrote.
 
     Args:
-        root: the folder of record sets, the value of --records.
+        root: the folder of record sets, or its URL in a bucket: the value of --records.
         dataset: NAME/CONFIG, or NAME alone if it has one CONFIG. A list of names joins several record sets.
 
     Returns:
@@ -372,7 +372,7 @@ def train(
     Args:
         config: the path of a config, or the name of one that comes with dr_tf, such as "idrid_transfer"; or several, of
             which later ones override earlier ones.
-        records: the folder of record sets.
+        records: the folder of record sets, or its URL in a bucket.
         run_dir: the run directory to write. A training that was stopped resumes from it.
         bindings: settings that override the config, such as "train.epochs = 10".
         init_from: a finished run whose weights the training starts from.
@@ -415,7 +415,7 @@ def open_experiment(records_dir: StrPath, *, audit: bool) -> tuple[Experiment, R
     """Build the experiment of the parsed config and open its records.
 
     Args:
-        records_dir: the folder of record sets.
+        records_dir: the folder of record sets, or its URL in a bucket.
         audit: whether images that several record sets share are left out.
 
     Returns:
@@ -454,7 +454,7 @@ def evaluate(
 
     Args:
         run_dir: the finished run.
-        records: the folder of record sets.
+        records: the folder of record sets, or its URL in a bucket.
         dataset: NAME/CONFIG of another record set, for an external validation; the run's own if None.
         split: "test", "validation", "calibration" or "train"; "folds" for the out-of-fold predictions of a run trained with
             folds; "sources" for the held-out sources of a cross-site protocol; "all" for every split of another record

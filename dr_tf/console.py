@@ -20,8 +20,11 @@ EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 # Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
     "ai_edge_litert": "litert",
+    "aiohttp": "bucket",
     "apache_beam": "beam",
     "fastapi": "serve",
+    "fsspec": "bucket",
+    "gcsfs": "bucket",
     "gin": "train",
     "h5py": "train",
     "highdicom": "dicom",
@@ -38,6 +41,7 @@ EXTRA_OF = {
     "pydantic": "train",
     "pydicom": "dicom",
     "python_multipart": "serve",
+    "s3fs": "bucket",
     "scipy": "train",
     "sklearn": "train",
     "starlette": "serve",

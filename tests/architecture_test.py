@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = {
     "dr_tf.grades": 0, "dr_tf.archives": 0, "dr_tf.console": 0, "dr_tf.safe_names": 0, "dr_tf.image_files": 0,
     "dr_tf.files": 1, "dr_tf.config_files": 1, "dr_tf.process": 1, "dr_tf.parameters": 1, "dr_tf.rendering": 1, "dr_tf.metrics": 1, "dr_tf.fundus": 1,
-    "dr_tf.models": 2, "dr_tf.signed_files": 2,
+    "dr_tf.models": 2, "dr_tf.signed_files": 2, "dr_tf.buckets": 2,
     "dr_tf.inference": 3,
     "dr_tf.explain": 4, "dr_tf.data": 4, "dr_tf.dicom_reports": 4, "dr_tf.on_beam": 4,
     "dr_tf.training": 5, "dr_tf.evaluation": 5,
@@ -35,6 +35,7 @@ ONLY = {
         "dr_tf.process",
         "dr_tf.runtime",
         "dr_tf.data",
+        "dr_tf.buckets",
         "dr_tf.safe_names",
         "dr_tf.image_files",
     },

@@ -7,10 +7,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from dr_tf.buckets.urls import is_url, path_or_url
 from dr_tf.console import UserError, exit_on_user_error, require_packages
 from dr_tf.process import run_command
 from dr_tf.runtime import starting_tensorflow
-from tfrecords_builder.layouts import known_layouts
+from tfrecords_builder.layouts import Layout, known_layouts
+from tfrecords_builder.samples import Listing, Rejection, drop_repeated_ids
 
 _PROG = "python -m tfrecords_builder"
 _EPILOG = """\
@@ -59,7 +61,7 @@ def _add_audit(commands):
         "rescaled, recompressed, cropped differently, mirrored, rotated, brightened or darkened. It also finds images "
         "that probably show the same eye. A set for external validation must not share images with the training set.",
     )
-    parser.add_argument("sets", nargs="+", type=pathlib.Path, metavar="RECORDS/NAME/CONFIG/VERSION")
+    parser.add_argument("sets", nargs="+", type=path_or_url, metavar="RECORDS/NAME/CONFIG/VERSION")
     parser.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("audit.csv"), metavar="CSV",
         help="receives every pair, with its record sets, splits and labels (default: %(default)s)",
@@ -71,9 +73,13 @@ def _add_audit(commands):
 
 def _add_common_flags(parser):
     parser.add_argument(
-        "--source", type=pathlib.Path, required=True, metavar="DIR", help="folder with the tree shown above"
-    )
-    parser.add_argument("--records", type=pathlib.Path, required=True, metavar="DIR", help="folder for all record sets")
+        "--source", type=path_or_url, required=True, metavar="DIR",
+        help="folder with the tree shown above, or its URL (s3://, gs://): it is copied to the cache first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--records", type=path_or_url, required=True, metavar="DIR",
+        help="folder for all record sets, or its URL (s3://, gs://)",
+    )  # fmt: skip
     parser.add_argument(
         "--image_size", type=_between(32, 4096), default=512, help="side of the square crop in pixels (default: 512)"
     )
@@ -139,11 +145,12 @@ def run(flags: argparse.Namespace) -> None:
 
         print("\n".join(audit_sets(flags.sets, flags.output, workers=flags.workers, starting=starting_tensorflow)))
         return
+    from dr_tf.buckets.cache import cache_folder
     from tfrecords_builder.beam_runner import parse_beam_flags
     from tfrecords_builder.build import build
     from tfrecords_builder.build_summary import summarize
     from tfrecords_builder.plan import Options, Plan
-    from tfrecords_builder.samples import drop_repeated_ids
+    from tfrecords_builder.publication import build_in_bucket
     from tfrecords_builder.splits import parse_shares
 
     require_packages("tensorflow", "tensorflow_datasets")
@@ -153,10 +160,13 @@ def run(flags: argparse.Namespace) -> None:
         raise UserError(f"--name {name!r}: use small letters, digits and underscores, beginning with a letter")
     with starting_tensorflow():  # Beam imports libraries that print messages at start-up too
         beam_runner = parse_beam_flags(flags.beam_runner, flags.beam_option)
+    bucket = flags.records if is_url(flags.records) else ""
+    source, listing = _read_source(flags, layout)
     plan = Plan(
         name=name,
-        source=flags.source,
-        records=flags.records,
+        source=source,
+        records=cache_folder("builds", bucket) if bucket else flags.records,
+        bucket=bucket,
         options=Options(
             image_size=flags.image_size,
             enhancement=flags.enhancement,
@@ -173,11 +183,10 @@ def run(flags: argparse.Namespace) -> None:
         beam_runner=beam_runner,
         starting=starting_tensorflow,
     )
-    listing = drop_repeated_ids(layout.read(flags.source, flags))
     print(f"{name}: {len(listing.samples)} images below {flags.source}", file=sys.stderr)
-    report = build(plan, listing)
+    report = build_in_bucket(plan, listing) if bucket else build(plan, listing)
     if report is None:
-        print(f"{plan.target} is up to date: same options, same {len(listing.samples)} images")
+        print(f"{plan.address} is up to date: same options, same {len(listing.samples)} images")
         return
     print(summarize(report))
     if flags.sheet:
@@ -185,6 +194,20 @@ def run(flags: argparse.Namespace) -> None:
 
         write_contact_sheet(flags.sheet, report, flags.sheet_count)
         print(flags.sheet)
+
+
+def _read_source(flags: argparse.Namespace, layout: Layout) -> tuple[pathlib.Path, Listing]:
+    """Return (the folder of images, the listing). What is in a bucket is copied to the cache first."""
+    from dr_tf.buckets.mirror import copy_one, mirror
+
+    if is_url(getattr(flags, "labels", None)):
+        flags.labels = copy_one(flags.labels)
+    if not is_url(flags.source):
+        return flags.source, drop_repeated_ids(layout.read(flags.source, flags))
+    copy = mirror(flags.source)
+    listing = layout.read(copy.folder, flags)
+    left_out = [Rejection(name, name, reason) for name, reason in copy.left_out.items()]
+    return copy.folder, drop_repeated_ids(Listing(listing.samples, listing.rejections + left_out))
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from dr_tf.buckets.urls import is_url
 from dr_tf.console import UserError, cleaned_up_if_stopped, progress
+from dr_tf.data.bucket_records import copy_version
 from tfrecords_builder.audit import COLUMNS, conflicting_labels, pair_columns
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import compute_signature
@@ -34,7 +36,7 @@ def audit_sets(
     """Compare record sets, and write every pair of images across them to a csv file.
 
     Args:
-        folders: Record sets, each a folder RECORDS/NAME/CONFIG/VERSION.
+        folders: Record sets, each a folder RECORDS/NAME/CONFIG/VERSION or its URL.
         output: The csv file, with the columns SET_COLUMNS.
         workers: Number of worker processes.
         starting: Returns the context manager in which TensorFlow is imported for the first time.
@@ -65,7 +67,7 @@ def _set_paths(folders):
     """{name of a record set: its path}. The name is NAME/CONFIG/VERSION, or the whole path where names repeat."""
     if len(folders) < 2:
         raise UserError("audit compares record sets: name at least two folders RECORDS/NAME/CONFIG/VERSION")
-    paths = [pathlib.Path(folder).resolve() for folder in folders]
+    paths = [copy_version(folder) if is_url(folder) else pathlib.Path(folder).resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise UserError("audit: a record set is named twice")
     for path in paths:

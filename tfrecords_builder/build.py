@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import json
 import os
 import shutil
 import time
@@ -27,8 +26,8 @@ from tfrecords_builder.audit import (
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.crops import Crop, CropStore, crop_sample, reject_crashed
 from tfrecords_builder.eye_pairs import choose_image_per_eye
-from tfrecords_builder.fingerprint import differences, fingerprint
-from tfrecords_builder.manifest import verify_shards, write_manifest
+from tfrecords_builder.fingerprint import check_same_fingerprint, fingerprint, read_metadata
+from tfrecords_builder.manifest import verify_files, write_manifest
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing, Rejection
 from tfrecords_builder.splits import assign_folds, assign_splits
@@ -73,8 +72,8 @@ def build(plan: Plan, listing: Listing) -> BuildReport | None:
         _recover(plan)
         new_fingerprint = fingerprint(plan, listing)
         if plan.target.exists() and not plan.overwrite:
-            _check_same_fingerprint(plan, new_fingerprint)
-            verify_shards(plan.target)
+            check_same_fingerprint(plan.address, read_metadata(plan.target), new_fingerprint)
+            verify_files(plan.target)
             return None
         try:
             with cleaned_up_if_stopped(functools.partial(_recover, plan)):
@@ -208,24 +207,13 @@ def _exclusive_lock(plan):
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
                 raise BlockingIOError
         except BlockingIOError:
-            raise UserError(f"another build of {plan.target} is running") from None
+            raise UserError(f"another build of {plan.address} is running") from None
         unlock = functools.partial(path.unlink, missing_ok=True)
         try:
             with cleaned_up_if_stopped(unlock):
                 yield
         finally:
             unlock()
-
-
-def _check_same_fingerprint(plan, new_fingerprint):
-    try:
-        old_fingerprint = json.loads((plan.target / "metadata.json").read_text())["fingerprint"]
-        changes = differences(old_fingerprint, new_fingerprint)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{plan.target} was not written by this builder; --overwrite replaces it") from None
-    if changes:
-        lines = "".join(f"\n  {line}" for line in changes)
-        raise UserError(f"{plan.target} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
 
 
 def _main_reasons(rejections):

@@ -76,7 +76,7 @@ def _leak_audit(report: BuildReport) -> str:
     return (
         f"leak audit: {counts['exact']} pairs of exact copies, {counts['near']} of near copies, "
         f"{counts['same eye']} that probably show the same eye. {counts['across splits']} of the pairs cross published "
-        f"splits, {counts['label conflicts']} have different labels (listed in {report.plan.target / 'audit.csv'})"
+        f"splits, {counts['label conflicts']} have different labels (listed in {report.plan.address}/audit.csv)"
     )
 
 
@@ -87,5 +87,5 @@ def _sizes(report: BuildReport) -> str:
     processes = f"on {plan.beam_runner.name}" if plan.beam_runner else f"with {plan.workers} workers"
     return (
         f"{image_mb:.1f} MB of images -> {record_mb:.1f} MB of records in {report.seconds:.1f} s "
-        f"({rate:.1f} images/s {processes})\n{plan.target}"
+        f"({rate:.1f} images/s {processes})\n{plan.address}"
     )

@@ -2,11 +2,15 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 from typing import Any
 
+from dr_tf.console import UserError
 from tfrecords_builder.plan import Plan
 from tfrecords_builder.samples import Listing
+
+METADATA = "metadata.json"  # of TFDS: it holds the fingerprint
 
 
 def fingerprint(plan: Plan, listing: Listing) -> dict[str, Any]:
@@ -45,6 +49,34 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     elif before["source_table"] != now["source_table"]:
         lines.append("source table: the number of images is the same, but their names, sizes or labels changed")
     return lines
+
+
+def read_metadata(folder: pathlib.Path) -> bytes:
+    """Return the content of the metadata.json of a record set; nothing if it cannot be read."""
+    try:
+        return (folder / METADATA).read_bytes()
+    except OSError:
+        return b""
+
+
+def check_same_fingerprint(address: str, metadata: bytes, new_fingerprint: dict[str, Any]) -> None:
+    """Check that a record set was made from the same options and images.
+
+    Args:
+        address: Where the record set is, for the message.
+        metadata: The content of its metadata.json.
+        new_fingerprint: The fingerprint of the options and images.
+
+    Raises:
+        UserError: It was made from others.
+    """
+    try:
+        changes = differences(json.loads(metadata)["fingerprint"], new_fingerprint)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{address} was not written by this builder; --overwrite replaces it") from None
+    if changes:
+        lines = "".join(f"\n  {line}" for line in changes)
+        raise UserError(f"{address} exists, but was made from different inputs:{lines}\n--overwrite rebuilds it")
 
 
 def _size(path: pathlib.Path | None) -> int | None:

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from dr_tf.buckets.urls import join
 from tfrecords_builder.beam_runner import BeamRunner
 
 VERSION = "1.0.0"  # of the record schema: the last folder of a record set's path
@@ -38,6 +39,7 @@ class Plan:
         name: Name of the record set.
         source: Folder of the published data set.
         records: Folder below which record sets are written.
+        bucket: URL of the folder in a bucket that the finished record set is uploaded to; "" for none.
         options: How an image becomes a record.
         shares: Share of each split, for images without a published split. The shares sum to 1.
         seed: Seed of the splits and folds.
@@ -55,6 +57,7 @@ class Plan:
     shares: dict[str, float]
     seed: int = 0
     folds: int = 5
+    bucket: str = ""
     workers: int = 2
     overwrite: bool = False
     beam_runner: BeamRunner | None = None
@@ -64,6 +67,12 @@ class Plan:
     def target(self) -> pathlib.Path:
         """The folder of the finished record set: RECORDS/NAME/CONFIG/VERSION."""
         return self.records / self.name / self.options.config_name / VERSION
+
+    @property
+    def address(self) -> str:
+        """Where the finished record set is for its user: the target, or its URL in the bucket."""
+        parts = self.name, self.options.config_name, VERSION
+        return join(self.bucket, *parts) if self.bucket else str(self.target)
 
     @property
     def staging(self) -> pathlib.Path:

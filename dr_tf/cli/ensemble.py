@@ -47,7 +47,10 @@ def parse(arguments: Sequence[str] | None, prog: str = "python -m dr_tf.ensemble
         "--run_dirs", required=True, nargs="+", metavar="RUN", type=pathlib.Path, help="finished runs, the members"
     )
     parser.add_argument(
-        "--records", required=True, metavar="DIR", help="the folder with the records that the members were trained on"
+        "--records",
+        required=True,
+        metavar="DIR",
+        help="the folder or the URL of the records that the members were trained on",
     )
     parser.add_argument("--run_dir", required=True, metavar="RUN", help="the run to write")
     parser.add_argument(

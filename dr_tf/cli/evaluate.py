@@ -39,7 +39,9 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run_dir", metavar="RUN", help="a finished run")
-    parser.add_argument("--records", metavar="DIR", help="the folder that `dr_tf records` wrote to")
+    parser.add_argument(
+        "--records", metavar="DIR", help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to"
+    )
     parser.add_argument("--dataset", metavar="NAME/CONFIG", help="another record set (default: the run's own)")
     parser.add_argument(
         "--split", default="test",

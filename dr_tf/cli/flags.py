@@ -35,4 +35,9 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--gin_param", action="append", default=[], metavar="BINDING",
         help="one setting that overrides the config, such as 'train.epochs = 10'. May be repeated",
     )  # fmt: skip
-    parser.add_argument("--records", required=True, metavar="DIR", help="the folder that `dr_tf records` wrote to")
+    parser.add_argument(
+        "--records",
+        required=True,
+        metavar="DIR",
+        help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to",
+    )

@@ -42,7 +42,12 @@ def parse(arguments: Sequence[str] | None, prog: str = "dr_tf recalibrate") -> a
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_dir_argument(parser)
-    parser.add_argument("--records", required=True, metavar="DIR", help="the folder that `dr_tf records` wrote to")
+    parser.add_argument(
+        "--records",
+        required=True,
+        metavar="DIR",
+        help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to",
+    )
     parser.add_argument(
         "--dataset", required=True, metavar="NAME", help="the record set of the clinic: NAME or NAME/CONFIG"
     )

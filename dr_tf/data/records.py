@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from dr_tf.console import UserError
+from dr_tf.data.find_records import version_folder
 from dr_tf.data.joined_records import check_compatible, joined_columns
 from dr_tf.data.record_index import read_index
 from dr_tf.fundus.geometry import Geometry
@@ -143,7 +144,7 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     """Open a record set, or several as one.
 
     Args:
-        root: folder of all record sets.
+        root: folder of all record sets; or its URL, such as `s3://BUCKET/FOLDER`, from which the sets are copied first.
         dataset: NAME/CONFIG, or NAME if it has one CONFIG; several in a list or with "+" between them. The examples of
             one set follow those of the other.
 
@@ -156,7 +157,7 @@ def open_records(root: str | os.PathLike, dataset: str | Sequence[str]) -> Recor
     names = dataset.split(JOIN) if isinstance(dataset, str) else dataset
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"a record set is named as NAME/CONFIG, several as a list of such names, not {dataset!r}")
-    parts = [open_folder(_newest_version(_config_folder(pathlib.Path(root), name))) for name in names]
+    parts = [open_folder(version_folder(root, name)) for name in names]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -199,30 +200,6 @@ def _joined(parts):
         places={eye: np.concatenate([place[eye] for place in places]) for eye in parts[0].eyes},
         _parts=tuple(parts),
     )
-
-
-def _config_folder(root, dataset):
-    if not root.is_dir():
-        raise UserError(f"there is no folder of records {root}")
-    folder = root / dataset
-    if not dataset or not folder.is_dir():
-        known = sorted("/".join(p.parts[-4:-2]) for p in root.glob("*/*/*/dataset_info.json"))
-        raise UserError(f"no records {dataset!r} in {root}; there are: {', '.join(dict.fromkeys(known)) or 'none'}")
-    if _versions(folder):
-        return folder
-    configs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _versions(path)]
-    if len(configs) != 1:
-        names = ", ".join(f"{dataset}/{path.name}" for path in configs)
-        raise UserError(f"{folder} holds {'several record sets; name one of: ' + names if configs else 'no records'}")
-    return configs[0]
-
-
-def _versions(folder):
-    return [path.parent for path in folder.glob("*/dataset_info.json")]
-
-
-def _newest_version(folder):
-    return max(_versions(folder), key=lambda path: [(part.isdigit(), part.zfill(9)) for part in path.name.split(".")])
 
 
 def _read_folds(folder, columns):

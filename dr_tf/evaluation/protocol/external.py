@@ -13,6 +13,7 @@ import numpy as np
 from dr_tf import files
 from dr_tf.console import UserError
 from dr_tf.data.cross_set_copies import read_audit
+from dr_tf.data.find_records import has_records
 from dr_tf.data.joined_records import joined_name
 from dr_tf.data.records import JOIN, Records, open_records
 from dr_tf.evaluation.evaluation_folder import METRICS, evaluation_folder, read_json
@@ -46,7 +47,7 @@ def open_training_records(root: str | os.PathLike, name: str, records: Records) 
     """
     if records.name == name:
         return records
-    available = all((pathlib.Path(root) / part).is_dir() for part in name.split(JOIN))
+    available = all(has_records(root, part) for part in name.split(JOIN))
     return open_records(root, name) if available else None
 
 
