@@ -33,6 +33,7 @@ EXTRAS = {
         "h5py",
         "jinja2",
         "psutil",
+        "faiss-cpu",  # the leak audit of large sets
         "pydantic",
     ],
     "keras_cv": ["keras-cv"],  # archived upstream; only the augmentation policy rand_augment uses its layers

@@ -22,6 +22,7 @@ EXTRA_OF = {
     "ai_edge_litert": "litert",
     "aiohttp": "bucket",
     "apache_beam": "beam",
+    "faiss": "train",
     "fastapi": "serve",
     "fsspec": "bucket",
     "gcsfs": "bucket",

@@ -3,6 +3,7 @@
 import pathlib
 import tempfile
 import unittest
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from dr_tf.fundus.prepare import prepare
 from dr_tf.fundus.synthesis import render_patient
 from tests.tfrecords_builder import trees
+from tfrecords_builder import candidate_pairs
 from tfrecords_builder.candidate_pairs import find_candidates
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import (
@@ -209,6 +211,25 @@ class CandidatesTest(unittest.TestCase):
         descriptors = np.repeat(one, 4, 0)
         found = find_candidates(descriptors, np.arange(4), sets=["a", "a", "b", "b"])
         self.assertEqual({(a, b) for a, b, _ in found.tolist()}, {(0, 2), (0, 3), (1, 2), (1, 3)})
+
+    def test_large_sets_are_searched_in_an_index_that_finds_the_same_copies(self):
+        rng = np.random.default_rng(0)
+        descriptors = rng.normal(size=(2600, DESCRIPTOR_LENGTH)).astype(np.float32)
+        for number, orientation in enumerate(ORIENTATIONS):  # b of a copy before and after a
+            copies = reorient_descriptors(descriptors[50 * number :][:50], orientation)
+            descriptors[2000 + 50 * number :][:50] = copies + 0.4 * rng.normal(size=copies.shape)
+        descriptors = descriptors[rng.permutation(2600)].astype(np.float16)
+        exact = find_candidates(descriptors, np.arange(2600))
+        with mock.patch.multiple(candidate_pairs, _MANY=1000, _SEARCHED_CELLS=20):
+            found = find_candidates(descriptors, np.arange(2600))
+        self.assertEqual(len(exact), 400)
+        self.assertEqual(set(map(tuple, found.tolist())), set(map(tuple, exact.tolist())))
+
+    def test_of_large_sets_the_most_similar_of_the_doubtful_pairs_are_kept(self):
+        a, b, orientation = np.arange(6), np.arange(6) + 9, np.zeros(6, int)
+        cosine = np.array([0.7, 0.9, 0.65, 0.75, 0.8, 0.61])
+        kept = candidate_pairs._most_similar(a, b, orientation, cosine, count=2)
+        self.assertEqual(kept[0].tolist(), [0, 1, 3, 4])
 
     def test_views_of_one_image_are_no_pair(self):
         one = np.repeat(np.random.default_rng(0).normal(size=(1, DESCRIPTOR_LENGTH)), 3, 0)
