@@ -28,7 +28,7 @@ from audit import cpu_seconds, image_paths, signature_of, wilson_interval
 from machine import processor
 
 from tfrecords_builder import copy_search
-from tfrecords_builder.candidate_pairs import _Whitening
+from tfrecords_builder.candidate_pairs import Whitening
 from tfrecords_builder.copy_search import SignatureIndex
 from tfrecords_builder.descriptors import ORIENTATIONS, ImageSignature, reorient_descriptors, reorient_view
 
@@ -58,19 +58,19 @@ def drawn_descriptors(real: np.ndarray, count: int, rng: np.random.Generator) ->
     return np.sqrt(0.5) * (chosen + rng.normal(size=chosen.shape).astype(np.float32) @ root.T)
 
 
-def copies_of(descriptors: np.ndarray, others: np.ndarray, cosines: np.ndarray, whitening: _Whitening) -> np.ndarray:
+def copies_of(descriptors: np.ndarray, others: np.ndarray, cosines: np.ndarray, whitening: Whitening) -> np.ndarray:
     """Mix descriptors with others so that they have these cosines, once they are whitened."""
-    scale = np.linalg.norm(descriptors / whitening._scale, axis=1, keepdims=True)
-    noise = others / whitening._scale
+    scale = np.linalg.norm(descriptors / whitening.scale, axis=1, keepdims=True)
+    noise = others / whitening.scale
     noise *= scale / np.linalg.norm(noise, axis=1, keepdims=True)
     cosines = cosines[:, None]
-    return (cosines * descriptors + np.sqrt(1 - cosines**2) * noise * whitening._scale).astype(np.float32)
+    return (cosines * descriptors + np.sqrt(1 - cosines**2) * noise * whitening.scale).astype(np.float32)
 
 
 def add_photographs(index: SignatureIndex, real: np.ndarray, views: np.ndarray, count: int, copies: int) -> None:
     """Add photographs 0, 1, … and the copies -1, -2, … of the first ones."""
     rng = np.random.default_rng(0)
-    whitening, view_of = _Whitening(real), rng.integers(len(views), size=count - copies)
+    whitening, view_of = Whitening(real), rng.integers(len(views), size=count - copies)
 
     def add(number: int, descriptor: np.ndarray, view: np.ndarray) -> None:
         index.add(number, ImageSignature(str(number), view[None], descriptor[None].astype(np.float16)))

@@ -49,7 +49,7 @@ def find_candidates(
     are_many = len(images) > _MANY
     set_of_view = None if sets is None else np.unique(np.asarray(sets), return_inverse=True)[1][images]
     best: tuple[np.ndarray, ...] = (np.zeros(0, np.int64),) * 3 + (np.zeros(0, np.float32),)
-    for block in (_similar_views_by_index if are_many else _similar_views)(_Whitening(descriptors)):
+    for block in (_similar_views_by_index if are_many else _similar_views)(Whitening(descriptors)):
         a, b, *_ = block
         keep = images[a] < images[b]
         if set_of_view is not None:
@@ -84,10 +84,13 @@ def _most_similar(a, b, orientation, cosine, *, count):
     return a[keep], b[keep], orientation[keep], cosine[keep]
 
 
-class _Whitening:
+class Whitening:
     """Descriptors divided by the standard deviation of each coefficient, so that what all retinas share has less weight.
 
     The variance is shrunk towards the mean variance, because a small set estimates it poorly.
+
+    Attributes:
+        scale: standard deviation of each coefficient.
     """
 
     def __init__(self, descriptors: np.ndarray) -> None:
@@ -95,18 +98,18 @@ class _Whitening:
         sample = descriptors[:: -(-len(descriptors) // _SAMPLE)].astype(np.float32)
         variance = np.mean([np.square(reorient_descriptors(sample, o)).mean(0) for o in ORIENTATIONS], 0)
         variance = (len(sample) * variance + 50 * variance.mean()) / (len(sample) + 50)
-        self._scale = np.sqrt(variance + 1e-12).astype(np.float32)
+        self.scale = np.sqrt(variance + 1e-12).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self._descriptors)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """The whitened descriptors of some views, float32 of length 1."""
-        descriptors = self._descriptors[rows].astype(np.float32) / self._scale
+        descriptors = self._descriptors[rows].astype(np.float32) / self.scale
         return descriptors / np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-6)
 
 
-def _similar_views(whitening: _Whitening) -> Iterator[list[np.ndarray]]:
+def _similar_views(whitening: Whitening) -> Iterator[list[np.ndarray]]:
     """Yield arrays (a, b, orientation, cosine) of all views a < b that are possibly similar, a block at a time."""
     descriptors = whitening[:]
     for start in range(0, len(descriptors), _BLOCK_COLUMNS):
@@ -126,7 +129,7 @@ def _similar_views(whitening: _Whitening) -> Iterator[list[np.ndarray]]:
         yield [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def _similar_views_by_index(whitening: _Whitening) -> Iterator[list[np.ndarray]]:
+def _similar_views_by_index(whitening: Whitening) -> Iterator[list[np.ndarray]]:
     """Yield what `_similar_views` does for nearly all views: each is searched from both of a pair."""
     index = _build_index(whitening)
     for start in range(0, len(whitening), _QUERIES):
@@ -141,7 +144,7 @@ def _similar_views_by_index(whitening: _Whitening) -> Iterator[list[np.ndarray]]
         yield [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def _build_index(whitening: _Whitening) -> Any:
+def _build_index(whitening: Whitening) -> Any:
     import faiss
 
     count, length = len(whitening), whitening[:1].shape[1]
