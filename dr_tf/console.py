@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import io
 import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2  # as argparse exits on wrong flags
 EXIT_INTERRUPTED = 130  # as shells report a process that Ctrl-C ended
 
+_DISK_FULL = os.strerror(errno.ENOSPC)
 # Importable name of a package that a base install lacks -> the extra that installs it.
 EXTRA_OF = {
     "ai_edge_litert": "litert",
@@ -90,7 +92,8 @@ def exit_on_user_error(
     """Turn a user's mistake into one line on standard error and an exit status. Wrap the body of a command in it.
 
     A `UserError` ends the command with `EXIT_USER_ERROR`. So does the import of a package that is not installed, if an
-    extra installs it. Ctrl-C ends it with `EXIT_INTERRUPTED`. Other exceptions are programming errors and pass through.
+    extra installs it, and a full disk. Ctrl-C ends it with `EXIT_INTERRUPTED`. Other exceptions are programming errors and
+    pass through.
 
     Args:
         format_error: gives the text to print for a `UserError`. The default is its first line, because gin appends
@@ -113,6 +116,10 @@ def exit_on_user_error(
         _exit(f"error: this needs {error.name}, which is not installed: pip install 'dr_tf[{extra}]'", EXIT_USER_ERROR)
     except KeyboardInterrupt:
         _exit(interrupted, EXIT_INTERRUPTED)
+    except Exception as error:
+        if _DISK_FULL not in str(error):  # TensorFlow, HDF5 and others have exceptions of their own for it
+            raise
+        _exit(f"error: {_DISK_FULL.lower()}; run the command again when there is room", EXIT_USER_ERROR)
     finally:
         _stopped_line = before
 

@@ -44,6 +44,11 @@ class ExitTest(unittest.TestCase):
         self.assertEqual(end.code, EXIT_USER_ERROR)
         self.assertIn("needs keras.ops, which is not installed: pip install 'dr_tf[train]'", str(end))
 
+    def test_a_full_disk_in_the_words_of_a_library(self):
+        end, _ = _exit_of(RuntimeError("/runs/a/events.2; No space left on device\n  Failed to flush"))
+        self.assertEqual(str(end), "error: no space left on device; run the command again when there is room")
+        self.assertEqual(end.code, EXIT_USER_ERROR)
+
     def test_programming_errors_are_not_hidden(self):
         for error in (ModuleNotFoundError("No module", name="dr_tf.nothing"), ZeroDivisionError()):
             with self.assertRaises(type(error)):
