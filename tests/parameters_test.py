@@ -6,6 +6,8 @@ import tempfile
 import typing
 import unittest
 
+import pytest
+
 from dr_tf import configuration
 from dr_tf.console import UserError
 from dr_tf.data.sampling import Sampling
@@ -122,6 +124,7 @@ class WrongValueTest(unittest.TestCase):
             with self.subTest(binding), self.assertRaisesRegex(UserError, parameter):
                 build(f"train.heads = {{'referable': @{parameter.split('.')[0]}()}}", binding)
 
+    @pytest.mark.slow
     def test_of_the_decoder(self):
         for parameter, values in WRONG_DECODER.items():
             for value in values:

@@ -1,6 +1,5 @@
 """A folder in a bucket: list, read, write and remove its objects. Faults that pass are tried again, others are one line."""
 
-import copy
 import dataclasses
 import logging
 import os
@@ -46,21 +45,20 @@ class Bucket:
 
     Args:
         url: its URL.
+        opened: fsspec's file system and the path in it, if they are known.
 
     Raises:
         UserError: fsspec knows no such store.
         ModuleNotFoundError: the packages of the extra `bucket` are not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, opened: tuple[Any, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        self._filesystem, self._root = _open(self.url)
+        self._filesystem, self._root = opened or _open(self.url)
 
     def below(self, *names: str) -> "Bucket":
         """Return a folder below this one, on the same connections."""
-        folder = copy.copy(self)
-        folder.url, folder._root = urls.join(self.url, *names), "/".join((self._root, *names))
-        return folder
+        return Bucket(urls.join(self.url, *names), opened=(self._filesystem, "/".join((self._root, *names))))
 
     def files(self, folder: str = "", *, depth: int | None = None) -> dict[str, Entry]:
         """Return all objects below a folder, by their names below it.

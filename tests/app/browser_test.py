@@ -163,6 +163,7 @@ class BrowserTest(BrowserCase):
         page.locator(".viewer img").first.wait_for()
         self.check_accessible(page)
 
+    @pytest.mark.slow
     def test_contrast_and_roles_of_a_batch(self):
         page = self.visit()
         self.upload(page, ("12_left.jpg", sample("moderate")), ("13.jpg", b"hello"))
@@ -194,6 +195,7 @@ class BrowserTest(BrowserCase):
         self.assertLessEqual(set(written), {".ses"})  # a random number of ONNX Runtime
         self.assertNotIn("secret", self.server.log())
 
+    @pytest.mark.slow
     def test_memory_stays_bounded(self):
         self.assertLess(self.growth(warm=2, uploads=3), 60)
 

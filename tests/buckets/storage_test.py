@@ -7,6 +7,8 @@ import time
 import unittest
 from unittest import mock
 
+import pytest
+
 from dr_tf.buckets import storage
 from dr_tf.buckets.storage import Bucket
 from dr_tf.buckets.urls import fault_of_name, is_url, join, path_or_url
@@ -133,6 +135,7 @@ class StorageTest(BucketTest):
         self.assertEqual(self.server.count("PUT", "big"), 3)
         self.assertEqual(self.get("photographs/big"), content)
 
+    @pytest.mark.slow
     def test_an_upload_that_stalls_ends(self):
         """The server takes no bytes: no timeout of a read ends that."""
         self.server.faults.append(Fault("PUT", "big"))

@@ -6,6 +6,7 @@ import json
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -57,6 +58,7 @@ class EvaluateTest(tf.test.TestCase):
         self.assertEqual(metrics["test_evaluations"], sum(entry["split"] == "test" for entry in entries))
         self.assertEqual(next(iter(metrics.items())), ("version", 2))
 
+    @pytest.mark.slow
     def test_two_evaluations_compared(self):
         self._run("--split", "validation")
         output = io.StringIO()

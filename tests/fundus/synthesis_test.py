@@ -6,6 +6,7 @@ import unittest
 
 import cv2
 import numpy as np
+import pytest
 
 from dr_tf.fundus.synthesis import CAMERAS, LESIONS, render_patient
 from dr_tf.fundus.synthesis.grading import SEVERE_COUNT
@@ -230,6 +231,7 @@ class SynthesisTest(unittest.TestCase):
         self.assertEqual([eye.labels[1] for eye in patient.eyes], [0, 1])
         self.assertEqual(render_patient(2, grades=(0, 0), side=128).labels, (1, 0, 0, 0, 0, 0, 0, 0))
 
+    @pytest.mark.slow
     def test_drawn_grades_vary_and_fellow_eyes_agree(self):
         drawn = np.array([[eye.grade for eye in render_patient(seed, side=64).eyes] for seed in range(50)])
         self.assertEqual(set(drawn.ravel()), {0, 1, 2, 3, 4})

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 
+import pytest
 import tensorflow as tf
 
 import evaluate
@@ -27,6 +28,7 @@ class EvaluatingModesTest(tf.test.TestCase):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             evaluate.main(list(map(str, [*flags, *arguments])))
 
+    @pytest.mark.slow
     def test_views(self):
         self._run("--mode", "tta4")
         folder = tiny.run_dir() / "evaluation" / "tiny-64-plain-q95-validation-tta4"

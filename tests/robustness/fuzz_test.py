@@ -44,7 +44,7 @@ from tfrecords_builder.tables import read_numbered_rows
 
 SECONDS = 10
 MEGABYTES = 200  # of growth: allocators keep some memory, and decoders more
-EVERYDAY, NIGHTLY = 6, 20_000  # cases of each kind, and of all kinds
+EVERYDAY, NIGHTLY = 4, 20_000  # cases of each kind, and of all kinds
 TABLE = 'image,patient,eye,grade,age,sex\na.jpg,1,left,0,61,f\nb.jpg,1,right,2,61,f\n"c, d.jpg",2,OS,4,,\n'
 
 

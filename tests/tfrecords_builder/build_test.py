@@ -550,6 +550,7 @@ class KilledTest(FolderTreeTest):
         self.assertNotIn("Traceback", output)
         self.assert_only_finished()
 
+    @pytest.mark.slow
     def test_two_processes_at_once(self):
         process = self.start("renaming")
         self.assert_refused(build_folder(self.source, self.records), "another build of", "is running")

@@ -80,6 +80,7 @@ class ResumeTest(unittest.TestCase):
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
         self.assertEqual(_weights(run), _weights(self.whole))
 
+    @pytest.mark.slow
     def test_killed_in_the_middle_of_an_epoch(self):
         process, run = self._start("train.py")
         wait_for(lambda: _epochs(run) >= 3, process)
