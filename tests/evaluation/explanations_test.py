@@ -11,6 +11,7 @@ import unittest
 import cv2
 import keras
 import numpy as np
+import pytest
 
 import evaluate
 from dr_tf.console import UserError
@@ -94,6 +95,7 @@ class CommandTest(unittest.TestCase):
             self.assertIn(expected, page)
         self.assertEqual(page.count("Class-activation map of"), 8)  # overlays are drawn even without --explain
 
+    @pytest.mark.slow
     def test_records_without_grades(self):
         ungraded_root()
         arguments = ("--dataset", UNGRADED, "--audit", "off")

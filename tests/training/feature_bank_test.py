@@ -271,6 +271,7 @@ class PairsTest(tf.test.TestCase):
         self.assertAllEqual(features.read(1, 0, "left"), [[1, 1, 1]])
         self.assertAllEqual(features.read(1, 0, "right"), [[2, 2, 2]])
 
+    @pytest.mark.slow
     def test_a_partly_frozen_network_is_refused(self):
         with self.assertRaisesRegex(SystemExit, "of a paired model needs a completely frozen backbone"):
             self._train("refused", "backbone.trainable_from = 'stack2'")

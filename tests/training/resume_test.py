@@ -98,6 +98,7 @@ class ResumeTest(unittest.TestCase):
         self.assertEqual(len(left), 2)
         self._assert_same(self._run(run.name))
 
+    @pytest.mark.slow
     def test_a_finished_run_is_not_changed(self):
         before = (self.whole / "model.keras").stat().st_mtime_ns
         self._run("whole")
