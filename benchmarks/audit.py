@@ -16,6 +16,7 @@ Reads $DR_TF_SHARED/data (default ../shared).   python benchmarks/audit.py [--ph
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import math
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 from machine import processor
 
@@ -213,16 +215,7 @@ def audit_many(views: np.ndarray, count: int, folder: pathlib.Path, copies: int 
         {"retrieval": seconds, "candidates": pairs, "all": seconds, "cpu": seconds, "copies_found", "copies"}.
     """
     results: dict[str, float] = {}
-    find_candidates = copy_search.find_candidates
-
-    def timed(*args, **kwargs):
-        start = time.perf_counter()
-        candidates = find_candidates(*args, **kwargs)
-        results["retrieval"], results["candidates"] = time.perf_counter() - start, len(candidates)
-        return candidates
-
-    copy_search.find_candidates = timed
-    with SignatureIndex(folder / "views") as index:
+    with timed_retrieval(results), SignatureIndex(folder / "views") as index:
         for i, view in enumerate(blended_views(views, count)):
             index.add(i, ImageSignature(str(i), view[None], compute_descriptor(view)[None].astype(np.float16)))
             if i < copies:
@@ -236,9 +229,23 @@ def audit_many(views: np.ndarray, count: int, folder: pathlib.Path, copies: int 
         for worker in multiprocessing.active_children():
             worker.join(2)  # its processor time counts only once it has ended
         results["cpu"] = cpu_seconds() - cpu_start
-    copy_search.find_candidates = find_candidates
     found = {(p.a, p.b) for p in pairs if p.kind == "copy"}
     return {**results, "copies_found": sum((i, -1 - i) in found for i in range(copies)), "copies": copies}
+
+
+@contextlib.contextmanager
+def timed_retrieval(results: dict[str, float]) -> Iterator[None]:
+    """Write the seconds that the search for candidates takes, and their number, to `results`."""
+    find_candidates = copy_search.find_candidates
+
+    def timed(*args: Any, **kwargs: Any) -> np.ndarray:
+        start = time.perf_counter()
+        candidates = find_candidates(*args, **kwargs)
+        results["retrieval"], results["candidates"] = time.perf_counter() - start, len(candidates)
+        return candidates
+
+    with mock.patch.object(copy_search, "find_candidates", timed):
+        yield
 
 
 def cpu_seconds() -> float:

@@ -34,6 +34,9 @@ def find_candidates(
 ) -> np.ndarray:
     """Find the pairs of images that are similar enough to be compared in full.
 
+    Beyond 50,000 views the search is approximate, and of the pairs that are not likely copies as many as there are images
+    are kept.
+
     Args:
         descriptors: [views, DESCRIPTOR_LENGTH]
         images: [views]: the image of each view, in ascending order.

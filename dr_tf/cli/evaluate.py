@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dr_tf.cli.flags import AbslArgumentParser
+from dr_tf.cli.flags import AbslArgumentParser, add_records_flag
 from dr_tf.console import exit_on_user_error, print_status
 from dr_tf.runtime import starting_tensorflow
 
@@ -39,9 +39,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "python evaluate.py") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run_dir", metavar="RUN", help="a finished run")
-    parser.add_argument(
-        "--records", metavar="DIR", help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to"
-    )
+    add_records_flag(parser, required=False)
     parser.add_argument("--dataset", metavar="NAME/CONFIG", help="another record set (default: the run's own)")
     parser.add_argument(
         "--split", default="test",

@@ -35,9 +35,14 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--gin_param", action="append", default=[], metavar="BINDING",
         help="one setting that overrides the config, such as 'train.epochs = 10'. May be repeated",
     )  # fmt: skip
+    add_records_flag(parser)
+
+
+def add_records_flag(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the flag that names the folder of records."""
     parser.add_argument(
         "--records",
-        required=True,
+        required=required,
         metavar="DIR",
         help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to",
     )

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dr_tf.cli.flags import add_records_flag
 from dr_tf.console import exit_on_user_error, print_status
 from dr_tf.inference.ready import add_run_dir_argument
 from dr_tf.runtime import starting_tensorflow
@@ -42,12 +43,7 @@ def parse(arguments: Sequence[str] | None, prog: str = "dr_tf recalibrate") -> a
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_dir_argument(parser)
-    parser.add_argument(
-        "--records",
-        required=True,
-        metavar="DIR",
-        help="the folder or the URL (s3://, gs://) that `dr_tf records` wrote to",
-    )
+    add_records_flag(parser)
     parser.add_argument(
         "--dataset", required=True, metavar="NAME", help="the record set of the clinic: NAME or NAME/CONFIG"
     )

@@ -13,7 +13,7 @@ from tests import tiny
 
 _CONFIG = tiny.CONFIG.replace("train.epochs = 1", "train.epochs = 4\ntrain.checkpoint_every = 1\ntrain.keep = 'last'")
 _GRID = "grid.parameters = {'optimization.learning_rate': [1e-3, 1e-4]}\n"
-# What differs between two undisturbed commands, too: times, and how often a test split was evaluated at what time.
+# Files that hold the time at which they were written, and checkpoints, which only a training that goes on reads.
 _NOT_COMPARED = re.compile(r"/tensorboard/|/checkpoints/|lock$|/test_evaluations.jsonl$")
 
 

@@ -36,7 +36,7 @@ def log_test_evaluation(run_dir: str | os.PathLike, dataset: str, split: str) ->
     entry = {"time": now, "dataset": dataset, "split": split, "finished": False}
     entries.append(entry)
     _write(path, entries)
-    count = sum(entry["dataset"] == dataset and entry["split"] == split for entry in entries)
+    count = sum(logged["dataset"] == dataset and logged["split"] == split for logged in entries)
     if split == "test" and count > 1:
         logging.warning(
             "this is evaluation %d of the test split of %s; make choices by --split validation or --split folds",
